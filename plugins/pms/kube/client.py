@@ -1,0 +1,150 @@
+"""One namespace of a Kubernetes cluster, as plain JSON over the cluster's own API.
+
+The same asynchronous client serves tasks (`asyncio.run`), triggers and the command line, so that there is one
+implementation of every step that touches production.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+Json = dict[str, Any]
+FIELD_MANAGER = "pms-deployer"
+MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+REQUEST_TIMEOUT = 10.0
+
+
+class KubeError(Exception):
+    """The cluster refused or did not answer; ``status`` is the HTTP status, 0 when there was no answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Conflict(KubeError):
+    """Somebody else changed the object since it was read (409)."""
+
+
+class NotFound(KubeError):
+    """There is no such object (404)."""
+
+
+class Kube:
+    """Reads and changes objects of one namespace. ``api`` is a `kubernetes_asyncio.client.ApiClient`."""
+
+    def __init__(self, api: Any, namespace: str) -> None:
+        self._api = api
+        self.namespace = namespace
+
+    def path(self, resource: str, name: str = "", sub: str = "") -> str:
+        """``resource`` as ``services`` or ``apps/v1/deployments``; gives the URL path in this namespace."""
+        group, _, plural = resource.rpartition("/")
+        root = f"/apis/{group}" if group else "/api/v1"
+        parts = [root, "namespaces", self.namespace, plural, quote(name, safe=":"), sub]
+        return "/".join(part for part in parts if part)
+
+    async def get(self, resource: str, name: str, sub: str = "") -> Json:
+        return await self._json("GET", self.path(resource, name, sub))
+
+    async def find(self, resource: str, name: str) -> Json | None:
+        """The object, or None when there is none."""
+        try:
+            return await self.get(resource, name)
+        except NotFound:
+            return None
+
+    async def list(self, resource: str, labels: dict[str, str] | None = None) -> list[Json]:
+        selector = ",".join(f"{k}={v}" for k, v in (labels or {}).items())
+        query = [("labelSelector", selector)] if selector else []
+        return (await self._json("GET", self.path(resource), query=query)).get("items", [])
+
+    async def create(self, resource: str, body: Json) -> Json:
+        return await self._json("POST", self.path(resource), body=body)
+
+    async def replace(self, resource: str, name: str, body: Json) -> Json:
+        """Compare and swap: raises `Conflict` unless ``body`` carries the newest resourceVersion."""
+        return await self._json("PUT", self.path(resource, name), body=body)
+
+    async def merge(self, resource: str, name: str, body: Json, sub: str = "") -> Json:
+        """Merge patch; with ``metadata.resourceVersion`` in it, compare and swap."""
+        return await self._json("PATCH", self.path(resource, name, sub), body=body, kind=MERGE_PATCH)
+
+    async def apply(self, resource: str, body: Json, *, dry_run: bool = False) -> Json:
+        """Server-side apply: running it twice changes nothing the second time."""
+        query = [("fieldManager", FIELD_MANAGER), ("force", "true")] + ([("dryRun", "All")] if dry_run else [])
+        path = self.path(resource, body["metadata"]["name"])
+        return await self._json("PATCH", path, body=body, kind=APPLY_PATCH, query=query)
+
+    async def delete(self, resource: str, name: str) -> None:
+        """Deletes in the background; an object that is gone already is fine."""
+        try:
+            await self._json("DELETE", self.path(resource, name), query=[("propagationPolicy", "Background")])
+        except NotFound:
+            pass
+
+    async def proxy(
+        self, pod: str, port: int, path: str, method: str = "GET", headers: dict[str, str] | None = None,
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> str:  # fmt: skip
+        """An HTTP request to one pod through the API server, which works from anywhere; gives the body."""
+        where = f"{self.path('pods', f'{pod}:{port}', 'proxy')}{path}"
+        return await self._text(method, where, headers=headers, timeout=timeout)
+
+    async def logs(self, pod: str, container: str) -> str:
+        return await self._text("GET", self.path("pods", pod, "log"), query=[("container", container)])
+
+    async def _json(self, method: str, path: str, **kwargs: Any) -> Json:
+        return json.loads(await self._text(method, path, **kwargs))
+
+    async def _text(
+        self, method: str, path: str, *, query: list[tuple[str, str]] | None = None, body: Json | None = None,
+        kind: str = "application/json", headers: dict[str, str] | None = None, timeout: float = REQUEST_TIMEOUT,
+    ) -> str:  # fmt: skip
+        import aiohttp
+
+        try:
+            response = await self._api.call_api(
+                path, method, query_params=query or [], body=body, auth_settings=["BearerToken"],
+                header_params={"Accept": "*/*", "Content-Type": kind, **(headers or {})},
+                _preload_content=False, _request_timeout=timeout,
+            )  # fmt: skip
+            text = (await response.read()).decode("utf-8", "replace")
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise KubeError(0, f"{method} {path}: the API server did not answer: {error!r}") from error
+        if response.status < 300:
+            return text
+        kind_of = {404: NotFound, 409: Conflict}.get(response.status, KubeError)
+        raise kind_of(response.status, f"{method} {path}: {response.status} {_message(text)}")
+
+
+def _message(text: str) -> str:
+    try:
+        return json.loads(text)["message"]
+    except (ValueError, KeyError, TypeError):
+        return text[:300]
+
+
+@asynccontextmanager
+async def connect(connection: str, namespace: str) -> AsyncIterator[Kube]:
+    """The cluster behind an Airflow connection."""
+    from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
+
+    async with AsyncKubernetesHook(conn_id=connection).get_conn() as api:
+        yield Kube(api, namespace)
+
+
+@asynccontextmanager
+async def connect_with_kubeconfig(path: str | None, namespace: str) -> AsyncIterator[Kube]:
+    """The cluster of a kubeconfig file, without Airflow (for the command line)."""
+    from kubernetes_asyncio import client, config
+
+    settings = client.Configuration()
+    await config.load_kube_config(config_file=path, client_configuration=settings)
+    async with client.ApiClient(configuration=settings) as api:
+        yield Kube(api, namespace)

@@ -1,0 +1,92 @@
+"""The release that is asked for, and what the current deployment knows about itself. No I/O here."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pms.models.evidence import Frozen
+
+MigrationMethod = Literal["sql", "prisma", "none"]
+
+
+class Release(Frozen):
+    """What somebody asked to deploy; checked by `pms.flow.request`."""
+
+    version: str
+    image: str
+    """``repository:tag`` or ``repository@sha256:...``."""
+    method: MigrationMethod = "sql"
+    banner: bool = True
+    reason: str
+    window_override: bool = False
+    window_override_reason: str = ""
+
+
+class Ticket(Frozen):
+    """Proof that a deployment or rollback holds the lock: whoever changes production shows it.
+
+    ``generation`` grows with every holder; a step with an older one is fenced out.
+    """
+
+    deployment: str
+    generation: int
+    old_colour: str
+    new_colour: str
+
+
+class Status(StrEnum):
+    DEPLOYING = "deploying"
+    ROLLING_BACK = "rolling_back"
+    SUCCEEDED = "succeeded"
+    ROLLED_BACK = "rolled_back"
+    ROLLBACK_FAILED = "rollback_failed"
+
+
+class BackupRecord(Frozen):
+    """Where a verified backup lies."""
+
+    uri: str
+    size_bytes: int
+    sha256: str
+    taken_at: float
+
+
+class MigrationRecord(Frozen):
+    """What the migration did, as far as a rollback has to know.
+
+    ``applied``: names applied by this deployment, oldest first. ``compatible``: whether the old colour passed its
+    smoke test on the new schema (None: not asked yet). ``corrupt``: data lost or changed against the rules.
+    """
+
+    applied: tuple[str, ...] = ()
+    started: bool = False
+    compatible: bool | None = None
+    corrupt: bool = False
+    counts: dict[str, int] = {}
+
+
+class DeploymentState(Frozen):
+    """What the current deployment knows; lies in the cluster beside the lock, so rollback needs no other source.
+
+    Times are seconds since the epoch.
+    """
+
+    deployment: str
+    generation: int
+    status: Status
+    version: str
+    image: str
+    previous_version: str
+    previous_image: str
+    old_colour: str
+    new_colour: str
+    reason: str
+    started_at: float
+    switched_at: float | None = None
+    finished_at: float | None = None
+    banner: bool = False
+    backup: BackupRecord | None = None
+    restore_point: BackupRecord | None = None
+    migration: MigrationRecord = MigrationRecord()
+    rollback_reason: str = ""

@@ -1,0 +1,338 @@
+"""The plan of one service as a typed, frozen object.
+
+Each class is one section of ``include/plans/<plan>.yaml``; the sections follow the plan document.
+Durations are seconds, sizes are bytes, rates are fractions of 1.
+"""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, StringConstraints, model_validator
+
+INCLUDE = Path(__file__).resolve().parents[3] / "include"
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Growth = Annotated[float, Field(gt=0)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+KubeName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")]
+ConnectionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$", min_length=1)]
+UrlPath = Annotated[str, StringConstraints(pattern=r"^/\S*$")]
+Command = Annotated[tuple[str, ...], Field(min_length=1)]
+Items = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except Exception:
+        raise ValueError(f"unknown time zone {name!r}") from None
+    return name
+
+
+def _in_include(folder: str):
+    def check(name: str) -> str:
+        if not (INCLUDE / folder / name).is_file():
+            raise ValueError(f"no such file: include/{folder}/{name}")
+        return name
+
+    return AfterValidator(check)
+
+
+SqlFile = Annotated[str, _in_include("sql")]
+Manifest = Annotated[str, _in_include("k8s")]
+
+
+class Section(BaseModel):
+    """A part of the plan: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Image(Section):
+    repository: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)+$")]
+    connection: ConnectionId
+
+
+class Cluster(Section):
+    connection: ConnectionId
+    namespace: KubeName
+    staging_namespace: KubeName
+    app: KubeName
+    colour_key: str
+    colours: tuple[KubeName, KubeName]
+    service: KubeName
+    preview_service: KubeName
+    deployment: Annotated[str, StringConstraints(pattern=r"^[-a-z0-9]*\{colour\}[-a-z0-9]*$")]
+    container: KubeName
+    port: Annotated[int, Field(ge=1, le=65535)]
+    replicas: Count
+    cpu_limit: str
+    memory_limit: str
+    settings_secret: KubeName
+    manifest: Manifest
+    job_manifest: Manifest
+    rollout_timeout_seconds: Seconds
+    job_timeout_seconds: Seconds
+
+    @model_validator(mode="after")
+    def _two_colours(self) -> Cluster:
+        if self.colours[0] == self.colours[1]:
+            raise ValueError("colours must be two different names")
+        return self
+
+    def deployment_of(self, colour: str) -> str:
+        """Name of the Deployment that carries this colour."""
+        return self.deployment.format(colour=colour)
+
+    def other(self, colour: str) -> str:
+        """The colour that is not this one."""
+        return self.colours[1] if colour == self.colours[0] else self.colours[0]
+
+    def selector_of(self, colour: str | None) -> dict[str, str]:
+        """Labels of the pods of one colour, or of both when ``colour`` is None."""
+        return {"app": self.app} | ({self.colour_key: colour} if colour else {})
+
+
+class Window(Section):
+    weekday: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+    opens: datetime.time
+    closes: datetime.time
+    timezone: Annotated[str, AfterValidator(_known_zone)]
+    prepare_seconds: Seconds
+
+    @model_validator(mode="after")
+    def _opens_before_it_closes(self) -> Window:
+        if self.opens >= self.closes:
+            raise ValueError("opens must be before closes")
+        return self
+
+
+class Role(Section):
+    title: str
+    users: Annotated[tuple[str, ...], Field(min_length=1)]
+    escalates_to: str | None = None
+
+
+class Staging(Section):
+    connection: ConnectionId
+    health_path: UrlPath
+    test_commands: Annotated[dict[Name, Command], Field(min_length=1)]
+    log_group: str
+    error_pattern: str
+    max_recent_errors: Annotated[int, Field(ge=0)]
+    recent_seconds: Seconds
+    aws_connection: ConnectionId
+
+
+class Backup(Section):
+    connection: ConnectionId
+    bucket: str
+    prefix: Annotated[str, StringConstraints(pattern=r"^([^/].*/)?$")]
+    min_bytes: ByteSize
+    compression: Literal["auto", "zstd", "lz4", "gzip", "none"]
+    restore_connection: ConnectionId
+    timeout_seconds: Seconds
+
+
+class Question(Section):
+    """Something that a person confirms (1.3 and 4.3)."""
+
+    role: str
+    response_seconds: Seconds
+    items: Items
+
+
+class Banner(Section):
+    method: Literal["PUT", "POST", "PATCH"]
+    path: UrlPath
+    message: str
+    expected_minutes: str
+
+
+class Traffic(Section):
+    api_connection: ConnectionId
+    preview_connection: ConnectionId
+    smoke_command: Command
+    version_header: str
+    overlap_seconds: Annotated[float, Field(ge=0)]
+    endpoint_timeout_seconds: Seconds
+    drain_path: UrlPath | None
+    drain_header: str
+    drain_timeout_seconds: Seconds
+    verify_requests: Count
+
+
+class Health(Section):
+    path: UrlPath
+    key_endpoints: Annotated[tuple[UrlPath, ...], Field(min_length=1)]
+    login_path: UrlPath
+    database_command: Command
+    client_command: Command
+    error_tracker_connection: ConnectionId
+    error_tracker_path: UrlPath
+    max_new_errors: Annotated[int, Field(ge=0)]
+    timeout_seconds: Seconds
+
+
+class Thresholds(Section):
+    max_error_rate: Fraction
+    max_p50_seconds: Seconds
+    max_p99_seconds: Seconds
+    max_cpu: Fraction
+    max_memory: Fraction
+    min_cache_hit_rate: Fraction
+    max_replication_lag_seconds: Seconds
+    max_migration_lag_seconds: Seconds
+    max_connection_growth: Growth
+    min_connection_growth: Count
+    max_io_growth: Growth
+    min_io_bytes_per_second: ByteSize
+    alert_degradation: Growth
+    rollback_degradation: Growth
+    noise_floor_seconds: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _alert_before_rollback(self) -> Thresholds:
+        if self.alert_degradation > self.rollback_degradation:
+            raise ValueError("alert_degradation must not be above rollback_degradation")
+        if self.max_p50_seconds > self.max_p99_seconds:
+            raise ValueError("max_p50_seconds must not be above max_p99_seconds")
+        return self
+
+
+class Watch(Section):
+    after_switch_seconds: Seconds
+    stabilization_seconds: Seconds
+    after_rollback_seconds: Seconds
+    probe_interval_seconds: Seconds
+    probe_timeout_seconds: Seconds
+    metrics_interval_seconds: Seconds
+    slow_interval_seconds: Seconds
+    window_seconds: Seconds
+    sustained_seconds: Seconds
+    min_bad_samples: Annotated[int, Field(ge=2)]
+    confidence_z: Annotated[float, Field(ge=1, le=6)]
+    no_data_seconds: Seconds
+    min_requests: Count
+
+
+class Migration(Section):
+    primary_connection: ConnectionId
+    replica_connections: Annotated[tuple[ConnectionId, ...], Field(min_length=1)]
+    path: str
+    lock_timeout_seconds: Seconds
+    statement_timeout_seconds: Seconds
+    lock_retries: Count
+    counted_tables: Annotated[tuple[Name, ...], Field(min_length=1)]
+    schema_check: SqlFile
+    integrity_checks: SqlFile
+    critical_queries: SqlFile
+    max_query_seconds: Seconds
+    lag_timeout_seconds: Seconds
+
+
+class Functional(Section):
+    room_path: UrlPath
+    booking_path: UrlPath
+    payment_path: UrlPath
+    amount: Annotated[float, Field(gt=0)]
+    days_ahead: Count
+
+
+class Performance(Section):
+    paths: Annotated[tuple[UrlPath, ...], Field(min_length=1)]
+    requests: Count
+    concurrency: Count
+
+
+class Messages(Section):
+    slack_connection: ConnectionId
+    deployments_channel: Annotated[str, StringConstraints(pattern=r"^#[a-z0-9_-]+$")]
+    incidents_channel: Annotated[str, StringConstraints(pattern=r"^#[a-z0-9_-]+$")]
+    status_page_connection: ConnectionId
+    status_page_path: UrlPath
+    status_page_url: str
+    email_connection: ConnectionId
+    email_from: str
+    stakeholders: Items
+    users: Items
+    ticket_connection: ConnectionId
+    ticket_path: UrlPath
+    ticket_project: str
+    post_mortem_hours: Count
+    timeout_seconds: Seconds
+
+
+class Rollback(Section):
+    window_seconds: Seconds
+    airflow_connection: ConnectionId
+    verify_timeout_seconds: Seconds
+    old_colour_timeout_seconds: Seconds
+    eta: str
+
+
+class Plan(Section):
+    """How one service goes to production and comes back."""
+
+    name: Name
+    title: str
+    image: Image
+    cluster: Cluster
+    window: Window
+    team: dict[Name, Role]
+    staging: Staging
+    backup: Backup
+    briefing: Question
+    banner: Banner
+    traffic: Traffic
+    health: Health
+    thresholds: Thresholds
+    watch: Watch
+    migration: Migration
+    functional: Functional
+    performance: Performance
+    acceptance: Question
+    messages: Messages
+    rollback: Rollback
+
+    @model_validator(mode="after")
+    def _roles_exist(self) -> Plan:
+        for who, role in self.team.items():
+            if role.escalates_to is not None and role.escalates_to not in self.team:
+                raise ValueError(f"team.{who}.escalates_to: no role {role.escalates_to!r} in team")
+        for section in ("lead", self.briefing.role, self.acceptance.role):
+            if section not in self.team:
+                raise ValueError(f"no role {section!r} in team")
+        return self
+
+    @property
+    def deployment_dag_id(self) -> str:
+        return f"{self.name}_deployment"
+
+    @property
+    def rollback_dag_id(self) -> str:
+        return f"{self.name}_rollback"
+
+    @property
+    def lock_name(self) -> str:
+        """Lease and ConfigMap of the current deployment."""
+        return f"{self.cluster.app}-deployment"
+
+    @property
+    def connections(self) -> tuple[str, ...]:
+        """Every Airflow connection that a deployment needs, each once."""
+        found: dict[str, None] = {}
+        for section in self.__dict__.values():
+            if isinstance(section, Section):
+                for key, value in section:
+                    if key == "connection" or key.endswith("_connection"):
+                        found[value] = None
+                    elif key.endswith("_connections"):
+                        found.update(dict.fromkeys(value))
+        return tuple(found)
