@@ -89,4 +89,6 @@ class DeploymentState(Frozen):
     backup: BackupRecord | None = None
     restore_point: BackupRecord | None = None
     migration: MigrationRecord = MigrationRecord()
+    baseline: dict[str, float] = {}
+    """What the old version measured before the deployment, by measurement name (`pms.models.names`)."""
     rollback_reason: str = ""
