@@ -1,0 +1,2 @@
+DROP INDEX bookings_room_night_key;
+ALTER TABLE rooms DROP COLUMN exclusive;

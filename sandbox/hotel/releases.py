@@ -1,0 +1,46 @@
+"""The releases of the service: what each one is, and which migrations it has below its work folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MIGRATIONS = Path(__file__).parent / "prisma" / "migrations"
+"""Every migration of every release; a release's image has only its own."""
+
+BASE = ("20260901090000_init", "20260915090000_payments")
+CHANNEL = "20261103100000_booking_channel"
+FAILING = "20261110100000_one_guest_per_room_night"
+CORRUPTING = "20261117100000_forget_inactive_guests"
+
+
+@dataclass(frozen=True)
+class Release:
+    """A version of the service."""
+
+    tag: str
+    what: str
+    fault: str = "none"
+    """PMS_FAULT: how its code is bad."""
+    migrations: tuple[str, ...] = (*BASE, CHANNEL)
+    """Folder names in the order in which they apply; later releases contain those of v1.1.0, as real history does."""
+
+
+RELEASES = (
+    Release("v1.0.0", "running at the start", migrations=BASE),
+    Release("v1.1.0", "good, with an additive migration"),
+    Release("v1.2.0", "answers 500 after the switch", fault="errors"),
+    Release("v1.3.0", "slow after the switch", fault="slow"),
+    Release("v1.4.0", "does not start", fault="start"),
+    Release("v1.5.0", "fails its smoke test", fault="smoke"),
+    Release("v1.6.0", "its migration fails", migrations=(*BASE, CHANNEL, FAILING)),
+    Release("v1.7.0", "its migration corrupts data", migrations=(*BASE, CHANNEL, CORRUPTING)),
+)
+
+
+def release(tag: str) -> Release:
+    """The release with this tag; KeyError if there is none."""
+    for one in RELEASES:
+        if one.tag == tag:
+            return one
+    raise KeyError(tag)
