@@ -7,7 +7,7 @@ seconds, and at once when a query hits one that has gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,7 +38,7 @@ UNAVAILABLE = (
 )
 """What a query raises when the database cannot be used now, whatever the query."""
 
-Row = asyncpg.Record
+Row = Mapping[str, Any]
 
 
 class Store:
@@ -209,7 +209,7 @@ class Store:
             await self._fetch(
                 "UPDATE bookings SET status = $3 WHERE booking_id = $1 AND status = $2 RETURNING booking_id",
                 booking_id, before, after,
-            )  # fmt: skip
+            )
         )
 
     # --- banner
