@@ -1,0 +1,42 @@
+"""Plain HTTP through an Airflow connection: its address and its credentials, nothing more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+    from requests import Response
+
+
+def base_url(connection: Connection) -> str:
+    """``http://host:port`` of a connection, without a trailing slash; the schema defaults to https."""
+    host = connection.host or ""
+    if "://" not in host:
+        host = f"{connection.schema or connection.conn_type or 'https'}://{host}"
+    if connection.port and f":{connection.port}" not in host.rpartition("://")[2]:
+        host = f"{host.rstrip('/')}:{connection.port}"
+    return host.rstrip("/")
+
+
+def call(
+    connection_id: str, method: str, path: str, *, bearer: bool = True, headers: dict[str, str] | None = None,
+    json: Any = None, timeout: float = 10.0,
+) -> Response:  # fmt: skip
+    """One request; the connection's login and password as basic auth, or its password alone as bearer token.
+
+    Raises `requests.RequestException` when there is no answer, and `requests.HTTPError` for a status of 400 or more.
+    """
+    import requests
+    from airflow.sdk import BaseHook
+
+    connection = BaseHook.get_connection(connection_id)
+    headers = dict(headers or {})
+    auth = (connection.login, connection.password) if connection.login and connection.password else None
+    if auth is None and bearer and connection.password:
+        headers["Authorization"] = f"Bearer {connection.password}"
+    response = requests.request(
+        method, f"{base_url(connection)}{path}", json=json, headers=headers, auth=auth, timeout=timeout
+    )
+    response.raise_for_status()
+    return response

@@ -1,0 +1,81 @@
+"""What people are told: the wording of the plan, apart from the channels that carry it. Pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pms.models.deployment import DeploymentState
+
+if TYPE_CHECKING:
+    from pms.plan.model import Plan
+
+
+@dataclass(frozen=True)
+class Message:
+    """One announcement; an empty field means that this channel is not used for it."""
+
+    slack: str
+    incident_channel: bool = False
+    status_page: str = ""
+    """State that the status page shows: in_progress, completed, investigating or resolved."""
+    subject: str = ""
+    to_stakeholders: bool = False
+    to_users: bool = False
+
+
+def started(plan: Plan, state: DeploymentState) -> Message:
+    """Plan 2.1."""
+    return Message(
+        slack=f"@here Starting production deployment {state.version}\n"
+        f"Expected duration: {plan.banner.expected_minutes} minutes\nStatus: {plan.messages.status_page_url}",
+        status_page="in_progress",
+    )
+
+
+def succeeded(plan: Plan, state: DeploymentState) -> Message:
+    """Plan "Communication Plan", day of deployment."""
+    return Message(
+        slack=f"{plan.title} {state.version} is deployed: every check passed and the watch is over.",
+        status_page="completed",
+        subject=f"{plan.title} {state.version}: deployment completed successfully",
+        to_stakeholders=True,
+    )
+
+
+def rollback_initiated(plan: Plan, state: DeploymentState) -> Message:
+    """Rollback step 1."""
+    return Message(
+        slack=f"@here ROLLBACK INITIATED - {state.version} deployment\n"
+        f"Reason: {state.rollback_reason or 'not given'}\nETA: {plan.rollback.eta} to previous version",
+        incident_channel=True,
+        status_page="investigating",
+    )
+
+
+def rolled_back(plan: Plan, state: DeploymentState) -> Message:
+    """Rollback step 6; users hear of it only when they could have seen the new version."""
+    return Message(
+        slack=f"{plan.title}: {state.previous_version} serves again; {state.version} was rolled back "
+        f"({state.rollback_reason or 'no reason given'}).",
+        incident_channel=True,
+        status_page="resolved",
+        subject=f"{plan.title} {state.version}: rolled back to {state.previous_version}",
+        to_stakeholders=True,
+        to_users=state.switched_at is not None,
+    )
+
+
+def decided(plan: Plan, phase: str, proceed: bool, reasons: list[str]) -> Message:
+    """What a branch decided after a phase, and why."""
+    verdict = "proceed" if proceed else "ROLL BACK"
+    return Message(slack=f"{plan.title}: {phase}: {verdict}\n" + "\n".join(f"• {r}" for r in reasons))
+
+
+def asked(plan: Plan, role: str, question: str, link: str, minutes: int) -> Message:
+    """A person has to answer."""
+    who = plan.team[role]
+    return Message(
+        slack=f"{who.title} ({', '.join(who.users)}): {question}\nAnswer within {minutes} minutes, "
+        f"else the answer is Rollback: {link}"
+    )

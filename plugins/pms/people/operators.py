@@ -1,0 +1,135 @@
+"""Steps that speak to people: announcements, the maintenance banner, confirmations, the incident ticket."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+
+from pms.models.deployment import DeploymentState
+from pms.models.evidence import Evidence, Verdict, passed
+from pms.people.messages import Message, asked
+from pms.step import EVIDENCE_KEY, Job, Step
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from pms.plan.model import Plan, Question
+
+PROCEED, ROLLBACK = "Proceed", "Rollback"
+
+
+class Announce(Step):
+    """Tells people; passes whether or not the message got through. ``message`` makes it from plan and state."""
+
+    def __init__(self, *, message: Callable[[Plan, DeploymentState], Message], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.message = message
+
+    def work(self, job: Job) -> Evidence:
+        from pms.people.channels import send
+
+        undelivered = send(self.plan, self.message(self.plan, _state(job)))
+        return passed(self.task_id, f"not delivered: {', '.join(undelivered)}" if undelivered else "delivered")
+
+
+class Banner(Step):
+    """Shows or hides the maintenance banner (plan 2.1); a release that asked for none has none."""
+
+    def __init__(self, *, show: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.show = show
+
+    def work(self, job: Job) -> Evidence:
+        return asyncio.run(self._switch(job))
+
+    async def _switch(self, job: Job) -> Evidence:
+        from pms.http import call
+
+        async with job.kube() as kube:
+            state = await job.state(kube)
+            if self.show and not job.release.banner:
+                return passed(self.task_id, "this release asked for no banner")
+            if not self.show and not state.banner:
+                return passed(self.task_id, "no banner is shown")
+            await job.fenced(kube)
+            banner = self.plan.banner
+            await asyncio.to_thread(
+                call, self.plan.traffic.api_connection, banner.method, banner.path,
+                json={"enabled": self.show, "message": banner.message if self.show else ""},
+                headers={"User-Agent": "pms-deployer"},
+            )  # fmt: skip
+            await job.remember(kube, banner=self.show)
+        return passed(self.task_id, "the banner is shown" if self.show else "the banner is gone")
+
+
+class Confirm(HITLOperator):
+    """Asks one role (plan 1.3, 4.3); nobody answering in time is the answer "Rollback".
+
+    The answer is evidence for the branch behind the phase, which alone decides.
+    """
+
+    def __init__(
+        self, *, plan: Plan, question: Question, subject: str, ticket_from: str = "open", **kwargs: Any
+    ) -> None:
+        role = plan.team[question.role]
+        kwargs.setdefault("response_timeout", datetime.timedelta(seconds=question.response_seconds))
+        super().__init__(
+            subject=subject,
+            body="\n".join(f"- {item}" for item in question.items),
+            options=[PROCEED, ROLLBACK],
+            defaults=ROLLBACK,
+            assigned_users=[{"id": user, "name": role.title} for user in role.users],
+            **kwargs,
+        )
+        self.plan, self.question = plan, question
+
+    def execute(self, context: Context) -> Any:
+        from pms.people.channels import send
+
+        link = self.generate_link_to_ui_from_context(context=context)
+        minutes = max(1, round(self.question.response_seconds / 60))
+        send(self.plan, asked(self.plan, self.question.role, self.subject, link, minutes))
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        answer = super().execute_complete(context, event)
+        by = answer["responded_by_user"]
+        who = by["name"] if by else f"nobody (no answer in {self.question.response_seconds:.0f} s)"
+        yes = answer["chosen_options"] == [PROCEED]
+        evidence = Evidence(
+            check=self.task_id,
+            verdict=Verdict.PASS if yes else Verdict.FAIL,
+            reason=f"{self.plan.team[self.question.role].title}: {', '.join(answer['chosen_options'])} by {who}",
+        )
+        context["ti"].xcom_push(key=EVIDENCE_KEY, value=evidence.model_dump(mode="json"))
+        self.log.info("%s", evidence.reason)
+        return evidence.reason
+
+
+class OpenTicket(Step):
+    """Rollback step 6: incident ticket, with the post-mortem due within the plan's hours."""
+
+    def work(self, job: Job) -> Evidence:
+        from pms.people.channels import ticket
+
+        state = _state(job)
+        due = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=self.plan.messages.post_mortem_hours)
+        key = ticket(
+            self.plan,
+            f"{self.plan.title} {state.version} was rolled back",
+            f"Reason: {state.rollback_reason}\nDeployment: {state.deployment}\nPost-mortem due: {due:%Y-%m-%d %H:%M} UTC",
+            f"{due:%Y-%m-%d}",
+        )
+        return passed(self.task_id, f"ticket {key}, post-mortem due {due:%Y-%m-%d %H:%M} UTC")
+
+
+def _state(job: Job) -> DeploymentState:
+    async def read() -> DeploymentState:
+        async with job.kube() as kube:
+            return await job.state(kube)
+
+    return asyncio.run(read())

@@ -1,0 +1,37 @@
+"""When traffic may move: the weekly window of the plan. Pure functions; the time is always given."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:
+    from pms.plan.model import Window
+
+DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+def opening(window: Window, now: datetime.datetime) -> datetime.datetime:
+    """When the window that is open now opened, or else when the next one opens; ``now`` must be aware."""
+    local = now.astimezone(ZoneInfo(window.timezone))
+    day = local.date() + datetime.timedelta(days=(DAYS.index(window.weekday) - local.weekday()) % 7)
+    if day == local.date() and local.time() >= window.closes:
+        day += datetime.timedelta(days=7)
+    return datetime.datetime.combine(day, window.opens, ZoneInfo(window.timezone))
+
+
+def is_open(window: Window, now: datetime.datetime) -> bool:
+    return opening(window, now) <= now
+
+
+def may_start(window: Window, now: datetime.datetime) -> bool:
+    """Whether Phase 1 may begin: the window is open or opens within ``prepare_seconds``."""
+    return opening(window, now) - now <= datetime.timedelta(seconds=window.prepare_seconds)
+
+
+def start_cron(window: Window) -> str:
+    """Cron expression of the start of Phase 1, ``prepare_seconds`` before the window opens."""
+    monday = datetime.datetime(2024, 1, 1) + datetime.timedelta(days=DAYS.index(window.weekday))
+    start = datetime.datetime.combine(monday, window.opens) - datetime.timedelta(seconds=window.prepare_seconds)
+    return f"{start.minute} {start.hour} * * {(start.weekday() + 1) % 7}"
