@@ -244,7 +244,10 @@ class RollBack(BaseOperator):
 
 
 class Close(Step):
-    """Ends a deployment: writes how it ended and gives the lock back."""
+    """Ends a deployment or rollback: writes how it ended and gives the lock back.
+
+    A failed rollback keeps the lock: nobody deploys on top of it until a person has cleared its failed step.
+    """
 
     def __init__(self, *, status: Status, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -258,6 +261,7 @@ class Close(Step):
 
         async with job.kube() as kube:
             state = await job.remember(kube, status=self.status, finished_at=time.time())
-            await lock.release(kube, self.plan.lock_name, job.ticket)
+            if self.status is not Status.ROLLBACK_FAILED:
+                await lock.release(kube, self.plan.lock_name, job.ticket)
         seconds = (state.finished_at or 0) - state.started_at
         return passed(self.task_id, f"{state.version}: {self.status} after {seconds:.0f} s")

@@ -1,0 +1,125 @@
+"""<plan>_deployment: a release goes to production, phase by phase as in the deployment plan."""
+
+from __future__ import annotations
+
+from airflow.sdk import TaskGroup, chain
+
+from pms.checks.operators import (
+    Baseline,
+    CriticalPaths,
+    ErrorTracker,
+    KeyEndpoints,
+    Performance,
+    RecentErrors,
+    ResponseTimes,
+)
+from pms.checks.sensors import Healthy
+from pms.database.operators import Backup, DataIntegrity, Migrate, SchemaCheck, TestRestore
+from pms.database.sensors import ReplicationLag
+from pms.flow.dags import decide, deployment_dag, for_each_plan, roll_back_on_failure
+from pms.flow.operators import Close, GiveUp, Open, ReleaseDue, WindowOpen
+from pms.flow.watch import Watch
+from pms.models.deployment import Status
+from pms.people import messages
+from pms.people.operators import Announce, Banner, Confirm
+from pms.plan.model import Plan
+from pms.traffic.operators import PointPreview, SettleTraffic, SwitchTraffic
+from pms.workload.operators import DeployIdleColour, ImagePresent, ReleaseCommand, RetireColour
+from pms.workload.sensors import RolloutComplete
+
+
+def build(plan: Plan) -> None:
+    api, health, limits = plan.traffic.api_connection, plan.health, plan.thresholds
+    with deployment_dag(plan) as dag:
+        release_due = ReleaseDue(task_id="release_due", on_failure_callback=None)
+        opened = Open(task_id="open", on_failure_callback=None)
+        give_up = GiveUp(task_id="give_up", on_failure_callback=None)
+        release_due >> opened >> give_up
+
+        with TaskGroup("phase_1_pre_deployment", tooltip="T-2 hours") as phase_1:
+            with TaskGroup("staging_verification", tooltip="1.1") as staging:
+                for name, command in plan.staging.test_commands.items():
+                    ReleaseCommand(task_id=f"{name}_tests", command=command, namespace=plan.cluster.staging_namespace)
+                Healthy(task_id="staging_health", connection=plan.staging.connection, path=plan.staging.health_path)
+                RecentErrors(task_id="recent_errors")
+            with TaskGroup("database_backup", tooltip="1.2") as backup:
+                Backup(task_id="backup", kind="backup") >> TestRestore(task_id="test_restore")
+            briefing = Confirm(
+                task_id="team_briefing", question=plan.briefing, subject="1.3 Team briefing: ready to deploy?"
+            )
+            [staging, backup] >> briefing
+
+        with TaskGroup("phase_2_application_deployment", tooltip="T+0 to T+45 minutes") as phase_2:
+            window = WindowOpen(task_id="window_open")
+            with TaskGroup("maintenance_mode", tooltip="2.1") as maintenance:
+                Banner(task_id="banner", show=True)
+                Announce(task_id="announce_start", message=messages.started)
+            with TaskGroup("deploy_new_version", tooltip="2.2") as deploy:
+                chain(
+                    ImagePresent(task_id="image_present"),
+                    Baseline(task_id="baseline"),
+                    DeployIdleColour(task_id="deploy_idle_colour"),
+                    RolloutComplete(task_id="rollout_status"),
+                    PointPreview(task_id="point_preview", colour="new"),
+                    ReleaseCommand(
+                        task_id="smoke_tests",
+                        command=plan.traffic.smoke_command,
+                        url_connection=plan.traffic.preview_connection,
+                    ),
+                    SwitchTraffic(task_id="switch_traffic"),
+                    Watch(task_id="watch", seconds=plan.watch.after_switch_seconds),
+                )
+            with TaskGroup("verify_application_health", tooltip="2.3") as verify:
+                Healthy(task_id="health", connection=api, path=health.path, expect_version=True)
+                ReleaseCommand(task_id="database_health", command=health.database_command)
+                ErrorTracker(task_id="error_tracker")
+                ResponseTimes(task_id="response_times")
+                KeyEndpoints(task_id="key_endpoints")
+                ReplicationLag(task_id="replication_lag", limit_seconds=limits.max_replication_lag_seconds)
+            window >> maintenance >> deploy >> verify
+
+        with TaskGroup("phase_3_database_migration", tooltip="T+45 to T+90 minutes") as phase_3:
+            with TaskGroup("pre_migration_validation", tooltip="3.1") as before:
+                SchemaCheck(task_id="schema_check") >> Backup(task_id="restore_point", kind="restore_point")
+            migrate = Migrate(task_id="execute_migration")
+            with TaskGroup("post_migration_validation", tooltip="3.3") as after:
+                DataIntegrity(task_id="data_integrity")
+                ReplicationLag(task_id="replication_lag", limit_seconds=limits.max_replication_lag_seconds)
+                PointPreview(task_id="point_preview", colour="old") >> ReleaseCommand(
+                    task_id="old_version_on_new_schema",
+                    command=plan.traffic.smoke_command,
+                    url_connection=plan.traffic.preview_connection,
+                    image="old",
+                    remember_compatible=True,
+                )
+            client = ReleaseCommand(task_id="client_check", command=health.client_command)
+            before >> migrate >> after >> client
+
+        with TaskGroup("phase_4_post_deployment_testing", tooltip="T+90 to T+120 minutes") as phase_4:
+            chain(
+                CriticalPaths(task_id="critical_paths"),
+                Performance(task_id="performance"),
+                Confirm(
+                    task_id="user_acceptance", question=plan.acceptance, subject="4.3 User acceptance: does it work?"
+                ),
+            )
+
+        with TaskGroup("phase_5_monitoring", tooltip="T+120 minutes and on") as phase_5:
+            chain(
+                Watch(task_id="stabilization", seconds=plan.watch.stabilization_seconds),
+                Banner(task_id="banner", show=False),
+                SettleTraffic(task_id="settle_traffic"),
+                RetireColour(task_id="retire_old_colour"),
+                Announce(task_id="announce_success", message=messages.succeeded),
+                Close(task_id="close", status=Status.SUCCEEDED),
+            )
+
+        opened >> phase_1
+        decide(plan, phase_1, then=phase_2)
+        decide(plan, phase_2, then=phase_3)
+        decide(plan, phase_3, then=phase_4)
+        decide(plan, phase_4, then=phase_5)
+        roll_back_on_failure(plan, dag, except_for=["release_due", "open", "give_up"])
+
+
+for_each_plan(build, report_broken=True)

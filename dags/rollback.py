@@ -1,0 +1,59 @@
+"""<plan>_rollback: the previous version comes back, in the steps of the plan's rollback procedure; traffic first.
+
+A file of its own: what goes wrong with the deployment's file must not reach it.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import TaskGroup, TriggerRule, chain
+
+from pms.checks.operators import KeyEndpoints
+from pms.checks.sensors import Healthy
+from pms.database.operators import RollBackDatabase
+from pms.flow.dags import for_each_plan, rollback_dag
+from pms.flow.operators import Close
+from pms.flow.watch import Watch
+from pms.models.deployment import Status
+from pms.people import messages
+from pms.people.operators import Announce, Banner, OpenTicket
+from pms.plan.model import Plan
+from pms.traffic.operators import DrainColour, MoveTrafficBack
+from pms.workload.operators import ReleaseCommand, RemoveIdleColour
+
+
+def build(plan: Plan) -> None:
+    api, health = plan.traffic.api_connection, plan.health
+    with rollback_dag(plan):
+        back = MoveTrafficBack(task_id="move_traffic_back")
+        alert = Announce(task_id="alert_team", message=messages.rollback_initiated)
+        drain = DrainColour(task_id="drain_new_colour", colour="new")
+        healthy = Healthy(
+            task_id="old_version_healthy", connection=api, path=health.path, expect_version=True, version="old"
+        )
+        with TaskGroup("database_rollback", tooltip="Step 4") as database:
+            RollBackDatabase(task_id="roll_back_database") >> ReleaseCommand(
+                task_id="database_health", command=health.database_command, image="old"
+            )
+        with TaskGroup("verify_application", tooltip="Step 5") as verify:
+            ReleaseCommand(
+                task_id="smoke_tests", command=plan.traffic.smoke_command, url_connection=api, image="old"
+            ) >> Watch(
+                task_id="watch", seconds=plan.watch.after_rollback_seconds, colour="old", on_breach="fail"
+            )
+            KeyEndpoints(task_id="key_endpoints", version="old")
+        remove = RemoveIdleColour(task_id="remove_new_colour")
+        with TaskGroup("post_rollback_actions", tooltip="Step 6") as after:
+            Banner(task_id="banner", show=False)
+            OpenTicket(task_id="open_ticket")
+            Announce(task_id="notify", message=messages.rolled_back)
+        close = Close(task_id="close", status=Status.ROLLED_BACK)
+        failed = Close(
+            task_id="report_failure", status=Status.ROLLBACK_FAILED, trigger_rule=TriggerRule.ONE_FAILED
+        )
+
+        back >> alert
+        chain(back, [drain, healthy], database, verify, remove, after, close)
+        [back, drain, healthy, database, verify, remove, after] >> failed
+
+
+for_each_plan(build, report_broken=False)

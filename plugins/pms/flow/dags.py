@@ -1,0 +1,156 @@
+"""What the DAG files are built with: one DAG per plan, its form, its phases, and the nets under them."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, CronTriggerTimetable, Param, TaskGroup, TriggerRule
+
+from pms.flow.operators import Decide, RollBack
+from pms.flow.request import MIN_REASON, VERSION
+from pms.people.operators import Confirm
+from pms.plan.load import load_plans
+from pms.plan.window import start_cron
+from pms.step import Step
+
+if TYPE_CHECKING:
+    from pms.plan.model import Plan
+
+FIRST_DAY = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
+RETRIES: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay": datetime.timedelta(seconds=3),
+    "execution_timeout": datetime.timedelta(hours=2),
+}
+
+
+def for_each_plan(build: Callable[[Plan], None], *, report_broken: bool) -> None:
+    """Builds the DAGs of every valid plan, so that a broken plan never takes the others down with it.
+
+    With ``report_broken`` each broken plan becomes an import error that names file, key and reason. Airflow then starts
+    no new run of that DAG file, while runs under way go on; so the rollback file leaves the report to the other one.
+    """
+    for plan in load_plans():
+        if not isinstance(plan, ValueError):
+            build(plan)
+        elif report_broken:
+            _import_error(plan)
+
+
+def _import_error(error: ValueError) -> None:
+    class BrokenPlan(DAG):
+        def validate(self) -> None:
+            raise error
+
+    with BrokenPlan(dag_id=f"broken_plan_{abs(hash(str(error)))}", schedule=None):
+        pass
+
+
+def deployment_dag(plan: Plan) -> DAG:
+    """The deployment DAG of a plan, still empty: its schedule, its form and what happens when its run fails."""
+    return DAG(
+        dag_id=plan.deployment_dag_id,
+        schedule=CronTriggerTimetable(start_cron(plan.window), timezone=plan.window.timezone),
+        start_date=FIRST_DAY,
+        catchup=False,
+        max_active_runs=2,  # a second one is refused by the lock at once, instead of waiting unseen
+        is_paused_upon_creation=False,
+        default_args={"plan": plan, "on_failure_callback": roll_back_after_step(plan), **RETRIES},
+        on_failure_callback=roll_back_after_run(plan),
+        params=_deployment_form(plan),
+        tags=[plan.name, "deployment"],
+        doc_md=f"Brings a release of {plan.title} to production. Rolled back by `{plan.rollback_dag_id}`.",
+        render_template_as_native_obj=False,
+    )
+
+
+def rollback_dag(plan: Plan) -> DAG:
+    """The rollback DAG of a plan, still empty. It is never itself rolled back."""
+    return DAG(
+        dag_id=plan.rollback_dag_id,
+        schedule=None,
+        start_date=FIRST_DAY,
+        max_active_runs=4,  # a stuck rollback must not hold up the next one; the lock keeps them apart
+        is_paused_upon_creation=False,
+        default_args={"plan": plan, "ticket_from": "move_traffic_back", **RETRIES, "retries": 5},
+        params={
+            "reason": Param("rolled back by hand", type="string", minLength=MIN_REASON, title="Reason"),
+            "deployment": Param(
+                None, type=["null", "string"], title="Deployment run",
+                description="Run id of the deployment to roll back; empty: the current one",
+            ),
+        },
+        tags=[plan.name, "rollback"],
+        doc_md=f"Brings the previous version of {plan.title} back: traffic first, then everything else.",
+    )  # fmt: skip
+
+
+def _deployment_form(plan: Plan) -> dict[str, Param]:
+    return {
+        "version": Param(
+            None, type=["null", "string"], pattern=VERSION, title="Version", examples=["v1.1.0"],
+            description="Semantic version, the tag of the image",
+        ),
+        "image": Param(
+            None, type=["null", "string"], title="Image",
+            description=f"Empty: {plan.image.repository}:<version>; or that repository with a tag or a digest",
+        ),
+        "method": Param(
+            "sql", enum=["sql", "prisma", "none"], title="Migration method",
+            values_display={"sql": "SQL files", "prisma": "Prisma", "none": "No migration"},
+        ),
+        "banner": Param(True, type="boolean", title="Maintenance banner"),
+        "reason": Param(None, type=["null", "string"], minLength=MIN_REASON, title="Reason"),
+        "window_override": Param(
+            False, type="boolean", title="Deploy outside the window", section="Deployment window",
+        ),
+        "window_override_reason": Param(
+            None, type=["null", "string"], title="Reason of the override", section="Deployment window",
+        ),
+    }  # fmt: skip
+
+
+def decide(plan: Plan, phase: TaskGroup, *, then: TaskGroup) -> None:
+    """The branch at the end of a phase: on to the next one, or roll back."""
+    steps = [task for task in phase.iter_tasks() if isinstance(task, (Step, Confirm))]
+    with phase:
+        branch = Decide(
+            task_id="decide",
+            phase=phase.group_id or "",
+            reads=[task.task_id for task in steps],
+            proceed_to=then.group_id or "",
+            roll_back=f"{phase.group_id}.roll_back",
+        )
+        roll_back = RollBack(task_id="roll_back", reason_from=branch.task_id)
+    steps >> branch >> [then, roll_back]
+
+
+def roll_back_on_failure(plan: Plan, dag: DAG, *, except_for: Iterable[str]) -> None:
+    """The net under all: a failed task of any kind starts the rollback, also one killed without a callback."""
+    under = [task for task in dag.tasks if task.task_id not in set(except_for)]
+    under >> RollBack(task_id="roll_back_on_failure", trigger_rule=TriggerRule.ONE_FAILED)
+
+
+def roll_back_after_step(plan: Plan) -> Callable[[Any], None]:
+    """Task failure callback; runs on the worker, or in the DAG processor after a heartbeat timeout."""
+
+    def callback(context: Any) -> None:
+        from pms.flow.rollback import start_unless_refused
+
+        reason = context.get("exception") or context.get("reason") or "failed"
+        start_unless_refused(plan, context["run_id"], f"{context['ti'].task_id}: {reason}")
+
+    return callback
+
+
+def roll_back_after_run(plan: Plan) -> Callable[[Any], None]:
+    """DAG failure callback; runs in the DAG processor (also after a dagrun_timeout)."""
+
+    def callback(context: Any) -> None:
+        from pms.flow.rollback import start_unless_refused
+
+        start_unless_refused(plan, context["run_id"], context.get("reason") or "the deployment run failed")
+
+    return callback
