@@ -42,7 +42,7 @@ class Metrics:
     """The metrics of one pod in a registry of their own, so that tests can run several pods in a process."""
 
     def __init__(self, connections: Callable[[], int]) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "http_requests_total", "Answers, without probes, /metrics and /-/", ["code"], registry=registry

@@ -74,7 +74,8 @@ class Store:
         if self._pool is None:
             raise asyncpg.InterfaceError("the pool is not open")
         async with self._pool.acquire(timeout=QUERY_SECONDS) as connection:
-            return await connection.fetch(query, *args)
+            rows: list[Row] = await connection.fetch(query, *args)
+            return rows
 
     async def read(self, query: str, *args: Any) -> list[Row]:
         """Rows of a query that changes nothing: tried again once on a connection that turns out to be dead."""
