@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes .env and .airflow_passwords.json for docker-compose.yaml, with fresh secrets, readable by their owner alone.
+"""Writes .env for docker-compose.yaml: fresh secrets and a user for each role, readable by its owner alone.
 
-Existing files are left alone: new secrets would lock Airflow out of its own database. Needs Python only.
+An existing file is left alone: new secrets would lock Airflow out of its own database. Needs Python only.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ ROLES = {"admin": "admin", **dict.fromkeys(["lead", "backend", "frontend", "dba"
 
 
 def main() -> int:
-    env, passwords = ROOT / ".env", ROOT / ".airflow_passwords.json"
-    if existing := [path.name for path in (env, passwords) if path.exists()]:
-        print(f"{' and '.join(existing)} exist already; nothing was written")
+    env = ROOT / ".env"
+    if env.exists():
+        print(".env exists already; nothing was written")
         return 1
     people = {name: secrets.token_urlsafe(16) for name in ROLES}
     settings = {
@@ -34,16 +34,11 @@ def main() -> int:
     }
     connection = {"conn_type": "http", "host": "apiserver", "port": 8080, "schema": "http", "login": "admin"}
     settings["AIRFLOW_CONN_PMS_AIRFLOW"] = json.dumps(connection | {"password": people["admin"]})
-    _write(env, "".join(f"{key}={value}\n" for key, value in settings.items()), 0o600)
-    # Read by the airflow user inside the containers, through a secret mount that keeps the host's mode.
-    _write(passwords, json.dumps(people), 0o644)
-    print("wrote .env and .airflow_passwords.json; sign in at http://localhost:8080 as admin, password in the latter")
+    settings["AIRFLOW_PASSWORDS"] = json.dumps(people)
+    with os.fdopen(os.open(env, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.writelines(f"{key}={value}\n" for key, value in settings.items())
+    print("wrote .env; sign in at http://localhost:8080 as admin, with the password in AIRFLOW_PASSWORDS")
     return 0
-
-
-def _write(path: Path, text: str, mode: int) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
-        file.write(text)
 
 
 if __name__ == "__main__":
