@@ -44,7 +44,7 @@ def _import_error(error: ValueError) -> None:
         def validate(self) -> None:
             raise error
 
-    with BrokenPlan(dag_id=f"broken_plan_{abs(hash(str(error)))}", schedule=None):
+    with BrokenPlan(dag_id="broken_plan", schedule=None):
         pass
 
 

@@ -13,7 +13,9 @@ from pydantic import ValidationError
 from pms.plan.model import INCLUDE, Plan
 
 OVERLAY_VARIABLE = "PMS_PLAN_OVERLAY"
-"""Environment variable: a YAML file `{<plan name>: {...}}` or a bare mapping, merged over each plan."""
+"""Environment variable: a YAML file that is merged over each plan, e.g. to compress time."""
+FOLDER_VARIABLE = "PMS_PLANS"
+"""Environment variable: a folder of plan files to use instead of ``include/plans``."""
 
 
 class PlanError(ValueError):
@@ -36,8 +38,9 @@ def load_plan(path: Path, overlay: Path | None = None) -> Plan:
         raise PlanError(f"{where}:\n{reasons}") from None
 
 
-def load_plans(folder: Path = INCLUDE / "plans") -> Iterator[Plan | PlanError]:
+def load_plans() -> Iterator[Plan | PlanError]:
     """Every plan of the folder in the order of file names; a broken one comes as its error."""
+    folder = Path(os.environ.get(FOLDER_VARIABLE) or INCLUDE / "plans")
     overlay = os.environ.get(OVERLAY_VARIABLE)
     for path in sorted(folder.glob("*.yaml")):
         try:

@@ -1,0 +1,150 @@
+"""The DAG files: whole, thin, quiet at parse time, and one pair of DAGs for each plan."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+import yaml
+from airflow.dag_processing.dagbag import DagBag
+from pms.flow.operators import Decide, RollBack
+from pms.people.operators import ROLLBACK, Confirm
+from pms.plan.load import FOLDER_VARIABLE
+from pms.step import Step
+
+ROOT = Path(__file__).resolve().parents[2]
+PHASES = [
+    "phase_1_pre_deployment",
+    "phase_2_application_deployment",
+    "phase_3_database_migration",
+    "phase_4_post_deployment_testing",
+    "phase_5_monitoring",
+]
+
+
+def dag_bag() -> DagBag:
+    return DagBag(ROOT / "dags", bundle_path=ROOT / "dags")
+
+
+@pytest.fixture(scope="module")
+def bag() -> DagBag:
+    return dag_bag()
+
+
+@pytest.fixture(scope="module")
+def deployment(bag):
+    return bag.dags["pms_deployment"]
+
+
+@pytest.fixture
+def plans(tmp_path, monkeypatch):
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    shutil.copy(ROOT / "include" / "plans" / "pms.yaml", tmp_path)
+    return tmp_path
+
+
+def test_both_dags_of_the_plan_are_there_without_errors(bag):
+    assert bag.import_errors == {}
+    assert sorted(bag.dags) == ["pms_deployment", "pms_rollback"]
+
+
+def test_the_phases_are_task_groups_in_the_order_of_the_plan(deployment):
+    assert [g for g in deployment.task_group_dict if g and "." not in g] == PHASES
+    for first, second in zip(PHASES, PHASES[1:], strict=False):
+        branch = deployment.get_task(f"{first}.decide")
+        roots = {task.task_id for task in deployment.task_group_dict[second].get_roots()}
+        assert branch.downstream_task_ids >= roots | {f"{first}.roll_back"}
+
+
+def test_every_step_of_a_phase_is_evidence_for_its_branch(deployment):
+    for phase in PHASES[:-1]:
+        steps = {
+            t.task_id for t in deployment.task_group_dict[phase].iter_tasks() if not isinstance(t, (Decide, RollBack))
+        }
+        assert set(deployment.get_task(f"{phase}.decide").reads) == steps
+
+
+def test_no_failure_escapes_the_net(deployment):
+    net = deployment.get_task("roll_back_on_failure")
+    outside = set(deployment.task_ids) - net.upstream_task_ids - {net.task_id}
+    assert outside == {"release_due", "open", "give_up"}
+
+
+def test_every_step_after_opening_calls_back_on_failure(deployment):
+    silent = {t.task_id for t in deployment.tasks if not t.on_failure_callback}
+    assert silent == {"release_due", "open", "give_up"}
+    assert deployment.on_failure_callback
+
+
+def test_phase_1_starts_two_hours_before_the_window(deployment):
+    assert deployment.timetable.summary == "0 12 * * 2"
+    assert not deployment.catchup
+
+
+def test_nobody_answering_means_rollback(deployment):
+    questions = [t for t in deployment.tasks if isinstance(t, Confirm)]
+    assert [q.task_id.rpartition(".")[2] for q in questions] == ["team_briefing", "user_acceptance"]
+    for question in questions:
+        assert question.defaults == [ROLLBACK]
+        assert question.assigned_users
+        assert question.response_timeout
+
+
+def test_rollback_moves_traffic_before_anything_else(bag):
+    rollback = bag.dags["pms_rollback"]
+    assert [task.task_id for task in rollback.roots] == ["move_traffic_back"]
+    assert not rollback.is_paused_upon_creation
+    assert not any(isinstance(task, RollBack) for task in rollback.tasks)
+
+
+def test_a_second_plan_gives_a_second_pair_of_dags(plans):
+    second = yaml.safe_load((plans / "pms.yaml").read_text())
+    second["name"] = "billing"
+    (plans / "billing.yaml").write_text(yaml.safe_dump(second))
+    assert sorted(dag_bag().dags) == ["billing_deployment", "billing_rollback", "pms_deployment", "pms_rollback"]
+
+
+def test_a_broken_plan_is_an_import_error_and_leaves_the_other_plans_alone(plans):
+    broken = yaml.safe_load((plans / "pms.yaml").read_text())
+    broken["name"], broken["thresholds"]["max_error_rate"] = "billing", 2
+    (plans / "billing.yaml").write_text(yaml.safe_dump(broken))
+    bag = dag_bag()
+    assert sorted(bag.dags) == ["pms_deployment", "pms_rollback"]
+    (file, text), *others = bag.import_errors.items()
+    assert (file, others) == ("deployment.py", [])
+    assert re.search(r"billing\.yaml:\n.*thresholds\.max_error_rate: Input should be less than or equal to 1", text)
+
+
+def test_parsing_opens_no_connection(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a DAG file opened a connection while it was parsed")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert dag_bag().import_errors == {}
+
+
+def test_nothing_in_dags_or_plugins_knows_the_business():
+    words = re.compile(r"hotel|guest|booking|room\b|check.?in\b", re.IGNORECASE)
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for folder in ("dags", "plugins")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line in path.read_text().splitlines()
+        if words.search(line)
+    ]
+    assert found == []
+
+
+def test_dag_files_hold_names_and_order_only():
+    for path in (ROOT / "dags").glob("*.py"):
+        text = path.read_text()
+        assert len(text.splitlines()) < 200, path
+        assert not re.search(r"\b(if|while|try|lambda|await|requests|os\.environ)\b", text), path
+
+
+def test_everything_but_the_frame_is_a_step_with_evidence(deployment):
+    frame = {type(task).__name__ for task in deployment.tasks if not isinstance(task, Step)}
+    assert frame == {"ReleaseDue", "GiveUp", "Decide", "RollBack", "Confirm"}
