@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import abc
+import datetime
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from pms.models.deployment import DeploymentState, Release, Ticket
 from pms.models.evidence import Evidence
@@ -24,6 +25,8 @@ EVIDENCE_KEY = "evidence"
 """XCom key under which every step leaves its `Evidence`, passed or not; the branches read it."""
 TICKET_KEY = "ticket"
 RELEASE_KEY = "release"
+LOST_TRIGGERER = datetime.timedelta(seconds=60)
+"""A wait ends by its trigger's own deadline; Airflow's timeout comes this much later, for a lost triggerer."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,15 @@ class Step(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         return self.conclude(context, self.work(self.job(context)))
+
+    def wait(self, trigger: Any, seconds: float) -> NoReturn:
+        """Gives the worker slot back until ``trigger`` has an event, then goes on in `resume`."""
+        timeout = datetime.timedelta(seconds=seconds) + LOST_TRIGGERER
+        raise TaskDeferred(trigger=trigger, method_name="resume", timeout=timeout)
+
+    def resume(self, context: Context, event: Any) -> Any:
+        """After `wait`; by default the event is the `Evidence` as JSON."""
+        return self.conclude(context, Evidence.model_validate(event))
 
     def job(self, context: Context) -> Job:
         return Job(self.plan, context, self.ticket_from)
