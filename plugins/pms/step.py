@@ -7,7 +7,7 @@ import datetime
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
@@ -102,13 +102,13 @@ class Step(BaseOperator):
     def execute(self, context: Context) -> Any:
         return self.conclude(context, self.work(self.job(context)))
 
-    def wait(self, trigger: Any, seconds: float) -> NoReturn:
-        """Gives the worker slot back until ``trigger`` has an event, then goes on in `resume`."""
+    def waiting(self, trigger: Any, seconds: float) -> TaskDeferred:
+        """To be raised: gives the worker slot back until ``trigger`` has an event, then goes on in `resume`."""
         timeout = datetime.timedelta(seconds=seconds) + LOST_TRIGGERER
-        raise TaskDeferred(trigger=trigger, method_name="resume", timeout=timeout)
+        return TaskDeferred(trigger=trigger, method_name="resume", timeout=timeout)
 
     def resume(self, context: Context, event: Any) -> Any:
-        """After `wait`; by default the event is the `Evidence` as JSON."""
+        """After `waiting`; by default the event is the `Evidence` as JSON."""
         return self.conclude(context, Evidence.model_validate(event))
 
     def job(self, context: Context) -> Job:

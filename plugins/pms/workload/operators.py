@@ -115,7 +115,7 @@ class ReleaseCommand(Step):
         trigger = JobTrigger(
             connection=cluster.connection, namespace=self.namespace, deadline=time.time() + seconds, job=name
         )
-        self.wait(trigger, seconds)
+        raise self.waiting(trigger, seconds)
 
     async def _submit(self, job: Job) -> str:
         from pms.kube import jobs
@@ -226,7 +226,7 @@ class _ScaleDown(Step):
             port=cluster.port,
             quiet_seconds=self.quiet_seconds,
         )
-        self.wait(trigger, self.timeout)
+        raise self.waiting(trigger, self.timeout)
 
     def resume(self, context: Any, event: Any) -> str:
         job = self.job(context)

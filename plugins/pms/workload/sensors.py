@@ -45,7 +45,7 @@ class RolloutComplete(Step):
             deployment=name,
             labels=labels,
         )
-        self.wait(trigger, self.timeout)
+        raise self.waiting(trigger, self.timeout)
 
     async def _look(self, job: Job, name: str, labels: dict[str, str]) -> Any:
         from pms.workload import rollout
