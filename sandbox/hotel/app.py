@@ -71,7 +71,7 @@ async def _body(request: Request) -> Any:
             raise HTTPException(413, f"body: more than {MAX_BODY} bytes")
     try:
         return json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter for nesting without end
         raise HTTPException(400, "body: expected JSON") from None
 
 
@@ -297,7 +297,7 @@ class Hotel:
         return Json({"enabled": enabled, "message": message})
 
     async def events(self, _: Request) -> Response:
-        headers = {"Cache-Control": "no-store"}
+        headers = {"Cache-Control": "no-store", "Connection": "close"}
         return StreamingResponse(self._ticks(), media_type="text/event-stream", headers=headers)
 
     async def _ticks(self) -> AsyncIterator[str]:

@@ -22,12 +22,15 @@ QUERY_SECONDS = 10.0
 POOL_SIZE = 6
 """Connections a pod opens at most: 5 pods stay far below PostgreSQL's default of 100."""
 
-_SCHEMA_CHANGED = (
+_NOTHING_DONE = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
     asyncpg.UndefinedColumnError,
     asyncpg.UndefinedTableError,
     asyncpg.InvalidCachedStatementError,
     asyncpg.OutdatedSchemaCacheError,
 )
+"""A statement ended without effect because of somebody else's, mostly a migration's: it may be repeated."""
 UNAVAILABLE = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -78,20 +81,17 @@ class Store:
             return rows
 
     async def read(self, query: str, *args: Any) -> list[Row]:
-        """Rows of a query that changes nothing: tried again once on a connection that turns out to be dead."""
+        """Rows of a query that changes nothing: repeated once, also when its connection turns out to be dead."""
         try:
             return await self._fetch(query, *args)
-        except (*_SCHEMA_CHANGED, asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError):
+        except (*_NOTHING_DONE, asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError):
             return await self._fetch(query, *args)
 
     async def _adapted(self, build: Callable[[], tuple[Any, ...]]) -> list[Row]:
-        """Run the query that `build` makes for the columns that exist; again if a column came or went meanwhile.
-
-        A statement that names an unknown column has done nothing, so writes may be repeated too.
-        """
+        """Run the query that `build` makes for the columns that exist; again if a column came or went meanwhile."""
         try:
             return await self._fetch(*build())
-        except _SCHEMA_CHANGED:
+        except _NOTHING_DONE:
             await self.detect()
             return await self._fetch(*build())
 

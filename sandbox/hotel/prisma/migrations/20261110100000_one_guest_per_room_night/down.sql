@@ -1,2 +1,2 @@
 DROP INDEX bookings_room_night_key;
-ALTER TABLE rooms DROP COLUMN exclusive;
+ALTER TABLE bookings DROP COLUMN exclusive;
