@@ -1,0 +1,1 @@
+"""Controllers: each makes what is follow what should be, one object at a time."""
