@@ -51,9 +51,8 @@ async def _main(given: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     result = _runner()(_main(_arguments()))
-    print(
-        f"sent {result['sent']}, failed {result['failed']}, bad {result['bad_answers']}, versions {result['by_version']}"
-    )
+    counts = {name: result[name] for name in ("sent", "failed", "bad_answers", "by_version")}
+    print(", ".join(f"{name} {count}" for name, count in counts.items()))
 
 
 if __name__ == "__main__":

@@ -62,7 +62,8 @@ class Wire(asyncio.Protocol):
 
     def request(self, data: bytes, seconds: float = ANSWER_SECONDS) -> asyncio.Future[Answer]:
         """Send a whole request; the future gives its Answer or raises WireError."""
-        assert self._transport is not None and self._waiter is None
+        assert self._transport is not None
+        assert self._waiter is None
         self._waiter = self._loop.create_future()
         self._timer = self._loop.call_later(seconds, self._fail, "timeout")
         self._transport.write(data)

@@ -67,9 +67,7 @@ def issue_token(secret: str, user_id: int, role: str, seconds: float = TOKEN_SEC
 def read_token(secret: str, token: str) -> Identity | None:
     """The identity in a token that is signed by us and has not expired, else None."""
     try:
-        claims = jwt.decode(
-            token, secret, algorithms=["HS256"], options={"require": ["sub", "role", "jti", "exp"]}
-        )
+        claims = jwt.decode(token, secret, algorithms=["HS256"], options={"require": ["sub", "role", "jti", "exp"]})
         return Identity(int(claims["sub"]), str(claims["role"]), str(claims["jti"]), float(claims["exp"]))
     except (jwt.InvalidTokenError, ValueError):
         return None

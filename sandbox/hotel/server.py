@@ -18,7 +18,7 @@ from sandbox.hotel.settings import Settings, SettingsError
 log = logging.getLogger("pms")
 
 QUIET_SECONDS = 0.5
-"""After SIGTERM, traffic still comes until the pod's address has left every load balancer: wait for this much silence."""
+"""Traffic still comes after SIGTERM, until the pod's address has left every load balancer: wait for such silence."""
 LONGEST_SECONDS = 5.0
 """... but no longer than this."""
 IDLE_SECONDS = 5

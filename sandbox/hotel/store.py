@@ -163,8 +163,8 @@ class Store:
         def build() -> tuple[Any, ...]:
             channel = ", channel" if "bookings.channel" in self.columns else ""
             where = "WHERE user_id = $3" if user_id is not None else ""
-            query = (
-                f"SELECT booking_id, user_id, room_id, check_in, check_out, status, total_amount{channel} "
+            query = (  # the columns are constants of this module
+                f"SELECT booking_id, user_id, room_id, check_in, check_out, status, total_amount{channel} "  # noqa: S608
                 f"FROM bookings {where} ORDER BY booking_id DESC LIMIT $1 OFFSET $2"
             )
             return query, PAGE, (page - 1) * PAGE, *(() if user_id is None else (user_id,))
@@ -183,7 +183,7 @@ class Store:
             columns = "".join(f", {name}" for name in extra)
             values = "".join(f", ${number}" for number in range(6, 6 + len(extra)))
             query = (
-                f"INSERT INTO bookings (user_id, room_id, check_in, check_out, total_amount{columns}) "
+                f"INSERT INTO bookings (user_id, room_id, check_in, check_out, total_amount{columns}) "  # noqa: S608
                 f"SELECT $1::bigint, room_id, $3::date, $4::date, price_per_night * $5::int{values} "
                 "FROM rooms WHERE room_id = $2 RETURNING booking_id, status, total_amount"
             )
@@ -209,7 +209,9 @@ class Store:
         return bool(
             await self._fetch(
                 "UPDATE bookings SET status = $3 WHERE booking_id = $1 AND status = $2 RETURNING booking_id",
-                booking_id, before, after,
+                booking_id,
+                before,
+                after,
             )
         )
 

@@ -1,4 +1,4 @@
-"""What a request body may hold. Every function takes the decoded JSON and raises Invalid with a message for the client."""
+"""What a request may hold. Every function takes decoded JSON and raises Invalid with a message for the client."""
 
 from __future__ import annotations
 

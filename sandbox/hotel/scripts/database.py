@@ -18,7 +18,8 @@ from sandbox.hotel.scripts.checks import Checks, expect
 from sandbox.hotel.settings import plain_dsn
 
 
-async def _run(dsn: str, version: str, migrated: bool) -> int:
+async def _run(dsn: str, version: str, checksums: dict[str, str] | None) -> int:
+    """Check the database; with `checksums` of the release's migrations, these too."""
     checks = Checks()
     with checks.check("the database answers"):
         connection = await asyncpg.connect(dsn, timeout=5, command_timeout=10)
@@ -29,17 +30,17 @@ async def _run(dsn: str, version: str, migrated: bool) -> int:
             expect(await connection.fetchval("SELECT 1") == 1, "SELECT 1 gave something else")
         with checks.check("the schema has what the code needs"):
             rows = await connection.fetch(schema.COLUMNS_SQL)
-            lacking = schema.missing((row["name"] for row in rows), version, migrated=migrated)
+            lacking = schema.missing((row["name"] for row in rows), version, migrated=checksums is not None)
             expect(not lacking, "missing: " + ", ".join(lacking))
-        if migrated:
-            await _check_migrations(checks, connection)
+        if checksums is not None:
+            await _check_migrations(checks, connection, checksums)
     finally:
         await connection.close()
     return checks.exit_code()
 
 
-async def _check_migrations(checks: Checks, connection: asyncpg.Connection) -> None:
-    """Every migration in the work folder is recorded as applied, with the checksum of its file; none is half done."""
+async def _check_migrations(checks: Checks, connection: asyncpg.Connection, checksums: dict[str, str]) -> None:
+    """Every migration of the release is recorded as applied, with the checksum of its file; none is half done."""
     state = {}
     with checks.check("migrations are recorded"):
         rows = await connection.fetch(
@@ -48,12 +49,16 @@ async def _check_migrations(checks: Checks, connection: asyncpg.Connection) -> N
         unfinished = [row["migration_name"] for row in rows if row["finished_at"] is None]
         expect(not unfinished, "failed: " + ", ".join(unfinished))
         state = {row["migration_name"]: row["checksum"] for row in rows}
-    for path in sorted(Path("prisma/migrations").glob("*/migration.sql")):
-        name = path.parent.name
+    for name, checksum in checksums.items():
         with checks.check(f"migration {name}"):
             expect(name in state, "not applied")
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            expect(state[name] == digest, "was applied with other SQL")
+            expect(state[name] == checksum, "was applied with other SQL")
+
+
+def _checksums() -> dict[str, str]:
+    """The migrations in the work folder, by name, with the SHA-256 of their SQL."""
+    paths = sorted(Path("prisma/migrations").glob("*/migration.sql"))
+    return {path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def main(script: str, _: list[str]) -> int:
@@ -62,4 +67,8 @@ def main(script: str, _: list[str]) -> int:
         print("DATABASE_URL is not set")
         return 1
     version = os.environ.get("PMS_VERSION", "v0.0.0")
-    return asyncio.run(_run(plain_dsn(dsn), version, migrated=script == "db:check"))
+    checksums = _checksums() if script == "db:check" else None
+    if checksums == {}:
+        print("there are no migrations in prisma/migrations of the work folder")
+        return 1
+    return asyncio.run(_run(plain_dsn(dsn), version, checksums))

@@ -1,4 +1,4 @@
-"""`npm run test:integration`: the queries and the constraints, on the database of DATABASE_URL. Leaves nothing behind."""
+"""`npm run test:integration`: queries and constraints, on the database of DATABASE_URL. Leaves nothing behind."""
 
 from __future__ import annotations
 

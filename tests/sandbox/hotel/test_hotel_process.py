@@ -15,6 +15,8 @@ import pytest
 from sandbox.hotel.scripts.checks import Client
 from tests.sandbox.hotel.conftest import ADMIN_TOKEN, PodProcess, log_in
 
+pytestmark = pytest.mark.sandbox
+
 Start = Callable[..., PodProcess]
 PROBE = {"User-Agent": "kube-probe/1.36"}
 

@@ -14,6 +14,8 @@ from sandbox.hotel.scripts.checks import Client
 from sandbox.hotel.scripts.e2e import serving
 from tests.sandbox.hotel.conftest import log_in, settings
 
+pytestmark = pytest.mark.sandbox
+
 STAY = {"roomId": 1, "checkIn": "2030-01-01", "checkOut": "2030-01-02", "channel": "web"}
 
 
@@ -116,7 +118,9 @@ def test_the_corrupting_migration_succeeds_and_loses_data(database: str) -> None
     before = one(database, "SELECT count(*) FROM bookings")
     assert migrate(database, CHANNEL, CORRUPTING) == [CHANNEL, CORRUPTING]
     after = one(database, "SELECT count(*) FROM bookings")
-    assert isinstance(before, int) and isinstance(after, int) and after < before
+    assert isinstance(before, int)
+    assert isinstance(after, int)
+    assert after < before
     assert one(database, "SELECT count(*) FROM users WHERE email IS NULL") != 0
     undo(database, CORRUPTING)
     assert one(database, "SELECT count(*) FROM users WHERE email IS NULL") == 0
