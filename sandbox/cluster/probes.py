@@ -39,6 +39,8 @@ class Prober:
                     return Answer(True)
                 code, output = await self._execute(probe["exec"]["command"], timeout)
                 return Answer(code == 0, output)
+        except (aiohttp.ClientConnectorError, ConnectionError) as error:
+            return Answer(False, f"connect: {getattr(error, 'strerror', None) or error}")
         except (OSError, aiohttp.ClientError, ValueError) as error:
             return Answer(False, str(error) or type(error).__name__)
         except TimeoutError:

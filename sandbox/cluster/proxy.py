@@ -7,11 +7,13 @@ and a connection whose pod refuses fails.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import socket
 import struct
 from collections.abc import Callable
+from typing import cast
 
 from sandbox.cluster.controllers.endpoints import NAME_LABEL
 from sandbox.cluster.kinds import SERVICE, SLICE
@@ -33,8 +35,7 @@ class Splice(asyncio.Protocol):
         self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses of it
 
     def data_received(self, data: bytes) -> None:
         if self.peer and self.peer.transport:
@@ -99,10 +100,8 @@ def reset(transport: asyncio.Transport) -> None:
     """End a connection so that the other end sees an error, not an orderly end."""
     found = transport.get_extra_info("socket")
     if found is not None:
-        try:
+        with contextlib.suppress(OSError):
             found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        except OSError:
-            pass
     transport.abort()
 
 

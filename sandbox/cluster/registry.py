@@ -91,7 +91,7 @@ class Registry:
     # --- writing
 
     def create(self, kind: Kind, namespace: str, body: Object, write: Write = QUIET) -> Object:
-        new = copy.deepcopy(body)
+        new = _without_nulls(body)
         meta = self._envelope(kind, namespace, new)
         if not meta.get("name") and meta.get("generateName"):
             meta["name"] = f"{meta['generateName'][:58]}{suffix()}"
@@ -130,7 +130,7 @@ class Registry:
     ) -> Object:
         """Replace the object by `change` of a copy of it. A resourceVersion that `change` brings is a condition."""
         old = self.get(kind, namespace, name)
-        new = change(copy.deepcopy(old))
+        new = _without_nulls(change(copy.deepcopy(old)))
         meta = self._envelope(kind, namespace, new)
         if meta.setdefault("name", name) != name:
             raise bad_request(
@@ -344,6 +344,14 @@ def _replace(target: Object, source: Object) -> Object:
     target.clear()
     target.update(source)
     return target
+
+
+def _without_nulls(value: Any) -> Any:
+    """A copy without nulls and empty labels or annotations: both mean the same as nothing."""
+    if isinstance(value, dict):
+        copied = {name: _without_nulls(item) for name, item in value.items() if item is not None}
+        return {name: item for name, item in copied.items() if item or name not in ("labels", "annotations")}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _content(obj: Object) -> Object:
