@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 Json = dict[str, Any]
+Query = list[tuple[str, str]]
 FIELD_MANAGER = "pms-deployer"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -103,7 +104,7 @@ class Kube:
         return json.loads(await self._text(method, path, **kwargs))
 
     async def _text(
-        self, method: str, path: str, *, query: list[tuple[str, str]] | None = None, body: Json | None = None,
+        self, method: str, path: str, *, query: Query | None = None, body: Json | None = None,
         kind: str = "application/json", headers: dict[str, str] | None = None, timeout: float = REQUEST_TIMEOUT,
     ) -> str:  # fmt: skip
         import aiohttp

@@ -7,8 +7,9 @@ Durations are seconds, sizes are bytes, rates are fractions of 1.
 from __future__ import annotations
 
 import datetime
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, StringConstraints, model_validator
@@ -35,7 +36,7 @@ def _known_zone(name: str) -> str:
     return name
 
 
-def _in_include(folder: str):
+def _in_include(folder: str) -> AfterValidator:
     def check(name: str) -> str:
         if not (INCLUDE / folder / name).is_file():
             raise ValueError(f"no such file: include/{folder}/{name}")
@@ -237,12 +238,36 @@ class Migration(Section):
     lag_timeout_seconds: Seconds
 
 
+SCENARIO_VARIABLES = frozenset({"test_email", "test_password", "day", "next_day"})
+"""Known before the first call: the test user of the API's connection, a day and the one after it."""
+
+
+class ScenarioStep(Section):
+    """One call of the scenario. ``{variable}`` in path and body stands for what an earlier call saved."""
+
+    name: Name
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+    path: UrlPath
+    body: dict[str, Any] | None = None
+    expect: Annotated[int, Field(ge=100, le=599)]
+    save: dict[Name, str] = {}
+    """Variable to path in the answer, such as ``id``, ``0.id`` or ``*.id`` (any item of a list)."""
+
+
 class Functional(Section):
-    room_path: UrlPath
-    booking_path: UrlPath
-    payment_path: UrlPath
-    amount: Annotated[float, Field(gt=0)]
     days_ahead: Count
+    days_span: Count
+    steps: Annotated[tuple[ScenarioStep, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _variables_are_known(self) -> Functional:
+        known = set(SCENARIO_VARIABLES)
+        for step in self.steps:
+            used = set(re.findall(r"\{([a-z][a-z0-9_]*)\}", f"{step.path} {step.body}"))
+            if unknown := sorted(used - known):
+                raise ValueError(f"step {step.name!r} uses {', '.join(unknown)}, which no step before it saves")
+            known |= step.save.keys()
+        return self
 
 
 class Performance(Section):

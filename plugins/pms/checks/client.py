@@ -1,0 +1,135 @@
+"""The service as its clients see it: where it is, how to log in, and how fast it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from typing import TYPE_CHECKING, Any
+
+from pms.http import base_url
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import aiohttp
+
+    from pms.plan.model import Plan
+
+AGENT = {"User-Agent": "pms-deployer"}
+TIMEOUT_SECONDS = 10.0
+
+
+class LoginFailed(RuntimeError):
+    """The test user could not log in."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An HTTP connection: address and secrets, which no representation shows."""
+
+    url: str
+    password: str = field(default="", repr=False)
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def test_user(self) -> tuple[str, str]:
+        """E-mail and password of the user that checks log in with. Raises `LoginFailed` when there is none."""
+        try:
+            return self.extra["test_email"], self.extra["test_password"]
+        except KeyError as key:
+            raise LoginFailed(f"the connection's extra has no {key}: the checks need a test user") from None
+
+
+async def endpoint(connection_id: str) -> Endpoint:
+    """The endpoint behind an Airflow connection; usable in tasks and in the triggerer."""
+    from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+
+    connection = await get_async_connection(connection_id)
+    return Endpoint(base_url(connection), connection.password or "", await get_async_extra_dejson(connection))
+
+
+def session(
+    concurrency: int = 1, timeout: float = TIMEOUT_SECONDS, *, keep_alive: bool = True
+) -> aiohttp.ClientSession:
+    """A bounded client; without ``keep_alive`` every request is a new connection, and so may reach another pod."""
+    import aiohttp
+
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=concurrency, force_close=not keep_alive),
+        timeout=aiohttp.ClientTimeout(total=timeout),
+        headers=AGENT,
+    )
+
+
+async def log_in(http: aiohttp.ClientSession, api: Endpoint, path: str) -> dict[str, str]:
+    """Logs the test user in; gives the headers of its further requests. Raises `LoginFailed`."""
+    email, password = api.test_user
+    async with http.post(f"{api.url}{path}", json={"email": email, "password": password}) as answer:
+        if answer.status != 200:
+            raise LoginFailed(f"POST {path}: {answer.status} for the test user")
+        body = await answer.json()
+    token = body.get("token") if isinstance(body, dict) else None
+    if not token:
+        raise LoginFailed(f"POST {path}: the answer holds no token")
+    return {"Authorization": f"Bearer {token}"}
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a series of requests showed. ``seconds``: of each good answer; ``elapsed``: of the whole series."""
+
+    seconds: tuple[float, ...]
+    failures: tuple[str, ...]
+    elapsed: float
+
+    @property
+    def requests(self) -> int:
+        return len(self.seconds) + len(self.failures)
+
+
+async def measure(plan: Plan) -> Load:
+    """Asks for the plan's ``performance.paths`` through the public Service, as a logged-in user (plan 4.2).
+
+    Raises `LoginFailed`, or `aiohttp.ClientError` when not even the login is answered.
+    """
+    api = await endpoint(plan.traffic.api_connection)
+    how = plan.performance
+    async with session(how.concurrency) as http:
+        headers = await log_in(http, api, plan.health.login_path)
+        return await load(http, [api.url + path for path in how.paths], how.requests, how.concurrency, headers)
+
+
+async def load(
+    http: aiohttp.ClientSession, urls: Sequence[str], requests: int, concurrency: int, headers: dict[str, str]
+) -> Load:
+    """``requests`` GETs over the URLs in turn, ``concurrency`` at a time; good answers are 200 and complete."""
+    seconds: list[float] = []
+    failures: list[str] = []
+    waiting = iter(list(islice(cycle(urls), requests)))
+
+    async def work() -> None:
+        for url in waiting:
+            begun = time.perf_counter()
+            problem = await _get(http, url, headers)
+            if problem:
+                failures.append(problem)
+            else:
+                seconds.append(time.perf_counter() - begun)
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(concurrency)))
+    return Load(tuple(seconds), tuple(failures), time.perf_counter() - begun)
+
+
+async def _get(http: aiohttp.ClientSession, url: str, headers: dict[str, str]) -> str:
+    """Empty for a complete 200, else what went wrong."""
+    import aiohttp
+
+    try:
+        async with http.get(url, headers=headers) as answer:
+            await answer.read()
+            return "" if answer.status == 200 else f"GET {answer.url.path}: {answer.status}"
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        return f"GET {url.partition('://')[2].partition('/')[2]}: {type(error).__name__}"
