@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -84,10 +84,8 @@ class Kube:
 
     async def delete(self, resource: str, name: str) -> None:
         """Deletes in the background; an object that is gone already is fine."""
-        try:
+        with suppress(NotFound):
             await self._json("DELETE", self.path(resource, name), query=[("propagationPolicy", "Background")])
-        except NotFound:
-            pass
 
     async def proxy(
         self, pod: str, port: int, path: str, method: str = "GET", headers: dict[str, str] | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from string import Template
 from typing import TYPE_CHECKING
@@ -64,10 +65,8 @@ def manifest(cluster: Cluster, command: Command) -> Json:
 
 async def submit(kube: Kube, cluster: Cluster, command: Command) -> str:
     """Starts the Job unless it exists already; gives its name."""
-    try:
+    with suppress(Conflict):  # a killed try of the same step started it
         await kube.create(JOBS, manifest(cluster, command))
-    except Conflict:
-        pass  # a killed try of the same step started it
     return command.job_name
 
 
