@@ -36,7 +36,7 @@ class Command:
     def job_name(self) -> str:
         """A DNS label of at most 63 characters, unique to name and key."""
         slug = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:45]
-        return f"{slug}-{hashlib.sha256(self.key.encode()).hexdigest()[:10]}"
+        return f"{slug}-{hashlib.sha256(self.key.encode()).hexdigest()[:10]}".lstrip("-")
 
 
 @dataclass(frozen=True)

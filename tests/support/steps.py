@@ -1,0 +1,99 @@
+"""Runs a step as Airflow would: execute it, and when it defers, run its trigger from its stored form and resume."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import time
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from pms.kube import lock, state
+from pms.kube.client import Kube
+from pms.models.deployment import DeploymentState, Release, Status, Ticket
+from pms.models.evidence import Evidence
+from pms.step import EVIDENCE_KEY, RELEASE_KEY, TICKET_KEY, Step
+
+RUN_ID = "manual__2026-11-24"
+
+
+class Ti:
+    """The task instance as far as steps use it: what was pushed, and what ``open`` left."""
+
+    def __init__(self, ticket: Ticket, release: Release) -> None:
+        self.pushed: dict[str, Any] = {}
+        self._left = {TICKET_KEY: ticket.model_dump(mode="json"), RELEASE_KEY: release.model_dump(mode="json")}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, task_ids: str, key: str) -> Any:
+        assert task_ids == "open"
+        return self._left.get(key)
+
+
+def release(image: str, version: str = "v1.1.0") -> Release:
+    return Release(version=version, image=image, reason="a test")
+
+
+async def opened(kube: Kube, lock_name: str, image: str, **known: Any) -> Ticket:
+    """Takes the lock and writes the state, as the opening of a deployment does: blue serves v1.0.0, green is idle."""
+    generation = await lock.acquire(kube, lock_name, RUN_ID, "a test")
+    ticket = Ticket(deployment=RUN_ID, generation=generation, old_colour="blue", new_colour="green")
+    facts = {
+        "deployment": RUN_ID, "generation": generation, "status": Status.DEPLOYING, "version": "v1.1.0",
+        "image": image, "previous_version": "v1.0.0", "previous_image": image, "old_colour": "blue",
+        "new_colour": "green", "reason": "a test", "started_at": time.time(),
+    }  # fmt: skip
+    await state.write(kube, lock_name, DeploymentState(**(facts | known)))
+    return ticket
+
+
+def revived(trigger: BaseTrigger) -> BaseTrigger:
+    """The trigger after Airflow stored it: its class by name, its arguments through JSON."""
+    path, arguments = trigger.serialize()
+    module, _, name = path.rpartition(".")
+    again = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
+    assert again.serialize() == trigger.serialize()
+    return again
+
+
+async def events(trigger: BaseTrigger, seconds: float = 40) -> list[Any]:
+    """The payloads of all events of a trigger."""
+    async with asyncio.timeout(seconds):
+        found = [event async for event in revived(trigger).run()]
+    assert all(isinstance(event, TriggerEvent) for event in found)
+    return [json.loads(json.dumps(event.payload)) for event in found]
+
+
+class Ran:
+    """What a step left: its evidence, whether it failed its task, whether it deferred."""
+
+    def __init__(self, ti: Ti, error: AirflowFailException | None, triggers: list[BaseTrigger]) -> None:
+        self.evidence = Evidence.model_validate(ti.pushed[EVIDENCE_KEY])
+        self.xcom, self.error, self.triggers = ti.pushed, error, triggers
+        assert self.evidence.passed == (error is None)
+
+
+def run(step: Step, ticket: Ticket, asked: Release) -> Ran:
+    ti = Ti(ticket, asked)
+    context: Any = {"run_id": RUN_ID, "ti": ti}
+    triggers: list[BaseTrigger] = []
+    try:
+        try:
+            step.execute(context)
+        except TaskDeferred as deferred:
+            triggers.append(deferred.trigger)
+            (payload,) = asyncio.run(events(deferred.trigger))
+            getattr(step, deferred.method_name)(context, payload)
+    except AirflowFailException as error:
+        return Ran(ti, error, triggers)
+    return Ran(ti, None, triggers)
+
+
+def connect_to(monkeypatch: pytest.MonkeyPatch, name: str, **parts: Any) -> None:
+    """Sets an Airflow connection for the test."""
+    monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps({"conn_type": "http", **parts}))
