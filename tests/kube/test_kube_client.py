@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from kubernetes_asyncio import client
+
 from pms.kube.client import Conflict, Kube, KubeError, NotFound, _message, connect
 
 pytestmark = pytest.mark.sandbox

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from pms.kube import lock
 from pms.kube.lock import LEASES, FencedOut, Locked
 from pms.models.deployment import Ticket
@@ -41,7 +42,7 @@ def test_a_rollback_takes_over_and_fences_the_deployment_out(in_cluster):
         new = await lock.acquire(kube, NAME, "rollback-1", "b", take_over=True)
         assert new == old + 1
         await lock.fence(kube, NAME, ticket(new))
-        with pytest.raises(FencedOut, match="generation 1 is over.*generation 2, held by rollback-1"):
+        with pytest.raises(FencedOut, match=r"generation 1 is over.*generation 2, held by rollback-1"):
             await lock.fence(kube, NAME, ticket(old))
 
     in_cluster(work)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from pms.kube import state
 from pms.kube.lock import FencedOut
 from pms.kube.state import NoDeployment

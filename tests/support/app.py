@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-served = 0
+served = {"requests": 0}
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        global served
         if self.path == "/metrics":
-            body = f'# TYPE http_requests_total counter\nhttp_requests_total{{code="200"}} {served}\n'
+            body = f'# TYPE http_requests_total counter\nhttp_requests_total{{code="200"}} {served["requests"]}\n'
         else:
-            served += not self.headers.get("User-Agent", "").startswith("kube-probe/")
+            served["requests"] += not self.headers.get("User-Agent", "").startswith("kube-probe/")
             body = '{"status": "ok"}'
         self.send_response(200)
         self.send_header("X-Version", os.environ["VERSION"])

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import pytest
 import requests
 import yaml
+
 from pms.kube.client import Kube, connect_with_kubeconfig
 from pms.plan.load import load_plan
 from pms.plan.model import INCLUDE, Plan
@@ -81,8 +82,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
          "env": {"VERSION": tag}}
         for tag, argv in PROGRAMS.items()
     ]  # fmt: skip
-    (folder / "images.json").write_text(json.dumps({"images": images}))
-    config = {"subnet": _subnet(), "token": "for-tests", "data_dir": str(folder), "catalogue": str(folder / "images.json")}
+    catalogue = folder / "images.json"
+    catalogue.write_text(json.dumps({"images": images}))
+    config = {"subnet": _subnet(), "token": "for-tests", "data_dir": str(folder), "catalogue": str(catalogue)}
     (folder / "config.json").write_text(json.dumps(config))
     url = f"http://{config['subnet']}.0.1:6443"
     command = [sys.executable, "-m", "sandbox.cluster", "--config", str(folder / "config.json")]

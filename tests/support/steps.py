@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+
 from pms.kube import lock, state
 from pms.kube.client import Kube
 from pms.models.deployment import DeploymentState, Release, Status, Ticket
@@ -96,4 +97,4 @@ def run(step: Step, ticket: Ticket, asked: Release) -> Ran:
 
 def connect_to(monkeypatch: pytest.MonkeyPatch, name: str, **parts: Any) -> None:
     """Sets an Airflow connection for the test."""
-    monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps({"conn_type": "http", **parts}))
+    monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps({"conn_type": "http"} | parts))

@@ -1,0 +1,132 @@
+"""A tag's digest, from a registry that asks for credentials in every way of the specification."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import socket
+
+import pytest
+import requests
+
+from pms.workload.registry import ImageMissing, RegistryRefused, challenge, resolve, split
+from tests.support.steps import connect_to
+from tests.support.web import Answer, Asked, serving
+
+MANIFEST = b'{"schemaVersion": 2}'
+DIGEST = f"sha256:{hashlib.sha256(MANIFEST).hexdigest()}"
+REPOSITORY = "ghcr.io/ai-hotel/pms"
+BASIC = "Basic " + base64.b64encode(b"robot:secret").decode()
+
+
+@pytest.mark.parametrize(
+    ("image", "parts"),
+    [
+        ("ghcr.io/a/b:v1", ("ghcr.io/a/b", "v1")),
+        ("ghcr.io/a/b", ("ghcr.io/a/b", "latest")),
+        ("host:5000/a/b:v1", ("host:5000/a/b", "v1")),
+        ("host:5000/a/b", ("host:5000/a/b", "latest")),
+        (f"ghcr.io/a/b@{DIGEST}", ("ghcr.io/a/b", DIGEST)),
+        (f"ghcr.io/a/b:v1@{DIGEST}", ("ghcr.io/a/b", DIGEST)),
+    ],
+)
+def test_an_images_parts(image, parts):
+    assert split(image) == parts
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ('Bearer realm="https://a/t",service="s",scope="x:y"',
+         ("bearer", {"realm": "https://a/t", "service": "s", "scope": "x:y"})),
+        ('Basic realm="r"', ("basic", {"realm": "r"})),
+        ("", ("", {})),
+    ],
+)  # fmt: skip
+def test_a_challenges_parts(header, found):
+    assert challenge(header) == found
+
+
+def plain(asked: Asked) -> Answer:
+    if asked.path not in (f"/v2/ai-hotel/pms/manifests/{ref}" for ref in ("v1.1.0", DIGEST)):
+        return Answer(404)
+    assert "application/vnd.oci.image.index.v1+json" in asked.headers["accept"]
+    return Answer(200, MANIFEST, {"Docker-Content-Digest": DIGEST})
+
+
+def ask(monkeypatch, answer, reference="v1.1.0", **connection):
+    with serving(answer) as web:
+        connect_to(monkeypatch, "registry", host=web.host, port=web.port, schema="http", **connection)
+        return resolve("registry", REPOSITORY, reference), web.asked
+
+
+def test_a_tag_becomes_a_digest(monkeypatch):
+    digest, asked = ask(monkeypatch, plain)
+    assert digest == DIGEST
+    assert [call.method for call in asked] == ["HEAD"]
+
+
+def test_a_digest_must_be_there(monkeypatch):
+    assert ask(monkeypatch, plain, DIGEST)[0] == DIGEST
+    with pytest.raises(ImageMissing, match="push it, or correct the release"):
+        ask(monkeypatch, plain, f"sha256:{'0' * 64}")
+
+
+def test_a_missing_tag_is_said_clearly(monkeypatch):
+    with pytest.raises(ImageMissing, match=r"no ghcr.io/ai-hotel/pms v9.9.9"):
+        ask(monkeypatch, plain, "v9.9.9")
+
+
+def test_a_registry_that_lies_about_a_digest(monkeypatch):
+    wanted = f"sha256:{'1' * 64}"
+    with pytest.raises(ImageMissing, match="answered"):
+        ask(monkeypatch, lambda _: Answer(200, MANIFEST, {"Docker-Content-Digest": DIGEST}), wanted)
+
+
+@pytest.mark.parametrize("head", [405, 200])
+def test_without_a_digest_header_the_manifest_itself_is_hashed(monkeypatch, head):
+    def answer(asked):
+        return Answer(head) if asked.method == "HEAD" else Answer(200, MANIFEST)
+
+    digest, asked = ask(monkeypatch, answer)
+    assert digest == DIGEST
+    assert [call.method for call in asked] == ["HEAD", "GET"]
+
+
+def test_basic_auth(monkeypatch):
+    def answer(asked):
+        if asked.headers.get("authorization") == BASIC:
+            return plain(asked)
+        return Answer(401, headers={"WWW-Authenticate": 'Basic realm="r"'})
+
+    assert ask(monkeypatch, answer, login="robot", password="secret")[0] == DIGEST
+
+
+def test_a_token_of_the_specifications_token_service(monkeypatch):
+    def answer(asked):
+        if asked.path.startswith("/token"):
+            assert asked.path == "/token?service=reg&scope=repository%3Aai-hotel%2Fpms%3Apull"
+            return Answer(200, {"token": "t0k3n"}) if asked.headers.get("authorization") == BASIC else Answer(403)
+        if asked.headers.get("authorization") == "Bearer t0k3n":
+            return plain(asked)
+        realm = f"http://{asked.headers['host']}/token"
+        scope = f'Bearer realm="{realm}",service="reg",scope="repository:ai-hotel/pms:pull"'
+        return Answer(401, headers={"WWW-Authenticate": scope})
+
+    assert ask(monkeypatch, answer, login="robot", password="secret")[0] == DIGEST
+    with pytest.raises(RegistryRefused, match="token service answered 403"):
+        ask(monkeypatch, answer, login="robot", password="wrong")
+
+
+@pytest.mark.parametrize("status", [401, 403, 500])
+def test_a_registry_that_refuses_is_not_a_missing_image(monkeypatch, status):
+    with pytest.raises(RegistryRefused, match=str(status)):
+        ask(monkeypatch, lambda _: Answer(status))
+
+
+def test_no_answer_is_left_to_be_tried_again(monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        connect_to(monkeypatch, "registry", host="127.0.0.1", port=unused.getsockname()[1])
+        with pytest.raises(requests.ConnectionError):
+            resolve("registry", REPOSITORY, "v1.1.0")

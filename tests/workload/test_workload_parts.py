@@ -1,0 +1,95 @@
+"""Manifests, request counters and command texts: pure."""
+
+from __future__ import annotations
+
+import pytest
+
+from pms.kube.client import KubeError
+from pms.plan.load import load_plan
+from pms.plan.model import INCLUDE
+from pms.workload import commands, manifests, quiet
+from pms.workload.triggers import passing
+
+PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
+
+
+def test_the_deployment_of_a_colour():
+    body = manifests.deployment(PLAN, "green", "v1.1.0", "ghcr.io/ai-hotel/pms@sha256:1")
+    spec = body["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert body["metadata"]["name"] == "pms-green"
+    assert body["spec"]["selector"]["matchLabels"] == {"app": "pms", "version": "green"}
+    assert body["spec"]["template"]["metadata"]["labels"] == {"app": "pms", "version": "green"}
+    assert (body["spec"]["replicas"], body["spec"]["progressDeadlineSeconds"]) == (2, 600)
+    assert body["spec"]["template"]["metadata"]["annotations"] == {"pms.deploy/version": "v1.1.0"}
+    assert (container["image"], container["name"]) == ("ghcr.io/ai-hotel/pms@sha256:1", "pms")
+    assert container["readinessProbe"]["httpGet"]["path"] == "/health"
+    assert container["resources"]["limits"] == {"cpu": "1", "memory": "512Mi"}
+
+
+@pytest.mark.parametrize(
+    ("selector", "blue", "green"),
+    [
+        ({"app": "pms", "version": "blue"}, True, False),
+        ({"app": "pms", "version": "green"}, False, True),
+        ({"app": "pms"}, True, True),
+        ({"app": "pms", "version": "red"}, False, False),
+        (None, True, True),
+    ],
+)
+def test_which_colours_a_service_selects(selector, blue, green):
+    service = {"spec": {"selector": selector}}
+    assert manifests.selects(PLAN.cluster, service, "blue") is blue
+    assert manifests.selects(PLAN.cluster, service, "green") is green
+
+
+METRICS = """# HELP http_requests_total Answers
+# TYPE http_requests_total counter
+http_requests_total{code="200"} 10.0
+http_requests_total{code="500"} 2
+http_requests_total_created 5
+http_request_duration_seconds_count 99
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "total"),
+    [(METRICS, 12.0), ("http_requests_total 7\n", 7.0), ("", None), ("other_total 3\n", None), ("x 1\n" + METRICS, 12)],
+)
+def test_requests_from_metrics(text, total):
+    assert quiet.requests_total(text) == total
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "requests"),
+    [
+        ({"a": 5.0}, {"a": 5.0}, 0),
+        ({"a": 5.0, "b": 1.0}, {"a": 7.0, "b": 1.0}, 2),
+        ({"a": 5.0}, {"b": 3.0}, 3),
+        ({"a": 5.0}, {"a": 1.0}, 1),
+        ({"a": None}, {"a": 0.0}, 0),
+        ({"a": 5.0}, {"a": None}, None),
+        ({}, {}, 0),
+    ],
+)
+def test_requests_between_two_looks(before, after, requests):
+    assert quiet.served(before, after) == requests
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [("{url}", "http://x"), ("--url={url}/a", "--url=http://x/a"), ('{"a": 1}', '{"a": 1}'), ("none", "none")],
+)
+def test_the_url_in_a_command(text, filled):
+    assert commands.filled(text, "http://x") == filled
+
+
+def test_last_words_are_few_and_on_one_line():
+    assert commands.last_words("") == ""
+    assert commands.last_words("a\n\n b \nc\n", lines=2) == "b | c"
+    assert len(commands.last_words("x" * 5000)) == 600
+
+
+@pytest.mark.parametrize(("status", "again"), [(0, True), (429, True), (503, True), (404, False), (403, False)])
+def test_which_errors_of_the_cluster_may_pass(status, again):
+    assert passing(KubeError(status, "")) is again
