@@ -1,0 +1,178 @@
+"""A stand-in production on this machine: the hotel system, its databases, a cluster, Airflow and all they talk to."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sandbox import endpoints, state
+from sandbox.processes import kill_sessions
+from sandbox.settings import REPOSITORY, FileLock, SandboxError
+
+DOWN_SECONDS = 90
+NOT_RUNNING = 3
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command: `options` adds its own to the parser (it has --home already), `run` gives the exit code."""
+
+    help: str
+    run: Callable[[argparse.Namespace], int]
+    options: Callable[[argparse.ArgumentParser], None] = lambda _: None
+
+
+def _up_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--overlay", type=Path, help="YAML file laid over the plan: compresses its times")
+    parser.add_argument("--small", action="store_true", help="little hotel data")
+    parser.add_argument("--keep-logs", action="store_true", help="leave the logs there when it is stopped")
+
+
+def up(given: argparse.Namespace) -> int:
+    """Start everything and leave it running."""
+    home: Path = given.home.resolve()
+    if _owner_alive(home) and (found := endpoints.read(home)):
+        out.print(f"Already up in {home}.")
+        _print_addresses(found, home)
+        return 0
+    if given.overlay and not given.overlay.is_file():
+        err.print(f"[red]There is no overlay {given.overlay}.[/]")
+        return 2
+    argv = [sys.executable, "-m", "sandbox.supervisor", "--home", str(home)]
+    argv += ["--overlay", str(given.overlay.resolve())] if given.overlay else []
+    argv += ["--small"] if given.small else []
+    argv += ["--keep-logs"] if given.keep_logs else []
+    supervisor = subprocess.Popen(
+        argv, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True, text=True
+    )
+    try:
+        failure = _follow(supervisor)
+    except KeyboardInterrupt:
+        err.print("Stopping what has been started ...")
+        supervisor.terminate()
+        supervisor.wait()
+        return 130
+    if failure:
+        err.print(f"[red]Not up:[/] {failure}", markup=True)
+        supervisor.wait()
+        return 1
+    _print_addresses(endpoints.read(home) or {}, home)
+    return 0
+
+
+def _follow(supervisor: subprocess.Popen[str]) -> str:
+    """Show the components becoming ready; gives why it failed, or nothing when all is up."""
+    begin, starting = time.monotonic(), set[str]()
+    assert supervisor.stdout is not None
+    with out.status("Starting ...") as status:
+        for line in supervisor.stdout:
+            message: dict[str, Any] = json.loads(line)
+            if "error" in message:
+                return str(message["error"])
+            if "up" in message:
+                out.print(f"Up after {time.monotonic() - begin:.1f} s.")
+                return ""
+            if message["seconds"] is None:
+                starting.add(message["component"])
+            else:
+                starting.discard(message["component"])
+                out.print(f"  {message['component']:<10} ready after {message['seconds']:4.1f} s")
+            status.update(f"Starting {', '.join(sorted(starting))} ...")
+    return f"the supervisor ended with code {supervisor.wait()}"
+
+
+def down(given: argparse.Namespace) -> int:
+    """Stop everything and remove it."""
+    home: Path = given.home.resolve()
+    found = state.State.read(home)
+    if found is None and not (home / state.RUN).exists():
+        out.print(f"Nothing is up in {home}.")
+        return 0
+    begin = time.monotonic()
+    if found and found.owner.alive:
+        with out.status("Stopping ..."):
+            _end(found.owner)
+    elif lock := FileLock.take(home / state.LOCK):  # it died without a word, or left its logs
+        state.clear(home)
+        lock.release()
+    state.remove_if_empty(home)
+    out.print(f"Down after {time.monotonic() - begin:.1f} s.")
+    return 0
+
+
+def _end(owner: state.Identity) -> None:
+    os.kill(owner.pid, signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_SECONDS
+    while owner.alive:
+        if time.monotonic() > deadline:
+            err.print(f"The supervisor does not end within {DOWN_SECONDS} s: killing it.")
+            kill_sessions([owner.pid])
+            return
+        time.sleep(0.05)
+
+
+def status(given: argparse.Namespace) -> int:
+    """Show what runs: exit code 0 when all of it does, 1 when something has ended, 3 when nothing is up."""
+    home: Path = given.home.resolve()
+    found = state.State.read(home)
+    if found is None or not found.owner.alive:
+        out.print(f"Nothing is up in {home}.")
+        return NOT_RUNNING
+    for name, process in found.processes.items():
+        mark = "[green]runs[/]" if process.alive else "[red]ended[/]"
+        out.print(f"  {name:<22} {process.pid:>8}  {mark}")
+    if described := endpoints.read(home):
+        _print_addresses(described, home)
+    else:
+        out.print("It is still starting.")
+    return 0 if all(process.alive for process in found.processes.values()) else 1
+
+
+def _owner_alive(home: Path) -> bool:
+    found = state.State.read(home)
+    return found is not None and found.owner.alive
+
+
+def _print_addresses(found: endpoints.Endpoints, home: Path) -> None:
+    airflow = found["airflow"]
+    out.print(f"Airflow    {airflow['url']}   user {airflow['user']}, password {airflow['password']}")
+    out.print(f"PMS        {found['public']}")
+    out.print(f"kubectl    export KUBECONFIG={found['kubeconfig']}")
+    out.print(f"The rest   {home / endpoints.FILE} (passwords of the other users, DSNs, S3, recorder)")
+
+
+COMMANDS: dict[str, Command] = {
+    "up": Command("start everything and leave it running", up, _up_options),
+    "down": Command("stop everything and remove it", down),
+    "status": Command("what runs, and where", status),
+}
+"""`demo` and `bench` join them from modules of their own."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.help, description=command.help)
+        sub.add_argument("--home", type=Path, default=Path(".sandbox"), help="folder of this sandbox")
+        command.options(sub)
+        sub.set_defaults(run=command.run)
+    given = parser.parse_args(arguments)
+    try:
+        return int(given.run(given))
+    except SandboxError as error:
+        err.print(f"[red]{error}[/]")
+        return 1

@@ -1,0 +1,80 @@
+"""The Airflow connections of docs/architecture.md, pointing at the sandbox. In production only these differ."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from sandbox.services.databases import PRODUCTION, RESTORE
+from sandbox.settings import SERVICE_PORT, TEST_EMAIL, Settings
+
+Connection = dict[str, Any]
+REGION = "us-east-1"
+REGISTRY_USER = "deployer"
+OUTSIDE = {"pms_status_page": "statuspage", "pms_sentry": "sentry", "pms_jira": "jira", "pms_datadog": "datadog"}
+"""Connections that the recorder answers: id to the first part of its paths."""
+
+
+def connections(settings: Settings) -> dict[str, Connection]:
+    """Connection id to what `AIRFLOW_CONN_<ID>` takes as JSON."""
+    from sandbox.services.airflow import AUTOMATION
+
+    secrets = settings.secrets
+    extra = {"test_email": TEST_EMAIL, "test_password": secrets.test_password}
+    return {
+        "pms_kubernetes": {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kubeconfig(settings))}},
+        "pms_primary": _postgres(settings, "primary", PRODUCTION, "pms", secrets.pms),
+        "pms_replica": _postgres(settings, "replica", PRODUCTION, "pms", secrets.pms),
+        "pms_restore": _postgres(settings, "metadata", RESTORE, "restore", secrets.restore),
+        "pms_aws": {
+            "conn_type": "aws", "login": "sandbox", "password": secrets.service,
+            "extra": {"endpoint_url": settings.url("aws"), "region_name": REGION},
+        },
+        "pms_slack": {
+            "conn_type": "slack", "password": f"xoxb-{secrets.service}",
+            "extra": {"base_url": f"{settings.url('recorder')}/slack/api/"},
+        },
+        "pms_smtp": {
+            "conn_type": "smtp", "host": settings.host("smtp"), "port": settings.port("smtp"),
+            "extra": {"disable_ssl": True, "disable_tls": True, "timeout": 5, "retry_limit": 2},
+        },
+        "pms_api": {**_service(settings, "pms-api", secrets.admin_token), "extra": extra},
+        "pms_preview": _service(settings, "pms-preview", ""),
+        "pms_staging": _service(settings, "pms-staging", secrets.health_check_token),
+        "pms_registry": _http(settings.url("registry"), REGISTRY_USER, secrets.registry),
+        "pms_airflow": _http(settings.url("airflow"), AUTOMATION, secrets.airflow_password(AUTOMATION)),
+        **{
+            name: _http(f"{settings.url('recorder')}/{prefix}", "", secrets.service)
+            for name, prefix in OUTSIDE.items()
+        },
+    }  # fmt: skip
+
+
+def kubeconfig(settings: Settings) -> Any:
+    """The path that the cluster writes its kubeconfig to."""
+    return settings.home / "cluster" / "kubeconfig"
+
+
+def _postgres(settings: Settings, server: str, database: str, user: str, password: str) -> Connection:
+    return {
+        "conn_type": "postgres", "host": settings.host(server), "port": settings.port(server),
+        "login": user, "password": password, "schema": database,
+    }  # fmt: skip
+
+
+def _service(settings: Settings, service: str, token: str) -> Connection:
+    return {
+        "conn_type": "http", "schema": "http", "host": settings.service_address(service), "port": SERVICE_PORT,
+        "password": token,
+    }  # fmt: skip
+
+
+def _http(url: str, login: str, password: str) -> Connection:
+    """`host` keeps a path in front of every call where there is one."""
+    parts = urlsplit(url)
+    if parts.path:
+        return {"conn_type": "http", "host": url, "login": login, "password": password}
+    return {
+        "conn_type": "http", "schema": "http", "host": parts.hostname, "port": parts.port,
+        "login": login, "password": password,
+    }  # fmt: skip

@@ -1,0 +1,226 @@
+"""Everything outside that only has to be told: Slack, status page, Sentry, Datadog, Jira. `python -m
+sandbox.services.recorder --host --port`. Answers as each would, and keeps every call for tests to read.
+
+The first part of a path names the service: `/slack/api/chat.postMessage`, `/jira/rest/api/2/issue`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from sandbox.processes import Process
+from sandbox.services import ready
+from sandbox.services.component import Component, Context
+
+SERVICES = ("slack", "statuspage", "sentry", "datadog", "jira", "smtp")
+KEPT = 100_000
+SECRET_HEADERS = {"authorization", "cookie", "dd-api-key", "dd-application-key"}
+SECRET_FIELDS = {"token"}
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call, decoded. `path` is what the service itself would have seen, without our prefix."""
+
+    method: str
+    path: str
+    body: Any
+
+    def field(self, name: str, default: Any = None) -> Any:
+        return self.body.get(name, default) if isinstance(self.body, dict) else default
+
+
+class Answers:
+    """What each service says. Numbers count up, so that no two tickets or incidents share one."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._incidents: dict[str, Json] = {}
+        self._services: dict[str, Callable[[Call], Response]] = {
+            "slack": self._slack,
+            "statuspage": self._status_page,
+            "sentry": lambda call: JSONResponse([] if call.method == "GET" else {}),
+            "datadog": lambda call: JSONResponse({"status": "ok", "event": {"id": self._number()}}, 202),
+            "jira": self._jira,
+            "smtp": lambda call: JSONResponse({}),
+        }
+
+    def to(self, service: str, call: Call) -> Response:
+        return self._services[service](call)
+
+    def _number(self) -> int:
+        return next(self._numbers)
+
+    def _slack(self, call: Call) -> Response:
+        """Web API below /api/; anything else is an incoming webhook, which answers with a bare "ok"."""
+        if not call.path.startswith("/api/"):
+            return PlainTextResponse("ok")
+        method = call.path.removeprefix("/api/")
+        channel = str(call.field("channel", "")).lstrip("#")
+        now = f"{time.time():.6f}"
+        said: dict[str, Json] = {
+            "chat.postMessage": {
+                "channel": f"C{channel}",
+                "ts": now,
+                "message": {"text": call.field("text"), "ts": now},
+            },
+            "chat.update": {"channel": call.field("channel"), "ts": call.field("ts", now), "text": call.field("text")},
+            "auth.test": {"user": "deployer", "team": "PMS", "user_id": "U1", "team_id": "T1", "bot_id": "B1"},
+            "api.test": {"args": {}},
+            "conversations.list": {
+                "channels": [
+                    {"id": f"C{name}", "name": name, "is_member": True} for name in ("pms-deployments", "pms-incidents")
+                ],
+                "response_metadata": {"next_cursor": ""},
+            },
+        }
+        if method == "chat.postMessage" and not channel:
+            return JSONResponse({"ok": False, "error": "channel_not_found"})
+        return JSONResponse({"ok": True, **said.get(method, {})})
+
+    def _status_page(self, call: Call) -> Response:
+        """Incidents as Statuspage has them: made by POST, changed by PATCH or PUT, listed by GET."""
+        wanted = call.path.rstrip("/").rpartition("/")[2]
+        if call.method == "POST":
+            number = f"incident-{self._number()}"
+            self._incidents[number] = {"id": number, "status": "investigating", **(call.field("incident") or {})}
+            return JSONResponse(self._incidents[number], 201)
+        if wanted in self._incidents:
+            if call.method in ("PATCH", "PUT"):
+                self._incidents[wanted] |= call.field("incident") or {}
+            return JSONResponse(self._incidents[wanted])
+        if call.method == "GET":
+            return JSONResponse(list(self._incidents.values()))
+        return JSONResponse({"error": "not found"}, 404)
+
+    def _jira(self, call: Call) -> Response:
+        """A new issue gets the next key of its project; everything else is an empty success."""
+        if call.method != "POST" or not call.path.endswith("/issue"):
+            return JSONResponse({}) if call.method == "GET" else Response(status_code=204)
+        fields = call.field("fields") or {}
+        if not fields.get("summary"):
+            return JSONResponse({"errorMessages": [], "errors": {"summary": "You must specify a summary."}}, 400)
+        number = self._number()
+        key = f"{fields.get('project', {}).get('key', 'PMS')}-{number}"
+        return JSONResponse({"id": str(10_000 + number), "key": key, "self": f"/rest/api/2/issue/{number}"}, 201)
+
+
+def create_app() -> Starlette:
+    recorded: deque[Json] = deque(maxlen=KEPT)
+    overrides: dict[str, Json] = {}
+    answers = Answers()
+
+    async def service(request: Request) -> Response:
+        name, path = request.path_params["service"], "/" + request.path_params["path"]
+        if name not in SERVICES:
+            return JSONResponse({"error": f"no service {name}; there are {', '.join(SERVICES)}"}, 404)
+        body = decode(await request.body(), request.headers.get("content-type", ""))
+        recorded.append(
+            {
+                "service": name,
+                "method": request.method,
+                "path": path,
+                "query": dict(request.query_params),
+                "body": body,
+                "headers": {key: value for key, value in request.headers.items() if key not in SECRET_HEADERS},
+                "at": datetime.now(UTC).isoformat(),
+            }
+        )
+        if override := overrides.get(name):
+            content = override.get("body")
+            if isinstance(content, str):
+                return PlainTextResponse(content, override.get("status", 200))
+            return JSONResponse(content, override.get("status", 200))
+        return answers.to(name, Call(request.method, path, body))
+
+    async def read(request: Request) -> Response:
+        wanted = request.query_params.get("service")
+        return JSONResponse([call for call in recorded if wanted in (None, call["service"])])
+
+    async def forget(_request: Request) -> Response:
+        recorded.clear()
+        return Response(status_code=204)
+
+    async def answer(request: Request) -> Response:
+        """`{"status", "body"}` from now on; an empty object: as usual again."""
+        name = request.path_params["service"]
+        if name not in SERVICES:
+            return JSONResponse({"error": f"no service {name}"}, 404)
+        overrides[name] = await request.json()
+        return Response(status_code=204)
+
+    async def usual(request: Request) -> Response:
+        overrides.pop(request.path_params["service"], None)
+        return Response(status_code=204)
+
+    return Starlette(
+        routes=[
+            Route("/", lambda _request: JSONResponse({"services": SERVICES})),
+            Route("/recorded", read, methods=["GET"]),
+            Route("/recorded", forget, methods=["DELETE"]),
+            Route("/answers/{service}", answer, methods=["PUT"]),
+            Route("/answers/{service}", usual, methods=["DELETE"]),
+            Route("/{service}/{path:path}", service, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+        ]
+    )
+
+
+def decode(body: bytes, content_type: str) -> Any:
+    """JSON and forms as objects (without tokens), anything else as text, nothing as None."""
+    if not body:
+        return None
+    text = body.decode(errors="replace")
+    decoded: Any = text
+    if "json" in content_type:
+        try:
+            decoded = json.loads(text)
+        except ValueError:
+            return text
+    elif "x-www-form-urlencoded" in content_type:
+        decoded = dict(parse_qsl(text, keep_blank_values=True))
+    if isinstance(decoded, dict):
+        return {key: value for key, value in decoded.items() if key not in SECRET_FIELDS}
+    return decoded
+
+
+class Recorder(Component):
+    """The recorder on its address."""
+
+    name = "recorder"
+
+    def start(self, context: Context) -> None:
+        settings = context.settings
+        host, port = settings.host(self.name), settings.port(self.name)
+        argv = [sys.executable, "-m", "sandbox.services.recorder", "--host", host, "--port", str(port)]
+        process = context.own(Process(self.name, argv, settings.log(self.name)))
+        ready.until_answering(settings.url(self.name), process)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m sandbox.services.recorder", description=__doc__)
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    given = parser.parse_args()
+    uvicorn.run(create_app(), host=given.host, port=given.port, access_log=False, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()
