@@ -44,26 +44,32 @@ class Status(StrEnum):
 
 
 class BackupRecord(Frozen):
-    """Where a verified backup lies."""
+    """Where a verified backup lies, and what is in it: rows of each table, number of constraints and of indices."""
 
     uri: str
     size_bytes: int
     sha256: str
     taken_at: float
+    counts: dict[str, int] = {}
+    objects: dict[str, int] = {}
 
 
 class MigrationRecord(Frozen):
     """What the migration did, as far as a rollback has to know.
 
-    ``applied``: names applied by this deployment, oldest first. ``compatible``: whether the old colour passed its
-    smoke test on the new schema (None: not asked yet). ``corrupt``: data lost or changed against the rules.
+    ``planned`` and ``applied``: names that this deployment set out to apply and has applied, oldest first.
+    ``compatible``: whether the old colour passed its smoke test on the new schema (None: not asked yet). ``corrupt``:
+    data lost or changed against the rules. ``counts``: rows of each counted table before the first change;
+    ``last_keys``: the highest integer key of each at that moment.
     """
 
+    planned: tuple[str, ...] = ()
     applied: tuple[str, ...] = ()
     started: bool = False
     compatible: bool | None = None
     corrupt: bool = False
     counts: dict[str, int] = {}
+    last_keys: dict[str, int] = {}
 
 
 class DeploymentState(Frozen):
