@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from sandbox import endpoints, state
 from sandbox.processes import kill_sessions
@@ -66,7 +67,7 @@ def up(given: argparse.Namespace) -> int:
         supervisor.wait()
         return 130
     if failure:
-        err.print(f"[red]Not up:[/] {failure}", markup=True)
+        err.print(f"[red]Not up:[/] {escape(failure)}")
         supervisor.wait()
         return 1
     _print_addresses(endpoints.read(home) or {}, home)
@@ -85,7 +86,9 @@ def _follow(supervisor: subprocess.Popen[str]) -> str:
             if "up" in message:
                 out.print(f"Up after {time.monotonic() - begin:.1f} s.")
                 return ""
-            if message["seconds"] is None:
+            if message["warning"]:
+                out.print(f"  [yellow]{message['component']}: {escape(message['warning'])}[/]")
+            elif message["seconds"] is None:
                 starting.add(message["component"])
             else:
                 starting.discard(message["component"])
@@ -174,5 +177,5 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(given.run(given))
     except SandboxError as error:
-        err.print(f"[red]{error}[/]")
+        err.print(f"[red]{escape(str(error))}[/]")
         return 1

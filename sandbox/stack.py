@@ -34,10 +34,11 @@ COMPONENTS: dict[str, type[Component]] = {
 
 @dataclass(frozen=True)
 class Progress:
-    """A component begins to start, or is ready `seconds` after its beginning."""
+    """A component begins to start, is ready `seconds` after its beginning, or has a warning."""
 
     component: str
     seconds: float | None = None
+    warning: str = ""
 
 
 class Sandbox:
@@ -118,7 +119,12 @@ class Sandbox:
         component = self._components[name]
         self._progress(Progress(name))
         begin = time.monotonic()
-        component.start(Context(self.settings, lambda process: self._own(component, process)))
+        context = Context(
+            self.settings,
+            own=lambda process: self._own(component, process),
+            warn=lambda text: self._progress(Progress(name, warning=text)),
+        )
+        component.start(context)
         self._progress(Progress(name, time.monotonic() - begin))
 
     def _stop_one(self, name: str) -> None:

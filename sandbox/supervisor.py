@@ -1,7 +1,7 @@
 """The process that `up` leaves behind: it owns every other one, and removes everything when told to end.
 
-Tells its progress as JSON lines on standard output, until it is up: {"component", "seconds"}, then {"up": true} or
-{"error": text}.
+Tells its progress as JSON lines on standard output, until it is up: {"component", "seconds", "warning"}, then
+{"up": true} or {"error": text}.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -74,7 +75,7 @@ def main() -> int:
 
     def progress(step: Progress) -> None:
         with telling:
-            _tell({"component": step.component, "seconds": step.seconds})
+            _tell(asdict(step))
 
     sandbox = Sandbox(
         given.home, small=given.small, overlay=given.overlay, keep_logs=given.keep_logs, progress=progress

@@ -46,6 +46,9 @@ class Airflow(Component):
         deadline = time.monotonic() + READY_SECONDS
         for reason in (unhealthy, unseen_files):
             _wait(client, reason, daemons, deadline)
+        for error in client.import_errors():
+            last = str(error["stack_trace"]).strip().splitlines()[-1]
+            context.warn(f"dags/{Path(error['filename']).name} cannot be imported: {last}")
 
 
 def command(daemon: str) -> list[str]:

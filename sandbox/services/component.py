@@ -16,6 +16,8 @@ class Context:
     settings: Settings
     own: Callable[[Process], Process]
     """Hands a process over to the sandbox, which watches it from then on and stops it in the end."""
+    warn: Callable[[str], None]
+    """Tells the person who started it of something that is wrong without stopping anything."""
 
 
 class Component:

@@ -3,6 +3,7 @@ production: Airflow's metadata, staging and test restores."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import distributions, version
@@ -70,12 +71,13 @@ class Replica(Server):
     needs = ("primary",)
 
     def prepare(self, settings: Settings, data: Path) -> None:
-        source = settings.dsn("primary", "", "replicator", settings.secrets.replicator).rstrip("/")
+        source = f"host={settings.host('primary')} port={settings.port('primary')} user=replicator"
         argv = postgres.command(
-            "pg_basebackup", "-d", f"{source}?application_name=replica", "-D", data, "-R", "-X", "stream", "-C",
+            "pg_basebackup", "-d", f"{source} application_name=replica", "-D", data, "-R", "-X", "stream", "-C",
             "-S", SLOT, "--no-sync", "-c", "fast",
         )  # fmt: skip
-        run(argv, what="pg_basebackup", log=settings.log(self.name))
+        env = {**os.environ, "PGPASSWORD": settings.secrets.replicator}
+        run(argv, what="pg_basebackup", log=settings.log(self.name), env=env)
 
 
 class Metadata(Server):
