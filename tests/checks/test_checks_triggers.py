@@ -8,9 +8,9 @@ import json
 import time
 
 import pytest
+
 from pms.checks.triggers import HealthTrigger
 from pms.models.evidence import Verdict
-
 from tests.support.steps import connect_to, events
 from tests.support.web import Answer, serving
 

@@ -6,11 +6,11 @@ import datetime
 
 import pytest
 import requests
+
 from pms.checks.client import Endpoint, LoginFailed
 from pms.checks.scenario import Scenario, StepFailed, beginnings, picked, substituted
 from pms.plan.load import load_plan
 from pms.plan.model import INCLUDE, ScenarioStep
-
 from tests.support.web import Answer, serving
 
 FUNCTIONAL = load_plan(INCLUDE / "plans" / "pms.yaml").functional
@@ -59,7 +59,16 @@ def test_picking(body, path, value):
 
 @pytest.mark.parametrize(
     ("body", "path"),
-    [({}, "id"), ([], "*.id"), ([], "0.id"), ([1], "x"), ("text", "id"), (None, "id"), ({"id": None}, "id"), ([{}], "5")],
+    [
+        ({}, "id"),
+        ([], "*.id"),
+        ([], "0.id"),
+        ([1], "x"),
+        ("text", "id"),
+        (None, "id"),
+        ({"id": None}, "id"),
+        ([{}], "5"),
+    ],
 )
 def test_picking_what_is_not_there(body, path):
     with pytest.raises(LookupError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pms.checks import verdicts
 from pms.checks.client import Load
 from pms.models.evidence import Measurement, Verdict

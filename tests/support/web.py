@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -54,8 +55,9 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[Web]:
                 self.send_header(key, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # a client may have given up
+                if self.command != "HEAD":
+                    self.wfile.write(body)
 
         do_GET = do_POST = do_PUT = do_HEAD = handle_any
 

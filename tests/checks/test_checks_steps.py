@@ -1,0 +1,366 @@
+"""The checks as Airflow runs them: the state from a real cluster, answers from real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from pms.checks.client import load, session
+from pms.checks.operators import (
+    Baseline,
+    CriticalPaths,
+    ErrorTracker,
+    KeyEndpoints,
+    Performance,
+    RecentErrors,
+    ResponseTimes,
+)
+from pms.checks.sensors import Healthy
+from pms.checks.sources import ErrorTrackerSource, NoAnswer
+from pms.kube import state
+from pms.models.evidence import Measurement, Verdict
+from pms.models.names import CONNECTIONS, NEW_ERRORS, P50, P95, P99, THROUGHPUT
+from tests.support.cluster import image, plan_with
+from tests.support.steps import connect_to, opened, release, run
+from tests.support.web import Answer, serving
+
+pytestmark = pytest.mark.sandbox
+ASKED = release("registry.example.com/shop/web:v1.1.0")
+USER = {"test_email": "test@example.com", "test_password": "hush-hush"}
+
+
+@pytest.fixture
+def quick(plan):
+    performance = plan.performance.model_copy(update={"requests": 40})
+    health = plan.health.model_copy(update={"timeout_seconds": 1})
+    return plan.model_copy(update={"performance": performance, "health": health})
+
+
+@pytest.fixture
+def ticket(in_cluster, plan):
+    return in_cluster(lambda kube: opened(kube, plan.lock_name, image("v1.1.0")))
+
+
+class Api:
+    """A service that can be slow, broken or of another version, and notes who asks it."""
+
+    def __init__(self) -> None:
+        self.version, self.delay, self.broken = "v1.1.0", 0.0, ""
+        self.lock, self.at_once, self.most = threading.Lock(), 0, 0
+
+    def __call__(self, call):
+        with self.lock:
+            self.at_once += 1
+            self.most = max(self.most, self.at_once)
+        time.sleep(self.delay)
+        try:
+            return self.answer(call)
+        finally:
+            with self.lock:
+                self.at_once -= 1
+
+    def answer(self, call):
+        headers = {"X-Version": self.version}
+        if self.broken and call.path.startswith(self.broken):
+            return Answer(500, {"error": "broken"}, headers)
+        if call.path == "/auth/login":
+            right = call.body == {"email": "test@example.com", "password": "hush-hush"}
+            return Answer(200, {"token": "t1"}, headers) if right else Answer(401, {}, headers)
+        if call.path == "/health":
+            return Answer(401 if "authorization" in call.headers else 200, {}, headers)
+        if call.headers.get("authorization") != "Bearer t1":
+            return Answer(401, {}, headers)
+        if call.method == "GET":
+            return Answer(200, [{"id": 3}], headers)
+        return Answer(200 if call.path.endswith("check-in") else 201, {"id": 11}, headers)
+
+
+@pytest.fixture
+def api(monkeypatch):
+    made = Api()
+    with serving(made) as web:
+        made.web = web
+        connect_to(monkeypatch, "pms_api", host=web.host, port=web.port, password="admin-token", extra=USER)
+        yield made
+
+
+def known(in_cluster, plan):
+    return in_cluster(lambda kube: state.read(kube, plan.lock_name))
+
+
+# --- health
+
+
+def healthy(plan, **more):
+    return Healthy(task_id="health", plan=plan, **{"connection": "pms_api", "path": "/health", **more})
+
+
+def test_health_defers_from_the_first_moment_and_keeps_the_admin_token(quick, ticket, api):
+    ran = run(healthy(quick, expect_version=True), ticket, ASKED)
+    assert (ran.evidence.passed, len(ran.triggers)) == (True, 1)
+    assert all("authorization" not in call.headers for call in api.web.asked)
+
+
+def test_health_of_the_old_version(quick, ticket, api):
+    ran = run(healthy(quick, expect_version=True, version="old"), ticket, ASKED)
+    assert "answered by v1.1.0 instead of v1.0.0" in str(ran.error)
+    api.version = "v1.0.0"
+    assert run(healthy(quick, expect_version=True, version="old"), ticket, ASKED).evidence.passed
+
+
+def test_staging_gets_its_health_token(quick, ticket, monkeypatch):
+    with serving(lambda _: Answer()) as web:
+        connect_to(monkeypatch, "pms_staging", host=web.host, port=web.port, password="health-token")
+        assert run(healthy(quick, connection="pms_staging"), ticket, ASKED).evidence.passed
+        assert web.asked[0].headers["authorization"] == "Bearer health-token"
+
+
+# --- key endpoints, critical paths
+
+
+def test_key_endpoints(plan, ticket, api):
+    ran = run(KeyEndpoints(task_id="key", plan=plan), ticket, ASKED)
+    assert ran.evidence.passed
+    assert [m.what for m in ran.evidence.measurements] == ["status /bookings", "status /rooms", "status /staff"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"broken": "/rooms"}, "/rooms: status 500"),
+        ({"version": "v1.0.0"}, "answered by v1.0.0 instead of v1.1.0"),
+        ({"broken": "/auth"}, "POST /auth/login: 500 for the test user"),
+    ],
+)
+def test_key_endpoints_that_are_wrong(plan, ticket, api, change, said):
+    vars(api).update(change)
+    ran = run(KeyEndpoints(task_id="key", plan=plan), ticket, ASKED)
+    assert ran.evidence.verdict is Verdict.FAIL
+    assert said in ran.evidence.reason
+    assert "hush" not in str(ran.error)
+
+
+def test_a_connection_without_a_test_user(plan, ticket, api, monkeypatch):
+    connect_to(monkeypatch, "pms_api", host=api.web.host, port=api.web.port)
+    for step in (KeyEndpoints, CriticalPaths, ResponseTimes):
+        assert "no 'test_email'" in run(step(task_id="check", plan=plan), ticket, ASKED).evidence.reason
+
+
+def test_critical_paths(plan, ticket, api):
+    ran = run(CriticalPaths(task_id="critical", plan=plan), ticket, ASKED)
+    assert ran.evidence.passed
+    assert [m.what for m in ran.evidence.measurements] == ["login", "rooms", "booking", "payment", "check_in"]
+    assert [(call.method, call.path) for call in api.web.asked] == [
+        ("POST", "/auth/login"), ("GET", "/rooms"), ("POST", "/bookings"), ("POST", "/payments"),
+        ("POST", "/bookings/11/check-in"),
+    ]  # fmt: skip
+    assert api.web.asked[2].body["roomId"] == 3
+    assert api.web.asked[3].body == {"bookingId": 11, "amount": 100}
+
+
+def test_a_critical_path_that_is_broken(plan, ticket, api):
+    api.broken = "/payments"
+    ran = run(CriticalPaths(task_id="critical", plan=plan), ticket, ASKED)
+    assert ran.evidence.verdict is Verdict.FAIL
+    assert "payment: POST /payments: 500 instead of 201" in ran.evidence.reason
+    assert len(ran.evidence.measurements) == 3
+
+
+# --- response times, baseline, performance
+
+
+def test_the_load_is_complete_and_bounded(api):
+    api.delay = 0.01
+
+    async def work():
+        async with session(3) as http:
+            return await load(http, [(f"{api.web.url}/health", {}), (f"{api.web.url}/none", {})], 30, 3)
+
+    found = asyncio.run(work())
+    assert (found.requests, len(found.seconds), api.most) == (30, 15, 3)
+    assert set(found.failures) == {"GET /none: 401"}
+    assert all(0.01 <= seconds < found.elapsed for seconds in found.seconds)
+
+
+def test_response_times(quick, ticket, api):
+    ran = run(ResponseTimes(task_id="times", plan=quick), ticket, ASKED)
+    assert ran.evidence.passed
+    assert len(api.web.asked) == 41
+    api.delay = 0.25
+    assert "p50_seconds" in str(run(ResponseTimes(task_id="times", plan=quick), ticket, ASKED).error)
+
+
+def test_nothing_that_answers_is_unknown(quick, ticket, api):
+    api.broken = "/"
+    for step in (ResponseTimes, Baseline):
+        ran = run(step(task_id="times", plan=quick), ticket, ASKED)
+        assert not ran.evidence.passed
+        assert "500 for the test user" in ran.evidence.reason
+
+
+class Given:
+    """A source of another concern, as the DAG would give it."""
+
+    name = "given"
+
+    def __init__(self, value: float | None) -> None:
+        self.value, self.looks = value, 0
+
+    async def measure(self) -> list[Measurement]:
+        self.looks += 1
+        if self.value is None:
+            raise OSError("away")
+        return [Measurement(what=CONNECTIONS, value=self.value * self.looks, source=self.name)]
+
+
+def test_a_baseline_is_kept_and_merged(in_cluster, quick, api):
+    before = {"known": 1.0, P50: 99.0}
+    ticket = in_cluster(lambda kube: opened(kube, quick.lock_name, image("v1.1.0"), baseline=before))
+    sources = [Given(5.0), Given(None)]
+    ran = run(Baseline(task_id="baseline", plan=quick, sources=lambda plan, known: sources), ticket, ASKED)
+    assert ran.evidence.passed
+    kept = known(in_cluster, quick).baseline
+    assert set(kept) == {"known", P50, P95, P99, THROUGHPUT, CONNECTIONS}
+    assert kept["known"] == 1.0
+    assert kept[P50] < 1
+    assert kept[CONNECTIONS] == 10.0
+
+
+def test_a_baseline_of_a_service_that_fails_is_none(in_cluster, quick, ticket, api):
+    api.broken = "/rooms"
+    ran = run(Baseline(task_id="baseline", plan=quick), ticket, ASKED)
+    assert ran.evidence.verdict is Verdict.UNKNOWN
+    assert "GET /rooms: 500" in ran.evidence.reason
+    assert known(in_cluster, quick).baseline == {}
+
+
+def performance(quick, ticket):
+    return run(Performance(task_id="performance", plan=quick), ticket, ASKED)
+
+
+def test_performance_as_before_slower_and_without_a_baseline(quick, ticket, api):
+    assert performance(quick, ticket).evidence.verdict is Verdict.UNKNOWN
+    run(Baseline(task_id="baseline", plan=quick), ticket, ASKED)
+    assert performance(quick, ticket).evidence.passed
+    asked = len(api.web.asked)
+    api.delay = 0.1
+    slow = performance(quick, ticket)
+    assert slow.evidence.verdict is Verdict.FAIL
+    assert "worse by more than 50%" in slow.evidence.reason
+    assert len(api.web.asked) - asked == 3 * 41
+
+
+# --- the error tracker
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "verdict"),
+    [
+        (200, [], Verdict.PASS),
+        (200, [{"id": "1"}], Verdict.FAIL),
+        (200, {"detail": "no"}, Verdict.UNKNOWN),
+        (200, b"<html>", Verdict.UNKNOWN),
+        (401, {}, Verdict.UNKNOWN),
+        (503, {}, Verdict.UNKNOWN),
+    ],
+)
+def test_the_error_tracker(plan, ticket, monkeypatch, status, body, verdict):
+    with serving(lambda _: Answer(status, body)) as web:
+        connect_to(monkeypatch, "pms_sentry", host=web.host, port=web.port, password="sentry-token")
+        ran = run(ErrorTracker(task_id="errors", plan=plan), ticket, ASKED)
+    assert ran.evidence.verdict is verdict
+    (call,) = web.asked
+    assert call.path == "/api/0/projects/ai-hotel/pms/issues/?query=is:unresolved+release:v1.1.0"
+    assert call.headers["authorization"] == "Bearer sentry-token"
+
+
+def test_an_error_tracker_that_is_away_is_unknown(plan, ticket, monkeypatch):
+    connect_to(monkeypatch, "pms_sentry", host="127.0.0.1", port=9)
+    assert run(ErrorTracker(task_id="errors", plan=plan), ticket, ASKED).evidence.verdict is Verdict.UNKNOWN
+
+
+def test_the_error_tracker_as_a_source_of_the_watch(plan, monkeypatch):
+    answers = iter([Answer(200, [{}, {}]), Answer(500)])
+    with serving(lambda _: next(answers)) as web:
+        connect_to(monkeypatch, "pms_sentry", host=web.host, port=web.port)
+        source = ErrorTrackerSource(plan, "v1.1.0")
+
+        async def work():
+            (found,) = await source.measure()
+            with pytest.raises(NoAnswer, match="500"):
+                await source.measure()
+            return found
+
+        found = asyncio.run(work())
+    assert (found.what, found.value, found.source) == (NEW_ERRORS, 2.0, "error_tracker pms_sentry")
+
+
+# --- staging's logs
+
+
+@pytest.fixture(scope="module")
+def aws():
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def logs(aws, monkeypatch):
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "eu-central-1"}
+    extra = keys | {"endpoint_url": aws}
+    connect_to(monkeypatch, "pms_aws", conn_type="aws", extra=extra)
+    return boto3.client("logs", endpoint_url=aws, **keys)
+
+
+def recent(tmp_path, ticket, namespace, group, most=2):
+    staging = {"log_group": group, "max_recent_errors": most, "recent_seconds": 600}
+    plan = plan_with(tmp_path, staging=staging, cluster={"namespace": namespace})
+    return run(RecentErrors(task_id="recent", plan=plan), ticket, ASKED).evidence
+
+
+def put(logs, group, *lines, age=0.0):
+    at = int((time.time() - age) * 1000)
+    events = [{"timestamp": at, "message": line} for line in lines]
+    logs.put_log_events(logGroupName=group, logStreamName="pod", logEvents=events)
+
+
+@pytest.mark.parametrize(
+    ("errors", "verdict", "said"),
+    [
+        (0, Verdict.PASS, "0 errors"),
+        (2, Verdict.PASS, "2 errors"),
+        (3, Verdict.FAIL, "at least 3 errors in the last 10 min"),
+    ],
+)
+def test_recent_errors_in_the_logs(tmp_path, ticket, namespace, logs, errors, verdict, said):
+    group = f"/staging/{errors}"
+    logs.create_log_group(logGroupName=group)
+    logs.create_log_stream(logGroupName=group, logStreamName="pod")
+    put(logs, group, "ERROR long ago", "ERROR as well", "ERROR too", age=3600)
+    put(logs, group, "INFO fine", *[f"ERROR {n}" for n in range(errors)], "INFO fine")
+    evidence = recent(tmp_path, ticket, namespace, group)
+    assert evidence.verdict is verdict
+    assert said in evidence.reason
+
+
+def test_logs_that_are_not_there_are_unknown(tmp_path, ticket, namespace, logs):
+    evidence = recent(tmp_path, ticket, namespace, "/staging/none")
+    assert evidence.verdict is Verdict.UNKNOWN
+    assert "/staging/none cannot be read" in evidence.reason
+    assert evidence.measurements[0].value is None
+
+
+def test_logs_that_cannot_be_reached_are_unknown(tmp_path, ticket, namespace, monkeypatch):
+    extra = {"endpoint_url": "http://127.0.0.1:9", "region_name": "eu-central-1"}
+    extra |= {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    monkeypatch.setenv("AIRFLOW_CONN_PMS_AWS", json.dumps({"conn_type": "aws", "extra": extra}))
+    assert recent(tmp_path, ticket, namespace, "/staging/x").verdict is Verdict.UNKNOWN
