@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import datetime
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -70,11 +70,13 @@ class Job:
 
     async def remember(self, kube: Kube, **changes: Any) -> DeploymentState:
         """Stores facts that a later step or the rollback needs, e.g. ``remember(kube, banner=True)``."""
+        return await self.change(kube, lambda old: old.model_copy(update=changes) if changes else old)
+
+    async def change(self, kube: Kube, change: Callable[[DeploymentState], DeploymentState]) -> DeploymentState:
+        """Like `remember` for a fact within a fact, which a step beside this one may change at the same time."""
         from pms.kube import state
 
-        return await state.update(
-            kube, self.plan.lock_name, self.ticket, lambda old: old.model_copy(update=changes) if changes else old
-        )
+        return await state.update(kube, self.plan.lock_name, self.ticket, change)
 
     def _pull(self, key: str) -> Any:
         found = self.context["ti"].xcom_pull(task_ids=self.ticket_from, key=key)

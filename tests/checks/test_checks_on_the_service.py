@@ -35,6 +35,7 @@ def service(start_pod, database, monkeypatch):  # noqa: F811
 def test_every_check_of_a_good_release_passes(in_cluster, plan, service):
     ticket = in_cluster(lambda kube: opened(kube, plan.lock_name, image("v1.1.0")))
     asked = release("unused:tag")
+    plan = plan.model_copy(update={"performance": plan.performance.model_copy(update={"requests": 60})})
     steps = [
         Healthy(task_id="health", plan=plan, connection="pms_api", path="/health", expect_version=True),
         KeyEndpoints(task_id="key", plan=plan),

@@ -37,7 +37,7 @@ USER = {"test_email": "test@example.com", "test_password": "hush-hush"}
 
 @pytest.fixture
 def quick(plan):
-    performance = plan.performance.model_copy(update={"requests": 40})
+    performance = plan.performance.model_copy(update={"requests": 20})
     health = plan.health.model_copy(update={"timeout_seconds": 1})
     return plan.model_copy(update={"performance": performance, "health": health})
 
@@ -191,7 +191,7 @@ def test_the_load_is_complete_and_bounded(api):
 def test_response_times(quick, ticket, api):
     ran = run(ResponseTimes(task_id="times", plan=quick), ticket, ASKED)
     assert ran.evidence.passed
-    assert len(api.web.asked) == 41
+    assert len(api.web.asked) == 21
     api.delay = 0.25
     assert "p50_seconds" in str(run(ResponseTimes(task_id="times", plan=quick), ticket, ASKED).error)
 
@@ -253,7 +253,7 @@ def test_performance_as_before_slower_and_without_a_baseline(quick, ticket, api)
     slow = performance(quick, ticket)
     assert slow.evidence.verdict is Verdict.FAIL
     assert "worse by more than 50%" in slow.evidence.reason
-    assert len(api.web.asked) - asked == 3 * 41
+    assert len(api.web.asked) - asked == 3 * 21
 
 
 # --- the error tracker

@@ -114,8 +114,7 @@ class Baseline(Step):
         found = verdicts.values(measured)
         found.pop(verdicts.FAILURE_RATE, None)
         async with job.kube() as kube:
-            kept = (await job.state(kube)).baseline
-            await job.remember(kube, baseline=kept | found)
+            await job.change(kube, lambda old: old.model_copy(update={"baseline": old.baseline | found}))
         text = ", ".join(f"{name} {value:.3g}" for name, value in found.items())
         return passed(self.task_id, text, *measured)
 

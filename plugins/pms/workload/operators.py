@@ -13,6 +13,7 @@ from pms.workload import commands, manifests
 
 if TYPE_CHECKING:
     from pms.kube.client import Kube
+    from pms.models.deployment import DeploymentState
 
 LOG_LINES = 2000
 
@@ -181,8 +182,7 @@ class ReleaseCommand(Step):
 
     async def _compatible(self, job: Job, compatible: bool, evidence: Evidence) -> Evidence:
         async with job.kube() as kube:
-            migration = (await job.state(kube)).migration
-            await job.remember(kube, migration=migration.model_copy(update={"compatible": compatible}))
+            await job.change(kube, lambda old: _with_answer(old, compatible))
         if compatible:
             return evidence
         reason = f"warning: the old version does not run on the new schema, a rollback undoes it: {evidence.reason}"
@@ -294,6 +294,10 @@ class RemoveIdleColour(_ScaleDown):
     def busy(self, colour: str, reason: str) -> Evidence | None:
         self.log.warning("%s is still busy after %g s and ends nevertheless: %s", colour, self.timeout, reason)
         return None
+
+
+def _with_answer(state: DeploymentState, compatible: bool) -> DeploymentState:
+    return state.model_copy(update={"migration": state.migration.model_copy(update={"compatible": compatible})})
 
 
 async def _new_image(job: Job, kube: Kube) -> str:
