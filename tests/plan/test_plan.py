@@ -1,0 +1,221 @@
+"""Plan files: a wrong value names file, key and reason; an overlay changes values; a second plan is a second plan."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pms.plan.load import FOLDER_VARIABLE, OVERLAY_VARIABLE, PlanError, load_plan, load_plans
+from pms.plan.model import INCLUDE, Plan
+
+PMS = INCLUDE / "plans" / "pms.yaml"
+GOOD = yaml.safe_load(PMS.read_text())
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    data = copy.deepcopy(GOOD)
+    *folders, key = path.split(".")
+    place = data
+    for folder in folders:
+        place = place[int(folder)] if isinstance(place, list) else place[folder]
+    if value is None:
+        del place[key]
+    else:
+        place[int(key) if isinstance(place, list) else key] = value
+    return data
+
+
+def written(folder: Path, data: Any, name: str = "pms.yaml") -> Path:
+    file = folder / name
+    file.write_text(data if isinstance(data, str) else yaml.safe_dump(data))
+    return file
+
+
+def error_of(folder: Path, data: Any) -> str:
+    file = written(folder, data)
+    with pytest.raises(PlanError) as error:
+        load_plan(file)
+    assert str(file) in str(error.value)
+    return str(error.value)
+
+
+def test_the_plan_of_the_repository_has_the_numbers_of_the_document():
+    plan = load_plan(PMS)
+    limits = plan.thresholds
+    assert (limits.max_p50_seconds, limits.max_p99_seconds, limits.max_error_rate) == (0.2, 1.0, 0.001)
+    assert (limits.max_cpu, limits.max_memory, limits.min_cache_hit_rate) == (0.7, 0.75, 0.8)
+    assert (limits.max_replication_lag_seconds, limits.max_migration_lag_seconds) == (2.0, 5.0)
+    assert (limits.alert_degradation, limits.rollback_degradation) == (0.1, 0.5)
+    assert plan.backup.min_bytes == 100_000_000
+    assert (plan.watch.after_switch_seconds, plan.watch.stabilization_seconds) == (300, 7200)
+    assert (plan.rollback.window_seconds, plan.watch.after_rollback_seconds) == (1800, 600)
+    assert (plan.window.weekday, plan.window.opens.hour, plan.window.closes.hour) == ("tuesday", 14, 18)
+    assert plan.health.key_endpoints == ("/bookings", "/rooms", "/staff")
+    assert [step.name for step in plan.functional.steps] == ["login", "rooms", "booking", "payment", "check_in"]
+
+
+WRONG = [
+    ("name", "Has Blanks", "name"),
+    ("name", None, "name: Field required"),
+    ("unknown_key", 1, "unknown_key: Extra inputs are not permitted"),
+    ("cluster.replica", 2, "cluster.replica: Extra inputs"),
+    ("cluster.replicas", 0, "cluster.replicas"),
+    ("cluster.replicas", "two", "cluster.replicas"),
+    ("cluster.colours", ["blue", "blue"], "cluster: Value error, colours must be two different names"),
+    ("cluster.colours", ["blue"], "cluster.colours.1"),
+    ("cluster.deployment", "pms", "cluster.deployment"),
+    ("cluster.port", 70000, "cluster.port"),
+    ("cluster.namespace", "Production", "cluster.namespace"),
+    ("cluster.manifest", "none.yaml", "no such file: include/k8s/none.yaml"),
+    ("cluster.rollout_timeout_seconds", 0, "cluster.rollout_timeout_seconds"),
+    ("image.repository", "no blanks here", "image.repository"),
+    ("image.connection", "", "image.connection"),
+    ("window.weekday", "caturday", "window.weekday"),
+    ("window.opens", "18:00", "opens must be before closes"),
+    ("window.opens", "25:00", "window.opens"),
+    ("window.timezone", "Mars/Olympus", "unknown time zone 'Mars/Olympus'"),
+    ("team.qa.escalates_to", "nobody", "team.qa.escalates_to: no role 'nobody'"),
+    ("team.qa.users", [], "team.qa.users"),
+    ("team.lead", None, "'lead'"),
+    ("briefing.role", "chef", "no role 'chef' in team"),
+    ("acceptance.role", "chef", "no role 'chef' in team"),
+    ("staging.health_path", "health", "staging.health_path"),
+    ("staging.test_commands", {}, "staging.test_commands"),
+    ("staging.test_commands.unit", [], "staging.test_commands.unit"),
+    ("staging.max_recent_errors", -1, "staging.max_recent_errors"),
+    ("backup.min_bytes", "lots", "backup.min_bytes"),
+    ("backup.compression", "rar", "backup.compression"),
+    ("backup.prefix", "/production/", "backup.prefix"),
+    ("backup.prefix", "production", "backup.prefix"),
+    ("banner.method", "GET", "banner.method"),
+    ("traffic.verify_requests", 0, "traffic.verify_requests"),
+    ("traffic.overlap_seconds", -1, "traffic.overlap_seconds"),
+    ("health.key_endpoints", [], "health.key_endpoints"),
+    ("health.max_new_errors", -1, "health.max_new_errors"),
+    ("thresholds.max_error_rate", 0.1 * 20, "thresholds.max_error_rate"),
+    ("thresholds.max_error_rate", 0, "thresholds.max_error_rate"),
+    ("thresholds.max_p50_seconds", 2.0, "max_p50_seconds must not be above max_p99_seconds"),
+    ("thresholds.alert_degradation", 0.6, "alert_degradation must not be above rollback_degradation"),
+    ("thresholds.max_cpu", "70%", "thresholds.max_cpu"),
+    ("watch.min_bad_samples", 1, "watch.min_bad_samples"),
+    ("watch.confidence_z", 9, "watch.confidence_z"),
+    ("migration.replica_connections", [], "migration.replica_connections"),
+    ("migration.schema_check", "../../README.md.sql", "no such file: include/sql/"),
+    ("migration.counted_tables", ["users; DROP TABLE users"], "migration.counted_tables"),
+    ("functional.steps", [], "functional.steps"),
+    ("functional.steps.0.method", "BREW", "functional.steps.0.method"),
+    ("functional.steps.0.expect", 42, "functional.steps.0.expect"),
+    ("functional.steps.2.body", {"roomId": "{rom}"}, "step 'booking' uses rom, which no step before it saves"),
+    ("functional.steps.4.path", "/bookings/{later}/check-in", "step 'check_in' uses later"),
+    ("functional.days_span", 0, "functional.days_span"),
+    ("performance.requests", 0, "performance.requests"),
+    ("performance.paths", ["rooms"], "performance.paths"),
+    ("messages.incidents_channel", "pms-incidents", "messages.incidents_channel"),
+    ("rollback.window_seconds", -1, "rollback.window_seconds"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "said"), WRONG, ids=[f"{path}={value}" for path, value, _ in WRONG])
+def test_a_wrong_value_names_file_key_and_reason(tmp_path, path, value, said):
+    assert said in error_of(tmp_path, changed(path, value))
+
+
+def test_all_wrong_values_are_told_at_once(tmp_path):
+    data = changed("cluster.replicas", 0)
+    data["watch"]["min_bad_samples"] = 0
+    text = error_of(tmp_path, data)
+    assert "cluster.replicas: Input should be greater than or equal to 1 (is 0)" in text
+    assert "watch.min_bad_samples" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "a plan is a mapping of sections, this is NoneType"),
+        ("- a\n- b\n", "this is list"),
+        ("a: [1,", "expected the node content"),
+        ("a: !!python/object/apply:os.system ['true']\n", "could not determine a constructor"),
+    ],
+)
+def test_a_file_that_is_no_plan(tmp_path, text, said):
+    assert said in error_of(tmp_path, text)
+
+
+def test_a_file_that_is_not_there_or_not_text(tmp_path):
+    with pytest.raises(PlanError, match="No such file"):
+        load_plan(tmp_path / "none.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(PlanError, match=r"binary\.yaml"):
+        load_plan(tmp_path / "binary.yaml")
+
+
+def test_a_long_wrong_value_is_told_in_short(tmp_path):
+    assert "..." in error_of(tmp_path, changed("cluster.port", "x" * 500))
+    assert "x" * 100 not in error_of(tmp_path, changed("cluster.port", "x" * 500))
+
+
+def test_an_overlay_changes_values_and_nothing_else(tmp_path):
+    over = written(tmp_path, {"watch": {"stabilization_seconds": 6}, "backup": {"min_bytes": "1MB"}}, "over.yaml")
+    plan, whole = load_plan(PMS, over), load_plan(PMS)
+    assert plan.watch.stabilization_seconds == 6
+    assert plan.backup.min_bytes == 1_000_000
+    assert plan.watch.model_copy(update={"stabilization_seconds": 7200}) == whole.watch
+    assert plan.model_copy(update={"watch": whole.watch, "backup": whole.backup}) == whole
+
+
+def test_an_overlay_replaces_lists_and_is_checked_as_the_plan_is(tmp_path):
+    over = written(tmp_path, {"health": {"key_endpoints": ["/a"]}}, "over.yaml")
+    assert load_plan(PMS, over).health.key_endpoints == ("/a",)
+    over = written(tmp_path, {"watch": {"soak": 5}}, "over.yaml")
+    with pytest.raises(PlanError, match=r"pms\.yaml with overlay .*over\.yaml:\n  watch\.soak"):
+        load_plan(PMS, over)
+
+
+def test_all_plans_of_a_folder_a_broken_one_beside_good_ones(tmp_path, monkeypatch):
+    shutil.copy(PMS, tmp_path / "a.yaml")
+    written(tmp_path, changed("cluster.replicas", 0), "b.yaml")
+    written(tmp_path, changed("name", "second"), "c.yaml")
+    (tmp_path / "notes.txt").write_text("no plan")
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    first, broken, second = load_plans()
+    assert isinstance(first, Plan)
+    assert isinstance(broken, PlanError)
+    assert "b.yaml" in str(broken)
+    assert isinstance(second, Plan)
+    assert (first.deployment_dag_id, second.deployment_dag_id) == ("pms_deployment", "second_deployment")
+    assert second.rollback_dag_id == "second_rollback"
+
+
+def test_the_overlay_of_the_environment_is_laid_over_every_plan(tmp_path, monkeypatch):
+    over = written(tmp_path, {"cluster": {"replicas": 7}}, "over.yaml")
+    monkeypatch.setenv(OVERLAY_VARIABLE, str(over))
+    (plan,) = load_plans()
+    assert isinstance(plan, Plan)
+    assert plan.cluster.replicas == 7
+
+
+def test_every_connection_is_named_once():
+    connections = load_plan(PMS).connections
+    assert len(set(connections)) == len(connections)
+    assert {"pms_kubernetes", "pms_primary", "pms_replica", "pms_restore", "pms_aws", "pms_slack", "pms_api",
+            "pms_preview", "pms_staging", "pms_registry", "pms_smtp", "pms_status_page", "pms_sentry", "pms_jira",
+            "pms_airflow"} <= set(connections)  # fmt: skip
+
+
+def test_colours_and_names():
+    cluster = load_plan(PMS).cluster
+    assert (cluster.other("blue"), cluster.other("green")) == ("green", "blue")
+    assert cluster.deployment_of("green") == "pms-green"
+    assert cluster.selector_of("green") == {"app": "pms", "version": "green"}
+    assert cluster.selector_of(None) == {"app": "pms"}
+
+
+def test_a_plan_never_changes():
+    plan = load_plan(PMS)
+    with pytest.raises(ValueError, match="frozen"):
+        plan.cluster.replicas = 3  # type: ignore[misc]
