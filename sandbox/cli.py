@@ -40,6 +40,7 @@ def _up_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlay", type=Path, help="YAML file laid over the plan: compresses its times")
     parser.add_argument("--small", action="store_true", help="little hotel data")
     parser.add_argument("--keep-logs", action="store_true", help="leave the logs there when it is stopped")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="only these parts, and what they need")
 
 
 def up(given: argparse.Namespace) -> int:
@@ -56,6 +57,7 @@ def up(given: argparse.Namespace) -> int:
     argv += ["--overlay", str(given.overlay.resolve())] if given.overlay else []
     argv += ["--small"] if given.small else []
     argv += ["--keep-logs"] if given.keep_logs else []
+    argv += ["--only", *given.only] if given.only else []
     supervisor = subprocess.Popen(
         argv, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True, text=True
     )

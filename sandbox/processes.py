@@ -30,6 +30,7 @@ class Process:
         self.name = name
         self.log = log
         self._stop_signal = stop_signal
+        self._asked = False
         with log.open("ab") as out:
             self._popen = subprocess.Popen(
                 [str(part) for part in argv], env=None if env is None else dict(env), cwd=REPOSITORY,
@@ -55,12 +56,17 @@ class Process:
     def wait(self) -> int:
         return self._popen.wait()
 
+    def ask_to_end(self) -> None:
+        """Once: a second signal would cut an orderly end short."""
+        if self.exit_code() is None and not self._asked:
+            self._asked = True
+            self._popen.send_signal(self._stop_signal)
+
     def stop(self, grace_seconds: float = 15.0) -> None:
         """Ask it to end, then end what is left of its session."""
-        if self.exit_code() is None:
-            self._popen.send_signal(self._stop_signal)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._popen.wait(grace_seconds)
+        self.ask_to_end()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(grace_seconds)
         kill_sessions([self.pid])
         self._popen.wait()
         _guardian.forget(self.pid)

@@ -8,7 +8,6 @@ import hmac
 import os
 import secrets
 import socket
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -144,27 +143,34 @@ class FileLock:
 
 
 class Subnet:
-    """A 127.k.0.0/16 of one's own until it is closed; Linux has all of 127.0.0.0/8 on loopback."""
+    """A 127.k.0.0/16 of one's own until it is closed; Linux has all of 127.0.0.0/8 on loopback.
+
+    The claim is a bound name in the abstract socket namespace: it holds exactly as far as loopback does, for all users,
+    leaves no file, and ends with its process.
+    """
 
     def __init__(self) -> None:
-        refused = "all are locked by other sandboxes"
+        refused = "all are taken by other sandboxes"
         for k in range(10, 251):
-            lock = FileLock.take(Path(tempfile.gettempdir()) / f"pms-sandbox-127.{k}.lock")
-            if lock is None:
+            claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            try:
+                claim.bind(f"\0pms-sandbox-127.{k}")
+            except OSError:
+                claim.close()
                 continue
             reason = _refused_port(f"127.{k}")
             if not reason:
-                self._lock, self.prefix = lock, f"127.{k}"
+                self._claim, self.prefix = claim, f"127.{k}"
                 return
             refused = reason
-            lock.release()
+            claim.close()
         raise SandboxError(
             f"no free 127.k.0.0/16 on this machine: {refused}. A program that listens on all interfaces (0.0.0.0) "
             "takes its port on every one of them: stop it, or let it listen on 127.0.0.1"
         )
 
     def close(self) -> None:
-        self._lock.release()
+        self._claim.close()
 
 
 def _refused_port(prefix: str) -> str:

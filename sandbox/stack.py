@@ -128,9 +128,13 @@ class Sandbox:
         self._progress(Progress(name, time.monotonic() - begin))
 
     def _stop_one(self, name: str) -> None:
-        for component, process in self._processes:
-            if component.name == name:
-                process.stop(component.grace_seconds)
+        component = self._components[name]
+        mine = [process for owner, process in self._processes if owner is component]
+        for process in mine:
+            process.ask_to_end()
+        deadline = time.monotonic() + component.grace_seconds
+        for process in mine:
+            process.stop(max(0.0, deadline - time.monotonic()))
 
     def _abandon(self) -> None:
         """Something failed: end what runs, so that nobody waits for it to become ready."""

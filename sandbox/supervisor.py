@@ -68,6 +68,7 @@ def main() -> int:
     parser.add_argument("--overlay", type=Path)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--keep-logs", action="store_true")
+    parser.add_argument("--only", nargs="+")
     given = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _stop)
@@ -78,7 +79,12 @@ def main() -> int:
             _tell(asdict(step))
 
     sandbox = Sandbox(
-        given.home, small=given.small, overlay=given.overlay, keep_logs=given.keep_logs, progress=progress
+        given.home,
+        small=given.small,
+        overlay=given.overlay,
+        only=given.only,
+        keep_logs=given.keep_logs,
+        progress=progress,
     )
     try:
         sandbox.start()

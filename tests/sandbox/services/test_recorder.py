@@ -1,0 +1,92 @@
+"""The recorder answers as each service would, with the clients that the product uses, and keeps every call."""
+
+from __future__ import annotations
+
+import pytest
+from slack_sdk import WebClient
+from slack_sdk.errors import SlackApiError
+from slack_sdk.webhook import WebhookClient
+
+
+@pytest.fixture
+def slack(settings):
+    return WebClient(token="xoxb-1", base_url=f"{settings.url('recorder')}/slack/api/")
+
+
+def test_slack_web_api(recorder, slack):
+    posted = slack.chat_postMessage(channel="#pms-deployments", text="@here Starting production deployment")
+    assert posted["ok"]
+    assert slack.chat_update(channel=posted["channel"], ts=posted["ts"], text="done")["ts"] == posted["ts"]
+    assert slack.auth_test()["user"] == "deployer"
+    assert [channel["name"] for channel in slack.conversations_list()["channels"]] == [
+        "pms-deployments", "pms-incidents",
+    ]  # fmt: skip
+    first = recorder.get("/recorded", params={"service": "slack"}).json()[0]
+    assert first["path"] == "/api/chat.postMessage"
+    assert first["body"]["channel"] == "#pms-deployments"
+    assert first["body"]["text"].startswith("@here")
+
+
+def test_slack_refuses_a_message_to_nobody(recorder):
+    answer = recorder.post("/slack/api/chat.postMessage", json={"text": "hello"}).json()
+    assert answer == {"ok": False, "error": "channel_not_found"}
+
+
+def test_slack_webhook(recorder, settings):
+    assert WebhookClient(f"{settings.url('recorder')}/slack/services/T1/B1/x").send(text="hello").body == "ok"
+    (call,) = recorder.get("/recorded", params={"service": "slack"}).json()
+    assert (call["path"], call["body"]["text"]) == ("/services/T1/B1/x", "hello")
+
+
+def test_no_token_is_kept(recorder, slack):
+    slack.chat_postMessage(channel="#a", text="hello")
+    recorder.post("/slack/api/chat.postMessage", data={"token": "xoxb-2", "channel": "#a", "text": "form"})
+    recorder.get("/sentry/api/0/projects/a/b/issues/", headers={"Authorization": "Bearer secret-1"})
+    kept = recorder.get("/recorded").text
+    assert "form" in kept
+    assert not [secret for secret in ("xoxb-1", "xoxb-2", "secret-1") if secret in kept]
+
+
+def test_status_page_incidents_are_created_updated_and_listed(recorder):
+    path = "/statuspage/v1/pages/pms/incidents"
+    made = recorder.post(path, json={"incident": {"name": "Deployment", "status": "investigating"}})
+    assert made.status_code == 201
+    number = made.json()["id"]
+    changed = recorder.patch(f"{path}/{number}", json={"incident": {"status": "resolved"}}).json()
+    assert (changed["name"], changed["status"]) == ("Deployment", "resolved")
+    assert changed in recorder.get(path).json()
+    assert recorder.patch(f"{path}/unknown", json={}).status_code == 404
+
+
+def test_sentry_has_no_issues_until_told_so_and_again_afterwards(recorder):
+    path = "/sentry/api/0/projects/ai-hotel/pms/issues/"
+    assert recorder.get(path, params={"query": "is:unresolved"}).json() == []
+    recorder.put("/answers/sentry", json={"status": 200, "body": [{"id": "1", "title": "TypeError"}]})
+    assert recorder.get(path).json()[0]["title"] == "TypeError"
+    recorder.delete("/answers/sentry")
+    assert recorder.get(path).json() == []
+    assert recorder.get("/recorded").json()[0]["query"] == {"query": "is:unresolved"}
+
+
+def test_an_outage_is_recorded_all_the_same(recorder, slack):
+    recorder.put("/answers/slack", json={"status": 503, "body": "down for maintenance"})
+    with pytest.raises(SlackApiError):
+        slack.chat_postMessage(channel="#a", text="hello")
+    assert len(recorder.get("/recorded").json()) == 1
+
+
+def test_jira_gives_every_issue_its_own_key(recorder):
+    fields = {"project": {"key": "PMS"}, "issuetype": {"name": "Incident"}, "summary": "Rolled back"}
+    keys = [recorder.post("/jira/rest/api/2/issue", json={"fields": fields}).json()["key"] for _ in range(2)]
+    assert keys[0] != keys[1]
+    assert all(key.startswith("PMS-") for key in keys)
+    assert recorder.post("/jira/rest/api/2/issue", json={"fields": {}}).status_code == 400
+
+
+def test_datadog_takes_events(recorder):
+    assert recorder.post("/datadog/api/v1/events", json={"title": "deployed"}).status_code == 202
+
+
+def test_an_unknown_service_is_an_error_and_not_recorded(recorder):
+    assert recorder.post("/teams/hook", json={}).status_code == 404
+    assert recorder.get("/recorded").json() == []
