@@ -39,7 +39,7 @@ class ReleaseDue(BaseOperator):
         self.plan = plan
 
     def execute(self, context: Context) -> Any:
-        asked = self._due() if str(context["dag_run"].run_type) == "scheduled" else dict(context["params"])
+        asked = self._due() if context["dag_run"].run_type == "scheduled" else dict(context["params"])
         try:
             release = release_of(self.plan, asked, _now())
         except BadRequest as error:
@@ -56,6 +56,8 @@ class ReleaseDue(BaseOperator):
         due = Variable.get(variable, default=None, deserialize_json=True)
         if not due:
             raise AirflowSkipException(f"no release is due (the Variable {variable} is empty)")
+        if not window.may_start(self.plan.window, _now()):  # Airflow was down on the day, or is new and catches up
+            raise AirflowSkipException("this run is late: its deployment window has closed")
         if not isinstance(due, dict):
             raise AirflowFailException(f"the Variable {variable} must be a JSON object, not {type(due).__name__}")
         from pms.kube import state
@@ -235,8 +237,10 @@ class RollBack(BaseOperator):
         self.plan, self.reason_from = plan, reason_from
 
     def execute(self, context: Context) -> Any:
-        from pms.flow.rollback import start_rollback
+        from pms.flow.rollback import OPEN_TASK, start_rollback
 
+        if context["ti"].xcom_pull(task_ids=OPEN_TASK, key=TICKET_KEY) is None:
+            raise AirflowFailException("this deployment was never opened: there is nothing to roll back")
         reasons = context["ti"].xcom_pull(task_ids=self.reason_from, key="reasons") if self.reason_from else None
         reason = "; ".join(reasons or []) or "a step of the deployment failed"
         run_id = start_rollback(self.plan, context["run_id"], reason)
