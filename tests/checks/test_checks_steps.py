@@ -188,6 +188,14 @@ def test_the_load_is_complete_and_bounded(api):
     assert all(0.01 <= seconds < found.elapsed for seconds in found.seconds)
 
 
+def test_a_series_of_failures_ends_early(api):
+    async def work():
+        async with session(3) as http:
+            return await load(http, [(f"{api.web.url}/none", {})], 200, 3)
+
+    assert 20 < len(asyncio.run(work()).failures) < 30
+
+
 def test_response_times(quick, ticket, api):
     ran = run(ResponseTimes(task_id="times", plan=quick), ticket, ASKED)
     assert ran.evidence.passed

@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from pms.kube import jobs, lock, state
 from pms.kube.lock import FencedOut
+from pms.models.deployment import MigrationRecord
 from pms.models.evidence import Verdict
 from pms.workload.manifests import DEPLOYMENTS, deployment
 from pms.workload.operators import DeployIdleColour, ImagePresent, ReleaseCommand, RemoveIdleColour, RetireColour
@@ -197,10 +198,12 @@ def test_a_killed_try_is_found_again_and_a_later_run_asks_anew(in_cluster, plan,
 
 
 @pytest.mark.parametrize(("argv", "compatible"), [(("true",), True), (("sh", "-c", "echo no column; exit 1"), False)])
-def test_whether_the_old_version_runs_on_the_new_schema_is_kept(in_cluster, plan, pinned, argv, compatible):
-    ran = run(command(plan, *argv, image="old", remember_compatible=True), pinned, release("unused:tag"))
+def test_whether_the_old_version_runs_on_the_new_schema_is_kept(in_cluster, plan, argv, compatible):
+    facts = {"previous_image": image("v1.0.0"), "migration": MigrationRecord(applied=("a",), started=True)}
+    ticket = in_cluster(lambda kube: opened(kube, plan.lock_name, image("v1.1.0"), **facts))
+    ran = run(command(plan, *argv, image="old", remember_compatible=True), ticket, release("unused:tag"))
     assert ran.evidence.passed
-    assert known(in_cluster, plan).migration.compatible is compatible
+    assert known(in_cluster, plan).migration == MigrationRecord(applied=("a",), started=True, compatible=compatible)
     assert ("warning" in ran.evidence.reason) is not compatible
 
 

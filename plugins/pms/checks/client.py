@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 AGENT = {"User-Agent": "pms-deployer"}
 TIMEOUT_SECONDS = 10.0
+MAX_FAILURES = 20
+"""More bad answers would say no more, and each may take `TIMEOUT_SECONDS`."""
 
 
 class LoginFailed(RuntimeError):
@@ -111,7 +113,7 @@ async def load(
 ) -> Load:
     """``requests`` GETs over URLs and their headers in turn, ``concurrency`` at a time.
 
-    A good answer is 200 and complete.
+    A good answer is 200 and complete. A series with more than `MAX_FAILURES` bad ones ends there.
     """
     seconds: list[float] = []
     failures: list[str] = []
@@ -119,6 +121,8 @@ async def load(
 
     async def work() -> None:
         for url, headers in waiting:
+            if len(failures) > MAX_FAILURES:
+                return
             begun = time.perf_counter()
             problem = await _get(http, url, headers)
             if problem:

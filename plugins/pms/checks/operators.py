@@ -147,8 +147,8 @@ class Performance(Step):
 
         baseline = (await state_of(job)).baseline
         limits, at_a_time = self.plan.thresholds, self.plan.performance.concurrency
-        evidence = unknown(self.task_id, "nothing was measured")
-        for _ in range(PERFORMANCE_ROUNDS):
+        evidence = unknown(self.task_id, "there is no baseline to compare with")
+        for _ in range(PERFORMANCE_ROUNDS if baseline else 0):
             load = await measure(self.plan)
             evidence = verdicts.answered(self.task_id, load, limits, SOURCE) or verdicts.compare(
                 self.task_id, baseline, verdicts.summary(load, SOURCE), limits, at_a_time

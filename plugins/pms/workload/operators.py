@@ -83,7 +83,7 @@ class ReleaseCommand(Step):
     :param image: of the ``new`` release or of the ``old`` one
     :param namespace: where to run; the plan's production namespace by default
     :param env: more environment variables; ``{url}`` in them is replaced as well
-    :param check: name of the check in the evidence; the task id by default
+    :param check: what the evidence is called; the task id by default
     :param remember_compatible: keep the answer as "the old version runs on the new schema" and pass either way:
         a *no* does not harm the deployment, it decides what a later rollback has to do with the database. Only a
         command that gives no answer fails the step.
