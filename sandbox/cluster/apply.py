@@ -117,8 +117,10 @@ def apply(current: dict[str, Any] | None, wanted: dict[str, Any], manager: str, 
     owned[mine] = set(asked)
     result = _merge(base, wanted)
     still_wanted = _with_parents(path for paths in owned.values() for path in paths)
-    for path in _with_parents(before) - still_wanted:
-        _remove(result, path)
+    unwanted = _with_parents(before) - still_wanted
+    for path in unwanted:
+        if path[:-1] not in unwanted:  # else it goes with what holds it
+            _remove(result, path)
     result.setdefault("apiVersion", wanted.get("apiVersion"))
     _write_managers(result, owned, base["metadata"].get("creationTimestamp", ""))
     return result

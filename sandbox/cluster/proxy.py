@@ -32,7 +32,6 @@ class Splice(asyncio.Protocol):
     def __init__(self, peer: Splice | None = None) -> None:
         self.peer = peer
         self.transport: asyncio.Transport | None = None
-        self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses of it
@@ -43,7 +42,6 @@ class Splice(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Half-close: the other direction goes on until it ends too."""
-        self._ended = True
         if self.peer and self.peer.transport and not self.peer.transport.is_closing():
             self.peer.transport.write_eof()
         return True
@@ -66,33 +64,50 @@ class Splice(asyncio.Protocol):
 
 
 class Client(Splice):
-    """The side that connected to us. Reads nothing before there is a pod to send it to."""
+    """The side that connected to us. What comes before its pod has accepted waits here."""
 
     def __init__(self, choose: Callable[[], Backend | None]) -> None:
         super().__init__()
         self._choose = choose
+        self._early: list[bytes] = []
+        self._early_end = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        assert self.transport
         backend = self._choose()
         if backend is None:
-            reset(self.transport)
-            return
-        self.transport.pause_reading()
-        self._connecting = asyncio.get_running_loop().create_task(self._connect(backend))
+            reset(cast(asyncio.Transport, transport))
+        else:
+            self._connecting = asyncio.get_running_loop().create_task(self._connect(backend))
+
+    def data_received(self, data: bytes) -> None:
+        if self.peer is None and self.transport:
+            self._early.append(data)
+            self.transport.pause_reading()
+        else:
+            super().data_received(data)
+
+    def eof_received(self) -> bool:
+        self._early_end = self.peer is None
+        return super().eof_received()
 
     async def _connect(self, backend: Backend) -> None:
         assert self.transport
         try:
-            _, self.peer = await asyncio.get_running_loop().create_connection(lambda: Splice(self), *backend)
+            _, peer = await asyncio.get_running_loop().create_connection(lambda: Splice(self), *backend)
         except OSError:
             reset(self.transport)
             return
+        assert peer.transport
         if self.transport.is_closing():
-            assert self.peer.transport
-            self.peer.transport.close()
-        else:
+            peer.transport.close()
+            return
+        self.peer = peer
+        peer.transport.writelines(self._early)
+        if self._early_end:
+            peer.transport.write_eof()
+        elif self._early:
+            self._early.clear()
             self.transport.resume_reading()
 
 

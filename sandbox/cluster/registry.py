@@ -6,10 +6,11 @@ allocation of addresses and dry runs rest on.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -108,11 +109,12 @@ class Registry:
         meta.update(uid=str(uuid.uuid4()), creationTimestamp=timestamp())
         if kind.generation:
             meta["generation"] = 1
-        rules.set_defaults(kind, new)
-        self._prepare_new(kind, new)
-        rules.validate(kind, new, None)
-        if kind is SERVICE:
-            self._allocate_address(new)
+        with _shape(kind):
+            rules.set_defaults(kind, new)
+            self._prepare_new(kind, new)
+            rules.validate(kind, new, None)
+            if kind is SERVICE:
+                self._allocate_address(new)
         if write.manager and not meta.get("managedFields"):
             apply.track(None, new, write.manager)
         return new if write.dry_run else self.store.put(kind, key, new)
@@ -143,9 +145,10 @@ class Registry:
                 name,
                 ("metadata.resourceVersion", "Invalid value: 0x0: must be specified for an update"),
             )
-        self._keep_fixed(kind, old, new, subresource)
-        rules.set_defaults(kind, new)
-        rules.validate(kind, new, old)
+        with _shape(kind):
+            rules.set_defaults(kind, new)
+            self._keep_fixed(kind, old, new, subresource)
+            rules.validate(kind, new, old)
         if write.manager and not applying and subresource != "status":
             apply.track(old, new, write.manager)
         if _content(new) == _content(old) and (not applying or _same_managers(old, new)):
@@ -291,9 +294,7 @@ class Registry:
                 if not new["spec"].get(field) and field in old["spec"]:
                     new["spec"][field] = old["spec"][field]
         if kind.generation and new.get("spec") != old.get("spec"):
-            rules.set_defaults(kind, new)
-            if new.get("spec") != old.get("spec"):
-                meta["generation"] = before.get("generation", 1) + 1
+            meta["generation"] = before.get("generation", 1) + 1
 
     def _grace(self, kind: Kind, old: Object, asked: int | None) -> int:
         """How long the deletion may take. Only what the kubelet has to stop, or a namespace, is not deleted at once."""
@@ -338,6 +339,15 @@ class Registry:
             why = f"Invalid value: {asked!r}: provided IP is already allocated"
             raise invalid("Service", service["metadata"]["name"], ("spec.clusterIPs", why))
         spec["clusterIP"], spec["clusterIPs"] = asked, [asked]
+
+
+@contextlib.contextmanager
+def _shape(kind: Kind) -> Iterator[None]:
+    """A list where a map belongs, a number where a text does: the object cannot be one of this kind."""
+    try:
+        yield
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
+        raise bad_request(f"{kind.name} in version {kind.version!r} cannot be handled as such: {error}") from error
 
 
 def _replace(target: Object, source: Object) -> Object:

@@ -44,11 +44,15 @@ class Controller:
         """Look again later; the earliest of several wishes wins."""
         loop = asyncio.get_running_loop()
         known = self._timers.get(key)
-        if known is not None and not known.cancelled() and loop.time() < known.when() <= loop.time() + seconds:
+        if known is not None and known.when() <= loop.time() + seconds:
             return
         if known is not None:
             known.cancel()
-        self._timers[key] = loop.call_later(seconds, self.enqueue, key)
+        self._timers[key] = loop.call_later(seconds, self._wake, key)
+
+    def _wake(self, key: Key) -> None:
+        del self._timers[key]
+        self.enqueue(key)
 
     def _changed(self, change: Change) -> None:
         for key in self.affected(change):
@@ -57,6 +61,7 @@ class Controller:
     def _drain(self) -> None:
         while self._queue:
             key = next(iter(self._queue))
+            del self._queue[key]  # first, so that what changes meanwhile brings it back
             try:
                 self.reconcile(key)
             except StatusError as error:
@@ -65,7 +70,6 @@ class Controller:
             except Exception:
                 log.exception("%s: %s", self.name, key)
                 self.enqueue_after(key, RETRY_SECONDS)
-            del self._queue[key]
 
     # --- shared by controllers that own objects
 

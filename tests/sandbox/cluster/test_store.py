@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from sandbox.cluster.errors import StatusError
+from sandbox.cluster.kinds import CONFIG_MAP, SECRET
+from sandbox.cluster.store import Change, Store
+
+
+def thing(name: str, **data: str) -> dict:
+    return {"metadata": {"name": name, "namespace": "a"}, "data": data}
+
+
+def test_every_write_and_removal_has_a_higher_version_than_the_one_before() -> None:
+    store = Store()
+    first = int(store.put(CONFIG_MAP, ("a", "x"), thing("x"))["metadata"]["resourceVersion"])
+    second = int(store.put(SECRET, ("a", "x"), thing("x"))["metadata"]["resourceVersion"])
+    removed = int(store.remove(CONFIG_MAP, ("a", "x"))["metadata"]["resourceVersion"])
+    assert first < second < removed == store.version
+    assert store.get(CONFIG_MAP, ("a", "x")) is None
+
+
+def test_an_older_list_can_be_seen_again() -> None:
+    store = Store()
+    store.put(CONFIG_MAP, ("a", "kept"), thing("kept", v="1"))
+    store.put(CONFIG_MAP, ("a", "removed"), thing("removed"))
+    then = store.version
+    store.put(CONFIG_MAP, ("a", "kept"), thing("kept", v="2"))
+    store.remove(CONFIG_MAP, ("a", "removed"))
+    store.put(CONFIG_MAP, ("a", "new"), thing("new"))
+    assert [(one["metadata"]["name"], one["data"]) for one in store.list_at(CONFIG_MAP, "a", then)] == [
+        ("kept", {"v": "1"}),
+        ("removed", {}),
+    ]
+
+
+def test_the_history_forgets_and_says_so() -> None:
+    store = Store(history=3)
+    start = store.version
+    for number in range(5):
+        store.put(CONFIG_MAP, ("a", "x"), thing("x", v=str(number)))
+    with pytest.raises(StatusError) as error:
+        store.since(start)
+    assert error.value.code == 410
+    assert [change.new["data"]["v"] for change in store.since(store.version - 3) if change.new] == ["2", "3", "4"]
+
+
+def test_a_version_from_the_future_is_not_known_either() -> None:
+    store = Store()
+    with pytest.raises(StatusError) as error:
+        store.since(store.version + 1)
+    assert error.value.code == 410
+
+
+def test_listeners_hear_of_changes_in_order_until_they_stop() -> None:
+    store, heard = Store(), list[Change]()
+    stop = store.subscribe(heard.append)
+    store.put(CONFIG_MAP, ("a", "x"), thing("x"))
+    store.remove(CONFIG_MAP, ("a", "x"))
+    stop()
+    store.put(CONFIG_MAP, ("a", "y"), thing("y"))
+    assert [(change.old is None, change.new is None) for change in heard] == [(True, False), (False, True)]
