@@ -147,6 +147,7 @@ class Sandbox:
             self._processes.append((component, process))
             state.write(self.home, self.processes)
             if self._stopping:
+                process.stop(grace_seconds=0)
                 raise SandboxError("the sandbox is being stopped")
         return process
 

@@ -32,7 +32,8 @@ class _Stop(BaseException):
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # once is enough: the way down is not to be interrupted
+        # Once is enough: the way down is not to be interrupted. A handler, for children would inherit SIG_IGN.
+        signal.signal(number, lambda _signal, _frame: None)
     raise _Stop
 
 
