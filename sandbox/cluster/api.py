@@ -14,11 +14,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from sandbox.cluster import apply, discovery, selectors
+from sandbox.cluster import apply, discovery, protobuf, selectors
 from sandbox.cluster.errors import StatusError, bad_request, not_found
 from sandbox.cluster.kinds import BY_PATH, POD, SERVICE, Kind
 from sandbox.cluster.logs import LogOptions, PodLogs
 from sandbox.cluster.patch import PATCHES, apply_patch
+from sandbox.cluster.query import flag, number
 from sandbox.cluster.registry import DeleteOptions, Registry, Write
 from sandbox.cluster.relay import Relay
 from sandbox.cluster.store import Object
@@ -155,19 +156,19 @@ class Api:
         def selected(obj: Object) -> bool:
             return labels(obj) and fields(obj)
 
-        if query.get("watch") in ("1", "true"):
+        if flag(query, "watch"):
             options = Watching.parse(query, kind, target.namespace, _wants_table(request))
             return StreamingResponse(watch(store, options, selected), media_type="application/json")
         version, after = store.version, ["", ""]
         if query.get("continue"):
             version, after = _read_continue(query["continue"])
         elif query.get("resourceVersionMatch") == "Exact":
-            version = _number(query, "resourceVersion")
-        if _number(query, "resourceVersion") > store.version:
+            version = number(query, "resourceVersion") or 0
+        if (number(query, "resourceVersion") or 0) > store.version:
             raise StatusError(504, "Timeout", f"Too large resource version: {query['resourceVersion']}")
         objects = [obj for obj in store.list_at(kind, target.namespace, version) if selected(obj)]
         rest = [obj for obj in objects if _place(obj) > after]
-        limit = _number(query, "limit")
+        limit = number(query, "limit")
         meta: dict[str, Any] = {"resourceVersion": str(version)}
         if limit and len(rest) > limit:
             meta["continue"] = _write_continue(version, _place(rest[limit - 1]))
@@ -210,7 +211,7 @@ class Api:
 
     async def _apply(self, request: Request, target: Target) -> Response:
         wanted, write, query = await _body(request), _write(request), request.query_params
-        force, kind = query.get("force") in ("true", "1"), target.kind
+        force, kind = flag(query, "force"), target.kind
         manager = query.get("fieldManager", "")
         wanted.setdefault("metadata", {}).setdefault("name", target.name)
         if self.registry.find(kind, target.namespace, target.name) is None:
@@ -275,7 +276,7 @@ async def _body(request: Request, *, anything: bool = False) -> Any:
     if len(raw) > LARGEST_BODY:
         raise StatusError(413, "RequestEntityTooLarge", f"limit is {LARGEST_BODY}")
     if "protobuf" in media_type:
-        raise StatusError(415, "UnsupportedMediaType", "this server takes JSON and YAML")
+        return protobuf.decode(raw)
     try:
         body = yaml.safe_load(raw) if media_type.endswith("yaml") else json.loads(raw)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
@@ -313,13 +314,6 @@ def _write(request: Request) -> Write:
         raise bad_request(f"Invalid value for dryRun: {query['dryRun']}")
     agent = request.headers.get("user-agent", "").partition("/")[0]
     return Write(query.get("fieldManager") or agent or "unknown", query.get("dryRun") == "All")
-
-
-def _number(query: Any, name: str) -> int:
-    try:
-        return int(query.get(name) or 0)
-    except ValueError as error:
-        raise bad_request(f"Invalid value for {name}: {query[name]!r}") from error
 
 
 def _place(obj: Object) -> list[str]:

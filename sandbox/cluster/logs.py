@@ -13,6 +13,7 @@ from typing import BinaryIO
 from starlette.responses import Response, StreamingResponse
 
 from sandbox.cluster.errors import bad_request
+from sandbox.cluster.query import flag, number
 from sandbox.cluster.store import Object
 
 
@@ -30,19 +31,20 @@ class LogOptions:
     def parse(cls, query: Mapping[str, str]) -> LogOptions:
         try:
             since = datetime.fromisoformat(query["sinceTime"]) if query.get("sinceTime") else None
-            if query.get("sinceSeconds"):
-                since = datetime.now(UTC) - timedelta(seconds=int(query["sinceSeconds"]))
-            return cls(
-                container=query.get("container", ""),
-                follow=query.get("follow", "").lower() in ("true", "1"),
-                previous=query.get("previous", "").lower() in ("true", "1"),
-                timestamps=query.get("timestamps", "").lower() in ("true", "1"),
-                tail=int(query["tailLines"]) if query.get("tailLines") else None,
-                since=since.replace(tzinfo=since.tzinfo or UTC) if since else None,
-                limit=int(query["limitBytes"]) if query.get("limitBytes") else None,
-            )
         except ValueError as error:
-            raise bad_request(f"invalid log options: {error}") from error
+            raise bad_request(f"Invalid value for sinceTime: {error}") from error
+        seconds = number(query, "sinceSeconds")
+        if seconds is not None:
+            since = datetime.now(timezone.utc) - timedelta(seconds=seconds)
+        return cls(
+            container=query.get("container", ""),
+            follow=flag(query, "follow"),
+            previous=flag(query, "previous"),
+            timestamps=flag(query, "timestamps"),
+            tail=number(query, "tailLines"),
+            since=since.replace(tzinfo=since.tzinfo or timezone.utc) if since else None,
+            limit=number(query, "limitBytes"),
+        )
 
 
 class LogWriter(asyncio.Protocol):

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.cluster.errors import StatusError, bad_request
+from sandbox.cluster.errors import StatusError
 from sandbox.cluster.kinds import Kind
+from sandbox.cluster.query import flag, number
 from sandbox.cluster.selectors import Matcher
 from sandbox.cluster.store import Change, Object, Store
 from sandbox.cluster.tables import table
@@ -29,13 +30,9 @@ class Watching:
 
     @classmethod
     def parse(cls, query: Mapping[str, str], kind: Kind, namespace: str, as_table: bool) -> Watching:
-        try:
-            version = int(query.get("resourceVersion") or 0)
-            seconds = float(query.get("timeoutSeconds") or 3600)
-        except ValueError as error:
-            raise bad_request(f"invalid watch: {error}") from error
-        bookmarks = query.get("allowWatchBookmarks") in ("true", "1")
-        initial = query.get("sendInitialEvents") in ("true", "1")
+        version, seconds = number(query, "resourceVersion") or 0, number(query, "timeoutSeconds") or 3600
+        initial = flag(query, "sendInitialEvents")
+        bookmarks = flag(query, "allowWatchBookmarks")
         return cls(kind, namespace, 0 if initial else version, bookmarks, initial, seconds, as_table)
 
 
