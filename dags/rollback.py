@@ -37,9 +37,7 @@ def build(plan: Plan) -> None:
         with TaskGroup("verify_application", tooltip="Step 5") as verify:
             ReleaseCommand(
                 task_id="smoke_tests", command=plan.traffic.smoke_command, url_connection=api, image="old"
-            ) >> Watch(
-                task_id="watch", seconds=plan.watch.after_rollback_seconds, colour="old", on_breach="fail"
-            )
+            ) >> Watch(task_id="watch", seconds=plan.watch.after_rollback_seconds, colour="old", on_breach="fail")
             KeyEndpoints(task_id="key_endpoints", version="old")
         remove = RemoveIdleColour(task_id="remove_new_colour")
         with TaskGroup("post_rollback_actions", tooltip="Step 6") as after:
@@ -47,9 +45,7 @@ def build(plan: Plan) -> None:
             OpenTicket(task_id="open_ticket")
             Announce(task_id="notify", message=messages.rolled_back)
         close = Close(task_id="close", status=Status.ROLLED_BACK)
-        failed = Close(
-            task_id="report_failure", status=Status.ROLLBACK_FAILED, trigger_rule=TriggerRule.ONE_FAILED
-        )
+        failed = Close(task_id="report_failure", status=Status.ROLLBACK_FAILED, trigger_rule=TriggerRule.ONE_FAILED)
 
         back >> alert
         chain(back, [drain, healthy], database, verify, remove, after, close)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from airflow.plugins_manager import AirflowPlugin
 
 from pms.flow import listener
@@ -9,4 +11,4 @@ from pms.flow import listener
 
 class PmsPlugin(AirflowPlugin):
     name = "pms"
-    listeners = [listener]
+    listeners: ClassVar = [listener]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import socket
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from airflow.dag_processing.dagbag import DagBag
+
 from pms.flow.operators import Decide, RollBack
 from pms.people.operators import ROLLBACK, Confirm
 from pms.plan.load import FOLDER_VARIABLE
@@ -53,7 +55,7 @@ def test_both_dags_of_the_plan_are_there_without_errors(bag):
 
 def test_the_phases_are_task_groups_in_the_order_of_the_plan(deployment):
     assert [g for g in deployment.task_group_dict if g and "." not in g] == PHASES
-    for first, second in zip(PHASES, PHASES[1:], strict=False):
+    for first, second in itertools.pairwise(PHASES):
         branch = deployment.get_task(f"{first}.decide")
         roots = {task.task_id for task in deployment.task_group_dict[second].get_roots()}
         assert branch.downstream_task_ids >= roots | {f"{first}.roll_back"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pms.flow.decision import decide
 from pms.models.evidence import Evidence, Verdict, combined, failed, passed, unknown
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 
 import pytest
+
 from pms.flow.request import BadRequest, release_of
 from pms.plan.load import load_plan
 from pms.plan.model import INCLUDE

@@ -8,6 +8,7 @@ import pytest
 from croniter import croniter
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pms.plan import window
 from pms.plan.load import load_plan
 from pms.plan.model import INCLUDE, Window

@@ -123,9 +123,7 @@ class Open(Step):
             if known is None or known.generation != generation:
                 await state.write(kube, self.plan.lock_name, _new_state(release, ticket, previous))
             else:  # this task ran before
-                ticket = ticket.model_copy(
-                    update={"old_colour": known.old_colour, "new_colour": known.new_colour}
-                )
+                ticket = ticket.model_copy(update={"old_colour": known.old_colour, "new_colour": known.new_colour})
         job.context["ti"].xcom_push(key=TICKET_KEY, value=ticket.model_dump(mode="json"))
         job.context["ti"].xcom_push(key=RELEASE_KEY, value=release.model_dump(mode="json"))
         return passed(

@@ -121,7 +121,8 @@ class OpenTicket(Step):
         key = ticket(
             self.plan,
             f"{self.plan.title} {state.version} was rolled back",
-            f"Reason: {state.rollback_reason}\nDeployment: {state.deployment}\nPost-mortem due: {due:%Y-%m-%d %H:%M} UTC",
+            f"Reason: {state.rollback_reason}\nDeployment: {state.deployment}\n"
+            f"Post-mortem due: {due:%Y-%m-%d %H:%M} UTC",
             f"{due:%Y-%m-%d}",
         )
         return passed(self.task_id, f"ticket {key}, post-mortem due {due:%Y-%m-%d %H:%M} UTC")

@@ -1,0 +1,179 @@
+"""Whole deployments on the sandbox: everything real but the cluster's kubelet, while guests send requests."""
+
+from __future__ import annotations
+
+import json
+
+import psycopg
+import pytest
+
+from sandbox.crowds import Guests, seconds_to_traffic_back
+from sandbox.demo import rows
+from sandbox.runs import DEPLOYMENT
+
+pytestmark = pytest.mark.run
+
+
+@pytest.fixture
+def guests(endpoints, tmp_path):
+    with Guests(endpoints, tmp_path, rate=60) as crowd:
+        yield crowd
+
+
+@pytest.fixture
+def primary(endpoints):
+    with psycopg.connect(endpoints["postgres"]["primary"], autocommit=True) as connection:
+        yield connection
+
+
+def applied_migrations(primary) -> list[str]:
+    query = "SELECT migration_name FROM _prisma_migrations WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL"
+    return sorted(name for (name,) in primary.execute(query))
+
+
+def back_on_the_old_version(production, guests, outcome) -> None:
+    """What every rollback has to leave behind."""
+    assert outcome.outcome == "rolled_back", outcome
+    assert production.serving() == "v1.0.0"
+    state = production.state()
+    assert state["status"] == "rolled_back"
+    assert not production.lock_holder()
+    assert production.replicas(state["new_colour"]) == 0
+    assert production.replicas(state["old_colour"]) == 2
+    assert guests.report()["failed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("version", "failed_step"),
+    [
+        ("v1.4.0", "phase_2_application_deployment.deploy_new_version.rollout_status"),
+        ("v1.5.0", "phase_2_application_deployment.deploy_new_version.smoke_tests"),
+    ],
+)
+def test_a_release_that_is_bad_before_the_switch_never_meets_a_guest(team, production, guests, version, failed_step):
+    outcome = team.deploy(version)
+    back_on_the_old_version(production, guests, outcome)
+    assert failed_step in outcome.failed_tasks
+    assert set(guests.report()["by_version"]) == {"v1.0.0"}
+
+
+@pytest.mark.parametrize("version", ["v1.2.0", "v1.3.0"])
+def test_a_release_that_turns_bad_after_the_switch_is_taken_off_by_the_watch(team, production, guests, version):
+    outcome = team.deploy(version)
+    back_on_the_old_version(production, guests, outcome)
+    assert any("watch" in task for task in outcome.failed_tasks)
+    report = guests.report()
+    assert set(report["bad_by_version"]) <= {version}
+    if version == "v1.2.0":
+        assert seconds_to_traffic_back(report, version) < 5
+
+
+def test_a_migration_that_fails_leaves_the_schema_as_it_was(team, production, guests, primary):
+    before = applied_migrations(primary)
+    outcome = team.deploy("v1.6.0")
+    back_on_the_old_version(production, guests, outcome)
+    assert "phase_3_database_migration.execute_migration" in outcome.failed_tasks
+    lost = [name for name in before if name not in applied_migrations(primary)]
+    assert lost == []
+
+
+def test_data_that_a_migration_corrupts_comes_back(team, production, guests, endpoints, primary):
+    before = rows(endpoints["postgres"]["primary"])
+    outcome = team.deploy("v1.7.0")
+    back_on_the_old_version(production, guests, outcome)
+    after = rows(endpoints["postgres"]["primary"])
+    assert all(after[table] >= before[table] for table in ("users", "bookings", "rooms", "staff"))
+    assert primary.execute("SELECT count(*) FROM users WHERE email IS NULL").fetchone() == (0,)
+
+
+def test_a_person_rolls_back_through_the_rest_api(team, production, guests):
+    run_id = team.start("v1.1.0")
+    team.until(run_id, "phase_5_monitoring.stabilization", "deferred")
+    rollback = team.roles["lead"].trigger("pms_rollback", {"reason": "the lead has seen enough"})
+    assert team.follow_rollback(rollback)["state"] == "success"
+    again = team.roles["qa"].trigger("pms_rollback", {"reason": "somebody else has seen it too"})
+    assert team.follow_rollback(again)["state"] == "success"
+    outcome = team.follow("v1.1.0", run_id)
+    assert outcome.failed_tasks
+    back_on_the_old_version(production, guests, outcome)
+    assert guests.report()["bad_answers"] == 0
+
+
+def test_a_no_of_the_briefing_ends_the_deployment(team, production, guests):
+    outcome = team.deploy("v1.1.0", answer="Rollback")
+    back_on_the_old_version(production, guests, outcome)
+    assert "Rollback by" in outcome.reason
+    assert set(guests.report()["by_version"]) == {"v1.0.0"}
+
+
+def test_only_the_asked_role_may_answer(team):
+    run_id = team.start("v1.1.0")
+    team.until(run_id, "phase_1_pre_deployment.team_briefing", "awaiting_input")
+    (question,) = team.admin.questions(DEPLOYMENT, run_id)
+    with pytest.raises(Exception, match="403"):
+        team.roles["qa"].answer(question, ["Proceed"])
+    assert team.follow("v1.1.0", run_id, answer="Rollback").outcome == "rolled_back"
+
+
+def test_a_second_deployment_is_refused_and_the_first_one_goes_on(team):
+    first = team.start("v1.1.0")
+    team.until(first, "open", "success")
+    second = team.deploy("v1.1.0", reason="did not know of the first")
+    assert second.outcome == "refused"
+    assert "has been deploying since" in team.admin.log(DEPLOYMENT, second.run_id, "open")
+    assert team.follow("v1.1.0", first, answer="Rollback").outcome == "rolled_back"
+
+
+@pytest.mark.parametrize(
+    ("conf", "says"),
+    [
+        ({"image": "evil.example.com/pms:v1.1.0"}, "only repository that this plan trusts"),
+        ({"window_override_reason": ""}, "needs a reason"),
+    ],
+)
+def test_a_bad_request_is_refused_before_anything_is_touched(team, production, conf, says):
+    before = production.state()
+    outcome = team.deploy("v1.1.0", **conf)
+    assert outcome.outcome == "refused"
+    assert says in team.admin.log(DEPLOYMENT, outcome.run_id, "release_due")
+    assert production.state() == before
+
+
+def test_a_version_that_is_not_semantic_is_refused_by_the_form(team):
+    with pytest.raises(Exception, match="400"):
+        team.start("latest")
+
+
+def test_a_rollback_of_a_run_that_does_not_exist_is_refused(team, production):
+    before = production.serving()
+    run_id = team.roles["lead"].trigger("pms_rollback", {"reason": "wrong one", "deployment": "manual__nowhere"})
+    assert team.follow_rollback(run_id)["state"] == "failed"
+    assert "manual__nowhere" in team.admin.log("pms_rollback", run_id, "move_traffic_back")
+    assert production.serving() == before
+    assert not production.lock_holder()
+
+
+def test_a_good_release_goes_out_without_losing_a_request(team, production, guests, endpoints, primary, recorded):
+    before = rows(endpoints["postgres"]["primary"])
+    outcome = team.deploy("v1.1.0")
+    assert outcome.outcome == "succeeded", outcome
+    assert len(outcome.phases) == 5
+    report = guests.report()
+    assert (report["failed"], report["bad_answers"]) == (0, 0)
+    assert set(report["by_version"]) == {"v1.0.0", "v1.1.0"}
+    assert production.serving() == "v1.1.0"
+    state = production.state()
+    assert state["status"] == "succeeded"
+    assert not production.lock_holder()
+    assert production.replicas(state["old_colour"]) == 0
+    assert set(state["migration"]["applied"]) <= set(applied_migrations(primary))
+    assert state["migration"]["compatible"] is True
+    after = rows(endpoints["postgres"]["primary"])
+    assert all(after[table] >= before[table] for table in before)
+    slack = [call["body"]["text"] for call in recorded("slack") if "text" in (call["body"] or {})]
+    assert any(text.startswith("@here Starting production deployment v1.1.0") for text in slack)
+    assert any("is deployed" in text for text in slack)
+    assert {call["service"] for call in recorded()} >= {"slack", "statuspage", "smtp"}
+    secrets = [endpoints["hotel"]["admin_token"], endpoints["airflow"]["password"], endpoints["kubernetes"]["token"]]
+    said = json.dumps([team.logs(DEPLOYMENT, outcome.run_id), recorded(), state])
+    assert not [secret for secret in secrets if secret in said]
