@@ -35,14 +35,14 @@ class LogOptions:
             raise bad_request(f"Invalid value for sinceTime: {error}") from error
         seconds = number(query, "sinceSeconds")
         if seconds is not None:
-            since = datetime.now(timezone.utc) - timedelta(seconds=seconds)
+            since = datetime.now(UTC) - timedelta(seconds=seconds)
         return cls(
             container=query.get("container", ""),
             follow=flag(query, "follow"),
             previous=flag(query, "previous"),
             timestamps=flag(query, "timestamps"),
             tail=number(query, "tailLines"),
-            since=since.replace(tzinfo=since.tzinfo or timezone.utc) if since else None,
+            since=since.replace(tzinfo=since.tzinfo or UTC) if since else None,
             limit=number(query, "limitBytes"),
         )
 
