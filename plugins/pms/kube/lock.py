@@ -27,10 +27,10 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-async def acquire(kube: Kube, name: str, holder: str, reason: str, *, take_over: bool = False) -> int:
+async def acquire(kube: Kube, name: str, holder: str, reason: str, *, take_over: bool | str = False) -> int:
     """Takes the lock for ``holder`` and gives its generation; taking it twice gives the same one.
 
-    Raises `Locked` when somebody else holds it, unless ``take_over``.
+    Raises `Locked` when somebody else holds it, unless ``take_over``: True from anybody, a name only from that holder.
     """
     while True:
         try:
@@ -40,7 +40,7 @@ async def acquire(kube: Kube, name: str, holder: str, reason: str, *, take_over:
             current = lease["spec"].get("holderIdentity") or ""
             if current == holder:
                 return _generation(lease)
-            if current and not take_over:
+            if current and take_over not in (True, current):
                 since = lease["spec"].get("acquireTime", "an unknown time")
                 why = lease["metadata"].get("annotations", {}).get(REASON, "no reason given")
                 raise Locked(f"{current} has been deploying since {since} ({why}); wait for it or roll it back")

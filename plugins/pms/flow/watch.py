@@ -1,0 +1,54 @@
+"""Watches a colour that serves (plan 2.2 step 7, 5.1, rollback step 5)."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from pms.models.evidence import Evidence
+from pms.step import LOST_TRIGGERER, Job, Step
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class Watch(Step):
+    """Observes one colour without a break for ``seconds``, several samples a second, and holds no worker slot.
+
+    The trigger does the work: on a breach it moves traffic back itself, at once, and this task then fails with the
+    evidence, which starts the rollback DAG. It passes only when every source gave data to the end.
+
+    A triggerer that dies takes the observation with it, and another one begins the soak again from zero: what counts
+    is that the release was seen for so long in one piece. So Airflow's own timeout leaves room for that once.
+
+    :param seconds: one of the plan's ``watch.*_seconds``
+    :param colour: whose pods
+    :param on_breach: ``move_back`` moves traffic to the old colour; ``fail`` only says so (the rollback's own watch:
+        a rollback is never rolled back)
+    """
+
+    def __init__(
+        self, *, seconds: float, colour: Literal["new", "old"] = "new",
+        on_breach: Literal["move_back", "fail"] = "move_back", **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(**kwargs)
+        if colour == "old" and on_breach == "move_back":
+            raise ValueError("a watch of the old colour has nowhere to move traffic: use on_breach='fail'")
+        self.seconds, self.colour, self.on_breach = seconds, colour, on_breach
+
+    def execute(self, context: Context) -> Any:
+        from pms.flow.watch_trigger import WatchTrigger
+
+        trigger = WatchTrigger(
+            plan=self.plan.model_dump(mode="json"),
+            ticket=self.job(context).ticket.model_dump(mode="json"),
+            check=self.task_id,
+            seconds=self.seconds,
+            colour=self.colour,
+            on_breach=self.on_breach,
+        )
+        timeout = datetime.timedelta(seconds=2 * self.seconds) + LOST_TRIGGERER
+        self.defer(trigger=trigger, method_name="resume", timeout=timeout)
+
+    def work(self, job: Job) -> Evidence:
+        raise NotImplementedError("the trigger watches")
