@@ -79,11 +79,12 @@ class Database:
         """A session of our own; it ends by itself when the network does."""
         import psycopg
 
-        return psycopg.connect(
-            host=self.host, port=self.port, dbname=self.name, user=self.user, password=self.password or None,
-            autocommit=autocommit, application_name=APPLICATION, connect_timeout=CONNECT_SECONDS,
-            keepalives_idle=10, keepalives_interval=5, keepalives_count=3, **dict(self.options),
-        )  # type: ignore[arg-type]  # fmt: skip
+        options: dict[str, Any] = {
+            "host": self.host, "port": self.port, "dbname": self.name, "user": self.user,
+            "password": self.password or None, "application_name": APPLICATION, "connect_timeout": CONNECT_SECONDS,
+            "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, **dict(self.options),
+        }  # fmt: skip
+        return psycopg.connect(autocommit=autocommit, **options)
 
     async def open(self, *, command_timeout: float = 2.0) -> asyncpg.Connection:
         """The same for asyncio; a query without an answer for ``command_timeout`` seconds is an error."""

@@ -54,6 +54,8 @@ def dump_to_s3(
         pg_dump = tools.program("pg_dump", server_major(connection))
         method = tools.compression(pg_dump, compression)
         size = catalog.database_bytes(connection)
+        connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(lock_wait_seconds * 1000)}ms",))
+        connection.execute("SET idle_in_transaction_session_timeout = 0")
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         snapshot = catalog.export_snapshot(connection)
         command = [

@@ -55,8 +55,9 @@ class Migration:
         with self.primary.connect() as connection:
             counts = validation.count(connection, self.plan.migration.counted_tables)
         self.step.remember_migration(
-            self.job, started=True, planned=planned, counts=counts.rows, last_keys=counts.last_keys
-        )
+            self.job, started=True, planned=planned, method=self.job.release.method,
+            counts=counts.rows, last_keys=counts.last_keys,
+        )  # fmt: skip
 
     def _guarded(self, release: Bundle) -> Evidence:
         guard = Guard(self.primary, self.step.replicas, self.plan.thresholds.max_migration_lag_seconds)

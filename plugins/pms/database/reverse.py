@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pms.database import ledger, migrations, repair, runner, storage, undo, validation
@@ -64,7 +65,7 @@ class Rollback:
                 self._forget()
                 return passed(self.step.task_id, f"{text}; undone: {', '.join(undone) or 'all was undone already'}")
             return self._restore(scripts, state, text)
-        except (runner.StatementFailed, ledger.Busy, repair.RepairFailed) as error:
+        except (runner.StatementFailed, ledger.Busy) as error:
             return failed(self.step.task_id, f"{text}; {error}")
         except (storage.BackupDamaged, repair.RestoreFailed) as error:
             return failed(self.step.task_id, f"{text}; the backup cannot be used: {error}")
@@ -76,7 +77,7 @@ class Rollback:
         done = repair.repair(
             self.primary, server, self.step.scratch_name(self.job, "restore_point"),
             storage.s3(self.plan.backup.connection), point, scripts, self.limits,
-            timeout_seconds=self.plan.backup.timeout_seconds,
+            writers_known=state.migration.method == "sql", timeout_seconds=self.plan.backup.timeout_seconds,
         )  # fmt: skip
         self._forget()
         seen = tuple(
@@ -128,7 +129,7 @@ def reverse(
         done = migrations.applied(ledger.rows(connection))
         for script in scripts:
             if script.name in done:
-                runner.patiently(lambda script=script: _undo_one(connection, script, limits), limits)
+                runner.patiently(partial(_undo_one, connection, script, limits), limits)
                 undone.append(script.name)
     return undone
 

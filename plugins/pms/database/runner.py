@@ -129,11 +129,11 @@ def _run(connection: Connection[Any], script: Script, limits: Limits, breach: Ca
 
 def patiently(work: Callable[[], None], limits: Limits, breach: Callable[[], str | None] = lambda: None) -> int:
     """Does it again while a lock is not to be had, with growing random pauses; gives how often that happened."""
-    from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_any, wait_exponential_jitter
+    from tenacity import Retrying, retry_if_exception, wait_exponential_jitter
 
     retrying = Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, StatementFailed) and error.passing),
-        stop=stop_any(stop_after_attempt(limits.lock_retries), lambda _: breach() is not None),
+        stop=lambda state: state.attempt_number >= limits.lock_retries or breach() is not None,
         wait=wait_exponential_jitter(initial=FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS, jitter=0.2),
         before_sleep=lambda state: log.info("try %s: a lock was not to be had in time", state.attempt_number),
         reraise=True,

@@ -47,9 +47,8 @@ def undo(
     if migration.corrupt:
         if not restorable:
             return Decision(Action.ASK, "data is damaged and there is no backup from before the migration", ours)
-        names = () if without else ours
         return Decision(
-            Action.RESTORE, "data is damaged: it is repaired from the backup before the migration", names,
+            Action.RESTORE, "data is damaged: it is repaired from the backup before the migration", ours,
             "what guests changed in repaired rows between that backup and the migration",
         )  # fmt: skip
     if not ours:

@@ -63,6 +63,7 @@ class MigrationRecord(Frozen):
     ``last_keys``: the highest integer key of each at that moment.
     """
 
+    method: MigrationMethod = "sql"
     planned: tuple[str, ...] = ()
     applied: tuple[str, ...] = ()
     started: bool = False

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from pms.database import catalog, ledger, migrations, runner
+from pms.database.connections import Database
+from pms.database.reverse import reverse
+from pms.database.runner import Limits, MigrationFailed, Refused
+from tests.database.conftest import bundle
+
+Connection = psycopg.Connection[Any]
+ADD = ("ALTER TABLE orders ADD COLUMN channel text NOT NULL DEFAULT 'web'", "ALTER TABLE orders DROP COLUMN channel")
+
+
+def columns(connection: Connection, table: str) -> list[str]:
+    return [column.name for column in catalog.columns(connection, table)]
+
+
+def ledger_rows(connection: Connection) -> list[tuple[Any, ...]]:
+    return connection.execute(
+        "SELECT migration_name, checksum, finished_at IS NOT NULL, rolled_back_at IS NOT NULL, logs,"
+        " applied_steps_count, started_at <= coalesce(finished_at, now()), length(id)"
+        " FROM _prisma_migrations ORDER BY started_at"
+    ).fetchall()
+
+
+def test_good_migrations_are_applied_in_order(database: Database, connection: Connection, limits: Limits) -> None:
+    release = bundle(m1=ADD, m2="UPDATE orders SET channel = 'desk' WHERE id <= 10; CREATE INDEX c ON orders (channel)")
+    assert runner.apply(database, release, limits).names == ("m1", "m2")
+    assert connection.execute("SELECT count(*) FROM orders WHERE channel = 'desk'").fetchone() == (10,)
+    assert ledger_rows(connection) == [
+        (script.name, script.checksum, True, False, None, 1, True, 36) for script in release.scripts
+    ]
+
+
+def test_running_again_changes_nothing(database: Database, connection: Connection, limits: Limits) -> None:
+    runner.apply(database, bundle(m1=ADD), limits)
+    assert runner.apply(database, bundle(m1=ADD), limits).names == ()
+    assert len(ledger_rows(connection)) == 1
+
+
+def test_table_is_prisma_s(database: Database, connection: Connection, limits: Limits) -> None:
+    runner.apply(database, bundle(), limits)
+    found = connection.execute(
+        "SELECT column_name, data_type, character_maximum_length, is_nullable FROM information_schema.columns"
+        " WHERE table_name = '_prisma_migrations' ORDER BY ordinal_position"
+    ).fetchall()
+    time_type = "timestamp with time zone"
+    assert found == [
+        ("id", "character varying", 36, "NO"), ("checksum", "character varying", 64, "NO"),
+        ("finished_at", time_type, None, "YES"), ("migration_name", "character varying", 255, "NO"),
+        ("logs", "text", None, "YES"), ("rolled_back_at", time_type, None, "YES"),
+        ("started_at", time_type, None, "NO"), ("applied_steps_count", "integer", None, "NO"),
+    ]  # fmt: skip
+
+
+def test_failing_migration_leaves_nothing_and_blocks_nobody(
+    database: Database, connection: Connection, limits: Limits
+) -> None:
+    bad = bundle(m1=ADD, m2="ALTER TABLE orders ADD COLUMN twice text; CREATE UNIQUE INDEX u ON orders (status)")
+    with pytest.raises(MigrationFailed, match=r"m2: statement 2 \(CREATE UNIQUE INDEX u .*could not create") as failure:
+        runner.apply(database, bad, limits)
+    assert failure.value.applied == ("m1",)
+    assert "open" not in str(failure.value), "rows are not shown"
+    assert "twice" not in columns(connection, "orders")
+    assert [(row[0], row[2], row[3]) for row in ledger_rows(connection)] == [("m1", True, False), ("m2", False, True)]
+    assert runner.apply(database, bundle(m1=ADD, m3="SELECT 1"), limits).names == ("m3",)
+
+
+def test_statement_that_takes_too_long_is_ended(database: Database, connection: Connection) -> None:
+    with pytest.raises(MigrationFailed, match="statement timeout"):
+        runner.apply(database, bundle(m1="CREATE TABLE t (); SELECT pg_sleep(5)"), Limits(statement_timeout=0.2))
+    assert "t" not in catalog.tables(connection)
+
+
+@pytest.mark.parametrize(
+    ("release", "reason"),
+    [
+        (bundle(m1="SELECT 'edited'"), "m1 was edited"),
+        (bundle(m2="SELECT 1"), "the release does not have it"),
+        (bundle(m1=ADD, m2="BEGIN; SELECT 1; COMMIT"), "BEGIN, COMMIT"),
+        (bundle(m1=ADD, m2="SELECT 1; VACUUM"), "alone in its file"),
+    ],
+)
+def test_refused_before_anything_is_changed(
+    database: Database, connection: Connection, limits: Limits, release: migrations.Bundle, reason: str
+) -> None:
+    runner.apply(database, bundle(m1=ADD), limits)
+    with pytest.raises(Refused, match=reason):
+        runner.apply(database, release, limits)
+    assert len(ledger_rows(connection)) == 1
+
+
+def test_failed_migration_of_prisma_is_refused(database: Database, connection: Connection, limits: Limits) -> None:
+    runner.apply(database, bundle(), limits)
+    connection.execute(
+        "INSERT INTO _prisma_migrations (id, checksum, migration_name) VALUES ('1', repeat('0', 64), 'm1')"
+    )
+    with pytest.raises(Refused, match="m1 began and did not end"):
+        runner.apply(database, bundle(m1=ADD), limits)
+    ledger.roll_back(connection, "m1")
+    assert runner.apply(database, bundle(m1=ADD), limits).names == ("m1",)
+
+
+def test_lock_that_is_held_is_waited_for_in_short_tries(
+    database: Database, connection: Connection, limits: Limits
+) -> None:
+    slowest = 0.0
+    with database.connect() as other:
+        other.execute("BEGIN; LOCK TABLE orders IN ACCESS SHARE MODE")
+        threading.Timer(1.0, lambda: other.execute("COMMIT")).start()
+        done: list[runner.Applied] = []
+        running = threading.Thread(target=lambda: done.append(runner.apply(database, bundle(m1=ADD), limits)))
+        running.start()
+        while running.is_alive():
+            begin = time.monotonic()
+            connection.execute("SELECT count(*) FROM orders")
+            slowest = max(slowest, time.monotonic() - begin)
+            time.sleep(0.01)
+        running.join()
+    assert done[0].names == ("m1",)
+    assert done[0].lock_waits >= 1
+    assert slowest < 0.6, "nobody waits behind us for as long as the other lock is held"
+
+
+def test_lock_that_is_never_given_up(database: Database, connection: Connection) -> None:
+    connection.execute("BEGIN; LOCK TABLE orders IN ACCESS SHARE MODE")
+    with pytest.raises(MigrationFailed, match="lock timeout"):
+        runner.apply(database, bundle(m1=ADD), Limits(lock_timeout=0.05, lock_retries=2))
+    connection.execute("COMMIT")
+    assert runner.apply(database, bundle(m1=ADD), Limits()).names == ("m1",)
+
+
+def test_second_runner_waits_for_the_first(database: Database, limits: Limits) -> None:
+    release = bundle(m1="SELECT pg_sleep(0.7); CREATE TABLE once ()")
+    done: list[tuple[str, ...]] = []
+    both = [threading.Thread(target=lambda: done.append(runner.apply(database, release, limits).names)) for _ in "ab"]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert sorted(done) == [(), ("m1",)]
+
+
+def test_runner_that_never_ends_is_not_waited_for(database: Database, connection: Connection) -> None:
+    connection.execute("SELECT pg_advisory_lock(%s)", (ledger.LOCK,))
+    with pytest.raises(ledger.Busy):
+        runner.apply(database, bundle(m1=ADD), Limits(other_runner=0.2))
+
+
+KILLED = """
+import sys
+from pms.database.connections import Database
+from pms.database.migrations import Bundle
+from pms.database.runner import Limits, apply
+apply(Database.from_uri(sys.stdin.read()), Bundle.from_files({"m1/migration.sql": sys.argv[1].encode()}), Limits())
+"""
+
+
+def test_killed_half_way_it_runs_again(database: Database, connection: Connection, limits: Limits) -> None:
+    sql = "CREATE TABLE half (); SELECT pg_sleep(1.5)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(KILLED), sql], stdin=subprocess.PIPE, cwd=Path(__file__).parents[2],
+        env=os.environ | {"PYTHONPATH": "plugins"},
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write(
+        f"postgresql://{database.user}:{database.password}@{database.host}:{database.port}/{database.name}".encode()
+    )
+    process.stdin.close()
+    sleeping = (
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE TABLE half%' AND datname = current_database()"
+    )
+    while connection.execute(sleeping.encode()).fetchone() == (0,):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert runner.apply(database, bundle(m1=sql.replace("1.5", "0.0")), limits).names == ("m1",)
+    assert [row[2:4] for row in ledger_rows(connection)] == [(False, True), (True, False)]
+
+
+def test_index_is_built_concurrently(database: Database, connection: Connection, limits: Limits) -> None:
+    release = bundle(m1="CREATE INDEX CONCURRENTLY orders_status ON orders (status)", m2="DROP INDEX orders_status")
+    assert runner.apply(database, release, limits).names == ("m1", "m2")
+
+
+def test_failing_concurrent_index_leaves_nothing(database: Database, connection: Connection, limits: Limits) -> None:
+    with pytest.raises(MigrationFailed, match="could not create unique index"):
+        runner.apply(database, bundle(m1="CREATE UNIQUE INDEX CONCURRENTLY u ON orders (status)"), limits)
+    assert catalog.invalid_indices(connection) == []
+    assert runner.apply(database, bundle(m2="SELECT 1"), limits).names == ("m2",)
+
+
+def test_breach_cancels_what_runs(database: Database, connection: Connection, limits: Limits) -> None:
+    reasons: list[str] = []
+    sessions: list[Connection] = []
+
+    def breach() -> str | None:
+        return reasons[0] if reasons else None
+
+    def stop() -> None:
+        reasons.append("replicas are behind")
+        sessions[0].cancel_safe()
+
+    threading.Timer(0.8, stop).start()
+    begin = time.monotonic()
+    with pytest.raises(MigrationFailed, match=r"m1: statement 2 .*replicas are behind"):
+        runner.apply(
+            database,
+            bundle(m1="CREATE TABLE t (); SELECT pg_sleep(10)"),
+            limits,
+            breach=breach,
+            session=sessions.append,
+        )
+    assert time.monotonic() - begin < 5
+    assert "t" not in catalog.tables(connection)
+
+
+def test_breach_is_asked_before_the_commit(database: Database, connection: Connection, limits: Limits) -> None:
+    with pytest.raises(MigrationFailed, match="m1: too late"):
+        runner.apply(database, bundle(m1="CREATE TABLE t ()"), limits, breach=lambda: "too late")
+    assert "t" not in catalog.tables(connection)
+
+
+def test_undone_migration_can_be_applied_again(database: Database, connection: Connection, limits: Limits) -> None:
+    release = bundle(m1=ADD, m2=("CREATE TABLE extra ()", "DROP TABLE extra"))
+    runner.apply(database, release, limits)
+    newest_first = release.scripts[::-1]
+    assert reverse(database, newest_first, limits) == ["m2", "m1"]
+    assert "channel" not in columns(connection, "orders")
+    assert reverse(database, newest_first, limits) == []
+    assert runner.apply(database, release, limits).names == ("m1", "m2")
+
+
+def test_failing_down_changes_nothing(database: Database, connection: Connection, limits: Limits) -> None:
+    release = bundle(m1=("CREATE TABLE extra ()", "DROP TABLE extra; DROP TABLE nothing"))
+    runner.apply(database, release, limits)
+    with pytest.raises(runner.StatementFailed, match="does not exist"):
+        reverse(database, release.scripts, limits)
+    assert "extra" in catalog.tables(connection)
+    assert migrations.applied(ledger.rows(connection)) == ("m1",)
