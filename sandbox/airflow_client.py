@@ -47,7 +47,7 @@ class AirflowClient:
         """`path` below /api/v2; gives the decoded answer, raises AirflowError for a status of 400 or more."""
         self._token = self._token or self.token()
         answer = self._send(method, f"/api/v2{path}", json=json, params=params, bearer=self._token)
-        if answer.status_code == httpx.codes.UNAUTHORIZED:
+        if _is_worn_out(answer):
             self._token = self.token()
             answer = self._send(method, f"/api/v2{path}", json=json, params=params, bearer=self._token)
         return _body(answer)
@@ -171,6 +171,13 @@ def _run(dag_id: str, run_id: str) -> str:
 
 def _q(text: str) -> str:
     return quote(text, safe="~")
+
+
+def _is_worn_out(answer: httpx.Response) -> bool:
+    """Airflow answers 403 to a token that is invalid or has run out, as it does to a user who may not."""
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
+        return True
+    return answer.status_code == httpx.codes.FORBIDDEN and ("JWT" in answer.text or "Expired" in answer.text)
 
 
 def _body(answer: httpx.Response) -> Any:
