@@ -1,1 +1,1 @@
-"""A small Kubernetes: API server, controllers, a kubelet that runs processes, a service proxy. Needs nothing installed."""
+"""A small Kubernetes: API server, controllers, a kubelet that runs processes, a service proxy."""

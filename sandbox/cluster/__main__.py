@@ -16,6 +16,7 @@ from pathlib import Path
 
 import uvicorn
 
+from sandbox.cluster.api import Api
 from sandbox.cluster.certificate import write_kubeconfig
 from sandbox.cluster.cluster import Config, running
 
@@ -28,6 +29,23 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _server(api: Api, config: Config, port: int, key: Path | None = None, certificate: Path | None = None) -> _Server:
+    """One listener; with a key and a certificate it speaks TLS."""
+    settings = uvicorn.Config(
+        api,
+        config.host,
+        port,
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=75,
+        ssl_keyfile=key,
+        ssl_certfile=certificate,
+    )
+    return _Server(settings)
+
+
 async def serve(config: Config) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -35,18 +53,7 @@ async def serve(config: Config) -> None:
     config.data_dir.mkdir(parents=True, exist_ok=True)
     key, certificate = write_kubeconfig(config)
     async with running(config) as api:
-        servers = [
-            _Server(
-                uvicorn.Config(
-                    api, config.host, port, lifespan="off", access_log=False, log_level="warning",
-                    timeout_graceful_shutdown=1, timeout_keep_alive=75, **tls,
-                )
-            )
-            for port, tls in (
-                (config.port, {}),
-                (config.tls_port, {"ssl_keyfile": key, "ssl_certfile": certificate}),
-            )
-        ]  # fmt: skip
+        servers = [_server(api, config, config.port), _server(api, config, config.tls_port, key, certificate)]
         serving = [asyncio.create_task(server.serve()) for server in servers]
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([*serving, stopping], return_when=asyncio.FIRST_COMPLETED)

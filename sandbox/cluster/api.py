@@ -166,7 +166,7 @@ class Api:
             version = number(query, "resourceVersion") or 0
         if (number(query, "resourceVersion") or 0) > store.version:
             raise StatusError(504, "Timeout", f"Too large resource version: {query['resourceVersion']}")
-        objects = [obj for obj in store.list_at(kind, target.namespace, version) if selected(obj)]
+        objects = [obj for obj in store.objects_at(kind, target.namespace, version) if selected(obj)]
         rest = [obj for obj in objects if _place(obj) > after]
         limit = number(query, "limit")
         meta: dict[str, Any] = {"resourceVersion": str(version)}
@@ -260,7 +260,7 @@ class Api:
         options, query, kind = await _delete_options(request), request.query_params, target.kind
         labels = selectors.label_selector(query.get("labelSelector", ""))
         fields = selectors.field_selector(query.get("fieldSelector", ""), kind.name)
-        found = [obj for obj in self.registry.store.list(kind, target.namespace) if labels(obj) and fields(obj)]
+        found = [obj for obj in self.registry.store.objects(kind, target.namespace) if labels(obj) and fields(obj)]
         for obj in found:
             self.registry.delete(kind, obj["metadata"].get("namespace", ""), obj["metadata"]["name"], options)
         meta = {"resourceVersion": str(self.registry.store.version)}

@@ -75,12 +75,13 @@ async def running(config: Config) -> AsyncIterator[Api]:
 
 
 def _furnish(registry: Registry, config: Config) -> None:
+    labels = {"kubernetes.io/hostname": NODE_NAME, "kubernetes.io/os": "linux"}
     capacity = {"cpu": "4", "memory": "8Gi", "pods": "200"}
     registry.create(
         NODE,
         "",
         {
-            "metadata": {"name": NODE_NAME, "labels": {"kubernetes.io/hostname": NODE_NAME, "kubernetes.io/os": "linux"}},
+            "metadata": {"name": NODE_NAME, "labels": labels},
             "spec": {},
             "status": {
                 "capacity": capacity,

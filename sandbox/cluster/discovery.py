@@ -36,7 +36,6 @@ def group(name: str) -> dict[str, Any]:
     return {"kind": "APIGroup", "apiVersion": "v1", "name": name, "versions": [version], "preferredVersion": version}
 
 
-
 def resource_list(name: str) -> dict[str, Any]:
     resources = [entry for kind in KINDS if kind.group == name for entry in _entries(kind)]
     if name == "authorization.k8s.io":

@@ -33,10 +33,7 @@ def expand(text: str, values: dict[str, str]) -> str:
 def command(container: Object, image: Image, values: dict[str, str]) -> list[str]:
     """`command` replaces the image's program, and with it its arguments; `args` replaces only the arguments."""
     start, rest = container.get("command"), container.get("args")
-    if start:
-        argv = [*start, *(rest or ())]
-    else:
-        argv = [image.argv[0], *rest] if rest else image.argv
+    argv = [*start, *(rest or ())] if start else [image.argv[0], *rest] if rest else image.argv
     return [expand(part, values) for part in argv]
 
 
@@ -63,7 +60,7 @@ class Environments:
         values = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": str(port)}
         if pod["spec"].get("enableServiceLinks") is False:
             return values
-        for service in self._registry.store.list(SERVICE, pod["metadata"]["namespace"]):
+        for service in self._registry.store.objects(SERVICE, pod["metadata"]["namespace"]):
             address, ports = service["spec"].get("clusterIP"), service["spec"].get("ports")
             if address in (None, "None") or not ports:
                 continue

@@ -30,15 +30,11 @@ def not_found(resource: str, name: str) -> StatusError:
 
 
 def already_exists(resource: str, name: str) -> StatusError:
-    return StatusError(
-        409, "AlreadyExists", f'{resource} "{name}" already exists', {"name": name, "kind": resource}
-    )
+    return StatusError(409, "AlreadyExists", f'{resource} "{name}" already exists', {"name": name, "kind": resource})
 
 
 def conflict(resource: str, name: str, why: str = "") -> StatusError:
-    why = why or (
-        "the object has been modified; please apply your changes to the latest version and try again"
-    )
+    why = why or ("the object has been modified; please apply your changes to the latest version and try again")
     message = f'Operation cannot be fulfilled on {resource} "{name}": {why}'
     return StatusError(409, "Conflict", message, {"name": name, "kind": resource})
 

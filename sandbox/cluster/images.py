@@ -49,7 +49,9 @@ class Catalogue:
             if (about.st_mtime_ns, about.st_size) == self._seen:
                 return
             entries = json.loads(self._path.read_text())["images"]
-            self._images = [Image(**{key: entry[key] for key in entry if key in Image.__annotations__}) for entry in entries]
+            self._images = [
+                Image(**{key: entry[key] for key in entry if key in Image.__annotations__}) for entry in entries
+            ]
             self._seen = (about.st_mtime_ns, about.st_size)
         except (OSError, ValueError, KeyError, TypeError):
             return

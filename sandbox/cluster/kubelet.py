@@ -8,7 +8,6 @@ import copy
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
 
 from sandbox.cluster.container import Container
 from sandbox.cluster.environment import Environments
@@ -104,7 +103,7 @@ class PodWorker:
         self._main = [self._container(spec) for spec in pod["spec"]["containers"]]
         self._initialised = not self._initial
         self._failed = ""  # why the pod as a whole is over, if it is
-        self._stopping: asyncio.Task[Any] | None = None
+        self._stopping: asyncio.Future[list[None]] | None = None
         self._killed = False
 
     def _container(self, spec: Object) -> Container:
@@ -199,5 +198,3 @@ class PodWorker:
         ):
             return "Succeeded" if all(container.exit_code == 0 for container in self._main) else "Failed"
         return "Running" if all(container.has_run for container in self._main) else "Pending"
-
-

@@ -14,7 +14,7 @@ from sandbox.cluster.errors import StatusError
 # Messages by their fields: number, name, and after it what it is: nothing for text, # a number, ? a flag,
 # <> a map of text, <b> a map of bytes, - ignored, or a message; [] if it repeats.
 _MESSAGES = {
-    "ObjectMeta": "1 name 2 generateName 3 namespace 7 generation - 8 creationTimestamp - 11 labels <> 12 annotations <>",
+    "ObjectMeta": "1 name 2 generateName 3 namespace 8 creationTimestamp - 11 labels <> 12 annotations <>",
     "Namespace": "1 metadata ObjectMeta 2 spec - 3 status -",
     "ServiceAccount": "1 metadata ObjectMeta",
     "ConfigMap": "1 metadata ObjectMeta 2 data <> 3 binaryData <b> 4 immutable ?",

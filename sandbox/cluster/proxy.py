@@ -160,7 +160,7 @@ class ServiceProxy:
     def _switch(self, service: Key) -> None:
         """Take over the Service's slices: all its backends change at once, for every connection from now on."""
         found: dict[str, list[Backend]] = {}
-        for obj in self._registry.store.list(SLICE, service[0]):
+        for obj in self._registry.store.objects(SLICE, service[0]):
             if (obj["metadata"].get("labels") or {}).get(NAME_LABEL) != service[1]:
                 continue
             ready = [one["addresses"][0] for one in obj["endpoints"] or () if one["conditions"].get("ready", True)]

@@ -65,7 +65,7 @@ class Recorder:
         return str(self._registry.create(EVENT, namespace, event)["metadata"]["name"])
 
     def _drop_oldest(self) -> None:
-        events = self._registry.store.list(EVENT)
+        events = self._registry.store.objects(EVENT)
         oldest = min(events, key=lambda event: event.get("lastTimestamp") or "", default=None)
         if oldest and len(events) > LARGEST_NUMBER:
             self._registry.delete(EVENT, oldest["metadata"]["namespace"], oldest["metadata"]["name"], DeleteOptions())

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sandbox.cluster import apply, rules
@@ -135,9 +136,7 @@ class Registry:
         new = _without_nulls(change(copy.deepcopy(old)))
         meta = self._envelope(kind, namespace, new)
         if meta.setdefault("name", name) != name:
-            raise bad_request(
-                f"the name of the object ({meta['name']}) does not match the name on the URL ({name})"
-            )
+            raise bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
         self._check_conditions(kind, old, meta.get("uid"), meta.get("resourceVersion"))
         if kind.create_on_update and not meta.get("resourceVersion"):
             raise invalid(
@@ -308,7 +307,7 @@ class Registry:
         return int(old["spec"].get("terminationGracePeriodSeconds", 30) if asked is None else max(asked, 0))
 
     def _has_content(self, namespace: str) -> bool:
-        return any(self.store.list(kind, namespace) for kind in KINDS if kind.namespaced)
+        return any(self.store.objects(kind, namespace) for kind in KINDS if kind.namespaced)
 
     def _may_vanish(self, kind: Kind, marked: Object) -> bool:
         """Whether only the finalizers, which are now gone, held back this deletion."""
@@ -317,19 +316,19 @@ class Registry:
 
     def _orphan_dependents(self, uid: str) -> None:
         for kind in KINDS:
-            for obj in self.store.list(kind):
+            for obj in self.store.objects(kind):
                 owners = obj["metadata"].get("ownerReferences") or []
                 if any(owner["uid"] == uid for owner in owners):
                     rest = [owner for owner in owners if owner["uid"] != uid]
-                    left = {**obj, "metadata": {**obj["metadata"], "ownerReferences": rest}}
-                    meta = obj["metadata"]
-                    self.update(kind, meta.get("namespace", ""), meta["name"], lambda _, left=left: left)
+                    meta = {**obj["metadata"], "ownerReferences": rest}
+                    left = {**obj, "metadata": meta}
+                    self.update(kind, meta.get("namespace", ""), meta["name"], partial(_replace, source=left))
 
     def _allocate_address(self, service: Object) -> None:
         spec = service["spec"]
         if spec["type"] == "ExternalName" or spec.get("clusterIP") == "None":
             return
-        taken = {other["spec"].get("clusterIP") for other in self.store.list(SERVICE)}
+        taken = {other["spec"].get("clusterIP") for other in self.store.objects(SERVICE)}
         free = (f"{self.subnet}.2.{last}" for last in range(10, 255))
         asked = spec.get("clusterIP") or next((address for address in free if address not in taken), "")
         if not asked.startswith(f"{self.subnet}.2."):

@@ -29,6 +29,7 @@ _HANDLERS = ("httpGet", "tcpSocket", "exec")
 
 # --- defaults
 
+
 def set_defaults(kind: Kind, obj: Object) -> None:
     if kind is SECRET:
         _fill(obj, type="Opaque")
@@ -107,6 +108,7 @@ def _containers(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 # --- validation
+
 
 def validate(kind: Kind, new: Object, old: Object | None) -> None:
     """Raise 422 with everything that is wrong with `new` (and with changing `old` into it)."""

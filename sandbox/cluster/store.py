@@ -41,15 +41,15 @@ class Store:
     def get(self, kind: Kind, key: Key) -> Object | None:
         return self._objects.get(kind, {}).get(key)
 
-    def list(self, kind: Kind, namespace: str = "") -> list[Object]:
+    def objects(self, kind: Kind, namespace: str = "") -> list[Object]:
         """In the order of namespace and name; all namespaces without one."""
         found = self._objects.get(kind, {})
         return [found[key] for key in sorted(found) if not namespace or key[0] == namespace]
 
-    def list_at(self, kind: Kind, namespace: str, version: int) -> list[Object]:
+    def objects_at(self, kind: Kind, namespace: str, version: int) -> list[Object]:
         """The list as it was at `version`, so that the pages of one list agree with each other."""
         if version == self.version:
-            return self.list(kind, namespace)
+            return self.objects(kind, namespace)
         found = dict(self._objects.get(kind, {}))
         for change in reversed(list(self.since(version))):
             if change.kind is kind and change.old is not None:

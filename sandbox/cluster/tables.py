@@ -107,9 +107,7 @@ def table(kind: Kind, objects: list[Object], meta: dict[str, Any], include: str 
          "priority": int(name in wide)}
         for name in columns
     ]  # fmt: skip
-    rows = [
-        {"cells": [cell(obj) for cell in columns.values()], "object": _included(obj, include)} for obj in objects
-    ]
+    rows = [{"cells": [cell(obj) for cell in columns.values()], "object": _included(obj, include)} for obj in objects]
     return {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "columnDefinitions": definitions,
             "rows": rows}  # fmt: skip
 

@@ -66,7 +66,7 @@ def _beginning(store: Store, options: Watching, selected: Matcher) -> list[tuple
     if options.version:
         changes = list(store.since(options.version))
         return [event for change in changes if (event := _event(change, options, selected))]
-    existing = [("ADDED", obj) for obj in store.list(options.kind, options.namespace) if selected(obj)]
+    existing = [("ADDED", obj) for obj in store.objects(options.kind, options.namespace) if selected(obj)]
     if options.initial_events:
         existing.append(("BOOKMARK", _bookmark(options, store.version, {"k8s.io/initial-events-end": "true"})))
     return existing

@@ -75,7 +75,7 @@ class Controller:
 
     def owned(self, kind: Kind, owner: Object) -> list[Object]:
         meta = owner["metadata"]
-        return [obj for obj in self.store.list(kind, meta["namespace"]) if controller_uid(obj) == meta["uid"]]
+        return [obj for obj in self.store.objects(kind, meta["namespace"]) if controller_uid(obj) == meta["uid"]]
 
     def own_and_owner(self, change: Change, kind: Kind, owner: Kind) -> Iterable[Key]:
         """The key of an owner that changed, or of the owner of a `kind` that changed."""

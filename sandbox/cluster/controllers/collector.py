@@ -34,7 +34,7 @@ class Collector(Controller):
 
     def _collect(self, uid: str) -> None:
         """Delete what only this owner held, if there is no object with this uid."""
-        everything = [(kind, obj) for kind in KINDS for obj in self.store.list(kind)]
+        everything = [(kind, obj) for kind in KINDS for obj in self.store.objects(kind)]
         existing = {obj["metadata"]["uid"] for _, obj in everything}
         if uid in existing:
             return
@@ -54,7 +54,7 @@ class Collector(Controller):
                 self.registry.create(SERVICE_ACCOUNT, name, {"metadata": {"name": "default"}})
             return
         for kind in KINDS:
-            for obj in self.store.list(kind, name) if kind.namespaced else ():
+            for obj in self.store.objects(kind, name) if kind.namespaced else ():
                 if not obj["metadata"].get("deletionTimestamp"):
                     self.registry.delete(kind, name, obj["metadata"]["name"], DeleteOptions())
         self.registry.delete(NAMESPACE, "", name)

@@ -50,11 +50,7 @@ class Deployments(Controller):
         """The ReplicaSet of the template as it is now, with the highest revision."""
         others = [_revision(one) for one in sets if one is not new]
         revision = max([*others, 0]) + 1 if new is None or _revision(new) <= max([*others, 0]) else _revision(new)
-        if new is None:
-            new = self._create(found, wanted, revision)
-        else:
-            new = self._annotate(new, found, revision)
-        return new
+        return self._create(found, wanted, revision) if new is None else self._annotate(new, found, revision)
 
     def _create(self, found: Object, wanted: str, revision: int) -> Object:
         meta, spec = found["metadata"], found["spec"]
@@ -119,7 +115,7 @@ class Deployments(Controller):
         for one in old:
             self._scale(found, one, 0)
         uids = {one["metadata"]["uid"] for one in old}
-        pods = self.store.list(POD, found["metadata"]["namespace"])
+        pods = self.store.objects(POD, found["metadata"]["namespace"])
         left = [pod for pod in pods for owner in pod["metadata"].get("ownerReferences") or () if owner["uid"] in uids]
         if left:
             self.enqueue_after((found["metadata"]["namespace"], found["metadata"]["name"]), 0.1)
@@ -171,7 +167,9 @@ class Deployments(Controller):
             "conditions": copy.deepcopy(found["status"].get("conditions") or []),
         }
         if count["availableReplicas"] >= desired - _limits(found)[1]:
-            with_condition(status, "Available", True, "MinimumReplicasAvailable", "Deployment has minimum availability.")
+            with_condition(
+                status, "Available", True, "MinimumReplicasAvailable", "Deployment has minimum availability."
+            )
         else:
             text = "Deployment does not have minimum availability."
             with_condition(status, "Available", False, "MinimumReplicasUnavailable", text)

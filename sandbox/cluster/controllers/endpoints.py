@@ -23,7 +23,7 @@ class EndpointsController(Controller):
             yield change.key
         elif change.kind is POD:
             labels = [obj["metadata"].get("labels") or {} for obj in (change.old, change.new) if obj]
-            for service in self.store.list(SERVICE, change.key[0]):
+            for service in self.store.objects(SERVICE, change.key[0]):
                 if any(_selects(service, one) for one in labels):
                     yield change.key[0], service["metadata"]["name"]
 
@@ -33,7 +33,7 @@ class EndpointsController(Controller):
             return  # the collector removes what a deleted Service owned
         pods = [
             pod
-            for pod in self.store.list(POD, key[0])
+            for pod in self.store.objects(POD, key[0])
             if _selects(service, pod["metadata"].get("labels") or {})
             and pod["status"].get("podIP")
             and not is_finished(pod)

@@ -53,7 +53,10 @@ class Jobs(Controller):
         if succeeded >= spec["completions"]:
             return "Complete", "CompletionsReached", "Reached expected number of succeeded pods"
         restarts = sum(
-            one["restartCount"] for pod in pods if is_active(pod) for one in pod["status"].get("containerStatuses") or ()
+            one["restartCount"]
+            for pod in pods
+            if is_active(pod)
+            for one in pod["status"].get("containerStatuses") or ()
         )
         if len(failed) > spec["backoffLimit"] or restarts > spec["backoffLimit"]:
             return "Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit"

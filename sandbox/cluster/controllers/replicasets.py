@@ -38,7 +38,7 @@ class ReplicaSets(Controller):
 
     def _adopt(self, found: Object) -> None:
         """Take in pods without a controller that the selector takes, as after a deletion that orphaned them."""
-        for pod in self.store.list(POD, found["metadata"]["namespace"]):
+        for pod in self.store.objects(POD, found["metadata"]["namespace"]):
             labels = pod["metadata"].get("labels") or {}
             if controller_uid(pod) or not is_active(pod) or not workload_selects(found["spec"]["selector"], labels):
                 continue

@@ -19,7 +19,7 @@ class Scheduler(Controller):
         if change.kind is POD and change.new is not None and not change.new["spec"].get("nodeName"):
             yield change.key
         elif change.kind is NODE:
-            yield from ((pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in self.store.list(POD))
+            yield from ((pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in self.store.objects(POD))
 
     def reconcile(self, key: Key) -> None:
         pod = self.store.get(POD, key)
@@ -51,7 +51,9 @@ class Scheduler(Controller):
         labels = node["metadata"].get("labels") or {}
         if any(labels.get(name) != value for name, value in (pod["spec"].get("nodeSelector") or {}).items()):
             return "1 node(s) didn't match Pod's node affinity/selector"
-        running = [other for other in self.store.list(POD) if other["spec"].get("nodeName") and not is_finished(other)]
+        running = [
+            other for other in self.store.objects(POD) if other["spec"].get("nodeName") and not is_finished(other)
+        ]
         if len(running) >= int(node["status"]["allocatable"]["pods"]):
             return "Too many pods"
         return ""

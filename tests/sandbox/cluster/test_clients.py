@@ -52,7 +52,9 @@ def test_the_python_client_creates_watches_and_deletes(cluster: Any, namespace: 
         break
     condition = kubernetes.client.V1Preconditions(resource_version=version)
     with pytest.raises(kubernetes.client.ApiException):
-        api.delete_namespaced_config_map("x", namespace, body=kubernetes.client.V1DeleteOptions(preconditions=condition))
+        api.delete_namespaced_config_map(
+            "x", namespace, body=kubernetes.client.V1DeleteOptions(preconditions=condition)
+        )
     assert api.delete_namespaced_config_map("x", namespace).status == "Success"
 
 
@@ -112,7 +114,7 @@ def test_the_pod_operator_tells_a_failure(connection: str, namespace: str, conte
         task_id="task", name="op", namespace=namespace, image="test/tool:v1", cmds=["python", "-c"],
         arguments=["raise SystemExit(4)"], kubernetes_conn_id=connection, in_cluster=False,
     )  # fmt: skip
-    with pytest.raises(Exception, match="(?i)fail"):
+    with pytest.raises(Exception, match=r"(?i)fail"):
         operator.execute(context)
 
 

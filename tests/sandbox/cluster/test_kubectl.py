@@ -95,7 +95,9 @@ def test_patches_labels_and_waits(kubectl: Callable[..., str]) -> None:
     ):
         kubectl("patch", "cm/x", f"--type={kind}", "-p", change)
     kubectl("label", "cm/x", "colour=blue")
-    assert kubectl("get", "cm", "-l", "colour in (blue,green)", "-o", "jsonpath={.items[*].data}") == '{"b":"2","c":"3"}'
+    assert (
+        kubectl("get", "cm", "-l", "colour in (blue,green)", "-o", "jsonpath={.items[*].data}") == '{"b":"2","c":"3"}'
+    )
     kubectl("delete", "cm/x")
     assert "NotFound" in kubectl("get", "cm/x", check=False)
 

@@ -101,7 +101,7 @@ def test_what_somebody_else_applies_too_stays() -> None:
 
 def test_two_managers_that_want_different_values_are_in_conflict_until_one_forces() -> None:
     first = apply(None, config(a="1"), "me", force=False)
-    with pytest.raises(StatusError, match='conflict with "me": .data.a') as error:
+    with pytest.raises(StatusError, match=r'conflict with "me": \.data\.a') as error:
         apply(first, config(a="2"), "other", force=False)
     assert (error.value.code, error.value.reason) == (409, "Conflict")
     forced = apply(first, config(a="2"), "other", force=True)

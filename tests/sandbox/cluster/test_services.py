@@ -43,9 +43,7 @@ class Public:
 
 
 @pytest.fixture
-def public(
-    cluster: Any, namespace: str, workload: Callable[..., Any], eventually: Callable[..., Any]
-) -> Public:
+def public(cluster: Any, namespace: str, workload: Callable[..., Any], eventually: Callable[..., Any]) -> Public:
     for name, version in (("blue", "v1"), ("green", "v2")):
         path = f"/apis/apps/v1/namespaces/{namespace}/deployments"
         status, answer = cluster.call("POST", path, workload(name, version, replicas=2))
@@ -72,9 +70,10 @@ async def test_traffic_is_switched_over_and_back_without_a_failed_connection(pub
 
     visitors = [asyncio.create_task(visitor()) for _ in range(6)]
     await asyncio.sleep(0.3)
-    for phase, version in (("both", None), ("green", "green"), ("back", "blue")):  # noqa: B007
+    for name, version in (("both", None), ("green", "green"), ("back", "blue")):
+        phase = name
         await asyncio.to_thread(public.select, version=version)
-        phase = f"{phase}!"  # the answer to the patch is there: from here on it holds
+        phase = f"{name}!"  # the answer to the patch is there: from here on it holds
         await asyncio.sleep(0.4)
     stop.set()
     await asyncio.gather(*visitors)  # a visitor whose connection failed would raise here
@@ -104,10 +103,14 @@ def test_an_established_connection_stays_with_its_pod(public: Public) -> None:
 
 def test_without_a_ready_pod_a_connection_fails(public: Public) -> None:
     public.select(version="purple")
-    with pytest.raises((ConnectionError, http.client.HTTPException)):
+
+    def visit() -> None:
         connection = http.client.HTTPConnection(public.address, 80, timeout=10)
         connection.request("GET", "/")
         connection.getresponse()
+
+    with pytest.raises((ConnectionError, http.client.HTTPException)):
+        visit()
 
 
 def test_a_pod_on_its_way_out_is_taken_from_the_service_at_once(
@@ -160,7 +163,9 @@ def test_addresses_are_unique_may_be_asked_for_and_return(cluster: Any, namespac
 def test_the_api_passes_requests_on_to_pods_and_services_without_its_own_token(
     public: Public, cluster: Any, namespace: str
 ) -> None:
-    pod = cluster.get(f"/api/v1/namespaces/{namespace}/pods?labelSelector=version%3Dblue")["items"][0]["metadata"]["name"]
+    pod = cluster.get(f"/api/v1/namespaces/{namespace}/pods?labelSelector=version%3Dblue")["items"][0]["metadata"][
+        "name"
+    ]
     for base in (
         f"/api/v1/namespaces/{namespace}/pods/{pod}:8080/proxy",
         f"/api/v1/namespaces/{namespace}/pods/{pod}:http/proxy",

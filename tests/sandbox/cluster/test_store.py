@@ -28,7 +28,7 @@ def test_an_older_list_can_be_seen_again() -> None:
     store.put(CONFIG_MAP, ("a", "kept"), thing("kept", v="2"))
     store.remove(CONFIG_MAP, ("a", "removed"))
     store.put(CONFIG_MAP, ("a", "new"), thing("new"))
-    assert [(one["metadata"]["name"], one["data"]) for one in store.list_at(CONFIG_MAP, "a", then)] == [
+    assert [(one["metadata"]["name"], one["data"]) for one in store.objects_at(CONFIG_MAP, "a", then)] == [
         ("kept", {"v": "1"}),
         ("removed", {}),
     ]

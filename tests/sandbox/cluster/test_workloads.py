@@ -88,9 +88,9 @@ class Space:
         return self.eventually(ended)
 
     def events(self, name: str) -> dict[str, Any]:
-        found = self.cluster.get(
-            f"/api/v1/namespaces/{self.name}/events?fieldSelector=involvedObject.name%3D{name}"
-        )["items"]
+        found = self.cluster.get(f"/api/v1/namespaces/{self.name}/events?fieldSelector=involvedObject.name%3D{name}")[
+            "items"
+        ]
         return {one["reason"]: one for one in found}
 
 
@@ -378,7 +378,9 @@ def is_alive(pid: int) -> bool:
 
 
 def test_logs_can_be_cut_dated_and_followed_to_the_end(space: Space) -> None:
-    script = "import time\nfor i in range(6): print('line', i, flush=True); time.sleep(0.1)\nprint('no newline', end='')"
+    script = (
+        "import time\nfor i in range(6): print('line', i, flush=True); time.sleep(0.1)\nprint('no newline', end='')"
+    )
     space.run_pod("talking", script)
     space.in_phase("talking", "Running")
     with urllib.request.urlopen(request(space, "talking/log?follow=true"), timeout=20) as answer:
@@ -431,7 +433,7 @@ def test_a_finished_job_disappears_when_its_time_is_over(space: Space) -> None:
 # --- the end
 
 
-STRAY = "import subprocess,sys,time; subprocess.Popen([sys.executable,'-c','import time; time.sleep(300)']); time.sleep(300)"
+STRAY = "import subprocess,time; subprocess.Popen(['sleep', '300']); time.sleep(300)"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -445,7 +447,7 @@ def test_no_process_outlives_the_cluster(
     group = int(re.findall(r"process://(\d+)", str(space.pod("stray")))[0])
 
     def members() -> list[int]:
-        listed = subprocess.run(["ps", "-eo", "pid=,pgid=,stat="], capture_output=True, text=True).stdout
+        listed = subprocess.run(["ps", "-eo", "pid=,pgid=,stat="], capture_output=True, text=True, check=True).stdout
         rows = [line.split() for line in listed.splitlines()]
         return [int(pid) for pid, of, state in rows if int(of) == group and not state.startswith("Z")]
 
