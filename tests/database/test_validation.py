@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from pms.database import validation
+from pms.database.connections import Database
+from pms.database.validation import Query
+from pms.models.evidence import Verdict
+from pms.plan.model import INCLUDE
+
+Connection = psycopg.Connection[Any]
+SHIPPED = sorted((INCLUDE / "sql").glob("*.sql"))
+
+
+def test_file_is_a_list_of_named_checks() -> None:
+    text = "-- about this file\n\n-- check: a b\nSELECT 1;\n\n--check:c\n-- why\nSELECT 2\n-- query: d\nSELECT 3;"
+    assert validation.parse(text) == [
+        Query("a b", "SELECT 1", False), Query("c", "-- why\nSELECT 2", False), Query("d", "SELECT 3", True),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("SELECT 1", "before the first line"),
+        ("SELECT 1;\n-- check: a\nSELECT 2", "before the first line"),
+        ("-- check: a\n-- check: b\nSELECT 1", "a has no query"),
+        ("-- check: a\n-- nothing\n", "a has no query"),
+        ("-- check: a\nSELECT 1\n-- check: a\nSELECT 2", "two checks are called a"),
+    ],
+)
+def test_files_that_are_refused(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        validation.parse(text)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_shipped_files_can_be_read(path: Any) -> None:
+    assert validation.load(path.name)
+
+
+@pytest.mark.parametrize(
+    ("sql", "verdict", "reason"),
+    [
+        ("SELECT id FROM orders WHERE total IS NULL", Verdict.PASS, "ok"),
+        ("SELECT true", Verdict.PASS, "ok"),
+        ("SELECT false", Verdict.FAIL, "it is not so"),
+        ("SELECT NULL::boolean", Verdict.FAIL, "it is not so"),
+        ("SELECT id FROM orders WHERE id <= 3", Verdict.FAIL, "3 rows"),
+        ("SELECT n FROM generate_series(1, 5000) n", Verdict.FAIL, "at least 1000 rows"),
+        ("SELECT true UNION ALL SELECT true", Verdict.FAIL, "2 rows"),
+        ("SELECT * FROM nothing", Verdict.FAIL, '42P01: relation "nothing" does not exist'),
+        ("DELETE FROM lines RETURNING 1", Verdict.FAIL, "25006: cannot execute DELETE in a read-only transaction"),
+        ("SELECT pg_sleep(9)", Verdict.FAIL, "57014: canceling statement due to statement timeout"),
+    ],
+)
+def test_check(connection: Connection, sql: str, verdict: Verdict, reason: str) -> None:
+    found = validation.run(connection, Query("it", sql, timed=False), max_seconds=1)
+    assert (found.verdict, found.reason) == (verdict, reason)
+
+
+def test_rows_are_not_shown(connection: Connection) -> None:
+    found = validation.run(connection, Query("it", "SELECT email FROM customers LIMIT 2", timed=False), max_seconds=1)
+    assert "@" not in found.model_dump_json()
+
+
+def test_critical_query_is_timed(connection: Connection) -> None:
+    quick = validation.run(connection, Query("it", "SELECT * FROM orders LIMIT 1", timed=True), max_seconds=1)
+    slow = validation.run(connection, Query("it", "SELECT pg_sleep(0.15)", timed=True), max_seconds=0.1)
+    assert quick.passed
+    assert slow.verdict is Verdict.FAIL
+    assert slow.reason.endswith("the limit is 0.1 s")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "passes"), [(10, 10, True), (10, 11, True), (10, 9, False), (0, 0, True), (1, 0, False)]
+)
+def test_rows_may_only_grow(before: int, now: int, passes: bool) -> None:
+    assert validation.compared("t", before, now, exact=True).passed is passes
+
+
+def test_new_rows_do_not_hide_lost_ones(connection: Connection) -> None:
+    before = validation.count(connection, ("orders",))
+    connection.execute("DELETE FROM lines WHERE order_id = 5")
+    connection.execute("DELETE FROM orders WHERE id = 5")
+    connection.execute("INSERT INTO orders (customer_id, total) SELECT 1, n FROM generate_series(1, 50) n")
+    assert [part.reason for part in validation.compare_counts(connection, before)] == [
+        "1 of 900 rows from before are gone"
+    ]
+
+
+def test_table_without_an_integer_key_may_not_shrink(connection: Connection) -> None:
+    before = validation.count(connection, ("lines", "visits"))
+    assert before.last_keys == {}
+    connection.execute("DELETE FROM lines WHERE order_id = 5")
+    assert [part.passed for part in validation.compare_counts(connection, before)] == [False, True]
+
+
+def test_structure(database: Database, connection: Connection) -> None:
+    assert all(part.passed for part in validation.structure(connection))
+    connection.execute("ALTER TABLE orders ADD CONSTRAINT cheap CHECK (total < 10) NOT VALID")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        connection.execute("CREATE UNIQUE INDEX CONCURRENTLY one_status ON orders (status)")
+    assert [part.reason for part in validation.structure(connection)] == [
+        "not valid: one_status", "not validated: orders.cheap",
+    ]  # fmt: skip
+
+
+def test_long_transactions_and_other_migrations_are_seen(database: Database, connection: Connection) -> None:
+    assert all(part.passed for part in validation.quiet(connection))
+    with database.connect() as other:
+        other.execute("SELECT pg_advisory_lock(72707369)")
+        other.execute("BEGIN")
+        other.execute("SELECT pg_sleep(0.2)")
+        found = validation.quiet(connection, seconds=0.1)
+        assert [part.passed for part in found] == [False, False]
+        assert str(other.info.backend_pid) in found[0].reason
+        assert str(other.info.backend_pid) in found[1].reason
