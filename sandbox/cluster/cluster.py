@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ async def running(config: Config) -> AsyncIterator[Api]:
     """A cluster for as long as the block runs; afterwards none of its processes is left."""
     # Versions start with the time, so that they never repeat those of an earlier run.
     registry = Registry(Store(config.history, first_version=int(time.time())), config.subnet)
+    for leftover in ("logs", "pods"):  # of a run before this one, whose objects are gone
+        shutil.rmtree(config.data_dir / leftover, ignore_errors=True)
     logs, guardian = PodLogs(config.data_dir / "logs"), Guardian()
     environments = Environments(registry, (config.host, config.tls_port))
     kubelet = Kubelet(registry, Catalogue(config.catalogue), environments, logs, guardian, config.data_dir)

@@ -171,8 +171,8 @@ class Container:
     async def _live(self) -> int:
         """Probe it until its process ends; returns the exit code."""
         assert self._process
-        if self._stopping:
-            self._signal(signal.SIGTERM)
+        if self._stopping:  # it was told to stop while it was being started
+            self._signal(signal.SIGKILL)
         probing = asyncio.create_task(self._probe())
         code = await self._process.wait()
         probing.cancel()

@@ -35,10 +35,11 @@ class Kubelet:
         self.homes = data_dir / "pods"
         self._addresses = _Addresses(registry.subnet)
         self._workers: dict[str, PodWorker] = {}
+        self._closing = False
         registry.store.subscribe(self._changed)
 
     def _changed(self, change: Change) -> None:
-        if change.kind is not POD:
+        if change.kind is not POD or self._closing:
             return
         pod = change.new or change.old
         assert pod
@@ -70,11 +71,14 @@ class Kubelet:
         asyncio.get_running_loop().create_task(worker.run()).add_done_callback(ended)
 
     async def close(self) -> None:
-        """Kill every pod and wait until none is left."""
+        """Kill every pod and wait until none is left. What would not go, the guardian ends."""
+        self._closing = True
         for worker in list(self._workers.values()):
             worker.kill()
-        while self._workers:
-            await asyncio.sleep(0.01)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                while self._workers:
+                    await asyncio.sleep(0.01)
 
 
 class _Addresses:

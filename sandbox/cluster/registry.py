@@ -110,7 +110,7 @@ class Registry:
         meta.update(uid=str(uuid.uuid4()), creationTimestamp=timestamp())
         if kind.generation:
             meta["generation"] = 1
-        with _shape(kind):
+        with shape(kind):
             rules.set_defaults(kind, new)
             self._prepare_new(kind, new)
             rules.validate(kind, new, None)
@@ -133,7 +133,8 @@ class Registry:
     ) -> Object:
         """Replace the object by `change` of a copy of it. A resourceVersion that `change` brings is a condition."""
         old = self.get(kind, namespace, name)
-        new = _without_nulls(change(copy.deepcopy(old)))
+        with shape(kind):
+            new = _without_nulls(change(copy.deepcopy(old)))
         meta = self._envelope(kind, namespace, new)
         if meta.setdefault("name", name) != name:
             raise bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
@@ -144,7 +145,7 @@ class Registry:
                 name,
                 ("metadata.resourceVersion", "Invalid value: 0x0: must be specified for an update"),
             )
-        with _shape(kind):
+        with shape(kind):
             rules.set_defaults(kind, new)
             self._keep_fixed(kind, old, new, subresource)
             rules.validate(kind, new, old)
@@ -341,7 +342,7 @@ class Registry:
 
 
 @contextlib.contextmanager
-def _shape(kind: Kind) -> Iterator[None]:
+def shape(kind: Kind) -> Iterator[None]:
     """A list where a map belongs, a number where a text does: the object cannot be one of this kind."""
     try:
         yield

@@ -36,6 +36,7 @@ class Store:
         self._objects: dict[Kind, dict[Key, Object]] = {}
         self._history: deque[Change] = deque()
         self._keep = history
+        self._untold: deque[Change] = deque()
         self._listeners: list[Callable[[Change], None]] = []
 
     def get(self, kind: Kind, key: Key) -> Object | None:
@@ -91,5 +92,10 @@ class Store:
         self._history.append(change)
         if len(self._history) > self._keep:
             self._forgotten = self._history.popleft().version
-        for listener in tuple(self._listeners):
-            listener(change)
+        self._untold.append(change)
+        if len(self._untold) > 1:
+            return  # a listener made this change: it is told after the one that is being told
+        while self._untold:
+            for listener in tuple(self._listeners):
+                listener(self._untold[0])
+            self._untold.popleft()

@@ -60,3 +60,17 @@ def test_listeners_hear_of_changes_in_order_until_they_stop() -> None:
     stop()
     store.put(CONFIG_MAP, ("a", "y"), thing("y"))
     assert [(change.old is None, change.new is None) for change in heard] == [(True, False), (False, True)]
+
+
+def test_what_a_listener_changes_is_told_after_what_it_heard() -> None:
+    store, heard = Store(), list[int]()
+
+    def answer(change: Change) -> None:
+        if change.kind is CONFIG_MAP:
+            store.put(SECRET, ("a", "x"), thing("x"))
+
+    store.subscribe(answer)
+    store.subscribe(lambda change: heard.append(change.version))
+    store.put(CONFIG_MAP, ("a", "x"), thing("x"))
+    assert heard == sorted(heard)
+    assert len(heard) == 2

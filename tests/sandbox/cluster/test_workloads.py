@@ -457,6 +457,15 @@ def test_no_process_outlives_the_cluster(
     eventually(lambda: not members())
 
 
+def test_a_cluster_that_stops_starts_nothing_more(start_cluster: Callable[..., Any], eventually: Any) -> None:
+    cluster = start_cluster()
+    space = Space(cluster, "default", eventually)
+    space.run_job("long", "import signal,time; signal.signal(15, signal.SIG_IGN); time.sleep(60)", backoffLimit=9)
+    eventually(lambda: any(pod["status"]["phase"] == "Running" for pod in space.pods()))
+    cluster.process.terminate()
+    assert cluster.process.wait(timeout=10) == 0
+
+
 def test_the_cluster_is_ready_within_a_second_or_so(start_cluster: Callable[..., Any]) -> None:
     began = time.monotonic()
     start_cluster()
