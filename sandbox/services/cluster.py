@@ -41,6 +41,8 @@ class Cluster(Component):
 
     name = "kubernetes"
     needs = ("images",)
+    grace_seconds = 5.0
+    """Its own guardian ends the pods that are not done by then."""
 
     def start(self, context: Context) -> None:
         settings = context.settings
