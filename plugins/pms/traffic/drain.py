@@ -62,11 +62,11 @@ async def _tell(
         except KubeError as error:
             left, problems = set(), {"": str(error)}
         answers = await asyncio.gather(*(_one(kube, plan, pod, token, method) for pod in left))
-        for pod, error in zip(left, answers, strict=True):
-            if error is None:
+        for pod, refusal in zip(left, answers, strict=True):
+            if refusal is None:
                 told.add(pod)
             else:
-                (problems if passing(error) else refused)[pod] = str(error)
+                (problems if passing(refusal) else refused)[pod] = str(refusal)
         if not problems or time.monotonic() > deadline:
             return Drained(len(told), (*refused.values(), *problems.values()))
         await asyncio.sleep(POLL_SECONDS)

@@ -25,7 +25,7 @@ from pms.traffic.service import NotReady, change, full, until_behind
 if TYPE_CHECKING:
     import aiohttp
 
-    from pms.kube.client import Kube
+    from pms.kube.client import Json, Kube
     from pms.models.deployment import Ticket
     from pms.plan.model import Plan
 
@@ -105,7 +105,7 @@ class Forward:
             return f"traffic could not be moved back from here: {error}"
         return f"traffic is back on {self.ticket.old_colour}"
 
-    async def _change(self, intent: Callable[..., switch.Patch | None]) -> tuple[dict, bool]:
+    async def _change(self, intent: Callable[..., switch.Patch | None]) -> tuple[Json, bool]:
         cluster = self.plan.cluster
         decide = partial(intent, cluster=cluster, ticket=self.ticket)
         service, changed = await change(self.kube, cluster.service, decide)

@@ -15,7 +15,7 @@ from pms.models.evidence import Evidence, Measurement, failed, passed
 from pms.step import TICKET_KEY, Job, Step
 from pms.traffic import switch
 from pms.traffic.api import api
-from pms.traffic.back import Facts, NothingToRollBack, let_go, look, move_back, wake_old
+from pms.traffic.back import Known, NothingToRollBack, let_go, look, move_back, wake_old
 from pms.traffic.forward import Forward, SwitchFailed
 from pms.traffic.service import SERVICES, NotReady, change, until_behind
 
@@ -143,33 +143,30 @@ class MoveTrafficBack(Step):
         return asyncio.run(self._back(job, reason, params.get("deployment") or None))
 
     async def _back(self, job: Job, reason: str, deployment: str | None) -> Evidence:
-        begun, changed = time.monotonic(), False
+        begun = time.monotonic()
         async with job.kube() as kube:
             try:
                 facts = await look(kube, self.plan, deployment)
                 if facts.state.status is Status.ROLLED_BACK:
                     raise AirflowSkipException(f"{facts.state.deployment} was rolled back already")
-                if facts.old_ready:
-                    changed = await move_back(kube, self.plan, facts, reason)
-                    seconds = time.monotonic() - begun
-                    await self._take_over(job, kube, facts, reason)
-                else:
+                if not facts.can_move:
                     await self._take_over(job, kube, facts, reason)
                     facts = await wake_old(kube, self.plan, facts)
-                    changed = await move_back(kube, self.plan, facts, reason)
-                    seconds = time.monotonic() - begun
+                await move_back(kube, self.plan, facts, reason)
+                seconds = time.monotonic() - begun
+                await self._take_over(job, kube, facts, reason)
             except (NothingToRollBack, *FINAL) as error:
                 raise AirflowFailException(str(error)) from None
             await self._let_go(kube, facts.ticket)
         old = facts.state.old_colour
-        text = f"traffic is back on {old}" if changed else f"traffic was on {old} already"
+        text = f"traffic was on {old} already" if facts.on_old else f"traffic is back on {old}"
         source = f"service {self.plan.cluster.service}"
         return passed(
             self.task_id, f"{text} ({facts.state.previous_version}): {reason}",
             Measurement(what="traffic_back_seconds", value=round(seconds, 4), unit="s", source=source),
         )  # fmt: skip
 
-    async def _take_over(self, job: Job, kube: Kube, facts: Facts, reason: str) -> None:
+    async def _take_over(self, job: Job, kube: Kube, facts: Known, reason: str) -> None:
         """Takes the lock from the deployment, but not from another run that rolls it back at the moment."""
         from pms.kube import lock, state
 
