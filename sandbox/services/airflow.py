@@ -22,7 +22,7 @@ from sandbox.settings import REPOSITORY, ROLES, SandboxError, Settings
 DAEMONS = ("api-server", "scheduler", "dag-processor", "triggerer")
 AUTOMATION = "automation"
 """The user with which callbacks start the rollback."""
-READY_SECONDS = 120
+READY_SECONDS = 240
 _NO_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 

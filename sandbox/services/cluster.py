@@ -21,7 +21,7 @@ from sandbox.settings import REPOSITORY, SERVICE_PORT, TEST_EMAIL, SandboxError,
 
 RELEASE = "v1.0.0"
 """What runs at the start."""
-READY_SECONDS = 60
+READY_SECONDS = 120
 Object = dict[str, Any]
 
 

@@ -21,7 +21,7 @@ import psycopg
 from sandbox.processes import POLL_SECONDS, Process, run
 from sandbox.settings import SandboxError
 
-READY_SECONDS = 30
+READY_SECONDS = 60
 COMMON = {
     "fsync": "off",
     "jit": "off",

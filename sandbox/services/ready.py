@@ -11,7 +11,7 @@ import httpx
 from sandbox.processes import POLL_SECONDS, Process
 from sandbox.settings import SandboxError
 
-READY_SECONDS = 60
+READY_SECONDS = 120
 
 
 def until_listening(host: str, port: int, process: Process) -> None:

@@ -25,7 +25,7 @@ LIGHT = ("recorder", "smtp", "replica")
 
 def cli(command: str, home: Path, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "sandbox", command, "--home", str(home), *arguments]
-    return subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, timeout=150, check=False, **options)
+    return subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False, **options)
 
 
 def processes_of(home: Path) -> list[psutil.Process]:
