@@ -18,6 +18,7 @@ from pms.database.connections import Database
 from pms.database.migrations import Bundle
 from pms.database.runner import Limits
 from sandbox.services.postgres import bin_dir, command
+from tests.support.cluster import cluster, in_cluster, namespace, plan  # noqa: F401 - fixtures
 
 PASSWORD = "only-for-tests-5f1c"
 _NUMBERS = itertools.count(1)
@@ -126,13 +127,12 @@ def owned(server: Database, name: str) -> Database:
 
 
 @pytest.fixture
-def database(servers: Servers, template: str) -> Iterator[Database]:
+def database(servers: Servers, template: str) -> Database:
     """A copy of the shop, as its owner sees it, who is no superuser."""
     name = f"shop{next(_NUMBERS)}"
     with servers.primary.connect() as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER owner STRATEGY file_copy".encode())
-        yield owned(servers.primary, name)
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER owner".encode())
+    return owned(servers.primary, name)  # never dropped, which costs a checkpoint: the server lasts a session
 
 
 @pytest.fixture

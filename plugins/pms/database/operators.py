@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from pms.models.deployment import BackupRecord, DeploymentState, MigrationRecord
+from pms.models.deployment import BackupRecord, DeploymentState
 from pms.models.evidence import Evidence, Measurement, combined, failed, passed
 from pms.step import Job, Step
 
@@ -47,10 +47,16 @@ class _DatabaseStep(Step):
         async with job.kube() as kube:
             return await job.remember(kube, **changes)
 
-    def remember_migration(self, job: Job, **changes: Any) -> MigrationRecord:
-        """Changes parts of the state's MigrationRecord."""
-        migration = self.state(job).migration.model_copy(update=changes)
-        return self.remember(job, migration=migration).migration
+    def remember_migration(self, job: Job, **changes: Any) -> DeploymentState:
+        """Stores parts of the state's MigrationRecord."""
+        return asyncio.run(self._remember_migration(job, **changes))
+
+    async def _remember_migration(self, job: Job, **changes: Any) -> DeploymentState:
+        def change(old: DeploymentState) -> DeploymentState:
+            return old.model_copy(update={"migration": old.migration.model_copy(update=changes)})
+
+        async with job.kube() as kube:
+            return await job.change(kube, change)
 
     def fence(self, job: Job) -> None:
         asyncio.run(self._fence(job))

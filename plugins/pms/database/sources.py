@@ -44,8 +44,13 @@ class DatabaseSource:
         if self._task is None or self._task.done():
             self._news = asyncio.Event()
             self._task = asyncio.create_task(self._look())
-        async with asyncio.timeout(FIRST_LOOK_SECONDS):
-            await self._news.wait()
+        news = asyncio.create_task(self._news.wait())
+        await asyncio.wait((news, self._task), timeout=FIRST_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        news.cancel()
+        if self._task.done() and (error := self._task.exception()):
+            raise error
+        if not self._news.is_set():
+            raise DatabaseUnknown(f"no look within {FIRST_LOOK_SECONDS:g} s")
         if self._last is None or self._last.primary is None:
             raise DatabaseUnknown("the primary cannot be asked")
         worst, self._worst = self._worst, None

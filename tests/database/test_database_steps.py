@@ -1,0 +1,202 @@
+"""The steps as a deployment runs them, on a stand-in cluster with the hotel's images and real databases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pms.database.connections import Database
+from pms.database.operators import Backup, DataIntegrity, Migrate, RollBackDatabase, SchemaCheck
+from pms.database.operators import TestRestore as RestoreTest  # pytest would collect it by its name
+from pms.database.sensors import ReplicationLag
+from pms.kube import state
+from pms.models.deployment import DeploymentState, Ticket
+from pms.plan.model import Plan
+from pms.step import Step
+from sandbox.hotel import build, seed
+from tests.database.conftest import PASSWORD, Servers, owned
+from tests.support import steps
+from tests.support.cluster import Cluster, plan_with
+
+SECONDS = {"rollout_timeout_seconds": 30, "job_timeout_seconds": 30}
+
+
+@pytest.fixture(scope="module")
+def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The hotel's images by tag, pinned; added to what the cluster knows."""
+    entries = build.build(tmp_path_factory.mktemp("images"))["images"]
+    catalogue = cluster.kubeconfig.parent / "images.json"
+    catalogue.write_text(json.dumps({"images": [*cluster.images, *entries]}))
+    return {entry["tag"]: f"{entry['repository']}@{entry['digest']}" for entry in entries}
+
+
+@pytest.fixture(scope="module")
+def hotel_template(servers: Servers) -> str:
+    with servers.primary.connect() as admin:
+        admin.execute("CREATE DATABASE hotel OWNER owner")
+    seed.small(f"postgresql://owner:{PASSWORD}@127.0.0.1:{servers.primary.port}/hotel")
+    return "hotel"
+
+
+@pytest.fixture
+def hotel(servers: Servers, hotel_template: str, plan: Plan) -> Database:
+    name = plan.cluster.namespace.replace("-", "_")
+    with servers.primary.connect() as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE hotel OWNER owner".encode())
+    return owned(servers.primary, name)
+
+
+class Deployment:
+    """One deployment of the hotel: runs its steps and says what it remembers."""
+
+    def __init__(self, plan: Plan, in_cluster: Callable[..., Any], image: str) -> None:
+        self.plan, self._in_cluster, self.release = plan, in_cluster, steps.release(image)
+        self.ticket: Ticket = in_cluster(lambda kube: steps.opened(kube, plan.lock_name, image))
+
+    def run(self, step: type[Step], /, **arguments: Any) -> steps.Ran:
+        return steps.run(step(task_id=step.__name__.lower(), plan=self.plan, **arguments), self.ticket, self.release)
+
+    def prepare(self) -> None:
+        for kind, arguments in ((SchemaCheck, {}), (Backup, {"kind": "restore_point"})):
+            ran = self.run(kind, **arguments)
+            assert ran.evidence.passed, ran.evidence.reason
+
+    @property
+    def state(self) -> DeploymentState:
+        return self._in_cluster(lambda kube: state.read(kube, self.plan.lock_name))
+
+    def remember(self, **migration: Any) -> None:
+        def change(old: DeploymentState) -> DeploymentState:
+            return old.model_copy(update={"migration": old.migration.model_copy(update=migration)})
+
+        self._in_cluster(lambda kube: state.update(kube, self.plan.lock_name, self.ticket, change))
+
+
+@pytest.fixture
+def deploy(
+    plan: Plan, in_cluster: Callable[..., Any], images: dict[str, str], hotel: Database, servers: Servers,
+    s3: Any, s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Deployment]:  # fmt: skip
+    common = {"conn_type": "postgres", "login": "owner", "password": PASSWORD}
+    replica = {**common, "host": "127.0.0.1", "port": servers.replica.port, "schema": "postgres"}
+    steps.connect_to(monkeypatch, "pms_primary", **common, host=hotel.host, port=hotel.port, schema=hotel.name)
+    steps.connect_to(monkeypatch, "pms_replica", **replica)
+    # the same server by another name: what is not production may be asked for anything
+    steps.connect_to(monkeypatch, "pms_restore", **common, host="localhost", port=hotel.port, schema="postgres")
+    extra = {"endpoint_url": s3_endpoint, "region_name": "eu-central-1"}
+    steps.connect_to(monkeypatch, "pms_aws", conn_type="aws", login="test", password="test", extra=extra)
+
+    def begin(tag: str, **sections: Any) -> Deployment:
+        shorter = plan_with(
+            tmp_path,
+            cluster={**SECONDS, "namespace": plan.cluster.namespace, "staging_namespace": plan.cluster.namespace},
+            backup={"bucket": "backups", "prefix": f"{plan.cluster.namespace}/", "min_bytes": "1kB"} | sections,
+            migration={"lag_timeout_seconds": 20},
+        )
+        return Deployment(shorter, in_cluster, images[tag])
+
+    return begin
+
+
+def test_good_release_goes_out_and_comes_back(deploy: Callable[..., Deployment], hotel: Database) -> None:
+    deployment = deploy("v1.1.0")
+    for kind, arguments in (
+        (Backup, {"kind": "backup"}), (RestoreTest, {}), (SchemaCheck, {}), (Backup, {"kind": "restore_point"}),
+        (Migrate, {}), (DataIntegrity, {}), (ReplicationLag, {"limit_seconds": 2.0}), (Migrate, {}),
+    ):  # fmt: skip
+        ran = deployment.run(kind, **arguments)
+        assert ran.evidence.passed, (kind, ran.evidence.reason)
+    remembered = deployment.state
+    assert remembered.backup
+    assert remembered.restore_point
+    assert remembered.backup.uri != remembered.restore_point.uri
+    assert remembered.migration.applied == remembered.migration.planned == ("20261103100000_booking_channel",)
+    assert remembered.migration.counts["bookings"] == 500
+
+    again = deployment.run(Backup, kind="backup")
+    assert "is there already" in again.evidence.reason
+    assert deployment.state.backup == remembered.backup
+
+    deployment.remember(compatible=False)
+    back = deployment.run(RollBackDatabase)
+    assert back.evidence.passed, back.evidence.reason
+    assert "reverse" in back.evidence.reason
+    with hotel.connect() as connection:
+        assert connection.execute("SELECT to_regclass('guest_preferences')").fetchone() == (None,)
+    assert "keep" in deployment.run(RollBackDatabase).evidence.reason
+
+
+def test_compatible_schema_stays(deploy: Callable[..., Deployment], hotel: Database) -> None:
+    deployment = deploy("v1.1.0")
+    deployment.prepare()
+    assert deployment.run(Migrate).evidence.passed
+    deployment.remember(compatible=True)
+    assert "keep" in deployment.run(RollBackDatabase).evidence.reason
+    with hotel.connect() as connection:
+        assert connection.execute("SELECT to_regclass('guest_preferences') IS NOT NULL").fetchone() == (True,)
+
+
+def test_failing_migration(deploy: Callable[..., Deployment], hotel: Database) -> None:
+    deployment = deploy("v1.6.0")
+    deployment.prepare()
+    ran = deployment.run(Migrate)
+    assert not ran.evidence.passed
+    assert "20261110100000_one_guest_per_room_night: statement 2 (CREATE UNIQUE INDEX" in ran.evidence.reason
+    assert deployment.state.migration.applied == ("20261103100000_booking_channel",)
+    back = deployment.run(RollBackDatabase)
+    assert back.evidence.passed, back.evidence.reason
+    assert "undone: 20261103100000_booking_channel" in back.evidence.reason
+
+
+def test_corrupting_migration_is_found_and_repaired(deploy: Callable[..., Deployment], hotel: Database) -> None:
+    def look() -> list[Any]:
+        whole = "SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM {} t"
+        with hotel.connect() as connection:
+            return [
+                connection.execute(whole.format(table).encode()).fetchone()
+                for table in ("users", "bookings", "payments")
+            ]
+
+    before, deployment = look(), deploy("v1.7.0")
+    deployment.prepare()
+    assert deployment.run(Migrate).evidence.passed
+    checked = deployment.run(DataIntegrity)
+    assert not checked.evidence.passed
+    assert "rows of bookings: 10 of 500 rows from before are gone" in checked.evidence.reason
+    assert "users have an e-mail address" in checked.evidence.reason
+    assert deployment.state.migration.corrupt
+    back = deployment.run(RollBackDatabase)
+    assert back.evidence.passed, back.evidence.reason
+    assert "bookings: 10 rows put back" in back.evidence.reason
+    assert look() == before
+    assert not deployment.state.migration.corrupt
+
+
+def test_no_migration_asked_for(deploy: Callable[..., Deployment]) -> None:
+    deployment = deploy("v1.1.0")
+    deployment.release = deployment.release.model_copy(update={"method": "none"})
+    assert "without a migration" in deployment.run(Migrate).evidence.reason
+    assert deployment.run(RollBackDatabase).evidence.reason == "keep: no migration ran"
+
+
+def test_backup_that_is_too_small(deploy: Callable[..., Deployment], s3: Any) -> None:
+    deployment = deploy("v1.1.0", min_bytes="100MB")
+    ran = deployment.run(Backup, kind="backup")
+    assert not ran.evidence.passed
+    assert "realistic data has at least 100000000" in ran.evidence.reason
+    assert deployment.state.backup is None
+    assert "Contents" not in s3.list_objects_v2(Bucket="backups", Prefix=deployment.plan.backup.prefix)
+
+
+def test_history_that_is_not_the_release_s(deploy: Callable[..., Deployment], hotel: Database) -> None:
+    with hotel.connect() as connection:
+        connection.execute("UPDATE _prisma_migrations SET checksum = repeat('0', 64) WHERE migration_name LIKE '%init'")
+    deployment = deploy("v1.1.0")
+    checked, ran = deployment.run(SchemaCheck), deployment.run(Migrate)
+    assert "20260901090000_init was edited after it was applied" in checked.evidence.reason
+    assert "refused, nothing was changed" in ran.evidence.reason
+    assert not deployment.state.migration.started
