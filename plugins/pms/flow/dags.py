@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 FIRST_DAY = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 RETRIES: dict[str, Any] = {
-    "retries": 2,
+    # For networks that were away, and for Airflow itself: on a busy machine the scheduler at times takes a task that
+    # was quickly resumed after deferring for a lost one. A verdict is never retried.
+    "retries": 4,
     "retry_delay": datetime.timedelta(seconds=3),
     "execution_timeout": datetime.timedelta(hours=2),
 }
@@ -74,7 +76,7 @@ def rollback_dag(plan: Plan) -> DAG:
         start_date=FIRST_DAY,
         max_active_runs=4,  # a stuck rollback must not hold up the next one; the lock keeps them apart
         is_paused_upon_creation=False,
-        default_args={"plan": plan, "ticket_from": "move_traffic_back", **RETRIES, "retries": 5},
+        default_args={"plan": plan, "ticket_from": "move_traffic_back", **RETRIES},
         params={
             "reason": Param("rolled back by hand", type="string", minLength=MIN_REASON, title="Reason"),
             "deployment": Param(
@@ -139,8 +141,8 @@ def roll_back_after_step(plan: Plan) -> Callable[[Any], None]:
     def callback(context: Any) -> None:
         from pms.flow.rollback import start_unless_refused
 
-        reason = context.get("exception") or context.get("reason") or "failed"
-        start_unless_refused(plan, context["run_id"], f"{context['ti'].task_id}: {reason}")
+        task, reason = context["ti"].task_id, str(context.get("exception") or context.get("reason") or "failed")
+        start_unless_refused(plan, context["run_id"], reason if reason.startswith(task) else f"{task}: {reason}")
 
     return callback
 
