@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,14 +31,14 @@ class _Server(uvicorn.Server):
 
 
 def _server(api: Api, config: Config, port: int, key: Path | None = None, certificate: Path | None = None) -> _Server:
-    """One listener; with a key and a certificate it speaks TLS."""
+    """One listener; with a key and a certificate it speaks TLS. The API itself logs what goes wrong."""
     settings = uvicorn.Config(
         api,
         config.host,
         port,
         lifespan="off",
         access_log=False,
-        log_level="warning",
+        log_level="critical",
         timeout_graceful_shutdown=1,
         timeout_keep_alive=75,
         ssl_keyfile=key,
@@ -50,11 +51,15 @@ async def serve(config: Config) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    # Before anything is touched: a second cluster of the same address must leave the first one's files alone.
+    listeners = [socket.create_server((config.host, port), backlog=1024) for port in (config.tls_port, config.port)]
     config.data_dir.mkdir(parents=True, exist_ok=True)
     key, certificate = write_kubeconfig(config)
     async with running(config) as api:
-        servers = [_server(api, config, config.port), _server(api, config, config.tls_port, key, certificate)]
-        serving = [asyncio.create_task(server.serve()) for server in servers]
+        servers = [_server(api, config, config.tls_port, key, certificate), _server(api, config, config.port)]
+        serving = [
+            asyncio.create_task(server.serve([listener])) for server, listener in zip(servers, listeners, strict=True)
+        ]
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([*serving, stopping], return_when=asyncio.FIRST_COMPLETED)
         for server in servers:
