@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from airflow.plugins_manager import AirflowPlugin
 
 from pms.flow import listener
@@ -11,4 +9,4 @@ from pms.flow import listener
 
 class PmsPlugin(AirflowPlugin):
     name = "pms"
-    listeners: ClassVar = [listener]
+    listeners = [listener]  # noqa: RUF012 - Airflow declares it so

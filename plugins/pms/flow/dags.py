@@ -120,19 +120,20 @@ def decide(plan: Plan, phase: TaskGroup, *, then: TaskGroup) -> None:
     with phase:
         branch = Decide(
             task_id="decide",
+            plan=plan,
             phase=phase.group_id or "",
             reads=[task.task_id for task in steps],
             proceed_to=then.group_id or "",
             roll_back=f"{phase.group_id}.roll_back",
         )
-        roll_back = RollBack(task_id="roll_back", reason_from=branch.task_id)
+        roll_back = RollBack(task_id="roll_back", plan=plan, reason_from=branch.task_id)
     steps >> branch >> [then, roll_back]
 
 
 def roll_back_on_failure(plan: Plan, dag: DAG, *, except_for: Iterable[str]) -> None:
     """The net under all: a failed task of any kind starts the rollback, also one killed without a callback."""
     under = [task for task in dag.tasks if task.task_id not in set(except_for)]
-    under >> RollBack(task_id="roll_back_on_failure", trigger_rule=TriggerRule.ONE_FAILED)
+    under >> RollBack(task_id="roll_back_on_failure", plan=plan, trigger_rule=TriggerRule.ONE_FAILED)
 
 
 def roll_back_after_step(plan: Plan) -> Callable[[Any], None]:

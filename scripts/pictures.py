@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+"""Takes the pictures in docs/images from a running sandbox: the newest deployment and rollback in Airflow's own UI.
+
+Needs `pip install playwright` and a Chromium (CHROMIUM=path, default /usr/bin/chromium):
+    python scripts/pictures.py [.sandbox]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+SIZE = {"width": 1900, "height": 1100}
+
+
+def main(home: Path) -> None:
+    airflow = json.loads((home / "endpoints.json").read_text())["airflow"]
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page(viewport=SIZE)
+        _sign_in(page, airflow)
+        for dag in ("pms_deployment", "pms_rollback"):
+            name = dag.removeprefix("pms_")
+            page.goto(f"{airflow['url']}/dags/{dag}")
+            page.wait_for_timeout(3000)
+            page.get_by_label("Expand all task groups").first.click()
+            page.wait_for_timeout(2000)
+            page.screenshot(path=IMAGES / f"{name}-grid.png")
+            page.keyboard.press("g")  # from the grid to the graph
+            page.wait_for_timeout(5000)
+            page.screenshot(path=IMAGES / f"{name}-graph.png")
+        browser.close()
+
+
+def _sign_in(page: Page, airflow: dict[str, str]) -> None:
+    page.goto(f"{airflow['url']}/auth/login")
+    page.fill('input[name="username"]', airflow["user"])
+    page.fill('input[name="password"]', airflow["password"])
+    page.click('button[type="submit"]')
+    page.wait_for_load_state("networkidle")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else ".sandbox"))
