@@ -212,7 +212,7 @@ class SchemaCheck(_DatabaseStep):
 
 
 class Migrate(_DatabaseStep):
-    """Plan 3.2: applies the release's migrations while guests go on.
+    """Plan 3.2: applies the release's migrations while users go on.
 
     What happens, in `pms.database`: ``migrations`` decides what is pending and whether it may run, ``runner`` runs it
     (method ``sql``) or the release's own Prisma does (method ``prisma``), ``guard`` watches replicas and sessions and
@@ -228,7 +228,7 @@ class Migrate(_DatabaseStep):
 
 
 class DataIntegrity(_DatabaseStep):
-    """Plan 3.3: the data after the migration is the data before it, plus what guests added.
+    """Plan 3.3: the data after the migration is the data before it, plus what users added.
 
     Lost rows and broken data checks are remembered as corruption before the step fails, so that the rollback repairs
     the data; a slow query or an invalid index fails the step without that.

@@ -1,19 +1,19 @@
-"""Repairs damaged data in place from a backup, without losing what guests did since (rollback step 4, method 2).
+"""Repairs damaged data in place from a backup, without losing what users did since (rollback step 4, method 2).
 
-Restoring the backup over production would lose every booking made after it. So the backup is restored beside
+Restoring the backup over production would lose every row written after it. So the backup is restored beside
 production, and only what the migration damaged comes over from there, in one transaction with the migrations' own
 ``down.sql``:
 
-1. Rows that were in the backup and are gone are put back. (A row that a guest deleted meanwhile comes back too: a
+1. Rows that were in the backup and are gone are put back. (A row that a user deleted meanwhile comes back too: a
    deleted row does not say who deleted it.)
 2. Rows that the migration wrote last get the backup's values. PostgreSQL says who wrote a row last: its ``xmin``,
    and the migration's own is known, since `pms.database.runner` writes the migration's row in the same transaction.
-   Rows that guests have written since, or that the migration never touched, keep what they are.
+   Rows that users have written since, or that the migration never touched, keep what they are.
 3. Where a column may not be NULL in the backup and is NULL now, whoever wrote the row last, it gets the backup's
-   value: guests cannot have meant that.
+   value: users cannot have meant that.
 4. Columns and tables that the migration dropped and ``down.sql`` has made again get the backup's contents.
 
-What can be lost: a guest's change to a row of 2., made after the backup and before the migration. If somebody else
+What can be lost: a user's change to a row of 2., made after the backup and before the migration. If somebody else
 than our runner migrated (Prisma), nobody knows who wrote a row, and every row that differs from the backup gets the
 backup's values. Tables without a primary key cannot be repaired and are named. Rows that a migration wrote in a
 subtransaction (a DO block that catches exceptions) are not recognised as its own.
@@ -307,7 +307,7 @@ def _update(connection: Connection[Any], table: Table, names: Sequence[str], *, 
 
 
 def _fill(connection: Connection[Any], table: Table, names: Sequence[str]) -> int:
-    """Sets required columns that were NULL, in rows that guests have written since; the others are `_update`'s."""
+    """Sets required columns that were NULL, in rows that users have written since; the others are `_update`'s."""
     if not names:
         return 0
     return connection.execute(

@@ -2,7 +2,7 @@
 
 The plan's method 1, ``prisma migrate resolve --rolled-back``, refuses applied migrations and undoes no SQL, so undoing
 means to run the migration's own ``down.sql``. Its method 2, restoring the backup over production, would lose every
-booking made since; so data is repaired in place from the restore point (`pms.database.repair`).
+row written since; so data is repaired in place from the restore point (`pms.database.repair`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do, to which migrations (newest first), and why. ``loses``: what guests may lose by it."""
+    """What to do, to which migrations (newest first), and why. ``loses``: what users may lose by it."""
 
     action: Action
     why: str
@@ -49,7 +49,7 @@ def undo(
             return Decision(Action.ASK, "data is damaged and there is no backup from before the migration", ours)
         return Decision(
             Action.RESTORE, "data is damaged: it is repaired from the backup before the migration", ours,
-            "what guests changed in repaired rows between that backup and the migration",
+            "what users changed in repaired rows between that backup and the migration",
         )  # fmt: skip
     if not ours:
         why = "the migration left nothing behind" if migration.started else "no migration ran"

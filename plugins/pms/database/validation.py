@@ -106,7 +106,7 @@ class Counts:
 
 
 def count(connection: Connection[Any], tables: Sequence[str]) -> Counts:
-    """Counts in one snapshot, so that a row that guests add meanwhile is in both numbers or in none."""
+    """Counts in one snapshot, so that a row that users add meanwhile is in both numbers or in none."""
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         rows = {table: catalog.row_count(connection, table) for table in tables}
@@ -115,9 +115,9 @@ def count(connection: Connection[Any], tables: Sequence[str]) -> Counts:
 
 
 def compare_counts(connection: Connection[Any], before: Counts) -> list[Evidence]:
-    """Whether every row that was there before is there still, while guests go on adding rows.
+    """Whether every row that was there before is there still, while users go on adding rows.
 
-    With an integer key the rows up to the highest key of then are counted: what guests add since gets higher keys, so
+    With an integer key the rows up to the highest key of then are counted: what users add since gets higher keys, so
     it cannot hide a loss. Other tables may only not have shrunk.
     """
     found = []
