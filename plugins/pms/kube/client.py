@@ -105,8 +105,6 @@ class Kube:
         self, method: str, path: str, *, query: Query | None = None, body: Json | None = None,
         kind: str = "application/json", headers: dict[str, str] | None = None, timeout: float = REQUEST_TIMEOUT,
     ) -> str:  # fmt: skip
-        import aiohttp
-
         try:
             response = await self._api.call_api(
                 path, method, query_params=query or [], body=body, auth_settings=["BearerToken"],
@@ -114,12 +112,20 @@ class Kube:
                 _preload_content=False, _request_timeout=timeout,
             )  # fmt: skip
             text = (await response.read()).decode("utf-8", "replace")
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except Exception as error:
+            if not _is_silence(error):
+                raise
             raise KubeError(0, f"{method} {path}: the API server did not answer: {error!r}") from error
         if response.status < 300:
             return text
         kind_of = {404: NotFound, 409: Conflict}.get(response.status, KubeError)
         raise kind_of(response.status, f"{method} {path}: {response.status} {_message(text)}")
+
+
+def _is_silence(error: Exception) -> bool:
+    import aiohttp  # only when something went wrong: the command line moves traffic without it
+
+    return isinstance(error, (aiohttp.ClientError, OSError, TimeoutError))
 
 
 def _message(text: str) -> str:

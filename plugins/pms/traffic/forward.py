@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from pms.models.evidence import Measurement
 from pms.traffic import switch
 from pms.traffic.api import Api
 from pms.traffic.drain import drain
-from pms.traffic.service import NotReady, change, full, until_behind
+from pms.traffic.service import SERVICES, Check, NotReady, change, full, until_behind
 
 if TYPE_CHECKING:
     import aiohttp
@@ -48,7 +48,7 @@ class Forward:
     ticket: Ticket
     version: str
     api: Api
-    fence: Callable[[], Awaitable[None]]
+    fence: Check
 
     async def run(self) -> list[Measurement]:
         """Does the switch, or what is left of it. Raises `SwitchFailed`, `NotReady`, `Refused` or `FencedOut`."""
@@ -61,8 +61,8 @@ class Forward:
             await self._narrow(old, new)
         try:
             timeout = self.plan.traffic.endpoint_timeout_seconds
-            await until_behind(self.kube, cluster.service, [new], timeout)
-            answers = await verify(self.plan, self.api.url, self.version)
+            await until_behind(self.kube, cluster.service, [new], timeout, self._ours)
+            answers = await verify(self.plan, self.api.url, self.version, self._ours)
         except (NotReady, SwitchFailed) as error:
             raise SwitchFailed(f"{error}; {await self._back(str(error))}") from error
         drained = await drain(self.kube, self.plan, self.ticket.old_colour, self.api.token)
@@ -74,13 +74,18 @@ class Forward:
             Measurement(what="drained_pods", value=drained.pods, source=f"pods of {self.ticket.old_colour}: {drained}"),
         ]
 
+    async def _ours(self) -> None:
+        """Raises `FencedOut` when traffic was moved back, or by somebody else, since."""
+        service = await self.kube.get(SERVICES, self.plan.cluster.service)
+        switch.narrow(service, self.plan.cluster, self.ticket)
+
     async def _narrow(self, old: dict[str, str], new: dict[str, str]) -> None:
         """From both colours to the new one; traffic returns to the old one if the new one is not all there."""
         traffic, service = self.plan.traffic, self.plan.cluster.service
         try:
-            await until_behind(self.kube, service, [old, new], traffic.endpoint_timeout_seconds)
+            await until_behind(self.kube, service, [old, new], traffic.endpoint_timeout_seconds, self._ours)
             await asyncio.sleep(traffic.overlap_seconds)
-            await until_behind(self.kube, service, [old, new], traffic.endpoint_timeout_seconds)
+            await until_behind(self.kube, service, [old, new], traffic.endpoint_timeout_seconds, self._ours)
             await self.fence()
             await self._change(switch.narrow)
         except (FencedOut, switch.Refused):
@@ -113,10 +118,11 @@ class Forward:
         return service, changed
 
 
-async def verify(plan: Plan, url: str, version: str) -> int:
+async def verify(plan: Plan, url: str, version: str, meanwhile: Check) -> int:
     """Asks on new connections until ``traffic.verify_requests`` answers in a row came from this version.
 
-    Raises `SwitchFailed` after as many bad answers as the watch would accept, or at the endpoint timeout.
+    Raises `SwitchFailed` after as many bad answers as make a breach in the watch, or at the endpoint timeout; and
+    what ``meanwhile`` raises, which is called after every answer that was not the wanted one.
     """
     import aiohttp
 
@@ -137,6 +143,7 @@ async def verify(plan: Plan, url: str, version: str) -> int:
             else:
                 other = answered
             good = 0
+            await meanwhile()
             if time.monotonic() > deadline:
                 raise SwitchFailed(f"new connections still reach {other or 'an unnamed version'} instead of {version}")
             await asyncio.sleep(PAUSE_SECONDS)

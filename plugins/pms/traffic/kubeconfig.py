@@ -13,47 +13,69 @@ import os
 import ssl
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
 
 import yaml
 
 from pms.kube.client import Kube, connect_with_kubeconfig
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from pms.kube.client import Json, Query
 
 UNKNOWN = {"auth-provider", "username", "as", "proxy-url"}
 EXEC_SECONDS = 10
 
 
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes
+
+    async def read(self) -> bytes:
+        return self.body
+
+
 class LightApi:
-    """As much of `kubernetes_asyncio.client.ApiClient` as `Kube` uses."""
+    """As much of `kubernetes_asyncio.client.ApiClient` as `Kube` uses, on the standard library; a connection for each
+    request, in a thread.
+    """
 
-    def __init__(self, http: aiohttp.ClientSession, server: str, ssl_context: ssl.SSLContext | bool) -> None:
-        self._http, self._server, self._ssl = http, server.rstrip("/"), ssl_context
+    def __init__(self, server: str, token: str | None, context: ssl.SSLContext | None) -> None:
+        self._server, self._context = urlsplit(server), context
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    async def call_api(
+    async def call_api(self, path: str, method: str, **how: Any) -> Answer:
+        return await asyncio.to_thread(self._request, path, method, **how)
+
+    def _request(
         self, path: str, method: str, *, query_params: Query, body: Json | None, header_params: dict[str, str],
         _request_timeout: float, **_: Any,
-    ) -> aiohttp.ClientResponse:  # fmt: skip
-        import aiohttp
-        from yarl import URL
-
-        url = URL(self._server + path, encoded=True).with_query(query_params)
-        data = None if body is None else json.dumps(body)
-        timeout = aiohttp.ClientTimeout(total=_request_timeout)
-        return await self._http.request(method, url, data=data, headers=header_params, timeout=timeout, ssl=self._ssl)
+    ) -> Answer:  # fmt: skip
+        host, port = self._server.hostname or "", self._server.port
+        connection: HTTPConnection
+        if self._context:
+            connection = HTTPSConnection(host, port, timeout=_request_timeout, context=self._context)
+        else:
+            connection = HTTPConnection(host, port, timeout=_request_timeout)
+        target = self._server.path.rstrip("/") + path + (f"?{urlencode(query_params)}" if query_params else "")
+        with closing(connection):
+            data = None if body is None else json.dumps(body)
+            try:
+                connection.request(method, target, data, self._headers | header_params)
+                response = connection.getresponse()
+                return Answer(response.status, response.read())
+            except HTTPException as error:
+                raise ConnectionError(repr(error)) from error
 
 
 @asynccontextmanager
 async def connect(path: str | None, namespace: str) -> AsyncIterator[Kube]:
     """By default the file that kubectl would use."""
-    import aiohttp
-
     where = path or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
     if os.pathsep in where or (found := _current(Path(where))) is None:
         async with connect_with_kubeconfig(path, namespace) as kube:
@@ -61,9 +83,7 @@ async def connect(path: str | None, namespace: str) -> AsyncIterator[Kube]:
         return
     cluster, user = found
     credentials = await _credentials(user)
-    headers = {"Authorization": f"Bearer {credentials['token']}"} if credentials.get("token") else {}
-    async with aiohttp.ClientSession(headers=headers) as http:
-        yield Kube(LightApi(http, cluster["server"], _tls(cluster, credentials)), namespace)
+    yield Kube(LightApi(cluster["server"], credentials.get("token"), _tls(cluster, credentials)), namespace)
 
 
 def _current(path: Path) -> tuple[Json, Json] | None:
@@ -87,6 +107,10 @@ def _absolute(section: Json, config: Path) -> Json:
 
 async def _credentials(user: Json) -> Json:
     """Token, certificate and key, as the kubeconfig has them or as its exec plugin gives them."""
+    return _stored(user) | (await _executed(user["exec"]) if "exec" in user else {})
+
+
+def _stored(user: Json) -> Json:
     found = {"token": user.get("token")}
     if not found["token"] and "tokenFile" in user:
         found["token"] = Path(user["tokenFile"]).read_text(encoding="utf-8").strip()
@@ -95,7 +119,7 @@ async def _credentials(user: Json) -> Json:
             found[kind] = base64.b64decode(user[f"client-{kind}-data"]).decode()
         elif f"client-{kind}" in user:
             found[kind] = Path(user[f"client-{kind}"]).read_text(encoding="utf-8")
-    return found | (await _executed(user["exec"]) if "exec" in user else {})
+    return found
 
 
 async def _executed(plugin: Json) -> Json:
@@ -114,9 +138,9 @@ async def _executed(plugin: Json) -> Json:
     return {"token": status.get("token")} | {kind: text for kind, text in certificate.items() if text}
 
 
-def _tls(cluster: Json, credentials: Json) -> ssl.SSLContext | bool:
+def _tls(cluster: Json, credentials: Json) -> ssl.SSLContext | None:
     if not cluster["server"].startswith("https"):
-        return True
+        return None
     data = cluster.get("certificate-authority-data")
     authority = base64.b64decode(data).decode() if data else None
     context = ssl.create_default_context(cafile=cluster.get("certificate-authority"), cadata=authority)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pms.kube.client import Conflict, KubeError
@@ -23,6 +23,7 @@ POLL_SECONDS = 0.05
 PATIENCE_SECONDS = 15.0
 """How long an API server that does not answer is asked again."""
 Decide = Callable[["Json"], Patch | None]
+Check = Callable[[], Awaitable[object]]
 
 
 class NotReady(Exception):
@@ -84,10 +85,14 @@ async def endpoints(kube: Kube, service: str) -> set[str]:
     }
 
 
-async def until_behind(kube: Kube, service: str, colours: Iterable[dict[str, str]], timeout: float) -> set[str]:
+async def until_behind(
+    kube: Kube, service: str, colours: Iterable[dict[str, str]], timeout: float, meanwhile: Check | None = None
+) -> set[str]:
     """Waits until exactly the ready pods of these colours (labels of each) are behind the Service.
 
     Raises `NotReady` after ``timeout`` seconds, or when a colour has no ready pod by then.
+
+    :param meanwhile: called while waiting; raises when there is nothing to wait for any more
     """
     deadline = time.monotonic() + timeout
     wanted = list(colours)
@@ -102,6 +107,8 @@ async def until_behind(kube: Kube, service: str, colours: Iterable[dict[str, str
                 f"{labels}: {sorted(found) or 'none'}" for labels, found in zip(wanted, ready, strict=True)
             )
             raise NotReady(f"behind Service {service} after {timeout:g} s: {sorted(behind)}; ready pods: {pods}")
+        if meanwhile:
+            await meanwhile()
         await asyncio.sleep(POLL_SECONDS)
 
 

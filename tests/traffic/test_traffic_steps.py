@@ -1,0 +1,181 @@
+"""The steps as Airflow runs them, between two colours that really serve."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from pms.kube import lock, state
+from pms.models.deployment import Status, Ticket
+from pms.models.evidence import Evidence
+from pms.step import EVIDENCE_KEY, TICKET_KEY
+from pms.traffic.operators import DrainColour, MoveTrafficBack, PointPreview, SettleTraffic, SwitchTraffic
+from tests.support.colours import load
+from tests.support.steps import RUN_ID, Ran, Ti, release, run
+
+pytestmark = pytest.mark.sandbox
+ROLLBACK = f"rollback__{RUN_ID}"
+
+
+def step(world, kind, **arguments):
+    return kind(task_id="step", plan=world.plan, **arguments)
+
+
+def deployed(world, kind, **arguments) -> Ran:
+    return run(step(world, kind, **arguments), world.ticket, release("registry.example.com/shop/web:v1.1.0"))
+
+
+class RollbackTi:
+    """Like Airflow's, for a run that begins without a ticket."""
+
+    def __init__(self) -> None:
+        self.pushed: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = json.loads(json.dumps(value))
+
+
+def move_back(world, *, run_id: str = ROLLBACK, **params: Any) -> tuple[Evidence, Ticket]:
+    ti = RollbackTi()
+    context: Any = {"run_id": run_id, "ti": ti, "params": {"reason": "a test", "deployment": None} | params}
+    step(world, MoveTrafficBack, ticket_from="step").execute(context)
+    return Evidence.model_validate(ti.pushed[EVIDENCE_KEY]), Ticket.model_validate(ti.pushed[TICKET_KEY])
+
+
+def known(world):
+    return world.run(lambda kube: state.read(kube, world.plan.lock_name))
+
+
+def remember(world, **facts):
+    def change(old):
+        return old.model_copy(update=facts)
+
+    return world.run(lambda kube: state.update(kube, world.plan.lock_name, world.ticket, change))
+
+
+def where(world):
+    return world.run(world.service)
+
+
+def test_a_deployment_switches_and_settles(world):
+    assert deployed(world, PointPreview, colour="new").evidence.reason == "pms-preview shows green: 2 pods"
+    switched = deployed(world, SwitchTraffic)
+    assert switched.evidence.passed
+    assert "v1.1.0 serves on green" in switched.evidence.reason
+    at = known(world).switched_at
+    assert abs(at - time.time()) < 30
+    assert deployed(world, SwitchTraffic).evidence.passed
+    assert known(world).switched_at == at
+    assert deployed(world, PointPreview, colour="old").evidence.reason == "pms-preview shows blue: 2 pods"
+    assert deployed(world, SettleTraffic).evidence.passed
+    assert where(world) == ("green", "settled")
+
+
+def test_what_belongs_before_and_after_is_refused(world):
+    assert "should select green" in deployed(world, SettleTraffic).evidence.reason
+    drained = deployed(world, DrainColour, colour="old")
+    assert not drained.evidence.passed
+    assert "still serves, so it is not drained" in drained.evidence.reason
+    assert where(world) == ("blue", None)
+
+
+@pytest.mark.parametrize(("kind", "arguments"), [
+    (SwitchTraffic, {}), (SettleTraffic, {}), (PointPreview, {"colour": "new"}), (DrainColour, {"colour": "new"}),
+])  # fmt: skip
+def test_a_step_whose_lock_is_gone_changes_nothing(world, kind, arguments):
+    world.run(lambda kube: lock.acquire(kube, world.plan.lock_name, "another", "a test", take_over=True))
+    with pytest.raises(lock.FencedOut):
+        deployed(world, kind, **arguments)
+    assert where(world) == ("blue", None)
+
+
+def test_a_rollback_moves_traffic_and_then_takes_the_lock(world):
+    assert deployed(world, SwitchTraffic).evidence.passed
+    with load(world.url, keep_alive=True) as guests:
+        evidence, ticket = move_back(world, deployment=RUN_ID)
+    assert guests.failed == []
+    assert evidence.reason == "traffic is back on blue (v1.0.0): a test"
+    assert where(world) == ("blue", "back")
+    assert ticket == world.ticket.model_copy(update={"generation": world.ticket.generation + 1})
+    now = known(world)
+    assert (now.status, now.generation, now.rollback_reason) == (Status.ROLLING_BACK, ticket.generation, "a test")
+    with pytest.raises(lock.FencedOut):
+        deployed(world, SwitchTraffic)
+    green = world.run(lambda kube: world.tell(kube, "green"))
+    assert all(pod["draining"] for pod in green)
+    print(f"moved back in {evidence.measurements[0].value} s")
+
+
+def test_a_rollback_keeps_what_the_deployment_knew(world):
+    remember(world, banner=True, baseline={"p50_seconds": 0.1})
+    move_back(world)
+    assert known(world).banner
+    assert known(world).baseline == {"p50_seconds": 0.1}
+
+
+def test_a_rollback_before_the_switch_forbids_it_and_says_so(world):
+    evidence, _ = move_back(world)
+    assert evidence.reason == "traffic was on blue already (v1.0.0): a test"
+    assert where(world) == ("blue", "back")
+
+
+def test_a_rollback_that_is_run_again_goes_on_with_its_own_ticket(world):
+    assert deployed(world, SwitchTraffic).evidence.passed
+    assert move_back(world)[1] == move_back(world)[1]
+    assert where(world) == ("blue", "back")
+
+
+def test_a_second_rollback_leaves_the_first_one_alone(world):
+    _, first = move_back(world)
+    with pytest.raises(AirflowSkipException, match=f"another run does the rest: {ROLLBACK}"):
+        move_back(world, run_id="manual__by_hand")
+    assert known(world).generation == first.generation
+
+
+def test_a_failed_rollback_may_be_done_by_another_run(world):
+    _, first = move_back(world)
+    world.run(lambda kube: state.update(kube, world.plan.lock_name, first, lambda old: old.model_copy(
+        update={"status": Status.ROLLBACK_FAILED})))  # fmt: skip
+    assert move_back(world, run_id="manual__by_hand")[1].generation == first.generation + 1
+
+
+def test_what_was_rolled_back_is_not_rolled_back_again(world):
+    remember(world, status=Status.ROLLED_BACK)
+    with pytest.raises(AirflowSkipException, match="was rolled back already"):
+        move_back(world)
+
+
+def test_a_rollback_of_an_unknown_deployment_touches_nothing(world):
+    assert deployed(world, SwitchTraffic).evidence.passed
+    with pytest.raises(AirflowFailException, match="no deployment manual__elsewhere to roll back"):
+        move_back(world, deployment="manual__elsewhere")
+    world.run(lambda kube: kube.delete("configmaps", world.plan.lock_name))
+    with pytest.raises(AirflowFailException, match="there is no deployment to roll back"):
+        move_back(world)
+    assert where(world) == ("green", "new")
+
+
+def test_a_rollback_after_success_wakes_the_old_colour_up(world):
+    assert deployed(world, SwitchTraffic).evidence.passed
+    assert deployed(world, SettleTraffic).evidence.passed
+    remember(world, status=Status.SUCCEEDED)
+    world.run(lambda kube: lock.release(kube, world.plan.lock_name, world.ticket))
+    world.run(lambda kube: world.scale(kube, "blue", 0))
+    with load(world.url) as guests:
+        evidence, _ = move_back(world)
+    assert guests.failed == []
+    assert evidence.passed
+    assert where(world) == ("blue", "back")
+
+
+def test_draining_makes_one_colour_close_and_the_other_keep_its_connections(world):
+    assert deployed(world, SwitchTraffic).evidence.passed
+    _, ticket = move_back(world)
+    ran = run(step(world, DrainColour, colour="new"), ticket, release("registry.example.com/shop/web:v1.1.0"))
+    assert ran.evidence.reason == "drained green: 2 pods; blue keeps connections: 2 pods"
+    assert isinstance(Ti(ticket, release("x")), Ti)
+    assert [p["draining"] for p in world.run(lambda kube: world.tell(kube, "blue"))] == [False, False]
