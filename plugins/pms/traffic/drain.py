@@ -14,7 +14,7 @@ from pms.kube.client import KubeError
 from pms.traffic.service import passing
 
 if TYPE_CHECKING:
-    from pms.kube.client import Kube
+    from pms.kube.client import Json, Kube
     from pms.plan.model import Plan
 
 REQUEST_SECONDS = 2.0
@@ -73,13 +73,15 @@ async def _tell(
 
 
 async def _running(kube: Kube, labels: dict[str, str]) -> set[str]:
-    """Pods that may have clients: also those that are not ready, for connections outlive readiness."""
-    pods = await kube.list("pods", labels)
-    return {
-        pod["metadata"]["name"]
-        for pod in pods
-        if (pod.get("status") or {}).get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp")
-    }
+    """Pods that may have clients: also those that are not ready, for connections outlive readiness; but none whose
+    process is down (a crash loop is in phase Running too), for its connections went with it.
+    """
+    return {pod["metadata"]["name"] for pod in await kube.list("pods", labels) if _runs(pod)}
+
+
+def _runs(pod: Json) -> bool:
+    containers = (pod.get("status") or {}).get("containerStatuses") or []
+    return not pod["metadata"].get("deletionTimestamp") and any("running" in (c.get("state") or {}) for c in containers)
 
 
 async def _one(kube: Kube, plan: Plan, pod: str, token: str, method: str) -> KubeError | None:
