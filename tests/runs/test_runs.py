@@ -121,6 +121,7 @@ def test_a_second_deployment_is_refused_and_the_first_one_goes_on(team):
     second = team.deploy("v1.1.0", reason="did not know of the first")
     assert second.outcome == "refused"
     assert "has been deploying since" in team.admin.log(DEPLOYMENT, second.run_id, "open")
+    assert not [run for run in team.admin.runs("pms_rollback") if second.run_id in run["dag_run_id"]]
     assert team.follow("v1.1.0", first, answer="Rollback").outcome == "rolled_back"
 
 

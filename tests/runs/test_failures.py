@@ -1,0 +1,75 @@
+"""What goes wrong around a deployment, injected: the outcome is the old version back, or the deployment unharmed."""
+
+from __future__ import annotations
+
+import httpx
+import psutil
+import pytest
+
+from sandbox.runs import DEPLOYMENT, ROLLBACK
+
+pytestmark = pytest.mark.run
+STABILIZATION = "phase_5_monitoring.stabilization"
+
+
+def came_back(team, production, run_id) -> None:
+    assert team.follow_rollback(f"rollback__{run_id}")["state"] == "success"
+    assert production.serving() == production.state()["previous_version"]
+    assert production.state()["status"] == "rolled_back"
+    assert not production.lock_holder()
+
+
+def test_a_scheduled_run_with_nothing_due_ends_at_once_skipped(team):
+    (run,) = [run for run in team.admin.runs(DEPLOYMENT) if run["run_type"] == "scheduled"]
+    assert team.admin.wait_for_run(DEPLOYMENT, run["dag_run_id"], 120) == "success"
+    assert set(team.admin.task_states(DEPLOYMENT, run["dag_run_id"]).values()) == {"skipped"}
+    assert "no release is due" in team.admin.log(DEPLOYMENT, run["dag_run_id"], "release_due")
+
+
+def test_a_run_marked_failed_by_hand_is_rolled_back(team, production):
+    """No callback hears of this, and no task of the run is started any more: only the listener sees it."""
+    run_id = team.start("v1.1.0")
+    team.until(run_id, "phase_2_application_deployment.deploy_new_version.watch", "deferred")
+    team.admin.mark_run(DEPLOYMENT, run_id, "failed")
+    came_back(team, production, run_id)
+
+
+def test_a_task_marked_failed_by_hand_is_rolled_back(team, production):
+    run_id = team.start("v1.1.0")
+    task = "phase_2_application_deployment.deploy_new_version.watch"
+    team.until(run_id, task, "deferred")
+    team.admin.mark_task(DEPLOYMENT, run_id, task, "failed")
+    came_back(team, production, run_id)
+
+
+def test_a_killed_task_runs_again_and_finds_what_it_did(team, production):
+    """The process is killed beside its own supervisor, as the kernel does when memory is short."""
+    run_id = team.start("v1.1.0")
+    task = "phase_1_pre_deployment.database_backup.backup"
+    team.until(run_id, task, "running")
+    (key,) = [t["id"] for t in team.admin.task_instances(DEPLOYMENT, run_id) if t["task_id"] == task]
+    victims = [
+        p for p in psutil.process_iter(["cmdline"]) if " ".join(p.info["cmdline"] or []).strip().endswith(f"-- {key}")
+    ]
+    for victim in victims:
+        victim.kill()
+    outcome = team.follow("v1.1.0", run_id, answer="Rollback")
+    assert victims
+    assert outcome.outcome == "rolled_back"
+    (found,) = [t for t in team.admin.task_instances(DEPLOYMENT, run_id) if t["task_id"] == task]
+    assert (found["state"], found["try_number"]) == ("success", 2)
+
+
+def test_an_outage_of_every_channel_stops_nothing(team, production, endpoints):
+    recorder = endpoints["recorder"]
+    channels = ("slack", "statuspage", "jira")
+    try:
+        for channel in channels:
+            httpx.put(f"{recorder}/answers/{channel}", json={"status": 503, "body": {}}, trust_env=False)
+        run_id = team.start("v1.1.0")
+        outcome = team.follow("v1.1.0", run_id, answer="Rollback")
+        assert outcome.outcome == "rolled_back"
+        assert "none (" in team.admin.log(ROLLBACK, f"rollback__{run_id}", "post_rollback_actions.open_ticket")
+    finally:
+        for channel in channels:
+            httpx.delete(f"{recorder}/answers/{channel}", trust_env=False)
