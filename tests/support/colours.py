@@ -65,11 +65,11 @@ class World:
     async def pods(self, kube: Kube, colour: str) -> list[str]:
         return [pod["metadata"]["name"] for pod in await kube.list("pods", {"app": "pms", "version": colour})]
 
-    async def tell(self, kube: Kube, colour: str, **fault: Any) -> list[dict[str, Any]]:
+    async def tell(self, kube: Kube, colour: str, only: list[str] | None = None, **fault: Any) -> list[dict[str, Any]]:
         """Makes every pod of a colour misbehave (``mode``: none, errors, slow, mute); gives what each pod says."""
         api = kube._api  # the product has no use for a body here
         said = []
-        for pod in await self.pods(kube, colour):
+        for pod in only or await self.pods(kube, colour):
             where = kube.path("pods", f"{pod}:8080", "proxy") + "/-/fault"
             answer = await api.call_api(
                 where, "POST", body=fault, header_params={"X-Admin-Token": TOKEN, "Content-Type": "application/json"},
@@ -138,7 +138,7 @@ def made_world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, reque
         rollback={"old_colour_timeout_seconds": 30},
         watch={
             "probe_interval_seconds": 0.1, "metrics_interval_seconds": 0.25, "slow_interval_seconds": 0.5,
-            "window_seconds": 5, "sustained_seconds": 4, "no_data_seconds": 2, "probe_timeout_seconds": 2,
+            "window_seconds": 5, "sustained_seconds": 2, "no_data_seconds": 1.5, "probe_timeout_seconds": 2,
         },
     )  # fmt: skip
     world = World(cluster.kubeconfig, namespace, "", plan)

@@ -23,7 +23,8 @@ def metrics() -> str:
         le = "+Inf" if bound == float("inf") else bound
         lines.append(f'http_request_duration_seconds_bucket{{le="{le}"}} {total}')
     lines += [f"process_cpu_seconds_total {time.process_time()}", "process_resident_memory_bytes 1e7"]
-    return "\n".join([*lines, "database_connections 2", ""])
+    lines += ["database_connections 2", "disk_bytes_total 4096", f"network_bytes_total {total * 100}"]
+    return "\n".join([*lines, ""])
 
 
 async def answer(method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, str]:

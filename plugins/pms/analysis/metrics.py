@@ -24,6 +24,7 @@ _SUMS = {
     "process_resident_memory_bytes": "memory_bytes",
     "disk_bytes_total": "disk_bytes",
     "network_bytes_total": "network_bytes",
+    "process_start_time_seconds": "born",
 }
 
 
@@ -47,6 +48,8 @@ class Counters:
     memory_bytes: float | None = None
     disk_bytes: float | None = None
     network_bytes: float | None = None
+    born: float | None = None
+    """When the process began, seconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,16 @@ def parse(text: str, at: float) -> Counters:
 
 
 def restarted(new: Counters, old: Counters) -> bool:
-    """A counter that fell began anew: the process was restarted between the looks."""
-    pairs = ((new.requests, old.requests), (new.errors, old.errors), (new.cpu_seconds or 0, old.cpu_seconds or 0))
-    return any(after < before for after, before in pairs)
+    """Whether the process was restarted between the looks: it says so, a counter fell, or the sums do not add up."""
+    requests, errors = new.requests - old.requests, new.errors - old.errors
+    fell = requests < 0 or errors < 0 or (new.cpu_seconds or 0) < (old.cpu_seconds or 0)
+    return new.born != old.born or fell or errors > requests
 
 
 def since(new: Counters, old: Counters) -> Delta:
     """What the pod did between two looks; after a restart, what it did since."""
     if restarted(new, old):
-        old = Counters(new.at)
+        old = Counters(new.at, born=new.born)
     return Delta(
         requests=new.requests - old.requests,
         errors=new.errors - old.errors,

@@ -109,6 +109,14 @@ class Seen:
         else:
             self.silence[source] = "no value"
 
+    def excuse(self, seconds: float) -> None:
+        """This process itself was held up for so long: what it did not hear then is not held against the sources.
+
+        A gap as long as ``no_data_seconds`` is one, whoever made it.
+        """
+        if seconds < self.plan.watch.no_data_seconds:
+            self.heard = {source: at + seconds for source, at in self.heard.items()}
+
     def point(self, now: float, what: str, value: float, unit: str, source: str) -> None:
         """One value of a slow measure."""
         self.series.setdefault(what, Window(self.plan.watch.sustained_seconds)).add(now, value)

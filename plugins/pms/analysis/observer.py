@@ -162,6 +162,7 @@ class Observer:
         if self._late():
             self._held_up |= self.seen.waiting.keys()
             self.seen.waiting.clear()
+            self.seen.excuse(time.monotonic() - self._awake)
         self._awake = now = time.monotonic()
         limit = self._plan.thresholds.max_p99_seconds
         if any(now - sent > limit for sent in self.seen.waiting.values()):

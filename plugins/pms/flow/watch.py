@@ -11,6 +11,21 @@ from pms.step import LOST_TRIGGERER, Job, Step
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from pms.models.deployment import DeploymentState
+    from pms.models.names import Source
+    from pms.plan.model import Plan
+
+
+def baseline_sources(plan: Plan, state: DeploymentState) -> list[Source]:
+    """What the watch compares with and only the time before the deployment can tell, for the `Baseline` step:
+    connections of the database, disk and network of the pods that serve.
+    """
+    from pms.analysis.sources import PodUse
+    from pms.database.sources import DatabaseSource
+
+    database = DatabaseSource(plan.migration.primary_connection, plan.migration.replica_connections)
+    return [database, PodUse(plan, state.old_colour)]
+
 
 class Watch(Step):
     """Observes one colour without a break for ``seconds``, several samples a second, and holds no worker slot.

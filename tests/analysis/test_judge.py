@@ -1,0 +1,387 @@
+"""Verdicts from samples: every rule of the plan, and what must hold for any samples at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pms.analysis import judge
+from pms.analysis.metrics import Counters
+from pms.analysis.observations import PODS, PROBE, Limits, Probed, Seen
+from pms.analysis.window import Share, Window
+from pms.models import names
+from pms.models.evidence import Measurement, Verdict
+from pms.plan.load import load_plan
+from pms.plan.model import INCLUDE
+
+PLAN = load_plan(Path(INCLUDE) / "plans" / "pms.yaml")
+WATCH = PLAN.watch
+SUSTAINED = WATCH.sustained_seconds
+ONE = Limits(cores=1, memory_bytes=100)
+
+
+def seen(**changes) -> Seen:
+    return Seen(PLAN, started=0.0, **changes)
+
+
+def counters(at: float, total: float, errors: float = 0, slow: float = 0, **more: float) -> Counters:
+    """``slow`` of the answers took between 1 and 5 seconds, the others less than 0.1."""
+    buckets = {0.1: total - slow, 0.2: total - slow, 1.0: total - slow, 5.0: total, float("inf"): total}
+    return Counters(at, total, errors, buckets, **more)
+
+
+def probes(subject: Seen, outcomes: list[bool], begin: float = 0.0, seconds: float = 0.01) -> float:
+    """One probe every 0.1 s, True for a good answer; gives the time of the last one."""
+    now = begin
+    for good in outcomes:
+        now += 0.1
+        subject.probe(now, Probed(seconds, "" if good else "status 500"))
+    return now
+
+
+def healthy(subject: Seen, until: float, step: float = 0.5) -> float:
+    """Everything good, all the time."""
+    now, total = 0.0, 0.0
+    while now < until:
+        now, total = now + step, total + 50
+        subject.ready(now, ["a"])
+        subject.pod("a", counters(now, total, cpu_seconds=now * 0.1, memory_bytes=20, hits=total, misses=0))
+        subject.probe(now, Probed(0.01))
+        subject.resources(now, ONE)
+        for source in subject.sources:
+            subject.measured(now, source, [Measurement(what="lag", value=0, source=source)])
+    return now
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(("bad", "good", "breached"), [
+    (0, 50, False), (1, 0, False), (1, 49, False), (2, 0, False), (2, 48, False), (3, 0, True), (3, 47, True),
+    (50, 0, True),
+])  # fmt: skip
+def test_errors_of_probes(bad, good, breached):
+    subject = seen()
+    now = probes(subject, [True] * good + [False] * bad)
+    found = judge.fast_breach(subject, now)
+    assert (found is not None) == breached
+    if found:
+        assert (found.rule, found.reason.startswith("probe: ")) == (names.ERROR_RATE, True)
+        assert "status 500" in found.reason
+
+
+@pytest.mark.parametrize(("errors", "total", "breached"), [
+    (0, 1000, False), (1, 10, False), (2, 2, False), (3, 3, True), (3, 1000, False), (3, 300, True), (20, 1000, True),
+    (5, 5000, False), (1000, 1000, True),
+])  # fmt: skip
+def test_errors_of_pods(errors, total, breached):
+    subject = seen()
+    subject.pod("a", counters(1, 0))
+    subject.pod("a", counters(2, total, errors))
+    found = judge.fast_breach(subject, 2)
+    assert (found is not None) == breached
+    if found:
+        assert found.reason.startswith("pods: ")
+
+
+def test_a_bad_pod_is_a_breach_though_every_probe_reaches_the_good_one():
+    subject = seen()
+    probes(subject, [True] * 50)
+    for at in (1, 2):
+        subject.pod("good", counters(at, at * 100))
+        subject.pod("bad", counters(at, at * 10, errors=at * 10))
+    found = judge.fast_breach(subject, 5)
+    assert found
+    assert found.rule == names.ERROR_RATE
+    assert found.reason.startswith("pods: 10 of 110")
+
+
+def test_what_happened_before_the_watch_and_long_ago_does_not_count():
+    subject = seen()
+    subject.pod("a", counters(1, 1000, errors=500))
+    assert subject.served == Share(0, 0)
+    subject.pod("a", counters(2, 1010, errors=510))
+    assert judge.fast_breach(subject, 2)
+    assert judge.fast_breach(subject, 2 + WATCH.window_seconds) is None
+
+
+def test_a_restarted_pod_counts_from_zero():
+    subject = seen()
+    subject.pod("a", counters(1, 1000, errors=0))
+    subject.pod("a", counters(2, 8, errors=8))
+    assert subject.served == Share(8, 8)
+
+
+def test_a_pod_that_is_gone_and_comes_back_is_a_new_one():
+    subject = seen()
+    subject.pod("a", counters(1, 1000, errors=10))
+    subject.ready(2, ["b"])
+    subject.ready(3, ["a", "b"])
+    subject.pod("a", counters(3, 2000, errors=900))
+    assert subject.served == Share(0, 0)
+
+
+# --- latency
+
+
+@pytest.mark.parametrize(("slow", "total", "breached"), [
+    (0, 100, False), (2, 100, False), (3, 100, False), (10, 100, True), (19, 19, False), (20, 20, True),
+])  # fmt: skip
+def test_p99_of_pods(slow, total, breached):
+    subject = seen()
+    subject.pod("a", counters(1, 0))
+    subject.pod("a", counters(2, total, slow=slow))
+    found = judge.fast_breach(subject, 2)
+    assert ((found is not None) and found.rule == names.P99) == breached
+
+
+def test_p50_of_pods_and_probes():
+    subject = seen()
+    between = {0.1: 0.0, 0.2: 0.0, 0.5: 60.0, 1.0: 60.0, float("inf"): 60.0}
+    subject.pod("a", Counters(1, 0, 0, dict.fromkeys(between, 0.0)))
+    subject.pod("a", Counters(2, 60, 0, between))
+    assert judge.fast_breach(subject, 2).rule == names.P50
+    subject = seen()
+    now = probes(subject, [True] * 40, seconds=0.3)
+    assert judge.fast_breach(subject, now).reason.startswith("probe: 40 of 40")
+    subject = seen()
+    now = probes(subject, [True] * 10, seconds=0.3)
+    assert judge.fast_breach(subject, now) is None, "too few to tell"
+
+
+def test_probes_that_wait_too_long_are_slow_before_they_answer():
+    subject = seen()
+    subject.waiting = {1: 0.0, 2: 0.1, 3: 0.2}
+    assert judge.fast_breach(subject, 1.15) is None
+    assert judge.fast_breach(subject, 1.25).rule == names.P99
+
+
+# --- silence
+
+
+@pytest.mark.parametrize("source", [PODS, PROBE, "database"])
+def test_a_silent_source_is_a_breach(source):
+    subject = seen(sources=("database",))
+    healthy(subject, 100)
+    subject.heard[source] -= WATCH.no_data_seconds
+    subject.silence[source] = "connection refused"
+    assert judge.breach(subject, 100) is None
+    assert judge.breach(subject, 100.1).rule == "no_data"
+    assert f"{source} gave no data for" in judge.breach(subject, 100.1).reason
+    assert "(connection refused)" in judge.breach(subject, 100.1).reason
+
+
+def test_the_pods_are_as_silent_as_the_most_silent_of_them():
+    subject = seen()
+    for now in range(0, 40, 2):
+        subject.ready(now, ["a", "b"])
+        subject.pod("a", counters(now, now))
+        subject.probe(now, Probed(0.01))
+    assert judge.breach(subject, 38).reason.startswith("pods gave no data")
+    subject.ready(38, ["a"])
+    subject.pod("a", counters(38, 38))
+    assert judge.breach(subject, 38) is None
+
+
+def test_no_pods_at_all_are_silence():
+    subject = seen()
+    for now in range(40):
+        subject.ready(now, [])
+        subject.probe(now, Probed(0.01))
+    assert judge.breach(subject, 39).reason.startswith("pods gave no data")
+
+
+def test_a_source_without_a_value_is_silent():
+    subject = seen(sources=("database",))
+    subject.measured(5, "database", [Measurement(what="lag", value=None, source="database")])
+    subject.measured(6, "database", [])
+    assert subject.heard["database"] == 0
+
+
+# --- slow rules
+
+
+def series(subject: Seen, what: str, values: list[float], over: float = SUSTAINED) -> float:
+    now = 0.0
+    for i, value in enumerate(values):
+        now = i * over / max(1, len(values) - 1)
+        subject.point(now, what, value, "", "test")
+    return now
+
+
+BASE = {names.P50: 0.1, names.P95: 0.2, names.CONNECTIONS: 30, names.DISK_IO: 1e6, names.NETWORK_IO: 1e8}
+RULES = [  # measurement, a value that is fine, one that is not
+    (names.CPU, 0.69, 0.71), (names.MEMORY, 0.74, 0.76), (names.REPLICATION_LAG, 1.9, 2.1), (names.NEW_ERRORS, 0, 1),
+    (names.CONNECTIONS, 50, 51), (names.DISK_IO, 9e6, 1.1e7), (names.NETWORK_IO, 4e8, 6e8), (names.P50, 0.149, 0.151),
+    (names.P95, 0.29, 0.31),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "fine", "bad"), RULES)
+def test_slow_rules_want_a_whole_window(what, fine, bad):
+    def found(values: list[float], over: float = SUSTAINED * 0.9):
+        subject = seen(baseline=dict(BASE))
+        now = series(subject, what, values, over)
+        return next(judge.sustained(subject, now), None)
+
+    assert found([bad] * 10).rule == what
+    assert found([fine] * 10) is None
+    assert found([bad] * 9 + [fine]) is None
+    assert found([fine] + [bad] * 9) is None
+    assert found([bad] * 10, over=SUSTAINED * 0.4) is None, "too short"
+    assert found([bad, bad]) is None, "too few"
+    assert found([bad]) is None
+
+
+def test_without_a_baseline_nothing_is_compared():
+    for what in (names.CONNECTIONS, names.DISK_IO, names.P95):
+        subject = seen()
+        now = series(subject, what, [1e12] * 10, SUSTAINED * 0.9)
+        assert list(judge.sustained(subject, now)) == []
+
+
+def test_ten_percent_worse_is_worth_a_note_and_no_more():
+    subject = seen(baseline={names.P95: 1.0})
+    now = series(subject, names.P95, [1.2] * 10, SUSTAINED * 0.9)
+    assert list(judge.sustained(subject, now)) == []
+    assert judge.notes(subject, now) == ["p95_seconds 1.2 s is more than 10% above the old version's 1 s"]
+
+
+@pytest.mark.parametrize(("hits", "misses", "breached"), [
+    (100, 0, False), (75, 25, False), (40, 60, True), (2, 8, False), (0, 0, False), (82, 18, False),
+])  # fmt: skip
+def test_cache(hits, misses, breached):
+    subject = seen()
+    for i in range(11):
+        share = i / 10
+        at = i * SUSTAINED * 0.09
+        subject.pod("a", counters(at, 0, hits=hits * share, misses=misses * share))
+    found = [f.rule for f in judge.sustained(subject, SUSTAINED * 0.9)]
+    assert found == ([names.CACHE_HIT_RATE] if breached else [])
+
+
+def test_what_pods_use_is_measured_against_their_limits():
+    subject = seen()
+    for now in (10.0, 12.0):
+        for pod, cpu in (("a", 0.1), ("b", 0.8)):
+            subject.pod(
+                pod, counters(now, 0, cpu_seconds=cpu * now, memory_bytes=60, disk_bytes=10 * now, connections=4)
+            )
+        subject.resources(now, Limits(cores=2, memory_bytes=80))
+    values = {what: m.value for what, m in subject.last.items()}
+    assert values == {
+        names.CPU: pytest.approx(0.4), names.MEMORY: 0.75, names.DISK_IO: pytest.approx(20),
+        "pod_database_connections": 8,
+    }  # fmt: skip
+
+
+# --- the end
+
+
+def test_a_good_release_passes():
+    subject = seen(sources=("database", "error_tracker"))
+    now = healthy(subject, 300)
+    verdict, reason = judge.conclude(subject, now)
+    assert verdict is Verdict.PASS
+    assert "0 bad" in reason
+
+
+def test_too_few_requests_are_no_data():
+    subject = seen()
+    for now in range(10):
+        subject.ready(now, ["a"])
+        subject.pod("a", counters(now, now))
+        subject.probe(now, Probed(0.01))
+    verdict, reason = judge.conclude(subject, 9)
+    assert verdict is Verdict.UNKNOWN
+    assert reason == "pods: only 9 answers seen, 20 are needed"
+
+
+def test_a_doubtful_error_rate_is_not_a_pass():
+    subject = seen()
+    now = healthy(subject, 300)
+    subject.served = Share(10, 5000)
+    assert judge.conclude(subject, now)[0] is Verdict.UNKNOWN
+    subject.served = Share(2, 100)
+    assert judge.conclude(subject, now)[0] is Verdict.PASS, "two bad answers are no breach"
+
+
+def test_a_source_that_never_spoke_is_no_pass_however_short_the_watch_was():
+    subject = seen(sources=("database",))
+    healthy(subject, 15)
+    subject.heard["database"] = 0.0
+    assert judge.conclude(subject, 15) == (Verdict.UNKNOWN, "database never gave data")
+
+
+# --- for any samples at all
+
+OUTCOMES = st.lists(st.booleans(), max_size=120)
+
+
+@given(OUTCOMES, st.floats(0, 0.1))
+def test_less_than_min_bad_samples_never_break_the_error_rate(outcomes, seconds):
+    subject = seen()
+    allowed = WATCH.min_bad_samples - 1
+    for_sure = [good or (allowed := allowed - 1) < 0 for good in outcomes]
+    now = probes(subject, for_sure, seconds=seconds)
+    assert judge.fast_breach(subject, now) is None
+
+
+@given(st.integers(3, 200))
+def test_nothing_but_bad_answers_always_break_it(number):
+    subject = seen()
+    now = probes(subject, [False] * number)
+    assert judge.fast_breach(subject, now).rule == names.ERROR_RATE
+    assert judge.conclude(subject, now)[0] is Verdict.FAIL
+
+
+@given(OUTCOMES)
+def test_probes_alone_never_pass(outcomes):
+    subject = seen()
+    now = probes(subject, outcomes)
+    assert judge.conclude(subject, now)[0] is not Verdict.PASS
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 5), st.integers(0, 100), st.integers(0, 100)), max_size=40))
+def test_pods_alone_never_pass_and_totals_never_shrink(looks):
+    subject, now, before = seen(), 0.0, 0.0
+    for seconds, requests, errors in looks:
+        now += seconds
+        subject.ready(now, ["a"])
+        subject.pod("a", counters(now, requests, min(errors, requests)))
+        assert subject.served.total >= before
+        assert 0 <= subject.served.bad <= subject.served.total
+        before = subject.served.total
+    assert judge.conclude(subject, now)[0] is not Verdict.PASS
+
+
+@given(st.sets(st.sampled_from([PODS, PROBE, "database", "error_tracker"]), min_size=1))
+@settings(max_examples=20)
+def test_no_data_never_passes(silent):
+    subject = seen(sources=("database", "error_tracker"))
+    now = healthy(subject, 120)
+    for source in silent:
+        subject.heard[source] = now - WATCH.no_data_seconds - 0.1
+    assert judge.conclude(subject, now)[0] is Verdict.FAIL
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000), st.floats(1, 6))
+def test_the_wilson_bound_is_below_the_rate_and_grows_with_certainty(bad, good, z):
+    share = Share(bad, bad + good)
+    bound = share.at_least(z)
+    assert 0 <= bound <= share.rate + 1e-12
+    assert Share(bad * 10, (bad + good) * 10).at_least(z) >= bound - 1e-12
+    assert share.at_least(z + 1) <= bound + 1e-12
+
+
+@given(st.lists(st.floats(0, 100)), st.floats(0.1, 50))
+def test_a_window_holds_what_is_not_too_old(times, seconds):
+    window: Window[float] = Window(seconds)
+    for at in sorted(times):
+        window.add(at, at)
+    now = max(times, default=0.0)
+    assert list(window.since(now)) == [at for at in sorted(times) if at > now - seconds]
+    assert window.covered(now) <= seconds
