@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pms.database.connections import Database
     from pms.database.operators import RollBackDatabase
-    from pms.models.deployment import DeploymentState
+    from pms.models.deployment import BackupRecord, DeploymentState
     from pms.step import Job
 
 log = logging.getLogger(__name__)
@@ -85,18 +85,23 @@ class Rollback:
             for table in done
             for what, number in table.numbers.items()
         )
-        parts = self._checks(state)
+        parts = self._checks(state, point)
         told = "; ".join(table.text for table in done if table.changed) or "nothing differed"
+        if lost := [m for part in parts for m in part.measurements if m.what.endswith(validation.ROWS_LOST)]:
+            told += (
+                f"; written between backup and migration, and lost: {', '.join(f'{m.what} {m.value:g}' for m in lost)}"
+            )
+            seen += tuple(lost)
         if bad := [part for part in parts if not part.passed]:
             return failed(self.step.task_id, f"{text}; {told}; still wrong: {combined('', bad).reason}", *seen)
         return passed(self.step.task_id, f"{text}; {told}", *seen)
 
-    def _checks(self, state: DeploymentState) -> list[Evidence]:
-        """Whether the data is whole again."""
+    def _checks(self, state: DeploymentState, point: BackupRecord) -> list[Evidence]:
+        """Whether the data is whole again, as far as the backup has it."""
         before = validation.Counts(state.migration.counts, state.migration.last_keys)
         seconds = self.plan.migration.statement_timeout_seconds
         with self.primary.connect() as connection:
-            return validation.compare_counts(connection, before) + [
+            return validation.compare_counts(connection, before, point.counts) + [
                 validation.run(connection, query, max_seconds=seconds)
                 for query in validation.load(self.plan.migration.integrity_checks)
             ]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 SOURCE = "database"
+ROWS_LOST = "rows lost"
 MANY_ROWS = 1000
 LONG_TRANSACTION_SECONDS = 30
 _HEADER = re.compile(r"^--[ \t]*(check|query):[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
@@ -114,28 +115,37 @@ def count(connection: Connection[Any], tables: Sequence[str]) -> Counts:
     return Counts(rows, {table: key for table, key in keys.items() if key is not None})
 
 
-def compare_counts(connection: Connection[Any], before: Counts) -> list[Evidence]:
+def compare_counts(
+    connection: Connection[Any], before: Counts, backed_up: Mapping[str, int] | None = None
+) -> list[Evidence]:
     """Whether every row that was there before is there still, while users go on adding rows.
 
     With an integer key the rows up to the highest key of then are counted: what users add since gets higher keys, so
     it cannot hide a loss. Other tables may only not have shrunk.
+
+    :param backed_up: after a repair, the rows in the backup: what was written after it and then damaged cannot come back,
+        so that is said as a loss (the plan's RPO) and fails no check
     """
     found = []
     for table, was in before.rows.items():
         key, last = catalog.integer_key(connection, table), before.last_keys.get(table)
         up_to = (key, last) if key is not None and last is not None else None
         now = catalog.row_count(connection, table, up_to)
-        found.append(compared(table, was, now, exact=up_to is not None))
+        unsaved = max(0, was - backed_up.get(table, was)) if backed_up is not None else 0
+        found.append(compared(table, was, now, exact=up_to is not None, unsaved=unsaved))
     return found
 
 
-def compared(table: str, before: int, now: int, *, exact: bool) -> Evidence:
+def compared(table: str, before: int, now: int, *, exact: bool, unsaved: int = 0) -> Evidence:
     """The rule of `compare_counts`. Rows may be more: keys given out before the count may have been committed after."""
     which = "rows from before" if exact else "rows"
     seen = (
         Measurement(what=f"{table} {which} before", value=before, source=SOURCE),
         Measurement(what=f"{table} {which} now", value=now, source=SOURCE),
     )
+    if 0 < before - now <= unsaved:
+        lost = Measurement(what=f"{table} {ROWS_LOST}", value=before - now, source=SOURCE)
+        return passed(f"rows of {table}", f"{before - now} rows written after the backup are lost", *seen, lost)
     if now < before:
         return failed(f"rows of {table}", f"{before - now} of {before} {which} are gone", *seen)
     return passed(f"rows of {table}", f"{now} {which}", *seen)
