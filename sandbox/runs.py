@@ -29,7 +29,8 @@ class Outcome:
     reason: str = ""
     answered: list[str] = field(default_factory=list)
     rollback_seconds: float | None = None
-    failed_tasks: list[str] = field(default_factory=list)
+    failed_tasks: dict[str, str] = field(default_factory=dict)
+    """Task id to what its log says of it; of the rollback's tasks too."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -124,6 +125,14 @@ class Team:
             if t["start_date"]
         }
 
+    def _errors(self, dag_id: str, run_id: str, tasks: list[dict[str, Any]]) -> dict[str, str]:
+        errors = {}
+        for task in tasks:
+            if task["state"] == "failed":
+                log = self.admin.log(dag_id, run_id, task["task_id"], task["try_number"]) if task["start_date"] else ""
+                errors[task["task_id"]] = ([line for line in log.splitlines() if " error " in line] or [""])[-1][:1500]
+        return errors
+
     def _answer(self, run_id: str, answer: str) -> list[str]:
         """Answers what is open, as the user it was assigned to."""
         answered = []
@@ -153,7 +162,7 @@ class Team:
         run = self.admin.run(DEPLOYMENT, run_id)
         outcome = Outcome(
             version, run_id, "succeeded", _seconds(run), _phases(tasks), answered=answered,
-            failed_tasks=[t["task_id"] for t in tasks if t["state"] == "failed"],
+            failed_tasks=self._errors(DEPLOYMENT, run_id, tasks),
         )  # fmt: skip
         if state == "success":
             if all(t["state"] == "skipped" for t in tasks):
@@ -165,6 +174,8 @@ class Team:
         back = self.follow_rollback(f"rollback__{run_id}", timeout=max(10.0, deadline - time.monotonic()))
         outcome.outcome = "rolled_back" if back["state"] == "success" else "rollback_failed"
         outcome.reason = back["conf"]["reason"]
+        rollback = back["dag_run_id"]
+        outcome.failed_tasks |= self._errors(ROLLBACK, rollback, self.admin.task_instances(ROLLBACK, rollback))
         outcome.rollback_seconds = _seconds(back)
         return outcome
 

@@ -123,8 +123,8 @@ def compare_counts(
     With an integer key the rows up to the highest key of then are counted: what users add since gets higher keys, so
     it cannot hide a loss. Other tables may only not have shrunk.
 
-    :param backed_up: after a repair, the rows in the backup: what was written after it and then damaged cannot come back,
-        so that is said as a loss (the plan's RPO) and fails no check
+    :param backed_up: after a repair, the rows in the backup: what was written after it and then damaged cannot come
+        back, so that is said as a loss (the plan's RPO) and fails no check
     """
     found = []
     for table, was in before.rows.items():
