@@ -13,8 +13,8 @@ from pms.plan import window
 if TYPE_CHECKING:
     from pms.plan.model import Plan
 
-VERSION = r"^v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?$"
-"""Semantic version with a leading v, as a tag of the image; build metadata cannot be part of a tag."""
+VERSION = r"^v\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$"
+"""What the form accepts: a semantic version with a leading v, as in the tag of the image, so without build metadata."""
 MIN_REASON = 5
 
 
@@ -44,7 +44,9 @@ def release_of(plan: Plan, asked: Mapping[str, Any], now: datetime.datetime) -> 
 
 
 def _version_faults(version: str) -> list[str]:
-    if re.match(VERSION, version):
+    from semver import Version
+
+    if re.match(VERSION, version) and Version.is_valid(version[1:]):
         return []
     return [f"version: {version or 'nothing'!r} is not a semantic version; write it as v1.2.3"]
 
