@@ -18,6 +18,7 @@ HEAVY = (
     "asyncpg",
     "boto3",
     "kubernetes_asyncio.client",
+    "prometheus_client.parser",
     "psycopg",
     "requests",
     "airflow.providers.cncf.kubernetes.hooks.kubernetes",

@@ -18,7 +18,7 @@ from pms.database.operators import Backup, DataIntegrity, Migrate, SchemaCheck, 
 from pms.database.sensors import ReplicationLag
 from pms.flow.dags import decide, deployment_dag, for_each_plan, roll_back_on_failure
 from pms.flow.operators import Close, GiveUp, Open, ReleaseDue, WindowOpen
-from pms.flow.watch import Watch
+from pms.flow.watch import Watch, baseline_sources
 from pms.models.deployment import Status
 from pms.people import messages
 from pms.people.operators import Announce, Banner, Confirm
@@ -57,7 +57,7 @@ def build(plan: Plan) -> None:
             with TaskGroup("deploy_new_version", tooltip="2.2") as deploy:
                 chain(
                     ImagePresent(task_id="image_present"),
-                    Baseline(task_id="baseline"),
+                    Baseline(task_id="baseline", sources=baseline_sources),
                     DeployIdleColour(task_id="deploy_idle_colour"),
                     RolloutComplete(task_id="rollout_status"),
                     PointPreview(task_id="point_preview", colour="new"),

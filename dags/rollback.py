@@ -28,8 +28,9 @@ def build(plan: Plan) -> None:
         alert = Announce(task_id="alert_team", message=messages.rollback_initiated)
         drain = DrainColour(task_id="drain_new_colour", colour="new")
         healthy = Healthy(
-            task_id="old_version_healthy", connection=api, path=health.path, expect_version=True, version="old"
-        )
+            task_id="old_version_healthy", connection=api, path=health.path, expect_version=True, version="old",
+            timeout=plan.rollback.verify_timeout_seconds,
+        )  # fmt: skip
         with TaskGroup("database_rollback", tooltip="Step 4") as database:
             RollBackDatabase(task_id="roll_back_database") >> ReleaseCommand(
                 task_id="database_health", command=health.database_command, image="old"

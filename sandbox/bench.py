@@ -98,7 +98,7 @@ def bench(endpoints: dict[str, Any], home: Path, console: Console, cached_start:
 
     result: dict[str, Any] = {"cached_start_seconds": round(cached_start, 1)}
     say("parse time")
-    result["parse_seconds"] = _spread([_parse() for _ in range(ROUNDS)])
+    result["parse_seconds"] = round(statistics.median(_parse() for _ in range(ROUNDS)), 3)
     say("backup against pg_dump -Z0")
     result["backup_ratio"] = _backup(endpoints)
     say("a whole run")
@@ -130,7 +130,7 @@ def _parse() -> float:
     return float(done.stdout.split()[-1])
 
 
-def _backup(endpoints: dict[str, Any]) -> dict[str, Any]:
+def _backup(endpoints: dict[str, Any]) -> float:
     """Wall time of our backup to S3 against ``pg_dump -Fc -Z0`` to nowhere, in turn on the same database."""
     import boto3
 
@@ -155,7 +155,7 @@ def _backup(endpoints: dict[str, Any]) -> dict[str, Any]:
         floor = time.monotonic() - began
         taken = dump_to_s3(database, client, "backup-bucket", f"bench/{number}.dump")
         ratios.append(taken.seconds / floor)
-    return _spread(ratios)
+    return round(statistics.median(ratios), 2)
 
 
 def _whole_run(team: Team) -> tuple[Outcome, int]:

@@ -98,12 +98,16 @@ def _print(console: Console, endpoints: dict[str, Any], result: dict[str, Any]) 
 
 def _deployments(result: dict[str, Any]) -> Table:
     table = Table("", *(d["version"] for d in result["deployments"]), title="Deployments")
-    phases = sorted({phase for d in result["deployments"] for phase in d["phases"]})
+    phases = sorted({phase for d in result["deployments"] for phase in d["seconds_by_phase"]})
     table.add_row("outcome", *(d["outcome"] for d in result["deployments"]))
     table.add_row("seconds", *(f"{d['seconds']:.1f}" for d in result["deployments"]))
     for phase in phases:
         table.add_row(
-            f"  {phase}", *(f"{d['phases'][phase]:.1f}" if phase in d["phases"] else "" for d in result["deployments"])
+            f"  {phase}",
+            *(
+                f"{d['seconds_by_phase'][phase]:.1f}" if phase in d["seconds_by_phase"] else ""
+                for d in result["deployments"]
+            ),
         )
     table.add_row(
         "rollback DAG, seconds",

@@ -25,7 +25,7 @@ class Outcome:
     outcome: str
     """``succeeded``, ``rolled_back``, ``rollback_failed``, ``refused`` or ``skipped``."""
     seconds: float
-    phases: dict[str, float]
+    seconds_by_phase: dict[str, float]
     reason: str = ""
     answered: list[str] = field(default_factory=list)
     rollback_seconds: float | None = None

@@ -11,11 +11,15 @@ import json
 import os
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
+import httpx
 from playwright.sync_api import Page, sync_playwright
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 SIZE = {"width": 1900, "height": 1100}
+GRAPH = {"x": 76, "y": 100, "width": 1260, "height": 620}
+"""Where the UI draws the graph, beside the panel of the run."""
 
 
 def main(home: Path) -> None:
@@ -27,17 +31,32 @@ def main(home: Path) -> None:
         )
         page = browser.new_page(viewport=SIZE)
         _sign_in(page, airflow)
-        for dag in ("pms_deployment", "pms_rollback"):
+        for dag, run in (("pms_deployment", _newest(airflow, "success")), ("pms_rollback", None)):
             name = dag.removeprefix("pms_")
             page.goto(f"{airflow['url']}/dags/{dag}")
             page.wait_for_timeout(3000)
             page.get_by_label("Expand all task groups").first.click()
             page.wait_for_timeout(2000)
             page.screenshot(path=IMAGES / f"{name}-grid.png")
+            page.get_by_label("Collapse all task groups").first.click()
+            page.goto(f"{airflow['url']}/dags/{dag}" + (f"/runs/{run}" if run else ""))
             page.keyboard.press("g")  # from the grid to the graph
             page.wait_for_timeout(5000)
-            page.screenshot(path=IMAGES / f"{name}-graph.png")
+            page.screenshot(path=IMAGES / f"{name}-graph.png", clip=GRAPH)
         browser.close()
+
+
+def _newest(airflow: dict[str, str], state: str) -> str:
+    """Run id of the newest deployment that ended so, as a part of a URL."""
+    login = {"username": airflow["user"], "password": airflow["password"]}
+    with httpx.Client(base_url=airflow["url"], trust_env=False) as client:
+        token = client.post("/auth/token", json=login).raise_for_status().json()["access_token"]
+        runs = client.get(
+            "/api/v2/dags/pms_deployment/dagRuns",
+            params={"state": state, "run_type": "manual", "order_by": "-start_date", "limit": 1},
+            headers={"Authorization": f"Bearer {token}"},
+        )
+    return quote(runs.raise_for_status().json()["dag_runs"][0]["dag_run_id"])
 
 
 def _sign_in(page: Page, airflow: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from pms.database.validation import ROWS_LOST, compared
 
 

@@ -111,7 +111,7 @@ class Open(Step):
             old_colour, previous = await _serving(kube, self.plan)
             try:
                 generation = await lock.acquire(
-                    kube, self.plan.lock_name, job.run_id, f"{release.version}: {release.reason}"
+                    kube, self.plan.lock_name, job.run_id, f"{release.version}: {release.why}"
                 )
             except lock.Locked as error:
                 raise AirflowFailException(f"nothing was touched: {error}") from None
@@ -153,7 +153,7 @@ def _new_state(release: Release, ticket: Ticket, previous: dict[str, str]) -> De
     return DeploymentState(
         deployment=ticket.deployment, generation=ticket.generation, status=Status.DEPLOYING, version=release.version,
         image=release.image, previous_version=previous["version"], previous_image=previous["image"],
-        old_colour=ticket.old_colour, new_colour=ticket.new_colour, reason=release.reason, started_at=time.time(),
+        old_colour=ticket.old_colour, new_colour=ticket.new_colour, reason=release.why, started_at=time.time(),
     )  # fmt: skip
 
 

@@ -22,6 +22,13 @@ class Release(Frozen):
     window_override: bool = False
     window_override_reason: str = ""
 
+    @property
+    def why(self) -> str:
+        """The reason as it is recorded: with that of an override, if there is one."""
+        return (
+            f"{self.reason}; window overridden: {self.window_override_reason}" if self.window_override else self.reason
+        )
+
 
 class Ticket(Frozen):
     """Proof that a deployment or rollback holds the lock: whoever changes production shows it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,14 +44,23 @@ def succeeded(plan: Plan, state: DeploymentState) -> Message:
     )
 
 
-def rollback_initiated(plan: Plan, state: DeploymentState) -> Message:
-    """Rollback step 1."""
+def rollback_initiated(plan: Plan, state: DeploymentState, now: float | None = None) -> Message:
+    """Rollback step 1. ``now``: seconds since the epoch."""
     return Message(
         slack=f"@here ROLLBACK INITIATED - {state.version} deployment\n"
-        f"Reason: {state.rollback_reason or 'not given'}\nETA: {plan.rollback.eta} to previous version",
+        f"Reason: {state.rollback_reason or 'not given'}{_late(plan, state, now)}\n"
+        f"ETA: {plan.rollback.eta} to previous version",
         incident_channel=True,
         status_page="investigating",
     )
+
+
+def _late(plan: Plan, state: DeploymentState, now: float | None) -> str:
+    """Says so when the plan's decision point is over."""
+    age = (time.time() if now is None else now) - (state.switched_at or float("inf"))
+    if age <= plan.rollback.window_seconds:
+        return ""
+    return f"\n{age / 60:.0f} minutes after the switch (the plan decides within {plan.rollback.window_seconds / 60:g})"
 
 
 def rolled_back(plan: Plan, state: DeploymentState) -> Message:
