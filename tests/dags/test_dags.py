@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import RetryAction
 
 from pms.flow.operators import Decide, RollBack
+from pms.kube.client import KubeError
+from pms.kube.lock import FencedOut
 from pms.people.operators import ROLLBACK, Confirm
 from pms.plan.load import FOLDER_VARIABLE
 from pms.step import Step
@@ -150,3 +153,11 @@ def test_dag_files_hold_names_and_order_only():
 def test_everything_but_the_frame_is_a_step_with_evidence(deployment):
     frame = {type(task).__name__ for task in deployment.tasks if not isinstance(task, Step)}
     assert frame == {"ReleaseDue", "GiveUp", "Decide", "RollBack", "Confirm"}
+
+
+def test_a_step_that_is_fenced_out_is_never_tried_again(bag):
+    steps = [task for dag in bag.dags.values() for task in dag.tasks if isinstance(task, Step)]
+    assert steps
+    for step in steps:
+        assert step.retry_policy.evaluate(FencedOut("over"), 1, 5).action is RetryAction.FAIL
+        assert step.retry_policy.evaluate(KubeError(0, "no answer"), 1, 5).action is not RetryAction.FAIL

@@ -6,10 +6,20 @@ import datetime
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, CronTriggerTimetable, Param, TaskGroup, TriggerRule
+from airflow.sdk import (
+    DAG,
+    CronTriggerTimetable,
+    ExceptionRetryPolicy,
+    Param,
+    RetryAction,
+    RetryRule,
+    TaskGroup,
+    TriggerRule,
+)
 
 from pms.flow.operators import Decide, RollBack
 from pms.flow.request import MIN_REASON, VERSION
+from pms.kube.lock import FencedOut
 from pms.people.operators import Confirm
 from pms.plan.load import load_plans
 from pms.plan.window import start_cron
@@ -24,6 +34,9 @@ RETRIES: dict[str, Any] = {
     # was quickly resumed after deferring for a lost one. A verdict is never retried.
     "retries": 4,
     "retry_delay": datetime.timedelta(seconds=3),
+    "retry_policy": ExceptionRetryPolicy(
+        rules=[RetryRule(exception=FencedOut, action=RetryAction.FAIL, reason="the lock is somebody else's by now")]
+    ),
     "execution_timeout": datetime.timedelta(hours=2),
 }
 
