@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import abc
 import datetime
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from pms.models.deployment import DeploymentState, Release, Ticket
 from pms.models.evidence import Evidence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pms.kube.client import Kube
     from pms.plan.model import Plan
 
+log = logging.getLogger(__name__)
 EVIDENCE_KEY = "evidence"
 """XCom key under which every step leaves its `Evidence`, passed or not; the branches read it."""
 TICKET_KEY = "ticket"
@@ -83,6 +85,12 @@ class Job:
         if found is None:
             raise AirflowFailException(f"task {self.ticket_from} left no {key}: this deployment was never opened")
         return found
+
+
+def skipped(reason: str) -> AirflowSkipException:
+    """To be raised: ends the task, and what is behind it, skipped. Airflow's own log would not tell why."""
+    log.info("%s", reason)
+    return AirflowSkipException(reason)
 
 
 class Step(BaseOperator):

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, TriggerRule
 from airflow.sdk.bases.branch import BranchMixIn
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException
 
 from pms.flow.decision import decide
 from pms.flow.request import BadRequest, release_of
 from pms.models.deployment import DeploymentState, Release, Status, Ticket
 from pms.models.evidence import Evidence, passed
 from pms.plan import window
-from pms.step import EVIDENCE_KEY, RELEASE_KEY, TICKET_KEY, Job, Step
+from pms.step import EVIDENCE_KEY, RELEASE_KEY, TICKET_KEY, Job, Step, skipped
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -55,9 +55,9 @@ class ReleaseDue(BaseOperator):
         variable = f"{self.plan.name}_release_due"
         due = Variable.get(variable, default=None, deserialize_json=True)
         if not due:
-            raise AirflowSkipException(f"no release is due (the Variable {variable} is empty)")
+            raise skipped(f"no release is due (the Variable {variable} is empty)")
         if not window.may_start(self.plan.window, _now()):  # Airflow was down on the day, or is new and catches up
-            raise AirflowSkipException("this run is late: its deployment window has closed")
+            raise skipped("this run is late: its deployment window has closed")
         if not isinstance(due, dict):
             raise AirflowFailException(f"the Variable {variable} must be a JSON object, not {type(due).__name__}")
         from pms.kube import state
@@ -69,7 +69,7 @@ class ReleaseDue(BaseOperator):
 
         done = asyncio.run(last())
         if done and done.status is Status.SUCCEEDED and done.version == due.get("version"):
-            raise AirflowSkipException(f"{done.version} is deployed already, nothing else is due")
+            raise skipped(f"{done.version} is deployed already, nothing else is due")
         return due
 
 

@@ -7,12 +7,12 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException
 
 from pms.kube.lock import FencedOut
 from pms.models.deployment import Status, Ticket
 from pms.models.evidence import Evidence, Measurement, failed, passed
-from pms.step import TICKET_KEY, Job, Step
+from pms.step import TICKET_KEY, Job, Step, skipped
 from pms.traffic import switch
 from pms.traffic.api import api
 from pms.traffic.back import Known, NothingToRollBack, let_go, look, move_back, wake_old
@@ -148,7 +148,7 @@ class MoveTrafficBack(Step):
             try:
                 facts = await look(kube, self.plan, deployment)
                 if facts.state.status is Status.ROLLED_BACK:
-                    raise AirflowSkipException(f"{facts.state.deployment} was rolled back already")
+                    raise skipped(f"{facts.state.deployment} was rolled back already")
                 if not facts.can_move:
                     await self._take_over(job, kube, facts, reason)
                     facts = await wake_old(kube, self.plan, facts)
@@ -175,7 +175,7 @@ class MoveTrafficBack(Step):
         try:
             generation = await lock.acquire(kube, name, job.run_id, f"rollback: {reason}", take_over=whose)
         except lock.Locked as error:
-            raise AirflowSkipException(
+            raise skipped(
                 f"traffic is on {known.old_colour}; another run does the rest: {error}. If it is dead, clear its tasks"
             ) from None
         change = {"status": Status.ROLLING_BACK, "generation": generation, "rollback_reason": reason}
