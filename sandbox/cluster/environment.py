@@ -1,4 +1,4 @@
-"""The environment of a container's process, from the image, the Services and the pod's spec."""
+"""What a container's process is started with: its command line, and its environment from the image and the spec."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.cluster.images import Image
-from sandbox.cluster.kinds import CONFIG_MAP, SECRET, SERVICE
+from sandbox.cluster.kinds import CONFIG_MAP, SECRET, Kind
 from sandbox.cluster.registry import Registry
 from sandbox.cluster.store import Object
 
@@ -37,72 +37,44 @@ def command(container: Object, image: Image, values: dict[str, str]) -> list[str
     return [expand(part, values) for part in argv]
 
 
-class Environments:
-    def __init__(self, registry: Registry, api: tuple[str, int]) -> None:
-        self._registry, self._api = registry, api
-
-    def build(self, pod: Object, container: Object, image: Image, home: Path) -> dict[str, str]:
-        interpreter = os.path.dirname(sys.executable)
-        path = [*image.path, interpreter, os.environ.get("PATH", os.defpath)]
-        values = {"PATH": os.pathsep.join(path), "HOME": str(home), "LANG": "C.UTF-8"}
-        values |= {"HOSTNAME": pod["metadata"]["name"], **image.env, **self._services(pod)}
-        for source in container.get("envFrom") or ():
-            prefix = source.get("prefix", "")
-            values |= {f"{prefix}{key}": text for key, text in self._all_of(pod, source).items()}
-        for variable in container.get("env") or ():
-            text = self._value(pod, container, variable)
-            if text is not None:
-                values[variable["name"]] = expand(text, values)
-        return values
-
-    def _services(self, pod: Object) -> dict[str, str]:
-        host, port = self._api
-        values = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": str(port)}
-        if pod["spec"].get("enableServiceLinks") is False:
-            return values
-        for service in self._registry.store.objects(SERVICE, pod["metadata"]["namespace"]):
-            address, ports = service["spec"].get("clusterIP"), service["spec"].get("ports")
-            if address in (None, "None") or not ports:
-                continue
-            name = service["metadata"]["name"].upper().replace("-", "_")
-            number = str(ports[0]["port"])
-            values |= {f"{name}_SERVICE_HOST": address, f"{name}_SERVICE_PORT": number}
-            values |= {f"{name}_PORT": f"tcp://{address}:{number}"}
-        return values
-
-    def _all_of(self, pod: Object, source: Object) -> dict[str, str]:
-        if "secretRef" in source:
-            return self._data(pod, SECRET, source["secretRef"])
-        return self._data(pod, CONFIG_MAP, source.get("configMapRef") or {})
-
-    def _data(self, pod: Object, kind: Any, reference: Object) -> dict[str, str]:
-        found = self._registry.find(kind, pod["metadata"]["namespace"], reference.get("name", ""))
-        if found is None:
-            if reference.get("optional"):
-                return {}
-            raise ConfigError(f'{kind.name.lower()} "{reference.get("name")}" not found')
-        data = found.get("data") or {}
-        if kind is SECRET:
-            return {key: base64.b64decode(text or "").decode(errors="replace") for key, text in data.items()}
-        return dict(data)
-
-    def _value(self, pod: Object, container: Object, variable: Object) -> str | None:
-        source = variable.get("valueFrom")
-        if not source:
-            return str(variable.get("value") or "")
+def environment(registry: Registry, pod: Object, image: Image, home: Path) -> dict[str, str]:
+    """Nothing of our own environment but the PATH, so that a pod behaves the same wherever the cluster runs."""
+    container, namespace = pod["spec"]["containers"][0], pod["metadata"]["namespace"]
+    path = [*image.path, os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]
+    values = {"PATH": os.pathsep.join(path), "HOME": str(home), "LANG": "C.UTF-8"}
+    values |= {"HOSTNAME": pod["metadata"]["name"], "KUBERNETES_SERVICE_HOST": f"{registry.subnet}.0.1", **image.env}
+    for source in container.get("envFrom") or ():
+        kind, field = (SECRET, "secretRef") if "secretRef" in source else (CONFIG_MAP, "configMapRef")
+        values |= _data(registry, namespace, kind, source.get(field) or {})
+    for variable in container.get("env") or ():
+        source = variable.get("valueFrom") or {}
         if "fieldRef" in source:
-            return _pod_field(pod, source["fieldRef"]["fieldPath"])
-        if "resourceFieldRef" in source:
-            limits = (container.get("resources") or {}).get("limits") or {}
-            return str(limits.get(source["resourceFieldRef"].get("resource", "").removeprefix("limits."), "0"))
-        kind, field = (SECRET, "secretKeyRef") if "secretKeyRef" in source else (CONFIG_MAP, "configMapKeyRef")
-        reference = source.get(field) or {}
-        data = self._data(pod, kind, reference)
-        if reference.get("key") not in data:
-            if reference.get("optional"):
-                return None
-            raise ConfigError(f"couldn't find key {reference.get('key')} in {kind.name} {reference.get('name')}")
-        return data[reference["key"]]
+            text: str | None = _pod_field(pod, source["fieldRef"]["fieldPath"])
+        elif source:
+            kind, field = (SECRET, "secretKeyRef") if "secretKeyRef" in source else (CONFIG_MAP, "configMapKeyRef")
+            text = _one(registry, namespace, kind, source.get(field) or {})
+        else:
+            text = expand(variable.get("value", ""), values)
+        if text is not None:
+            values[variable["name"]] = text
+    return values
+
+
+def _data(registry: Registry, namespace: str, kind: Kind, reference: Object) -> dict[str, str]:
+    found = registry.find(kind, namespace, reference.get("name", ""))
+    if found is None and not reference.get("optional"):
+        raise ConfigError(f'{kind.name.lower()} "{reference.get("name")}" not found')
+    data = (found or {}).get("data") or {}
+    if kind is SECRET:
+        return {key: base64.b64decode(text).decode(errors="replace") for key, text in data.items()}
+    return dict(data)
+
+
+def _one(registry: Registry, namespace: str, kind: Kind, reference: Object) -> str | None:
+    text = _data(registry, namespace, kind, reference).get(reference.get("key", ""))
+    if text is None and not reference.get("optional"):
+        raise ConfigError(f"couldn't find key {reference.get('key')} in {kind.name} {reference.get('name')}")
+    return text
 
 
 def _pod_field(pod: Object, path: str) -> str:
@@ -112,6 +84,6 @@ def _pod_field(pod: Object, path: str) -> str:
     value: Any = pod
     for step in path.split("."):
         value = value.get(step) if isinstance(value, dict) else None
-    if value is None and path not in ("spec.serviceAccountName", "status.hostIP"):
+    if value is None:
         raise ConfigError(f"field path not supported: {path}")
-    return str(value or "")
+    return str(value)

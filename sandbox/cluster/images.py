@@ -31,15 +31,14 @@ class Catalogue:
         self._images: list[Image] = []
 
     def find(self, reference: str) -> Image | None:
-        """`repository:tag`, `repository@digest` or `repository:tag@digest`; no tag means latest."""
+        """`repository:tag`, `repository@digest` or `repository:tag@digest`."""
         self._refresh()
         name, _, digest = reference.partition("@")
         repository, colon, tag = name.rpartition(":")
         if not colon or "/" in tag:
             repository, tag = name, ""
         for image in self._images:
-            wanted = image.digest == digest if digest else image.tag == (tag or "latest")
-            if image.repository == repository and wanted:
+            if image.repository == repository and (image.digest == digest if digest else image.tag == tag):
                 return image
         return None
 

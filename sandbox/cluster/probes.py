@@ -4,82 +4,59 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
-from sandbox.cluster.pods import container_port
+from sandbox.cluster.objects import container_port
 from sandbox.cluster.store import Object
 
-Execute = Callable[[list[str], float], Awaitable[tuple[int, str]]]
+Execute = Callable[[list[str]], Awaitable[tuple[int, str]]]
 
 
-@dataclass(frozen=True)
-class Answer:
-    ok: bool
-    message: str = ""
+async def ask(handler: Object, pod: Object, execute: Execute, timeout: float) -> str:
+    """Call a probe's or a hook's handler; returns what is wrong, nothing if all is well."""
+    try:
+        async with asyncio.timeout(timeout):
+            if "httpGet" in handler:
+                return await _http(handler["httpGet"], pod)
+            code, output = await execute(handler["exec"]["command"])
+            return "" if code == 0 else output or f"exit code {code}"
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return str(error) or type(error).__name__
+    except TimeoutError:
+        return f"no answer within {timeout:g} s"
 
 
-class Prober:
-    """Asks a container's handlers: HTTP, TCP or a command. Also runs the preStop hook's."""
-
-    def __init__(self, pod: Object, execute: Execute) -> None:
-        self._pod, self._execute = pod, execute
-
-    async def ask(self, probe: Object) -> Answer:
-        timeout = float(probe.get("timeoutSeconds", 1))
-        try:
-            async with asyncio.timeout(timeout):
-                if "httpGet" in probe:
-                    return await self._http(probe["httpGet"])
-                if "tcpSocket" in probe:
-                    _, writer = await asyncio.open_connection(*self._address(probe["tcpSocket"]))
-                    writer.close()
-                    return Answer(True)
-                code, output = await self._execute(probe["exec"]["command"], timeout)
-                return Answer(code == 0, output)
-        except (aiohttp.ClientConnectorError, ConnectionError) as error:
-            return Answer(False, f"connect: {getattr(error, 'strerror', None) or error}")
-        except (OSError, aiohttp.ClientError, ValueError) as error:
-            return Answer(False, str(error) or type(error).__name__)
-        except TimeoutError:
-            return Answer(False, f"no answer within {timeout:g} s")
-
-    def _address(self, handler: Object) -> tuple[str, int]:
-        port = container_port(self._pod, handler["port"])
-        if port is None:
-            raise ValueError(f"no port named {handler['port']}")
-        return handler.get("host") or self._pod["status"]["podIP"], port
-
-    async def _http(self, handler: Object) -> Answer:
-        host, port = self._address(handler)
-        headers = {"User-Agent": "kube-probe/1.36", "Accept": "*/*", "Connection": "close"}
-        headers |= {item["name"]: item["value"] for item in handler.get("httpHeaders") or ()}
-        url = f"{handler.get('scheme', 'HTTP').lower()}://{host}:{port}{handler.get('path') or '/'}"
-        connector = aiohttp.TCPConnector(force_close=True, ssl=False)
-        async with (
-            aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
-            session.get(url, headers=headers, allow_redirects=False) as response,
-        ):
-            await response.read()
-            ok = 200 <= response.status < 400
-            return Answer(ok, "" if ok else f"HTTP probe failed with statuscode: {response.status}")
+async def _http(handler: Object, pod: Object) -> str:
+    port = container_port(pod, handler["port"])
+    headers = {"User-Agent": "kube-probe/1.36", "Connection": "close"}
+    headers |= {item["name"]: item["value"] for item in handler.get("httpHeaders") or ()}
+    url = f"http://{pod['status']['podIP']}:{port}{handler.get('path', '/')}"
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session,
+        session.get(url, headers=headers, allow_redirects=False) as response,
+    ):
+        await response.read()
+        good = 200 <= response.status < 400
+        return "" if good else f"HTTP probe failed with statuscode: {response.status}"
 
 
-async def probe(prober: Prober, spec: Object, turned: Callable[[bool], Any], failed: Callable[[str], Any]) -> None:
+async def probe(
+    spec: Object, pod: Object, execute: Execute, turned: Callable[[bool], Any], failed: Callable[[str], Any]
+) -> None:
     """Ask for ever; `turned` hears of each crossing of a threshold, `failed` of each failure."""
     successes = failures = 0
     await asyncio.sleep(spec.get("initialDelaySeconds", 0))
     while True:
-        answer = await prober.ask(spec)
-        if answer.ok:
-            successes, failures = successes + 1, 0
-            if successes == spec.get("successThreshold", 1):
-                turned(True)
-        else:
+        wrong = await ask(spec, pod, execute, spec["timeoutSeconds"])
+        if wrong:
             successes, failures = 0, failures + 1
-            failed(answer.message)
-            if failures == spec.get("failureThreshold", 3):
+            failed(wrong)
+            if failures == spec["failureThreshold"]:
                 turned(False)
-        await asyncio.sleep(spec.get("periodSeconds", 10))
+        else:
+            successes, failures = successes + 1, 0
+            if successes == spec["successThreshold"]:
+                turned(True)
+        await asyncio.sleep(spec["periodSeconds"])
