@@ -24,7 +24,7 @@ import uvicorn
 
 from sandbox.cluster.api import Api
 from sandbox.cluster.certificate import write_kubeconfig
-from sandbox.cluster.deployments import Deployments
+from sandbox.cluster.deployments import Deployments, ReplicaSets
 from sandbox.cluster.endpoints import Endpoints
 from sandbox.cluster.images import Catalogue
 from sandbox.cluster.jobs import Jobs
@@ -34,7 +34,6 @@ from sandbox.cluster.logs import PodLogs
 from sandbox.cluster.proxy import ServiceProxy
 from sandbox.cluster.registry import Registry
 from sandbox.cluster.relay import Relay
-from sandbox.cluster.replicasets import ReplicaSets
 from sandbox.cluster.store import Store
 
 

@@ -108,7 +108,6 @@ class Api:
         handler = {
             ("GET", False): self._list,
             ("POST", False): self._create,
-            ("DELETE", False): self._delete_all,
             ("GET", True): self._get,
             ("PUT", True): self._put,
             ("PATCH", True): self._patch,
@@ -127,7 +126,12 @@ class Api:
 
     async def _list(self, request: Request, target: Target) -> Response:
         query, kind, store = request.query_params, target.kind, self.registry.store
-        selected = _selector(request, target)
+        labels = selectors.label_selector(query.get("labelSelector", ""))
+        fields = selectors.field_selector(query.get("fieldSelector", ""), kind.name)
+
+        def selected(obj: Object) -> bool:
+            return labels(obj) and fields(obj)
+
         version = _number(query.get("resourceVersion"))
         if _flag(request, "watch"):
             wanted = Watching(
@@ -138,10 +142,7 @@ class Api:
         if version > store.version:
             raise StatusError(504, "Timeout", f"Too large resource version: {version}")
         found = [obj for obj in store.objects(kind, target.namespace) if selected(obj)]
-        return self._objects(kind, found)
-
-    def _objects(self, kind: Kind, found: list[Object]) -> Response:
-        meta = {"resourceVersion": str(self.registry.store.version)}
+        meta = {"resourceVersion": str(store.version)}
         about = {"kind": f"{kind.name}List", "apiVersion": kind.api_version, "metadata": meta}
         return JSONResponse({**about, "items": found})
 
@@ -206,14 +207,6 @@ class Api:
                    "uid": old["metadata"]["uid"]}  # fmt: skip
         return JSONResponse({"kind": "Status", "apiVersion": "v1", "status": "Success", "details": details})
 
-    async def _delete_all(self, request: Request, target: Target) -> Response:
-        options, selected = await _delete_options(request), _selector(request, target)
-        found = [obj for obj in self.registry.store.objects(target.kind, target.namespace) if selected(obj)]
-        for obj in found:
-            meta = obj["metadata"]
-            self.registry.delete(target.kind, meta.get("namespace", ""), meta["name"], options)
-        return self._objects(target.kind, found)
-
 
 # --- what a request says
 
@@ -248,13 +241,6 @@ def _write(request: Request) -> Write:
     query = request.query_params
     agent = request.headers.get("user-agent", "").partition("/")[0]
     return Write(query.get("fieldManager") or agent or "unknown", bool(query.get("dryRun")))
-
-
-def _selector(request: Request, target: Target) -> selectors.Matcher:
-    query = request.query_params
-    labels = selectors.label_selector(query.get("labelSelector", ""))
-    fields = selectors.field_selector(query.get("fieldSelector", ""), target.kind.name)
-    return lambda obj: labels(obj) and fields(obj)
 
 
 def _flag(request: Request, name: str) -> bool:

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Iterable
 
 from sandbox.cluster.errors import StatusError
+from sandbox.cluster.events import record
 from sandbox.cluster.kinds import POD, Kind
 from sandbox.cluster.objects import controller, owner_reference
-from sandbox.cluster.recorder import Recorder
 from sandbox.cluster.registry import Registry
 from sandbox.cluster.store import Change, Key, Object
 
@@ -26,7 +26,6 @@ class Controller:
 
     def __init__(self, registry: Registry) -> None:
         self.registry, self.store = registry, registry.store
-        self.recorder = Recorder(registry, f"{self.kind.name.lower()}-controller")
         self._queue: dict[Key, None] = {}  # a set that keeps its order
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self.store.subscribe(self._changed)
@@ -45,14 +44,12 @@ class Controller:
         raise NotImplementedError
 
     def again(self, obj: Object, seconds: float) -> None:
-        """Look at it once more, later."""
-        self._again((obj["metadata"]["namespace"], obj["metadata"]["name"]), max(seconds, 0.05))
-
-    def _again(self, key: Key, seconds: float) -> None:
+        """Look at it once more, later; the earliest of several wishes wins."""
+        key, seconds = (obj["metadata"]["namespace"], obj["metadata"]["name"]), max(seconds, 0.05)
         loop, known = asyncio.get_running_loop(), self._timers.get(key)
         if known is not None:
             if known.when() <= loop.time() + seconds:
-                return  # the earliest of several wishes wins
+                return
             known.cancel()
         self._timers[key] = loop.call_later(seconds, self._wake, key)
 
@@ -74,15 +71,14 @@ class Controller:
             key = next(iter(self._queue))
             del self._queue[key]  # first, so that what changes meanwhile brings it back
             found = self.store.get(self.kind, key)
+            if found is None:
+                continue
             try:
-                if found is not None:
-                    self.reconcile(found)
-            except StatusError as error:
-                log.info("%s %s: %s", self.kind.name, key, error)
-                self._again(key, RETRY_SECONDS)
-            except Exception:
-                log.exception("%s %s", self.kind.name, key)
-                self._again(key, RETRY_SECONDS)
+                self.reconcile(found)
+            except Exception as error:
+                if not isinstance(error, StatusError):
+                    log.exception("%s %s", self.kind.name, key)
+                self.again(found, RETRY_SECONDS)
 
     def owned(self, owner: Object) -> list[Object]:
         meta = owner["metadata"]
@@ -98,5 +94,5 @@ class Controller:
             "ownerReferences": [owner_reference(self.kind, owner)],
         }
         pod = self.registry.create(POD, meta["namespace"], {"metadata": about, "spec": template["spec"]})
-        self.recorder.event(self.kind, owner, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
+        record(self.registry, self.kind, owner, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
         return pod

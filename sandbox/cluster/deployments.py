@@ -1,4 +1,7 @@
-"""Deployment: ReplicaSets, one for each version of the template, and the way from one to the next."""
+"""Deployment: ReplicaSets, one for each version of the template, and the way from one to the next.
+
+A ReplicaSet is so many pods of one template.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,55 @@ from collections.abc import Callable
 from typing import Any
 
 from sandbox.cluster.controller import Controller
-from sandbox.cluster.kinds import DEPLOYMENT, REPLICA_SET
-from sandbox.cluster.objects import condition, owner_reference, seconds_since, with_condition
+from sandbox.cluster.events import record
+from sandbox.cluster.kinds import DEPLOYMENT, POD, REPLICA_SET
+from sandbox.cluster.objects import (
+    condition,
+    is_active,
+    is_ready,
+    owner_reference,
+    ready_for,
+    seconds_since,
+    with_condition,
+)  # fmt: skip
 from sandbox.cluster.store import Object
 
 HASH = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
 _NOT_INHERITED = ("kubectl.kubernetes.io/last-applied-configuration", REVISION)
+
+
+class ReplicaSets(Controller):
+    kind, owns = REPLICA_SET, POD
+
+    def reconcile(self, found: Object) -> None:
+        pods = [pod for pod in self.owned(found) if is_active(pod)]
+        missing = found["spec"]["replicas"] - len(pods)
+        for _ in range(missing):
+            pods.append(self.create_pod(found))
+        if missing < 0:
+            pods.sort(key=lambda pod: (is_ready(pod), ready_for(pod)))  # the unready go first, then the youngest
+            for pod in pods[:-missing]:
+                self.registry.delete(POD, pod["metadata"]["namespace"], pod["metadata"]["name"])
+                message = f"Deleted pod: {pod['metadata']['name']}"
+                record(self.registry, REPLICA_SET, found, "SuccessfulDelete", message)
+            pods = pods[-missing:]
+        self._report(found, pods)
+
+    def _report(self, found: Object, pods: list[Object]) -> None:
+        ready = [pod for pod in pods if is_ready(pod)]
+        missing = [found["spec"].get("minReadySeconds", 0) - ready_for(pod) for pod in ready]
+        soon = [seconds for seconds in missing if seconds > 0]
+        if soon:
+            self.again(found, min(soon))
+        status = {
+            "replicas": len(pods),
+            "fullyLabeledReplicas": len(pods),
+            "readyReplicas": len(ready),
+            "availableReplicas": len(ready) - len(soon),
+            "observedGeneration": found["metadata"]["generation"],
+        }
+        self.registry.set_status(REPLICA_SET, found, status)
 
 
 class Deployments(Controller):
@@ -46,7 +91,6 @@ class Deployments(Controller):
         meta, spec = found["metadata"], found["spec"]
         template = copy.deepcopy(spec["template"])
         template["metadata"]["labels"][HASH] = wanted
-        labels = {**(spec["selector"].get("matchLabels") or {}), HASH: wanted}
         annotations = (meta.get("annotations") or {}).items()
         body = {
             "metadata": {
@@ -61,7 +105,7 @@ class Deployments(Controller):
             "spec": {
                 "replicas": 0,
                 "minReadySeconds": spec.get("minReadySeconds", 0),
-                "selector": {**spec["selector"], "matchLabels": labels},
+                "selector": {"matchLabels": {**spec["selector"]["matchLabels"], HASH: wanted}},
                 "template": template,
             },
         }
@@ -104,7 +148,7 @@ class Deployments(Controller):
             return one
         way = "up" if size > before else "down"
         message = f"Scaled {way} replica set {name} from {before} to {size}"
-        self.recorder.event(DEPLOYMENT, found, "ScalingReplicaSet", message)
+        record(self.registry, DEPLOYMENT, found, "ScalingReplicaSet", message)
         return self._change(one, lambda current: current["spec"].update(replicas=size))
 
     def _clean_up(self, found: Object, old: list[Object]) -> None:

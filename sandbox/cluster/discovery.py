@@ -10,7 +10,7 @@ VERSION = {"major": "1", "minor": "36", "gitVersion": "v1.36.0", "platform": "li
 # An OpenAPI v2 document in protobuf that says no more than `swagger: "2.0"`: kubectl then uses its built-in types,
 # and leaves validation to us.
 EMPTY_SWAGGER = b"\x0a\x032.0"
-_VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+_VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 _GROUPS = sorted({kind.group for kind in KINDS if kind.group})
 
 

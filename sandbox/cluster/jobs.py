@@ -7,6 +7,7 @@ from typing import Any
 
 from sandbox.cluster import objects
 from sandbox.cluster.controller import Controller
+from sandbox.cluster.events import record
 from sandbox.cluster.kinds import JOB, POD
 from sandbox.cluster.objects import condition, is_active, is_ready, timestamp, with_condition
 from sandbox.cluster.store import Object
@@ -60,7 +61,7 @@ class Jobs(Controller):
             with_condition(status, one, True, reason, message)
         if complete:
             status["completionTime"] = timestamp()
-        self.recorder.event(JOB, found, "Completed" if complete else reason, message, warning=not complete)
+        record(self.registry, JOB, found, "Completed" if complete else reason, message, warning=not complete)
 
     def _expire(self, found: Object, last: Object) -> None:
         limit = found["spec"].get("ttlSecondsAfterFinished")

@@ -1,10 +1,9 @@
-"""Probes: one question asked again and again, and when its answer counts."""
+"""How a probe or a hook asks its container: over HTTP, or by running a command."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import aiohttp
 
@@ -40,23 +39,3 @@ async def _http(handler: Object, pod: Object) -> str:
         await response.read()
         good = 200 <= response.status < 400
         return "" if good else f"HTTP probe failed with statuscode: {response.status}"
-
-
-async def probe(
-    spec: Object, pod: Object, execute: Execute, turned: Callable[[bool], Any], failed: Callable[[str], Any]
-) -> None:
-    """Ask for ever; `turned` hears of each crossing of a threshold, `failed` of each failure."""
-    successes = failures = 0
-    await asyncio.sleep(spec.get("initialDelaySeconds", 0))
-    while True:
-        wrong = await ask(spec, pod, execute, spec["timeoutSeconds"])
-        if wrong:
-            successes, failures = 0, failures + 1
-            failed(wrong)
-            if failures == spec["failureThreshold"]:
-                turned(False)
-        else:
-            successes, failures = successes + 1, 0
-            if successes == spec["successThreshold"]:
-                turned(True)
-        await asyncio.sleep(spec["periodSeconds"])

@@ -21,7 +21,6 @@ Problem = tuple[str, str]
 _LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
 _SUBDOMAIN = re.compile(r"^(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
 _VALUE = re.compile(r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")
-_PROBES = ("readinessProbe", "livenessProbe")
 _IMMUTABLE = "Invalid value: field is immutable"
 
 _DEFAULTS: dict[Kind, dict[str, Any]] = {
@@ -59,8 +58,10 @@ def _pod_defaults(spec: dict[str, Any]) -> None:
         _fill(container, imagePullPolicy="IfNotPresent", resources={})
         for port in container.get("ports") or ():
             _fill(port, protocol="TCP")
-        for probe in (container[name] for name in _PROBES if name in container):
-            _fill(probe, periodSeconds=10, timeoutSeconds=1, successThreshold=1, failureThreshold=3)
+        if "readinessProbe" in container:
+            _fill(
+                container["readinessProbe"], periodSeconds=10, timeoutSeconds=1, successThreshold=1, failureThreshold=3
+            )
 
 
 def _fill(target: dict[str, Any], **defaults: Any) -> None:
@@ -117,9 +118,9 @@ def _pod_spec(spec: dict[str, Any], path: str) -> Iterator[Problem]:
         for variable in container.get("env") or ():
             if not variable.get("name") or not isinstance(variable.get("value", ""), str):
                 yield f"{where}.env", f"Invalid value: {variable}: a name and a string are required"
-        for name in _PROBES:
-            if name in container and ("httpGet" in container[name]) == ("exec" in container[name]):
-                yield f"{where}.{name}", "must specify exactly one handler type of httpGet, exec"
+        probe = container.get("readinessProbe", {"exec": {}})
+        if ("httpGet" in probe) == ("exec" in probe):
+            yield f"{where}.readinessProbe", "must specify exactly one handler type of httpGet, exec"
 
 
 def _workload(new: Object, old: Object | None) -> Iterator[Problem]:

@@ -283,10 +283,3 @@ def test_a_namespace_goes_with_all_it_holds(
     assert status in (403, 404), answer
     eventually(lambda: cluster.call("GET", "/api/v1/namespaces/short-lived")[0] == 404)
     assert cluster.get("/api/v1/namespaces/short-lived/pods")["items"] == []
-
-
-def test_collections_are_deleted_by_selector(cluster: Any, maps: str) -> None:
-    for name in "ab":
-        cluster.call("POST", maps, config(name, {"name": name}))
-    cluster.call("DELETE", f"{maps}?labelSelector=name%3Da")
-    assert [one["metadata"]["name"] for one in cluster.get(maps)["items"]] == ["b"]

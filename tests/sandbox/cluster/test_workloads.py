@@ -257,17 +257,6 @@ def test_a_container_that_keeps_failing_is_restarted_more_and_more_slowly(space:
     assert "BackOff" in space.events("crashing")
 
 
-def test_a_liveness_probe_restarts_what_no_longer_answers(space: Space, workload: Callable[..., Any]) -> None:
-    probe = {"httpGet": {"path": "/health", "port": 8080}, "periodSeconds": 1, "failureThreshold": 1,
-             "initialDelaySeconds": 1}  # fmt: skip
-    space.deploy(workload(livenessProbe=probe))
-    space.rolled_out()
-    (pod,) = space.pods()
-    urllib.request.urlopen(f"http://{pod['status']['podIP']}:8080/unready").read()
-    space.eventually(lambda: space.pods()[0]["status"]["containerStatuses"][0]["restartCount"] == 1)
-    assert "Killing" in space.events(pod["metadata"]["name"])
-
-
 def test_a_pod_has_its_grace_period_and_not_more(space: Space) -> None:
     patient = "import signal,time; signal.signal(15, lambda *_: print('asked', flush=True)); print('up', flush=True)\nwhile 1: time.sleep(9)"  # noqa: E501
     space.run_pod("stubborn", patient, terminationGracePeriodSeconds=2)
