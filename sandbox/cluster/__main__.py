@@ -26,7 +26,7 @@ from sandbox.cluster.api import Api
 from sandbox.cluster.certificate import write_kubeconfig
 from sandbox.cluster.deployments import Deployments, ReplicaSets
 from sandbox.cluster.endpoints import Endpoints
-from sandbox.cluster.images import Catalogue
+from sandbox.cluster.image import Catalogue
 from sandbox.cluster.jobs import Jobs
 from sandbox.cluster.kinds import NAMESPACE
 from sandbox.cluster.kubelet import Kubelet

@@ -38,7 +38,6 @@ class Target:
     namespace: str
     name: str = ""
     part: str = ""  # status, scale, log or proxy
-    rest: str = ""  # what follows proxy
 
 
 def parse_target(path: str) -> Target | None:
@@ -59,7 +58,7 @@ def parse_target(path: str) -> Target | None:
     known = {"": True, "status": kind.status, "scale": kind.scale, "log": kind is POD, "proxy": kind in (POD, SERVICE)}
     if not known.get(part) or (any(rest) and part != "proxy"):
         return None
-    return Target(kind, namespace, name, part, path.partition("/proxy/")[2])
+    return Target(kind, namespace, name, part)
 
 
 class Api:
@@ -102,7 +101,7 @@ class Api:
     async def _resource(self, request: Request, target: Target) -> Response:
         method = request.method
         if target.part == "proxy":
-            return await self.relay.handle(request, target.kind, target.namespace, target.name, target.rest)
+            return await self.relay.handle(request, target.kind, target.namespace, target.name)
         if target.part == "log" and method == "GET":
             return self.logs.response(self.registry.get(POD, target.namespace, target.name), request.query_params)
         handler = {

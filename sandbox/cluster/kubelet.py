@@ -10,17 +10,18 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from sandbox.cluster.environment import ConfigError, command, environment
+import aiohttp
+
 from sandbox.cluster.errors import StatusError
 from sandbox.cluster.events import record
-from sandbox.cluster.images import Catalogue, Image
+from sandbox.cluster.image import Catalogue, ConfigError, Image, command, environment
 from sandbox.cluster.kinds import POD
 from sandbox.cluster.logs import PodLogs
-from sandbox.cluster.objects import is_finished, timestamp, with_condition
-from sandbox.cluster.probes import ask
+from sandbox.cluster.objects import container_port, is_finished, timestamp, with_condition
 from sandbox.cluster.registry import DeleteOptions, Registry
 from sandbox.cluster.store import Change, Object
 from sandbox.processes import Guardian
@@ -242,12 +243,13 @@ class Runner:
                 self._report()
             await asyncio.sleep(spec["periodSeconds"])
 
-    async def _execute(self, argv: list[str]) -> tuple[int, str]:
-        """Run a command beside the container's process, in its environment."""
+    async def _execute(self, argv: list[str]) -> str:
+        """Run a command beside the container's process, in its environment; returns what is wrong."""
         process = await self._open(argv, asyncio.subprocess.PIPE)
         try:
-            output, more = await process.communicate()
-            return process.returncode or 0, (output + more).decode(errors="replace").strip()[-1000:]
+            output, errors = await process.communicate()
+            said = (output + errors).decode(errors="replace").strip()[-1000:]
+            return said or f"exit code {process.returncode}" if process.returncode else ""
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -326,3 +328,30 @@ class Runner:
         for name, value in (("PodScheduled", True), ("ContainersReady", self._ready), ("Ready", self._ready)):
             with_condition(status, name, value, "" if value else "ContainersNotReady")
         self._node.registry.set_status(POD, self._latest, status)
+
+
+async def ask(handler: Object, pod: Object, execute: Callable[[list[str]], Awaitable[str]], timeout: float) -> str:
+    """Call a probe's or a hook's handler; returns what is wrong, nothing if all is well."""
+    try:
+        async with asyncio.timeout(timeout):
+            if "httpGet" in handler:
+                return await _http(handler["httpGet"], pod)
+            return await execute(handler["exec"]["command"])
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return str(error) or type(error).__name__
+    except TimeoutError:
+        return f"no answer within {timeout:g} s"
+
+
+async def _http(handler: Object, pod: Object) -> str:
+    port = container_port(pod, handler["port"])
+    headers = {"User-Agent": "kube-probe/1.36", "Connection": "close"}
+    headers |= {item["name"]: item["value"] for item in handler.get("httpHeaders") or ()}
+    url = f"http://{pod['status']['podIP']}:{port}{handler.get('path', '/')}"
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session,
+        session.get(url, headers=headers, allow_redirects=False) as response,
+    ):
+        await response.read()
+        good = 200 <= response.status < 400
+        return "" if good else f"HTTP probe failed with statuscode: {response.status}"

@@ -33,15 +33,15 @@ class Relay:
         if self._session:
             await self._session.close()
 
-    async def handle(self, request: Request, kind: Kind, namespace: str, name: str, path: str) -> Response:
+    async def handle(self, request: Request, kind: Kind, namespace: str, name: str) -> Response:
         parts = name.split(":")  # name, name:port or scheme:name:port
         name, port = (parts[1], parts[2]) if len(parts) == 3 else (parts[0], "".join(parts[1:2]))
         address = self._address(kind, namespace, name, port)
         if address is None:
             raise StatusError(503, "ServiceUnavailable", f'{kind.resource} "{name}" has no ready address')
-        query = request.scope["query_string"].decode()
-        raw = request.scope.get("raw_path", b"").decode().partition("/proxy/")[2] or path
-        url = URL(f"http://{address[0]}:{address[1]}/{raw}{'?' + query if query else ''}", encoded=True)
+        path, query = (request.scope[part].decode() for part in ("raw_path", "query_string"))
+        rest = path.partition("/proxy/")[2] + ("?" + query if query else "")
+        url = URL(f"http://{address[0]}:{address[1]}/{rest}", encoded=True)
         return await self._forward(request, url)
 
     def _address(self, kind: Kind, namespace: str, name: str, port: str) -> Address | None:

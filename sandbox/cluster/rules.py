@@ -21,13 +21,20 @@ Problem = tuple[str, str]
 _LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
 _SUBDOMAIN = re.compile(r"^(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
 _VALUE = re.compile(r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")
-_IMMUTABLE = "Invalid value: field is immutable"
 
+_PROBE = {"periodSeconds": 10, "timeoutSeconds": 1, "successThreshold": 1, "failureThreshold": 3}
 _DEFAULTS: dict[Kind, dict[str, Any]] = {
     SERVICE: {"type": "ClusterIP", "sessionAffinity": "None"},
     DEPLOYMENT: {"replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600, "strategy": {}},
     REPLICA_SET: {"replicas": 1},
     JOB: {"backoffLimit": 6, "completions": 1, "parallelism": 1},
+}
+_IMMUTABLE = {
+    POD: ("containers", "restartPolicy", "nodeName"),
+    SERVICE: ("clusterIP",),
+    DEPLOYMENT: ("selector",),
+    REPLICA_SET: ("selector",),
+    JOB: ("selector", "template"),
 }
 
 
@@ -58,10 +65,7 @@ def _pod_defaults(spec: dict[str, Any]) -> None:
         _fill(container, imagePullPolicy="IfNotPresent", resources={})
         for port in container.get("ports") or ():
             _fill(port, protocol="TCP")
-        if "readinessProbe" in container:
-            _fill(
-                container["readinessProbe"], periodSeconds=10, timeoutSeconds=1, successThreshold=1, failureThreshold=3
-            )
+        _fill(container.get("readinessProbe") or {}, **_PROBE)
 
 
 def _fill(target: dict[str, Any], **defaults: Any) -> None:
@@ -81,9 +85,15 @@ def _map(value: Any) -> dict[str, Any]:
 def validate(kind: Kind, new: Object, old: Object | None) -> None:
     """Raise 422 with everything that is wrong with `new` (and with changing `old` into it)."""
     problems = list(_metadata(kind, new["metadata"]))
-    checks = {POD: _pod, SERVICE: _service, SECRET: _secret, DEPLOYMENT: _workload, REPLICA_SET: _workload, JOB: _job}
+    spec, before = _map(new.get("spec")), _map((old or {}).get("spec"))
+    checks = {POD: _pod, SERVICE: _service, DEPLOYMENT: _workload, REPLICA_SET: _workload, JOB: _job}
     if not problems and kind in checks:
-        problems += checks[kind](new, old)
+        problems += checks[kind](spec)
+    if kind is SECRET:
+        problems += _secret(_map(new.get("data")))
+    for field in _IMMUTABLE.get(kind, ()) if old else ():
+        if spec.get(field) != before.get(field):
+            problems.append((f"spec.{field}", "Invalid value: field is immutable"))
     if problems:
         raise invalid(kind.name, new["metadata"]["name"], *problems)
 
@@ -97,83 +107,56 @@ def _metadata(kind: Kind, meta: dict[str, Any]) -> Iterator[Problem]:
                 yield f"metadata.{field}", f"Invalid value of {key}: {value!r}"
 
 
-def _pod(new: Object, old: Object | None) -> Iterator[Problem]:
-    spec = _map(new.get("spec"))
-    yield from _pod_spec(spec, "spec")
-    if old is not None and spec != old["spec"]:
-        yield "spec", "Forbidden: pod updates may not change it"
-
-
-def _pod_spec(spec: dict[str, Any], path: str) -> Iterator[Problem]:
+def _pod(spec: dict[str, Any]) -> Iterator[Problem]:
     containers = spec.get("containers") or []
     if len(containers) != 1 or spec.get("initContainers"):
-        yield f"{path}.containers", "Required value: exactly one container is what this stand-in runs in a pod"
+        yield "spec.containers", "Required value: exactly one container is what this stand-in runs in a pod"
     for container in containers:
-        where = f"{path}.containers[0]"
         if not _LABEL.match(container.get("name") or ""):
-            yield f"{where}.name", f"Invalid value: {container.get('name')!r}"
+            yield "spec.containers[0].name", f"Invalid value: {container.get('name')!r}"
         if not container.get("image"):
-            yield f"{where}.image", "Required value"
-        yield from _ports(container.get("ports") or (), "containerPort", f"{where}.ports")
+            yield "spec.containers[0].image", "Required value"
+        yield from _ports(container.get("ports") or (), "containerPort", "spec.containers[0].ports")
         for variable in container.get("env") or ():
             if not variable.get("name") or not isinstance(variable.get("value", ""), str):
-                yield f"{where}.env", f"Invalid value: {variable}: a name and a string are required"
+                yield "spec.containers[0].env", f"Invalid value: {variable}: a name and a string are required"
         probe = container.get("readinessProbe", {"exec": {}})
         if ("httpGet" in probe) == ("exec" in probe):
-            yield f"{where}.readinessProbe", "must specify exactly one handler type of httpGet, exec"
+            yield "spec.containers[0].readinessProbe", "must specify exactly one handler type of httpGet, exec"
 
 
-def _workload(new: Object, old: Object | None) -> Iterator[Problem]:
-    spec = _map(new.get("spec"))
-    template = _map(spec.get("template"))
-    labels = _map(_map(template.get("metadata")).get("labels"))
-    if not spec.get("selector"):
-        yield "spec.selector", "Required value"
-    elif not workload_selects(spec["selector"], labels):
-        yield "spec.template.metadata.labels", f"Invalid value: {labels}: `selector` does not match template `labels`"
-    if old is not None and spec.get("selector") != old["spec"].get("selector"):
-        yield "spec.selector", _IMMUTABLE
+def _workload(spec: dict[str, Any]) -> Iterator[Problem]:
+    labels = _map(_map(_map(spec.get("template")).get("metadata")).get("labels"))
+    if not workload_selects(spec.get("selector"), labels):
+        yield "spec.selector", f"Invalid value: `matchLabels` has to select the labels of the template, {labels}"
     if not isinstance(spec.get("replicas"), int) or spec["replicas"] < 0:
         yield "spec.replicas", "must be greater than or equal to 0"
-    strategy = spec.get("strategy") or {"type": "RollingUpdate", "rollingUpdate": {}}
-    if strategy["type"] != "RollingUpdate":
+    strategy = _map(spec.get("strategy"))
+    if strategy.get("type", "RollingUpdate") != "RollingUpdate":
         yield "spec.strategy.type", f'Unsupported value: "{strategy["type"]}": this stand-in knows "RollingUpdate"'
-    rolling = strategy["rollingUpdate"]
-    if rolling and all(str(rolling[field]) in ("0", "0%") for field in ("maxSurge", "maxUnavailable")):
-        yield "spec.strategy.rollingUpdate.maxUnavailable", "may not be 0 when `maxSurge` is 0"
-    yield from _template(template, "Always")
+    yield from _template(spec, "Always")
 
 
-def _job(new: Object, old: Object | None) -> Iterator[Problem]:
-    spec = _map(new.get("spec"))
-    yield from _template(_map(spec.get("template")), "OnFailure", "Never")
-    if (spec.get("completions"), spec.get("parallelism")) != (1, 1):
+def _job(spec: dict[str, Any]) -> Iterator[Problem]:
+    if (spec.get("completions", 1), spec.get("parallelism", 1)) != (1, 1):
         yield "spec.completions", "Unsupported value: this stand-in runs one pod of a job"
-    for field in ("template", "selector") if old is not None else ():
-        if old is not None and spec.get(field) != old["spec"].get(field):
-            yield f"spec.{field}", _IMMUTABLE
+    yield from _template(spec, "OnFailure", "Never")
 
 
-def _template(template: dict[str, Any], *policies: str) -> Iterator[Problem]:
-    spec = _map(template.get("spec"))
-    if spec.get("restartPolicy") not in policies:
+def _template(spec: dict[str, Any], *policies: str) -> Iterator[Problem]:
+    pod = _map(_map(spec.get("template")).get("spec"))
+    if pod.get("restartPolicy") not in policies:
         yield "spec.template.spec.restartPolicy", f"Unsupported value: supported values: {', '.join(policies)}"
-    yield from _pod_spec(spec, "spec.template.spec")
+    yield from ((f"spec.template.{field}", text) for field, text in _pod(pod))
 
 
-def _service(new: Object, old: Object | None) -> Iterator[Problem]:
-    spec = _map(new.get("spec"))
+def _service(spec: dict[str, Any]) -> Iterator[Problem]:
     ports = spec.get("ports") or []
-    if not ports:
-        yield "spec.ports", "Required value"
+    if not ports or (len(ports) > 1 and not all(port.get("name") for port in ports)):
+        yield "spec.ports", "Required value: at least one, with a name if there are several"
     yield from _ports(ports, "port", "spec.ports")
-    if len(ports) > 1 and not all(port.get("name") for port in ports):
-        yield "spec.ports", "Required value: name"
-    for key, value in _map(spec.get("selector")).items():
-        if not isinstance(value, str):
-            yield "spec.selector", f"Invalid value for {key}: {value!r}"
-    if old is not None and spec.get("clusterIP") != old["spec"].get("clusterIP"):
-        yield "spec.clusterIP", _IMMUTABLE
+    if not all(isinstance(value, str) for value in _map(spec.get("selector")).values()):
+        yield "spec.selector", f"Invalid value: {spec['selector']}"
 
 
 def _ports(ports: Any, field: str, path: str) -> Iterator[Problem]:
@@ -182,9 +165,9 @@ def _ports(ports: Any, field: str, path: str) -> Iterator[Problem]:
             yield f"{path}[{index}].{field}", "must be between 1 and 65535, inclusive"
 
 
-def _secret(new: Object, old: Object | None) -> Iterator[Problem]:
-    for key, value in _map(new.get("data")).items():
+def _secret(data: dict[str, Any]) -> Iterator[Problem]:
+    for key, value in data.items():
         try:
-            base64.b64decode(value or "", validate=True)
+            base64.b64decode(value, validate=True)
         except (binascii.Error, TypeError, ValueError):
             yield f"data[{key}]", "Invalid value: not base64"

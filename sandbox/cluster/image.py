@@ -1,15 +1,16 @@
-"""What a container's process is started with: its command line, and its environment from the image and the spec."""
+"""What a container's process is: an image of the catalogue, a command line, an environment from image and spec."""
 
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sandbox.cluster.images import Image
 from sandbox.cluster.kinds import CONFIG_MAP, SECRET, Kind
 from sandbox.cluster.registry import Registry
 from sandbox.cluster.store import Object
@@ -19,6 +20,55 @@ _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][-A-Za-z0-9_.]*)\)")
 
 class ConfigError(Exception):
     """The container cannot be configured: what it refers to is missing."""
+
+
+@dataclass(frozen=True)
+class Image:
+    repository: str
+    tag: str
+    digest: str
+    argv: list[str]
+    workdir: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    path: list[str] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return f"{self.repository}@{self.digest}"
+
+
+class Catalogue:
+    """Reads the file again when it has changed; while it cannot be read, what was read last holds."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int] | None = None
+        self._images: list[Image] = []
+
+    def find(self, reference: str) -> Image | None:
+        """`repository:tag`, `repository@digest` or `repository:tag@digest`."""
+        self._refresh()
+        name, _, digest = reference.partition("@")
+        repository, colon, tag = name.rpartition(":")
+        if not colon or "/" in tag:
+            repository, tag = name, ""
+        for image in self._images:
+            if image.repository == repository and (image.digest == digest if digest else image.tag == tag):
+                return image
+        return None
+
+    def _refresh(self) -> None:
+        try:
+            about = self._path.stat()
+            if (about.st_mtime_ns, about.st_size) == self._seen:
+                return
+            entries = json.loads(self._path.read_text())["images"]
+            self._images = [
+                Image(**{key: entry[key] for key in entry if key in Image.__annotations__}) for entry in entries
+            ]
+            self._seen = (about.st_mtime_ns, about.st_size)
+        except (OSError, ValueError, KeyError, TypeError):
+            return
 
 
 def expand(text: str, values: dict[str, str]) -> str:
@@ -44,15 +94,15 @@ def environment(registry: Registry, pod: Object, image: Image, home: Path) -> di
     values = {"PATH": os.pathsep.join(path), "HOME": str(home), "LANG": "C.UTF-8"}
     values |= {"HOSTNAME": pod["metadata"]["name"], "KUBERNETES_SERVICE_HOST": f"{registry.subnet}.0.1", **image.env}
     for source in container.get("envFrom") or ():
-        kind, field = (SECRET, "secretRef") if "secretRef" in source else (CONFIG_MAP, "configMapRef")
-        values |= _data(registry, namespace, kind, source.get(field) or {})
+        kind, where = (SECRET, "secretRef") if "secretRef" in source else (CONFIG_MAP, "configMapRef")
+        values |= _data(registry, namespace, kind, source.get(where) or {})
     for variable in container.get("env") or ():
         source = variable.get("valueFrom") or {}
         if "fieldRef" in source:
             text: str | None = _pod_field(pod, source["fieldRef"]["fieldPath"])
         elif source:
-            kind, field = (SECRET, "secretKeyRef") if "secretKeyRef" in source else (CONFIG_MAP, "configMapKeyRef")
-            text = _one(registry, namespace, kind, source.get(field) or {})
+            kind, where = (SECRET, "secretKeyRef") if "secretKeyRef" in source else (CONFIG_MAP, "configMapKeyRef")
+            text = _one(registry, namespace, kind, source.get(where) or {})
         else:
             text = expand(variable.get("value", ""), values)
         if text is not None:
