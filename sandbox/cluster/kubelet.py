@@ -54,7 +54,7 @@ class Kubelet:
                 runner.kill()
             self.logs.forget(uid)
         elif runner is None:
-            if not is_finished(pod):
+            if self._free and not is_finished(pod):
                 self._start(pod)
         elif pod["metadata"].get("deletionTimestamp"):
             runner.terminate(pod["metadata"]["deletionGracePeriodSeconds"])
