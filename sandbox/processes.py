@@ -126,7 +126,7 @@ def alive(pid: int, created: float) -> bool:
     return False
 
 
-class _Guardian:
+class Guardian:
     """A process that outlives ours for a moment: if we die without a word, it kills what we started."""
 
     def __init__(self) -> None:
@@ -152,5 +152,5 @@ class _Guardian:
             self._popen.stdin.flush()
 
 
-_guardian = _Guardian()
+_guardian = Guardian()
 """One a process, started with the first child; it ends by itself when we do."""

@@ -1,13 +1,12 @@
-"""The HTTP API: from a path and a method to a call of the registry, and its answer back as JSON, table or stream."""
+"""The HTTP API: from a path and a method to a call of the registry, and its answer back as JSON or a stream."""
 
 from __future__ import annotations
 
-import base64
 import hmac
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 
 import yaml
@@ -15,23 +14,20 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from sandbox.cluster import apply, discovery, protobuf, selectors
+from sandbox.cluster import apply, selectors
+from sandbox.cluster.discovery import DOCUMENTS, EMPTY_SWAGGER
 from sandbox.cluster.errors import StatusError, bad_request, not_found
-from sandbox.cluster.kinds import BY_PATH, POD, SERVICE, Kind
-from sandbox.cluster.logs import LogOptions, PodLogs
+from sandbox.cluster.kinds import BY_PATH, LEASE, POD, SERVICE, Kind
+from sandbox.cluster.logs import PodLogs
 from sandbox.cluster.patch import PATCHES, apply_patch
-from sandbox.cluster.query import flag, number
 from sandbox.cluster.registry import DeleteOptions, Registry, Write, shape
 from sandbox.cluster.relay import Relay
 from sandbox.cluster.store import Object
-from sandbox.cluster.tables import table
 from sandbox.cluster.watching import Watching, watch
 
 log = logging.getLogger(__name__)
 
 APPLY = "application/apply-patch+yaml"
-LARGEST_BODY = 3 * 1024 * 1024
-WITHOUT_TOKEN = ("/readyz", "/livez", "/healthz", "/version")
 
 
 @dataclass(frozen=True)
@@ -41,8 +37,7 @@ class Target:
     kind: Kind
     namespace: str
     name: str = ""
-    subresource: str = ""
-    rest: str | None = None  # what follows /proxy
+    part: str = ""  # status, scale, log or proxy
 
 
 def parse_target(path: str) -> Target | None:
@@ -54,16 +49,16 @@ def parse_target(path: str) -> Target | None:
     else:
         return None
     namespace = ""
-    if steps[0:1] == ["namespaces"] and len(steps) > 2 and steps[2] not in ("status", "finalize"):
+    if steps[:1] == ["namespaces"] and len(steps) > 2:
         namespace, steps = steps[1], steps[2:]
-    kind = BY_PATH.get((group, "v1", steps[0])) if steps else None
+    kind = BY_PATH.get((group, steps[0])) if steps else None
     if kind is None or (namespace and not kind.namespaced):
         return None
-    name, subresource, *rest = (*steps[1:], "", "")[: max(2, len(steps) - 1)]
-    if rest and subresource != "proxy":
+    name, part, *rest = (*steps[1:], "", "")
+    known = {"": True, "status": kind.status, "scale": kind.scale, "log": kind is POD, "proxy": kind in (POD, SERVICE)}
+    if not known.get(part) or (any(rest) and part != "proxy"):
         return None
-    after = path.partition("/proxy/")[2] if subresource == "proxy" else None
-    return Target(kind, namespace, name, subresource, after)
+    return Target(kind, namespace, name, part)
 
 
 class Api:
@@ -71,11 +66,9 @@ class Api:
 
     def __init__(self, registry: Registry, token: str, logs: PodLogs, relay: Relay) -> None:
         self.registry, self.logs, self.relay = registry, logs, relay
-        self._authorization = f"Bearer {token}"
+        self._authorization = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
         request = Request(scope, receive)
         try:
             response = await self._answer(request)
@@ -90,68 +83,45 @@ class Api:
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        path = request.url.path
-        open_to_all = path.rstrip("/") in WITHOUT_TOKEN
-        if not open_to_all and not self._may(request):
-            raise StatusError(401, "Unauthorized", "Unauthorized")
-        target = parse_target(path)
-        if target is not None:
-            return await self._resource(request, target)
-        return await self._about(request, path.strip("/"))
-
-    def _may(self, request: Request) -> bool:
-        given = request.headers.get("authorization", "")
-        return hmac.compare_digest(given.encode(), self._authorization.encode())
-
-    async def _about(self, request: Request, path: str) -> Response:
-        """Everything that is not an object."""
+        path = request.url.path.strip("/")
         if path in ("readyz", "livez", "healthz"):
             return PlainTextResponse("ok")
-        if path == "openapi/v2" and "protobuf" in request.headers.get("accept", ""):
-            media_type = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
-            return Response(discovery.EMPTY_SWAGGER, media_type=media_type)
-        if path == "apis/authorization.k8s.io/v1/selfsubjectaccessreviews" and request.method == "POST":
-            review = await _body(request)
-            return JSONResponse({**review, "status": {"allowed": True}}, 201)
-        found = discovery.document(path)
-        if found is None:
+        given = request.headers.get("authorization", "").encode()
+        if not hmac.compare_digest(given, self._authorization):
+            raise StatusError(401, "Unauthorized", "Unauthorized")
+        if path in DOCUMENTS:
+            return JSONResponse(DOCUMENTS[path])
+        if path == "openapi/v2":
+            return Response(EMPTY_SWAGGER, media_type="application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
+        target = parse_target(request.url.path)
+        if target is None:
             raise StatusError(404, "NotFound", "the server could not find the requested resource")
-        return JSONResponse(found)
+        return await self._resource(request, target)
 
     async def _resource(self, request: Request, target: Target) -> Response:
-        if target.subresource == "proxy" and target.kind in (POD, SERVICE):
-            return await self.relay.handle(request, target.kind, target.namespace, target.name, target.rest or "")
-        if target.subresource == "log" and target.kind is POD and request.method == "GET":
-            pod = self.registry.get(POD, target.namespace, target.name)
-            return self.logs.response(pod, LogOptions.parse(request.query_params))
-        if target.subresource and not (
-            (target.subresource == "status" and target.kind.status)
-            or (target.subresource == "scale" and target.kind.scale)
-        ):
-            raise StatusError(404, "NotFound", "the server could not find the requested resource")
+        method = request.method
+        if target.part == "proxy":
+            return await self.relay.handle(request, target.kind, target.namespace, target.name)
+        if target.part == "log" and method == "GET":
+            return self.logs.response(self.registry.get(POD, target.namespace, target.name), request.query_params)
         handler = {
             ("GET", False): self._list,
             ("POST", False): self._create,
-            ("DELETE", False): self._delete_all,
             ("GET", True): self._get,
             ("PUT", True): self._put,
             ("PATCH", True): self._patch,
             ("DELETE", True): self._delete,
-        }.get((request.method, bool(target.name)))
-        if handler is None or (request.method == "DELETE" and target.subresource):
-            message = "the server does not allow this method on the requested resource"
-            raise StatusError(405, "MethodNotAllowed", message)
-        if target.kind.namespaced and not target.namespace and (target.name or request.method == "POST"):
+        }.get((method, bool(target.name)))
+        if handler is None or (target.part and method == "DELETE"):
+            raise StatusError(405, "MethodNotAllowed", "the server does not allow this method on the resource")
+        if target.kind.namespaced and not target.namespace and (target.name or method == "POST"):
             raise not_found(target.kind.resource, target.name)
         return await handler(request, target)
 
     # --- reading
 
     async def _get(self, request: Request, target: Target) -> Response:
-        obj = self.registry.get(target.kind, target.namespace, target.name)
-        if target.subresource == "scale":
-            return JSONResponse(_scale(obj))
-        return _one(request, target.kind, obj)
+        return _shown(target, self.registry.get(target.kind, target.namespace, target.name))
 
     async def _list(self, request: Request, target: Target) -> Response:
         query, kind, store = request.query_params, target.kind, self.registry.store
@@ -161,129 +131,90 @@ class Api:
         def selected(obj: Object) -> bool:
             return labels(obj) and fields(obj)
 
-        if flag(query, "watch"):
-            options = Watching.parse(query, kind, target.namespace, _wants_table(request))
-            return StreamingResponse(watch(store, options, selected), media_type="application/json")
-        version, after = store.version, ["", ""]
-        if query.get("continue"):
-            version, after = _read_continue(query["continue"])
-        elif query.get("resourceVersionMatch") == "Exact":
-            version = number(query, "resourceVersion") or 0
-        if (number(query, "resourceVersion") or 0) > store.version:
-            raise StatusError(504, "Timeout", f"Too large resource version: {query['resourceVersion']}")
-        objects = [obj for obj in store.objects_at(kind, target.namespace, version) if selected(obj)]
-        rest = [obj for obj in objects if _place(obj) > after]
-        limit = number(query, "limit")
-        meta: dict[str, Any] = {"resourceVersion": str(version)}
-        if limit and 0 < limit < len(rest):
-            meta["continue"] = _write_continue(version, _place(rest[limit - 1]))
-            meta["remainingItemCount"] = len(rest) - limit
-            rest = rest[:limit]
-        if _wants_table(request):
-            return JSONResponse(table(kind, rest, meta, query.get("includeObject", "Metadata")))
-        return JSONResponse(
-            {"kind": f"{kind.name}List", "apiVersion": kind.api_version, "metadata": meta, "items": rest}
-        )
+        version = _number(query.get("resourceVersion"))
+        if _flag(request, "watch"):
+            wanted = Watching(
+                kind, target.namespace, selected, version, _flag(request, "allowWatchBookmarks"),
+                _flag(request, "sendInitialEvents"), _number(query.get("timeoutSeconds")) or 3600,
+            )  # fmt: skip
+            return StreamingResponse(watch(store, wanted), media_type="application/json")
+        if version > store.version:
+            raise StatusError(504, "Timeout", f"Too large resource version: {version}")
+        found = [obj for obj in store.objects(kind, target.namespace) if selected(obj)]
+        meta = {"resourceVersion": str(store.version)}
+        about = {"kind": f"{kind.name}List", "apiVersion": kind.api_version, "metadata": meta}
+        return JSONResponse({**about, "items": found})
 
     # --- writing
 
     async def _create(self, request: Request, target: Target) -> Response:
-        body, write = await _body(request), _write(request)
-        return _one(request, target.kind, self.registry.create(target.kind, target.namespace, body, write), 201)
+        new = self.registry.create(target.kind, target.namespace, await _body(request), _write(request))
+        return JSONResponse(new, 201)
 
     async def _put(self, request: Request, target: Target) -> Response:
-        body, write = await _body(request), _write(request)
-        kind, found = target.kind, self.registry.find(target.kind, target.namespace, target.name)
-        if target.subresource == "scale":
-            return self._set_scale(target, lambda _: body, write)
-        if found is None and kind.create_on_update:
-            return _one(request, kind, self.registry.create(kind, target.namespace, body, write), 201)
-        return _one(request, kind, self._update(target, lambda _: body, write))
+        body = await _body(request)
+        if target.kind is LEASE and self.registry.find(LEASE, target.namespace, target.name) is None:
+            return await self._create(request, target)
+        return self._update(request, target, lambda _: body)
 
     async def _patch(self, request: Request, target: Target) -> Response:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip()
         if media_type == APPLY:
             return await self._apply(request, target)
         if media_type not in PATCHES:
-            known = ", ".join([*PATCHES, APPLY])
-            message = f"the body of the request was in an unknown format - accepted media types include: {known}"
+            message = f"accepted media types include: {', '.join([*PATCHES, APPLY])}"
             raise StatusError(415, "UnsupportedMediaType", message)
-        change, write = await _body(request, anything=True), _write(request)
-        if target.subresource == "scale":
-            return self._set_scale(target, lambda scale: apply_patch(media_type, scale, change), write)
-        updated = self._update(target, lambda current: apply_patch(media_type, current, change), write)
-        return _one(request, target.kind, updated)
+        change = await _body(request, anything=True)
+        return self._update(request, target, lambda current: apply_patch(media_type, current, change))
 
     async def _apply(self, request: Request, target: Target) -> Response:
-        wanted, write, query = await _body(request), _write(request), request.query_params
-        force, kind = flag(query, "force"), target.kind
-        manager = query.get("fieldManager", "")
+        wanted, kind = await _body(request), target.kind
+        manager, force = request.query_params.get("fieldManager", ""), _flag(request, "force")
+        wanted = {"apiVersion": kind.api_version, **wanted}
         with shape(kind):
             wanted.setdefault("metadata", {}).setdefault("name", target.name)
+
+        def change(current: Object | None) -> Object:
+            return apply.apply(current, wanted, manager, force)
+
         if self.registry.find(kind, target.namespace, target.name) is None:
             with shape(kind):
-                new = apply.apply(None, {**wanted, "kind": kind.name}, manager, force)
-            return _one(request, kind, self.registry.create(kind, target.namespace, new, write), 201)
-        updated = self.registry.update(
-            kind,
-            target.namespace,
-            target.name,
-            lambda current: apply.apply(current, wanted, manager, force),
-            write,
-            subresource=target.subresource,
-            applying=True,
-        )
-        return _one(request, kind, updated)
+                new = change(None)
+            return JSONResponse(self.registry.create(kind, target.namespace, new, _write(request)), 201)
+        return self._update(request, target, change, applying=True)
 
-    def _update(self, target: Target, change: Any, write: Write) -> Object:
-        return self.registry.update(
-            target.kind, target.namespace, target.name, change, write, subresource=target.subresource
-        )
-
-    def _set_scale(self, target: Target, change: Any, write: Write) -> Response:
-        def set_replicas(current: Object) -> Object:
+    def _update(
+        self, request: Request, target: Target, change: Callable[[Object], Object], *, applying: bool = False
+    ) -> Response:
+        def scale(current: Object) -> Object:
             wanted = change(_scale(current))
-            version = (wanted.get("metadata") or {}).get("resourceVersion")
-            current["metadata"]["resourceVersion"] = version or current["metadata"]["resourceVersion"]
-            current["spec"]["replicas"] = (wanted.get("spec") or {}).get("replicas", 0)
-            return current
+            version = wanted["metadata"].get("resourceVersion", current["metadata"]["resourceVersion"])
+            meta = {**current["metadata"], "resourceVersion": version}
+            return {**current, "metadata": meta, "spec": {**current["spec"], "replicas": wanted["spec"]["replicas"]}}
 
-        updated = self.registry.update(target.kind, target.namespace, target.name, set_replicas, write)
-        return JSONResponse(_scale(updated))
+        updated = self.registry.update(
+            target.kind, target.namespace, target.name, scale if target.part == "scale" else change, _write(request),
+            subresource=target.part.removeprefix("scale"), applying=applying,
+        )  # fmt: skip
+        return _shown(target, updated)
 
     async def _delete(self, request: Request, target: Target) -> Response:
-        options = await _delete_options(request)
-        old = self.registry.delete(target.kind, target.namespace, target.name, options)
-        if target.kind.returns_deleted or old["metadata"].get("deletionTimestamp"):
+        old = self.registry.delete(target.kind, target.namespace, target.name, await _delete_options(request))
+        if target.kind in (POD, SERVICE):
             return JSONResponse(old)
-        details = {"name": target.name, "kind": target.kind.plural, "uid": old["metadata"]["uid"]}
-        if target.kind.group:
-            details["group"] = target.kind.group
-        return JSONResponse(
-            {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
-        )
+        details = {"name": target.name, "group": target.kind.group, "kind": target.kind.plural,
+                   "uid": old["metadata"]["uid"]}  # fmt: skip
+        return JSONResponse({"kind": "Status", "apiVersion": "v1", "status": "Success", "details": details})
 
-    async def _delete_all(self, request: Request, target: Target) -> Response:
-        options, query, kind = await _delete_options(request), request.query_params, target.kind
-        labels = selectors.label_selector(query.get("labelSelector", ""))
-        fields = selectors.field_selector(query.get("fieldSelector", ""), kind.name)
-        found = [obj for obj in self.registry.store.objects(kind, target.namespace) if labels(obj) and fields(obj)]
-        for obj in found:
-            self.registry.delete(kind, obj["metadata"].get("namespace", ""), obj["metadata"]["name"], options)
-        meta = {"resourceVersion": str(self.registry.store.version)}
-        return JSONResponse(
-            {"kind": f"{kind.name}List", "apiVersion": kind.api_version, "metadata": meta, "items": found}
-        )
+
+# --- what a request says
 
 
 async def _body(request: Request, *, anything: bool = False) -> Any:
     """The body as JSON or YAML; an object, unless `anything` is fine."""
-    raw = await request.body()
-    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip()
-    if len(raw) > LARGEST_BODY:
-        raise StatusError(413, "RequestEntityTooLarge", f"limit is {LARGEST_BODY}")
+    raw, media_type = await request.body(), request.headers.get("content-type", "").partition(";")[0].strip()
     if "protobuf" in media_type:
-        return protobuf.decode(raw)
+        raise StatusError(415, "UnsupportedMediaType", "this server takes JSON and YAML")
     try:
         body = yaml.safe_load(raw) if media_type.endswith("yaml") else json.loads(raw)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
@@ -294,21 +225,11 @@ async def _body(request: Request, *, anything: bool = False) -> Any:
 
 
 async def _delete_options(request: Request) -> DeleteOptions:
-    query = request.query_params
     body = await _body(request) if await request.body() else {}
-    conditions = body.get("preconditions") or {}
-    grace = query.get("gracePeriodSeconds", body.get("gracePeriodSeconds"))
-    orphan = query.get("orphanDependents") == "true" or body.get("orphanDependents") is True
-    propagation = query.get("propagationPolicy") or body.get("propagationPolicy") or ""
-    if propagation not in ("", "Background", "Foreground", "Orphan"):
-        raise bad_request(f"invalid propagationPolicy: {propagation}")
-    try:
-        seconds = None if grace is None else int(grace)
-    except (TypeError, ValueError) as error:
-        raise bad_request(f"invalid gracePeriodSeconds: {grace}") from error
+    conditions, grace = body.get("preconditions") or {}, body.get("gracePeriodSeconds")
+    grace = request.query_params.get("gracePeriodSeconds", grace)
     return DeleteOptions(
-        grace=seconds,
-        propagation="Orphan" if orphan else propagation or "Background",
+        None if grace is None else _number(grace),
         uid=conditions.get("uid"),
         version=conditions.get("resourceVersion"),
         dry_run=_write(request).dry_run or bool(body.get("dryRun")),
@@ -317,50 +238,35 @@ async def _delete_options(request: Request) -> DeleteOptions:
 
 def _write(request: Request) -> Write:
     query = request.query_params
-    if query.get("dryRun") not in (None, "", "All"):
-        raise bad_request(f"Invalid value for dryRun: {query['dryRun']}")
     agent = request.headers.get("user-agent", "").partition("/")[0]
-    return Write(query.get("fieldManager") or agent or "unknown", query.get("dryRun") == "All")
+    return Write(query.get("fieldManager") or agent or "unknown", bool(query.get("dryRun")))
 
 
-def _place(obj: Object) -> list[str]:
-    return [obj["metadata"].get("namespace", ""), obj["metadata"]["name"]]
+def _flag(request: Request, name: str) -> bool:
+    """As Go, Python or a person write it."""
+    return request.query_params.get(name, "").lower() in ("true", "t", "1")
 
 
-def _write_continue(version: int, after: list[str]) -> str:
-    return base64.urlsafe_b64encode(json.dumps([version, after]).encode()).decode()
-
-
-def _read_continue(token: str) -> tuple[int, list[str]]:
+def _number(text: Any) -> int:
     try:
-        version, after = json.loads(base64.urlsafe_b64decode(token))
-        return int(version), [str(after[0]), str(after[1])]
-    except (ValueError, TypeError, IndexError) as error:
-        raise bad_request("continue key is not valid") from error
+        return int(text or 0)
+    except (ValueError, TypeError) as error:
+        raise bad_request(f"not a number: {text!r}") from error
 
 
-def _wants_table(request: Request) -> bool:
-    return "as=Table" in request.headers.get("accept", "")
+# --- what it is answered
 
 
-def _one(request: Request, kind: Kind, obj: Object, code: int = HTTPStatus.OK) -> Response:
-    if _wants_table(request):
-        meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
-        return JSONResponse(table(kind, [obj], meta, request.query_params.get("includeObject", "Metadata")), code)
-    return JSONResponse(obj, code)
+def _shown(target: Target, obj: Object) -> Response:
+    return JSONResponse(_scale(obj) if target.part == "scale" else obj)
 
 
 def _scale(obj: Object) -> Object:
-    meta = obj["metadata"]
-    labels = (obj["spec"].get("selector") or {}).get("matchLabels") or {}
-    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-    return {
-        "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
-        "metadata": {field: meta[field] for field in kept if field in meta},
-        "spec": {"replicas": obj["spec"].get("replicas", 0)},
-        "status": {
-            "replicas": obj.get("status", {}).get("replicas", 0),
-            "selector": ",".join(f"{key}={value}" for key, value in labels.items()),
-        },
+    meta = {field: obj["metadata"][field] for field in ("name", "namespace", "uid", "resourceVersion")}
+    labels = (obj["spec"]["selector"].get("matchLabels") or {}).items()
+    status = {
+        "replicas": obj["status"].get("replicas", 0),
+        "selector": ",".join(f"{key}={value}" for key, value in labels),
     }
+    about = {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta}
+    return {**about, "spec": {"replicas": obj["spec"]["replicas"]}, "status": status}

@@ -12,85 +12,72 @@ from collections.abc import Iterable
 from typing import Any
 
 from sandbox.cluster.errors import StatusError, bad_request
-from sandbox.cluster.patch import merge_key
+from sandbox.cluster.patch import merge_key, strategic_merge
 
 Path = tuple[str, ...]
 Manager = tuple[str, str]  # name, operation (Apply or Update)
 
-_UNTRACKED = {("f:apiVersion",), ("f:kind",), ("f:metadata", "f:name"), ("f:metadata", "f:namespace")}
-_SERVER_SET = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink",
-               "deletionTimestamp", "deletionGracePeriodSeconds")  # fmt: skip
+_META = ("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields",
+         "deletionTimestamp", "deletionGracePeriodSeconds")  # fmt: skip
+_UNTRACKED = {("f:apiVersion",), ("f:kind",), ("f:status",), *(("f:metadata", f"f:{name}") for name in _META)}
 _MISSING = object()
 
 
 def leaves(value: Any, path: Path = (), field: str = "") -> dict[Path, Any]:
     """Every leaf below `value` with its path. A list without a merge key is a leaf, as is an empty map."""
+    if path in _UNTRACKED:
+        return {}
+    found: dict[Path, Any] = {}
     if isinstance(value, dict) and value:
-        found: dict[Path, Any] = {}
         for name, item in value.items():
-            if path == ("f:metadata",) and name in _SERVER_SET:
-                continue
             found |= leaves(item, (*path, f"f:{name}"), name)
-        return {where: leaf for where, leaf in found.items() if where not in _UNTRACKED}
+        return found
     key = merge_key(field, value) if isinstance(value, list) and value else None
     if key is None:
         return {path: value}
-    found = {}
     for item in value:
-        found |= leaves(item, (*path, _item(key, item[key])))
+        found |= leaves(item, (*path, "k:" + json.dumps({key: item[key]}, separators=(",", ":"))))
     return found
-
-
-def _item(key: str, value: Any) -> str:
-    return "k:" + json.dumps({key: value}, separators=(",", ":"))
 
 
 def managers(obj: dict[str, Any]) -> dict[Manager, set[Path]]:
     """Read `metadata.managedFields`."""
-    owned: dict[Manager, set[Path]] = {}
-    for entry in obj["metadata"].get("managedFields") or ():
-        if entry.get("manager"):
-            owned[entry["manager"], entry.get("operation", "Update")] = set(_paths(entry.get("fieldsV1") or {}))
-    return owned
+    return {
+        (entry.get("manager", ""), entry.get("operation", "Update")): set(_paths(entry.get("fieldsV1") or {}))
+        for entry in obj["metadata"].get("managedFields") or ()
+    }
 
 
 def _paths(tree: dict[str, Any], path: Path = ()) -> list[Path]:
-    branches = [(name, branch) for name, branch in tree.items() if name != "."]
-    if not branches:
+    if not tree:
         return [path] if path else []
-    return [found for name, branch in branches for found in _paths(branch, (*path, name))]
+    return [found for name, branch in tree.items() for found in _paths(branch, (*path, name))]
 
 
-def _write_managers(obj: dict[str, Any], owned: dict[Manager, set[Path]], time: str) -> None:
+def _write_managers(obj: dict[str, Any], owned: dict[Manager, set[Path]]) -> None:
     entries = []
     for (name, operation), paths in owned.items():
-        if not paths:
-            continue
         tree: dict[str, Any] = {}
         for path in sorted(paths):
             branch = tree
             for step in path:
                 branch = branch.setdefault(step, {})
-        entries.append({"manager": name, "operation": operation, "apiVersion": obj["apiVersion"], "time": time,
-                        "fieldsType": "FieldsV1", "fieldsV1": tree})  # fmt: skip
-    obj["metadata"]["managedFields"] = entries
+        if tree:
+            entries.append({"manager": name, "operation": operation, "apiVersion": obj["apiVersion"],
+                            "fieldsType": "FieldsV1", "fieldsV1": tree})  # fmt: skip
+    obj["metadata"].pop("managedFields", None)
+    if entries:
+        obj["metadata"]["managedFields"] = entries
 
 
-def track(old: dict[str, Any] | None, new: dict[str, Any], manager: str, time: str = "") -> None:
+def track(old: dict[str, Any] | None, new: dict[str, Any], manager: str) -> None:
     """After an ordinary write: its manager owns what it changed, and nobody owns what is gone."""
-    before = _without_status(leaves(old)) if old else {}
-    after = _without_status(leaves(new))
+    before, after = leaves(old) if old else {}, leaves(new)
     changed = {path for path, value in after.items() if before.get(path, _MISSING) != value}
-    owned = managers(new)
-    for other in owned:
-        owned[other] = {path for path in owned[other] - changed if path in after}
+    owned = {one: (paths - changed) & after.keys() for one, paths in managers(new).items()}
     mine = (manager, "Update")
     owned[mine] = owned.get(mine, set()) | changed
-    _write_managers(new, owned, time or new["metadata"]["creationTimestamp"])
-
-
-def _without_status(found: dict[Path, Any]) -> dict[Path, Any]:
-    return {path: value for path, value in found.items() if path[0] != "f:status"}
+    _write_managers(new, owned)
 
 
 def apply(current: dict[str, Any] | None, wanted: dict[str, Any], manager: str, force: bool) -> dict[str, Any]:
@@ -100,9 +87,8 @@ def apply(current: dict[str, Any] | None, wanted: dict[str, Any], manager: str, 
     if (wanted.get("metadata") or {}).get("managedFields"):
         raise bad_request("metadata.managedFields must be nil")
     mine = (manager, "Apply")
-    base = copy.deepcopy(current) if current else {}
-    base.setdefault("metadata", {})
-    owned, present, asked = managers(base), leaves(base), _without_status(leaves(wanted))
+    base: dict[str, Any] = {"metadata": {}, **copy.deepcopy(current or {})}
+    owned, present, asked = managers(base), leaves(base), leaves(wanted)
     contested = {
         (other, path)
         for other, paths in owned.items()
@@ -115,14 +101,12 @@ def apply(current: dict[str, Any] | None, wanted: dict[str, Any], manager: str, 
         owned[other].discard(path)
     before = owned.get(mine, set())
     owned[mine] = set(asked)
-    result = _merge(base, wanted)
-    still_wanted = _with_parents(path for paths in owned.values() for path in paths)
-    unwanted = _with_parents(before) - still_wanted
+    result: dict[str, Any] = strategic_merge(base, copy.deepcopy(wanted))
+    unwanted = _with_parents(before) - _with_parents(path for paths in owned.values() for path in paths)
     for path in unwanted:
         if path[:-1] not in unwanted:  # else it goes with what holds it
             _remove(result, path)
-    result.setdefault("apiVersion", wanted.get("apiVersion"))
-    _write_managers(result, owned, base["metadata"].get("creationTimestamp", ""))
+    _write_managers(result, owned)
     return result
 
 
@@ -138,23 +122,6 @@ def _contest(contested: set[tuple[Manager, Path]]) -> StatusError:
 
 def _dotted(path: Path) -> str:
     return "".join(f".{step[2:]}" if step.startswith("f:") else f"[{step[2:]}]" for step in path)
-
-
-def _merge(current: Any, wanted: Any, field: str = "") -> Any:
-    """Like a strategic merge without directives: an apply says what is, so null and order have no meaning."""
-    if isinstance(wanted, dict) and isinstance(current, dict):
-        merged = dict(current)
-        for name, value in wanted.items():
-            merged[name] = _merge(merged.get(name), value, name)
-        return merged
-    if isinstance(wanted, list) and isinstance(current, list):
-        key = merge_key(field, current, wanted)
-        if key:
-            items = {item[key]: item for item in current}
-            for item in wanted:
-                items[item[key]] = _merge(items.get(item[key]), item)
-            return list(items.values())
-    return copy.deepcopy(wanted)
 
 
 def _with_parents(paths: Iterable[Path]) -> set[Path]:

@@ -13,28 +13,24 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sandbox.cluster.cluster import Config
 
-
-def write_kubeconfig(config: Config) -> tuple[Path, Path]:
-    """Write key, certificate and kubeconfig to the data folder; returns the first two."""
-    key, certificate = _self_signed(config.host)
-    files = config.data_dir / "tls.key", config.data_dir / "tls.crt"
+def write_kubeconfig(folder: Path, host: str, port: int, token: str) -> tuple[Path, Path]:
+    """Write key, certificate and kubeconfig to the folder; returns the first two."""
+    key, certificate = _self_signed(host)
+    files = folder / "tls.key", folder / "tls.crt"
     _private(files[0], key)
     _private(files[1], certificate)
-    cluster = {
-        "server": f"https://{config.host}:{config.tls_port}",
-        "certificate-authority-data": base64.b64encode(certificate).decode(),
-    }
+    authority = base64.b64encode(certificate).decode()
+    cluster = {"server": f"https://{host}:{port}", "certificate-authority-data": authority}
     kubeconfig = {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "sandbox", "cluster": cluster}],
-        "users": [{"name": "admin", "user": {"token": config.token}}],
+        "users": [{"name": "admin", "user": {"token": token}}],
         "contexts": [{"name": "sandbox", "context": {"cluster": "sandbox", "user": "admin"}}],
         "current-context": "sandbox",
     }
-    _private(config.data_dir / "kubeconfig", json.dumps(kubeconfig, indent=1).encode())
+    _private(folder / "kubeconfig", json.dumps(kubeconfig, indent=1).encode())
     return files
 
 

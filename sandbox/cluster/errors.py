@@ -14,27 +14,16 @@ class StatusError(Exception):
 
     def status(self) -> dict[str, Any]:
         return {
-            "kind": "Status",
-            "apiVersion": "v1",
-            "metadata": {},
-            "status": "Failure",
-            "message": self.message,
-            "reason": self.reason,
-            "details": self.details,
-            "code": self.code,
-        }
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message,
+            "reason": self.reason, "details": self.details, "code": self.code,
+        }  # fmt: skip
 
 
 def not_found(resource: str, name: str) -> StatusError:
     return StatusError(404, "NotFound", f'{resource} "{name}" not found', {"name": name, "kind": resource})
 
 
-def already_exists(resource: str, name: str) -> StatusError:
-    return StatusError(409, "AlreadyExists", f'{resource} "{name}" already exists', {"name": name, "kind": resource})
-
-
-def conflict(resource: str, name: str, why: str = "") -> StatusError:
-    why = why or ("the object has been modified; please apply your changes to the latest version and try again")
+def conflict(resource: str, name: str, why: str) -> StatusError:
     message = f'Operation cannot be fulfilled on {resource} "{name}": {why}'
     return StatusError(409, "Conflict", message, {"name": name, "kind": resource})
 
@@ -49,8 +38,3 @@ def invalid(kind: str, name: str, *problems: tuple[str, str]) -> StatusError:
 
 def bad_request(message: str) -> StatusError:
     return StatusError(400, "BadRequest", message)
-
-
-def gone(message: str) -> StatusError:
-    """410: the watch history does not reach back that far; the client must list again."""
-    return StatusError(410, "Expired", message)

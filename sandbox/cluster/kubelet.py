@@ -1,4 +1,4 @@
-"""The node: gives pods an address, runs their containers as processes, and reports how they are."""
+"""The node: gives each pod an address and runs it as a process, with its probe, its restarts and its end."""
 
 from __future__ import annotations
 
@@ -6,199 +6,352 @@ import asyncio
 import contextlib
 import copy
 import logging
+import os
 import shutil
+import signal
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
-from sandbox.cluster.container import Container
-from sandbox.cluster.environment import Environments
+import aiohttp
+
 from sandbox.cluster.errors import StatusError
-from sandbox.cluster.guardian import Guardian
-from sandbox.cluster.images import Catalogue
+from sandbox.cluster.events import record
+from sandbox.cluster.image import Catalogue, ConfigError, Image, command, environment
 from sandbox.cluster.kinds import POD
 from sandbox.cluster.logs import PodLogs
-from sandbox.cluster.pods import is_finished, with_condition
-from sandbox.cluster.recorder import Recorder
-from sandbox.cluster.registry import DeleteOptions, Registry, timestamp
+from sandbox.cluster.objects import container_port, is_finished, timestamp, with_condition
+from sandbox.cluster.registry import DeleteOptions, Registry
 from sandbox.cluster.store import Change, Object
+from sandbox.processes import Guardian
 
 log = logging.getLogger(__name__)
 
-NODE_NAME = "sandbox"
+FIRST_BACKOFF, LONGEST_BACKOFF = 1.0, 10.0
+FORGIVEN_AFTER = 60.0  # seconds of running after which earlier crashes no longer count
+AFTER_PRE_STOP = 2.0  # seconds that are left after a preStop hook, however long it took; as a kubelet does
 
 
 class Kubelet:
-    def __init__(self, registry: Registry, catalogue: Catalogue, environments: Environments, logs: PodLogs,
-                 guardian: Guardian, data_dir: Path) -> None:  # fmt: skip
-        self.registry, self.catalogue, self.environments = registry, catalogue, environments
-        self.logs, self.guardian = logs, guardian
-        self.recorder = Recorder(registry, "kubelet")
-        self.homes = data_dir / "pods"
-        self._addresses = _Addresses(registry.subnet)
-        self._workers: dict[str, PodWorker] = {}
+    def __init__(self, registry: Registry, catalogue: Catalogue, logs: PodLogs, homes: Path) -> None:
+        self.registry, self.catalogue, self.logs, self.homes = registry, catalogue, logs, homes
+        self.guardian = Guardian()
+        # The longest unused address comes first, so that a new pod is not taken for the one before it.
+        self._free = [f"{registry.subnet}.1.{last}" for last in range(1, 255)]
+        self._runners: dict[str, Runner] = {}
         self._closing = False
         registry.store.subscribe(self._changed)
 
     def _changed(self, change: Change) -> None:
-        if change.kind is not POD or self._closing:
-            return
         pod = change.new or change.old
-        assert pod
-        worker = self._workers.get(pod["metadata"]["uid"])
+        if change.kind is not POD or pod is None or self._closing:
+            return
+        uid = pod["metadata"]["uid"]
+        runner = self._runners.get(uid)
         if change.new is None:
-            if worker:
-                worker.kill()
-            self.logs.forget(pod["metadata"]["uid"])
-        elif worker is None:
-            if pod["spec"].get("nodeName") == NODE_NAME and not is_finished(pod):
+            if runner:
+                runner.kill()
+            self.logs.forget(uid)
+        elif runner is None:
+            if self._free and not is_finished(pod):
                 self._start(pod)
         elif pod["metadata"].get("deletionTimestamp"):
-            worker.terminate(float(pod["metadata"]["deletionGracePeriodSeconds"]))
+            runner.terminate(pod["metadata"]["deletionGracePeriodSeconds"])
 
     def _start(self, pod: Object) -> None:
-        worker = PodWorker(self, pod, self._addresses.take())
-        uid = pod["metadata"]["uid"]
-        self._workers[uid] = worker
+        uid, runner = pod["metadata"]["uid"], Runner(self, pod, self._free.pop(0))
+        self._runners[uid] = runner
 
         def ended(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and task.exception():
                 log.error("pod %s", pod["metadata"]["name"], exc_info=task.exception())
-            self._addresses.give_back(worker.address)
-            shutil.rmtree(worker.home, ignore_errors=True)
-            self._workers.pop(uid, None)
-            if self.registry.find(POD, *worker.key) is None:
+            self._free.append(runner.address)
+            shutil.rmtree(runner.home, ignore_errors=True)
+            del self._runners[uid]
+            if not runner.exists():
                 self.logs.forget(uid)
 
-        asyncio.get_running_loop().create_task(worker.run()).add_done_callback(ended)
+        asyncio.get_running_loop().create_task(runner.run()).add_done_callback(ended)
 
     async def close(self) -> None:
         """Kill every pod and wait until none is left. What would not go, the guardian ends."""
         self._closing = True
-        for worker in list(self._workers.values()):
-            worker.kill()
+        for runner in self._runners.values():
+            runner.kill()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5):
-                while self._workers:
+                while self._runners:
                     await asyncio.sleep(0.01)
 
 
-class _Addresses:
-    """Pod addresses, the longest unused first, so that a new pod is not taken for the one before it."""
+class Runner:
+    """Runs one pod: a process and the processes it starts."""
 
-    def __init__(self, subnet: str) -> None:
-        self._free = [f"{subnet}.1.{last}" for last in range(1, 255)]
-
-    def take(self) -> str:
-        return self._free.pop(0)
-
-    def give_back(self, address: str) -> None:
-        self._free.append(address)
-
-
-class PodWorker:
-    """Runs one pod from its start to its end."""
-
-    def __init__(self, kubelet: Kubelet, pod: Object, address: str) -> None:
-        meta = pod["metadata"]
-        self._kubelet, self.address, self._uid = kubelet, address, meta["uid"]
-        self.key = (meta["namespace"], meta["name"])
-        self.home = kubelet.homes / meta["uid"]
+    def __init__(self, node: Kubelet, pod: Object, address: str) -> None:
+        meta, self._spec = pod["metadata"], pod["spec"]
+        self._node, self.address, self._uid = node, address, meta["uid"]
+        self._key = (meta["namespace"], meta["name"])
+        self._container = self._spec["containers"][0]
+        self.home = node.homes / meta["uid"]
         self._latest = pod
-        self._initial = [self._container(spec) for spec in pod["spec"].get("initContainers") or ()]
-        self._main = [self._container(spec) for spec in pod["spec"]["containers"]]
-        self._initialised = not self._initial
-        self._failed = ""  # why the pod as a whole is over, if it is
-        self._stopping: asyncio.Future[list[None]] | None = None
-        self._killed = False
+        self._image: Image | None = None
+        self._state: Object = {"waiting": {"reason": "ContainerCreating"}}
+        self._last_state: Object = {}
+        self._restarts = 0
+        self._ready = self._has_run = self._done = self._stopping = False
+        self._grace = float("inf")
+        self._process: asyncio.subprocess.Process | None = None
+        self._ending: asyncio.Task[None] | None = None
 
-    def _container(self, spec: Object) -> Container:
-        return Container(self._kubelet, self._pod, spec, self.home, self._report, self._record)
-
-    def _pod(self) -> Object:
-        found = self._kubelet.registry.find(POD, *self.key)
-        if found is not None and found["metadata"]["uid"] == self._uid:
-            self._latest = found
-        return self._latest
-
-    def _record(self, reason: str, message: str, *, warning: bool = False) -> None:
-        self._kubelet.recorder.event(POD, self._latest, reason, message, warning=warning)
+    def exists(self) -> bool:
+        """Whether the pod is still there, and not another one of its name."""
+        found = self._node.registry.find(POD, *self._key)
+        if found is None or found["metadata"]["uid"] != self._uid:
+            return False
+        self._latest = found
+        return True
 
     # --- its life
 
     async def run(self) -> None:
+        """Start it, and start it again as its policy says, until it is over or stopped."""
         self._report()
-        limit = self._latest["spec"].get("activeDeadlineSeconds")
-        timer = asyncio.get_running_loop().call_later(limit, self._too_long) if limit else None
-        policy = self._latest["spec"]["restartPolicy"]
-        for container in self._initial:
-            await container.run("OnFailure" if policy == "Always" else policy)
-            if container.exit_code != 0:
-                break
-        else:
-            self._initialised = True
-            await asyncio.gather(*(container.run(policy) for container in self._main))
-        if timer:
-            timer.cancel()
-        if self._stopping:
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._stopping
+        policy, backoff = self._spec["restartPolicy"], FIRST_BACKOFF
+        while not self._stopping:
+            began = time.monotonic()
+            if await self._start():
+                code = await self._live()
+                if self._stopping or policy == "Never" or (policy == "OnFailure" and code == 0):
+                    break
+                if time.monotonic() - began > FORGIVEN_AFTER:
+                    backoff = FIRST_BACKOFF
+                await self._back_off(backoff)
+            else:
+                await self._wait(backoff)
+            backoff = min(backoff * 2, LONGEST_BACKOFF)
+        self._done = True
+        if self._ending:
+            await asyncio.wait([self._ending])
         self._report()
-        if self._pod()["metadata"].get("deletionTimestamp"):
+        if self.exists() and self._latest["metadata"].get("deletionTimestamp"):
             with contextlib.suppress(StatusError):
-                self._kubelet.registry.delete(POD, *self.key, DeleteOptions(grace=0, uid=self._uid))
+                self._node.registry.delete(POD, *self._key, DeleteOptions(grace=0, uid=self._uid))
 
     def terminate(self, grace: float) -> None:
-        """Stop all containers at the same time; a second call can only shorten the time they have."""
-        containers = [*self._initial, *self._main]
-        if self._stopping is None:
-            for container in containers:
-                if "running" in container.state:
-                    self._record("Killing", f"Stopping container {container.name}")
-            self._stopping = asyncio.ensure_future(asyncio.gather(*(container.stop(grace) for container in containers)))
-        else:
+        """preStop, SIGTERM, and SIGKILL once `grace` is over. A second call can only shorten the time it has."""
+        if not self._stopping:
+            self._stopping = True
+            self._record("Killing", f"Stopping container {self._container['name']}")
+            self._ending = asyncio.get_running_loop().create_task(self._end(grace))
+        elif grace < self._grace:
             asyncio.get_running_loop().call_later(grace, self.kill)
+        self._grace = min(grace, self._grace)
 
     def kill(self) -> None:
-        for container in (*self._initial, *self._main):
-            container.kill()
+        self._stopping = True
+        self._signal(signal.SIGKILL)
+        if self._ending:
+            self._ending.cancel()  # it may be in a hook, which has nothing left to prepare
 
-    def _too_long(self) -> None:
-        self._failed = "DeadlineExceeded"
-        self.terminate(float(self._latest["spec"].get("terminationGracePeriodSeconds", 30)))
+    # --- starting
 
-    # --- its status
+    async def _start(self) -> bool:
+        """False if it cannot be started; then it waits with a reason."""
+        reference = self._container["image"]
+        self._image = image = self._node.catalogue.find(reference)
+        if image is None:
+            if self._state.get("waiting", {}).get("reason") in ("ErrImagePull", "ImagePullBackOff"):
+                self._waiting("ImagePullBackOff", f'Back-off pulling image "{reference}"', event="BackOff")
+            else:
+                self._waiting("ErrImagePull", f'Failed to pull image "{reference}": not found', event="Failed")
+            return False
+        try:
+            self.exists()  # the newest one: it has the address
+            values = environment(self._node.registry, self._latest, image, self.home)
+            await self._spawn(command(self._container, image, values), values, image)
+        except ConfigError as error:
+            self._waiting("CreateContainerConfigError", f"Error: {error}", event="Failed")
+            return False
+        except (OSError, ValueError) as error:
+            self._waiting("RunContainerError", f"Error: {error}", event="Failed")
+            return False
+        return True
 
-    def _report(self) -> None:
-        pod = self._pod()
-        if self._kubelet.registry.find(POD, *self.key) is not pod:
-            return  # already deleted, or replaced by another pod of the same name
-        status = copy.deepcopy(pod["status"])
-        status.setdefault("startTime", timestamp())
-        status.update(hostIP=f"{self._kubelet.registry.subnet}.0.1", podIP=self.address, podIPs=[{"ip": self.address}])
-        status["phase"] = self._phase()
-        status["observedGeneration"] = pod["metadata"].get("generation", 1)
-        status["containerStatuses"] = [container.status() for container in self._main]
-        if self._initial:
-            status["initContainerStatuses"] = [container.status() for container in self._initial]
-        if self._failed:
-            status["reason"] = self._failed
-        unready = [container.name for container in self._main if not container.ready]
-        done = status["phase"] == "Succeeded"
-        reason = "PodCompleted" if done else "ContainersNotReady" if unready else ""
-        message = f"containers with unready status: {unready}" if unready and not done else ""
-        with_condition(status, "Initialized", self._initialised, probe=True)
-        with_condition(status, "ContainersReady", not unready, reason, message, probe=True)
-        with_condition(status, "Ready", not unready, reason, message, probe=True)
-        self._kubelet.registry.set_status(POD, pod, status)
+    async def _spawn(self, argv: list[str], values: dict[str, str], image: Image) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        self._values, self._folder = values, self._container.get("workingDir") or image.workdir or self.home
+        log = self._log = self._node.logs.writer(self._uid, self._restarts)
+        reading, writing = os.pipe()
+        try:
+            await asyncio.get_running_loop().connect_read_pipe(lambda: log, os.fdopen(reading, "rb", 0))
+            self._process = await self._open(argv, writing)
+        finally:
+            os.close(writing)
+        self._has_run = True
+        self._state = {"running": {"startedAt": timestamp()}}
+        self._ready = "readinessProbe" not in self._container
+        self._record("Started", f"Started container {self._container['name']}")
+        self._report()
+
+    async def _open(self, argv: list[str], output: int) -> asyncio.subprocess.Process:
+        """Everything a pod runs has a session of its own, which the guardian ends if we cannot."""
+        process = await asyncio.create_subprocess_exec(
+            *argv, env=self._values, cwd=self._folder, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=True,
+        )  # fmt: skip
+        self._node.guardian.watch(process.pid)
+        return process
+
+    # --- living
+
+    async def _live(self) -> int:
+        """Probe it until its process ends; returns the exit code."""
+        process, started = self._process, self._state["running"]["startedAt"]
+        assert process
+        if self._stopping:  # it was told to stop while it was being started
+            self._signal(signal.SIGKILL)
+        probing = asyncio.create_task(self._probe())
+        code = await process.wait()
+        probing.cancel()
+        self._signal(signal.SIGKILL)  # what it started ends with it, as in a container
+        self._node.guardian.forget(process.pid)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await self._log.closed.wait()
+        code = 128 - code if code < 0 else code
+        reason = "Completed" if code == 0 else "Error"
+        ended: Object = {"exitCode": code, "reason": reason, "startedAt": started, "finishedAt": timestamp()}
+        self._state = {"terminated": ended}
+        self._process, self._ready = None, False
+        self._report()
+        return code
+
+    async def _probe(self) -> None:
+        """Ask its readiness probe for ever; an answer counts once it has come often enough in a row."""
+        spec, in_a_row = self._container.get("readinessProbe"), 0
+        if spec is None:
+            return
+        await asyncio.sleep(spec.get("initialDelaySeconds", 0))
+        while True:
+            wrong = await ask(spec, self._latest, self._execute, spec["timeoutSeconds"])
+            if wrong:
+                self._record("Unhealthy", f"Readiness probe failed: {wrong}", warning=True)
+            in_a_row = in_a_row + 1 if bool(wrong) == self._ready else 0  # answers that speak against what we believe
+            if in_a_row >= spec["failureThreshold" if self._ready else "successThreshold"]:
+                self._ready, in_a_row = not self._ready, 0
+                self._report()
+            await asyncio.sleep(spec["periodSeconds"])
+
+    async def _execute(self, argv: list[str]) -> str:
+        """Run a command beside the container's process, in its environment; returns what is wrong."""
+        process = await self._open(argv, asyncio.subprocess.PIPE)
+        try:
+            output, errors = await process.communicate()
+            said = (output + errors).decode(errors="replace").strip()[-1000:]
+            return said or f"exit code {process.returncode}" if process.returncode else ""
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            self._node.guardian.forget(process.pid)
+
+    # --- ending
+
+    async def _end(self, grace: float) -> None:
+        process, deadline = self._process, time.monotonic() + grace
+        if process is None:
+            return
+        hook = (self._container.get("lifecycle") or {}).get("preStop")
+        least = 0.0
+        if hook and grace:
+            least = AFTER_PRE_STOP
+            if wrong := await ask(hook, self._latest, self._execute, grace):
+                self._record("FailedPreStopHook", f"PreStopHook failed: {wrong}", warning=True)
+        if self._process is not process:
+            return
+        self._signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(max(deadline - time.monotonic(), least)):
+                await process.wait()
+        except TimeoutError:
+            self._signal(signal.SIGKILL)
+
+    async def _back_off(self, seconds: float) -> None:
+        self._last_state, name = self._state, self._container["name"]
+        message = f"back-off {seconds:g}s restarting failed container={name} pod={self._key[1]}"
+        self._waiting("CrashLoopBackOff", message, event="BackOff")
+        await self._wait(seconds)
+        self._restarts += 1
+
+    async def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._stopping and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+
+    # --- what is seen of it
+
+    def _record(self, reason: str, message: str, *, warning: bool = False) -> None:
+        record(self._node.registry, POD, self._latest, reason, message, warning=warning)
+
+    def _waiting(self, reason: str, message: str, *, event: str) -> None:
+        self._record(event, message, warning=True)
+        self._state = {"waiting": {"reason": reason, "message": message}}
+        self._report()
 
     def _phase(self) -> str:
-        policy = self._latest["spec"]["restartPolicy"]
-        if self._failed and all(container.done for container in self._main if container.has_run):
-            return "Failed"
-        if not self._initialised:
-            stuck = any(container.done and container.exit_code != 0 for container in self._initial)
-            return "Failed" if stuck else "Pending"
-        if all(container.done and container.has_run for container in self._main) and (
-            policy != "Always" or self._stopping
-        ):
-            return "Succeeded" if all(container.exit_code == 0 for container in self._main) else "Failed"
-        return "Running" if all(container.has_run for container in self._main) else "Pending"
+        if not self._has_run:
+            return "Pending"
+        code = self._state.get("terminated", {}).get("exitCode", 1)
+        return "Running" if not self._done else "Succeeded" if code == 0 else "Failed"
+
+    def _report(self) -> None:
+        if not self.exists():
+            return
+        status: dict[str, Any] = copy.deepcopy(self._latest["status"])
+        status.setdefault("startTime", timestamp())
+        host = f"{self._node.registry.subnet}.0.1"
+        status.update(phase=self._phase(), hostIP=host, podIP=self.address, podIPs=[{"ip": self.address}])
+        status["containerStatuses"] = [
+            {
+                "name": self._container["name"], "image": self._container["image"],
+                "imageID": self._image.id if self._image else "",
+                "containerID": f"process://{self._process.pid}" if self._process else "",
+                "ready": self._ready, "started": "running" in self._state, "restartCount": self._restarts,
+                "state": self._state, "lastState": self._last_state,
+            }
+        ]  # fmt: skip
+        for name, value in (("PodScheduled", True), ("ContainersReady", self._ready), ("Ready", self._ready)):
+            with_condition(status, name, value, "" if value else "ContainersNotReady")
+        self._node.registry.set_status(POD, self._latest, status)
+
+
+async def ask(handler: Object, pod: Object, execute: Callable[[list[str]], Awaitable[str]], timeout: float) -> str:
+    """Call a probe's or a hook's handler; returns what is wrong, nothing if all is well."""
+    try:
+        async with asyncio.timeout(timeout):
+            if "httpGet" in handler:
+                return await _http(handler["httpGet"], pod)
+            return await execute(handler["exec"]["command"])
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return str(error) or type(error).__name__
+    except TimeoutError:
+        return f"no answer within {timeout:g} s"
+
+
+async def _http(handler: Object, pod: Object) -> str:
+    port = container_port(pod, handler["port"])
+    headers = {"User-Agent": "kube-probe/1.36", "Connection": "close"}
+    headers |= {item["name"]: item["value"] for item in handler.get("httpHeaders") or ()}
+    url = f"http://{pod['status']['podIP']}:{port}{handler.get('path', '/')}"
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session,
+        session.get(url, headers=headers, allow_redirects=False) as response,
+    ):
+        await response.read()
+        good = 200 <= response.status < 400
+        return "" if good else f"HTTP probe failed with statuscode: {response.status}"

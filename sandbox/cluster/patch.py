@@ -12,14 +12,9 @@ from sandbox.cluster.errors import StatusError, bad_request
 # Which field tells the items of a list apart, by the list's name. The first one all items have is taken.
 # A list not named here is replaced as a whole.
 MERGE_KEYS: dict[str, tuple[str, ...]] = {
-    "containers": ("name",), "initContainers": ("name",), "ephemeralContainers": ("name",), "env": ("name",),
-    "ports": ("containerPort", "port"), "volumes": ("name",), "volumeMounts": ("mountPath",),
-    "volumeDevices": ("devicePath",), "conditions": ("type",), "imagePullSecrets": ("name",),
-    "secrets": ("name",), "hostAliases": ("ip",), "ownerReferences": ("uid",), "addresses": ("type",),
-    "topologySpreadConstraints": ("topologyKey",),
+    "containers": ("name",), "env": ("name",), "ports": ("containerPort", "port"), "volumes": ("name",),
+    "volumeMounts": ("mountPath",), "conditions": ("type",), "imagePullSecrets": ("name",), "ownerReferences": ("uid",),
 }  # fmt: skip
-PRIMITIVE_SETS = frozenset({"finalizers"})
-DIRECTIVES = ("$patch", "$retainKeys", "$setElementOrder/", "$deleteFromPrimitiveList/")
 
 
 def merge_key(field: str, *lists: list[Any]) -> str | None:
@@ -59,34 +54,28 @@ def strategic_merge(current: Any, change: Any) -> Any:
     if not isinstance(change, dict):
         return change
     directive = change.get("$patch")
-    if directive == "delete":
-        return {}
-    if directive not in (None, "merge", "replace"):
+    if directive not in (None, "merge", "replace", "delete"):
         raise bad_request(f"Unknown patch type: {directive}")
-    merged = dict(current) if isinstance(current, dict) and directive != "replace" else {}
+    merged = dict(current) if isinstance(current, dict) and directive in (None, "merge") else {}
     if "$retainKeys" in change:
         merged = {field: value for field, value in merged.items() if field in change["$retainKeys"]}
     for field, value in change.items():
-        if field.startswith("$deleteFromPrimitiveList/"):
-            target = field.partition("/")[2]
-            merged[target] = [item for item in merged.get(target) or [] if item not in value]
-        elif field.startswith(DIRECTIVES):
+        if field.startswith("$"):
             continue
-        elif value is None:
+        if value is None:
             merged.pop(field, None)
         elif isinstance(value, list):
             merged[field] = _merge_list(field, merged.get(field) or [], value)
         else:
             merged[field] = strategic_merge(merged.get(field), value)
     for field, order in change.items():
-        if field.startswith("$setElementOrder/"):
-            _reorder(merged, field.partition("/")[2], order)
+        name = field.removeprefix("$setElementOrder/")
+        if name != field and isinstance(merged.get(name), list):
+            merged[name] = _ordered(merged[name], merge_key(name, merged[name]), order)
     return merged
 
 
 def _merge_list(field: str, current: list[Any], change: list[Any]) -> list[Any]:
-    if field in PRIMITIVE_SETS:
-        return [*current, *(item for item in change if item not in current)]
     key = merge_key(field, current, change)
     replace = any(isinstance(item, dict) and item.get("$patch") == "replace" for item in change)
     if key is None or replace:
@@ -100,35 +89,29 @@ def _merge_list(field: str, current: list[Any], change: list[Any]) -> list[Any]:
     return list(merged.values())
 
 
-def _reorder(merged: dict[str, Any], field: str, order: list[Any]) -> None:
-    """Put the items in the order the client asks for; those it does not name stay behind, in their order."""
-    items = merged.get(field)
-    if not isinstance(items, list):
-        return
-    key = merge_key(field, items)
-    wanted = [item.get(key) if isinstance(item, dict) and key else item for item in order]
+def _ordered(items: list[Any], key: str | None, order: list[Any]) -> list[Any]:
+    """In the order the client asks for; the items it does not name stay behind, in their order."""
 
-    def place(item: Any) -> int:
-        identity = item.get(key) if isinstance(item, dict) and key else item
-        return wanted.index(identity) if identity in wanted else len(wanted)
+    def identity(item: Any) -> Any:
+        return item.get(key) if key and isinstance(item, dict) else item
 
-    merged[field] = sorted(items, key=place)
+    places = [identity(item) for item in order]
+    return sorted(items, key=lambda item: places.index(identity(item)) if identity(item) in places else len(places))
 
 
 PATCHES = {
-    "application/json-patch+json": json_patch,
-    "application/merge-patch+json": merge_patch,
-    "application/strategic-merge-patch+json": strategic_merge,
+    "application/json-patch+json": (list, json_patch),
+    "application/merge-patch+json": (dict, merge_patch),
+    "application/strategic-merge-patch+json": (dict, strategic_merge),
 }
 
 
 def apply_patch(media_type: str, current: dict[str, Any], change: Any) -> dict[str, Any]:
     """The object after the patch; `current` is left alone."""
-    if media_type != "application/json-patch+json" and not isinstance(change, dict):
-        raise bad_request("a patch must be an object")
-    if media_type == "application/json-patch+json" and not isinstance(change, list):
-        raise bad_request("a JSON patch must be a list of operations")
-    patched = PATCHES[media_type](copy.deepcopy(current), change)
+    shape, patch = PATCHES[media_type]
+    if not isinstance(change, shape):
+        raise bad_request(f"a patch of type {media_type} must be a {shape.__name__}")
+    patched = patch(copy.deepcopy(current), change)
     if not isinstance(patched, dict):
         raise bad_request("the patch leaves no object")
     return patched

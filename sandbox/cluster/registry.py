@@ -8,59 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import random
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from datetime import timedelta
 from typing import Any
 
 from sandbox.cluster import apply, rules
-from sandbox.cluster.errors import StatusError, already_exists, bad_request, conflict, invalid, not_found
-from sandbox.cluster.kinds import JOB, KINDS, NAMESPACE, POD, SERVICE, Kind
-from sandbox.cluster.store import Key, Object, Store
+from sandbox.cluster.errors import StatusError, bad_request, conflict, invalid, not_found
+from sandbox.cluster.kinds import JOB, KINDS, LEASE, NAMESPACE, POD, SERVICE, Kind
+from sandbox.cluster.objects import is_finished, now, suffix, timestamp
+from sandbox.cluster.store import Change, Key, Object, Store
 
-_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # as Kubernetes: no vowels, so no words
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-def timestamp(moment: datetime | None = None) -> str:
-    return (moment or now()).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def suffix(length: int = 5) -> str:
-    return "".join(random.choices(_ALPHABET, k=length))
-
-
-def owner_reference(kind: Kind, owner: Object) -> dict[str, Any]:
-    meta = owner["metadata"]
-    return {
-        "apiVersion": kind.api_version,
-        "kind": kind.name,
-        "name": meta["name"],
-        "uid": meta["uid"],
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
-
-
-def controller_uid(obj: Object) -> str | None:
-    """The uid of the one owner that manages this object."""
-    owners = obj["metadata"].get("ownerReferences") or ()
-    return next((owner["uid"] for owner in owners if owner.get("controller")), None)
-
-
-@dataclass(frozen=True)
-class DeleteOptions:
-    grace: int | None = None
-    propagation: str = "Background"
-    uid: str | None = None
-    version: str | None = None
-    dry_run: bool = False
+NODE_NAME = "sandbox"
+_SERVER_SET = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds")
 
 
 @dataclass(frozen=True)
@@ -74,12 +35,19 @@ class Write:
 QUIET = Write()  # a controller's write: its fields are not tracked in managedFields
 
 
+@dataclass(frozen=True)
+class DeleteOptions:
+    grace: int | None = None
+    uid: str | None = None
+    version: str | None = None
+    dry_run: bool = False
+
+
 class Registry:
     def __init__(self, store: Store, subnet: str) -> None:
         self.store = store
         self.subnet = subnet
-
-    # --- reading
+        store.subscribe(self._collect)
 
     def find(self, kind: Kind, namespace: str, name: str) -> Object | None:
         return self.store.get(kind, (namespace if kind.namespaced else "", name))
@@ -90,255 +58,174 @@ class Registry:
             raise not_found(kind.resource, name)
         return found
 
-    # --- writing
-
     def create(self, kind: Kind, namespace: str, body: Object, write: Write = QUIET) -> Object:
         new = _without_nulls(body)
-        meta = self._envelope(kind, namespace, new)
+        meta = _envelope(kind, namespace, new)
         if not meta.get("name") and meta.get("generateName"):
             meta["name"] = f"{meta['generateName'][:58]}{suffix()}"
         if not meta.get("name"):
             raise invalid(kind.name, "", ("metadata.name", "Required value: name or generateName is required"))
         if meta.get("resourceVersion"):
             raise bad_request("resourceVersion should not be set on objects to be created")
-        key = self._key(kind, namespace, meta["name"])
-        self._require_namespace(kind, namespace)
-        if self.store.get(kind, key) is not None:
-            raise already_exists(kind.resource, meta["name"])
-        for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
-            meta.pop(field, None)
+        if kind.namespaced:
+            self.get(NAMESPACE, "", namespace)
+        if self.find(kind, namespace, meta["name"]):
+            about = {"name": meta["name"], "kind": kind.resource}
+            raise StatusError(409, "AlreadyExists", f'{kind.resource} "{meta["name"]}" already exists', about)
         meta.update(uid=str(uuid.uuid4()), creationTimestamp=timestamp())
-        if kind.generation:
+        if kind.status:
             meta["generation"] = 1
+            new["status"] = {}
         with shape(kind):
             rules.set_defaults(kind, new)
-            self._prepare_new(kind, new)
+            if kind is POD:
+                new["status"] = {"phase": "Pending"}
+                new.setdefault("spec", {})["nodeName"] = NODE_NAME  # there is only this one: nothing to schedule
+            elif kind is JOB:
+                _label_pods(new)
             rules.validate(kind, new, None)
-            if kind is SERVICE:
-                self._allocate_address(new)
+        if kind is SERVICE:
+            self._allocate_address(new)
         if write.manager and not meta.get("managedFields"):
             apply.track(None, new, write.manager)
-        return new if write.dry_run else self.store.put(kind, key, new)
+        return new if write.dry_run else self.store.put(kind, _key(new), new)
 
     def update(
-        self,
-        kind: Kind,
-        namespace: str,
-        name: str,
-        change: Callable[[Object], Object],
-        write: Write = QUIET,
-        *,
-        subresource: str = "",
-        applying: bool = False,
-    ) -> Object:
+        self, kind: Kind, namespace: str, name: str, change: Callable[[Object], Object], write: Write = QUIET, *,
+        subresource: str = "", applying: bool = False,
+    ) -> Object:  # fmt: skip
         """Replace the object by `change` of a copy of it. A resourceVersion that `change` brings is a condition."""
         old = self.get(kind, namespace, name)
         with shape(kind):
             new = _without_nulls(change(copy.deepcopy(old)))
-        meta = self._envelope(kind, namespace, new)
+        meta = _envelope(kind, namespace, new)
         if meta.setdefault("name", name) != name:
             raise bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
-        self._check_conditions(kind, old, meta.get("uid"), meta.get("resourceVersion"))
-        if kind.create_on_update and not meta.get("resourceVersion"):
-            raise invalid(
-                kind.name,
-                name,
-                ("metadata.resourceVersion", "Invalid value: 0x0: must be specified for an update"),
-            )
+        _check_conditions(kind, old, meta.get("uid"), meta.get("resourceVersion"))
+        if kind is LEASE and not meta.get("resourceVersion"):
+            raise invalid(kind.name, name, ("metadata.resourceVersion", "must be specified for an update"))
         with shape(kind):
+            if subresource == "status":
+                new = {**copy.deepcopy(old), "status": new.get("status") or {}}
+            elif kind.status and not subresource:
+                new["status"] = old["status"]
             rules.set_defaults(kind, new)
-            self._keep_fixed(kind, old, new, subresource)
+            _keep_fixed(kind, old, new)
             rules.validate(kind, new, old)
-        if write.manager and not applying and subresource != "status":
+        if write.manager and not applying:
             apply.track(old, new, write.manager)
-        if _content(new) == _content(old) and (not applying or _same_managers(old, new)):
+        if new == old:
             return old  # nothing changes: no new version, no event, as on a real server
-        if write.dry_run:
-            return new
-        stored = self.store.put(kind, self._key(kind, namespace, name), new)
-        if stored["metadata"].get("deletionTimestamp") and self._may_vanish(kind, stored):
-            self.store.remove(kind, self._key(kind, namespace, name))
-        return stored
+        return new if write.dry_run else self.store.put(kind, _key(new), new)
 
     def set_status(self, kind: Kind, obj: Object, status: Object, annotations: Object | None = None) -> Object:
         """A controller reports; unlike a client's status write this may carry annotations."""
 
         def change(current: Object) -> Object:
-            current["status"] = status
-            if annotations is not None:
+            if annotations:
                 current["metadata"]["annotations"] = annotations
-            return current
+            return {**current, "status": status}
 
         meta = obj["metadata"]
-        return self.update(kind, meta.get("namespace", ""), meta["name"], change, subresource="report")
+        return self.update(kind, meta["namespace"], meta["name"], change, subresource="report")
 
     def delete(self, kind: Kind, namespace: str, name: str, options: DeleteOptions = DeleteOptions()) -> Object:
-        """Remove the object, or mark it when somebody (kubelet, finalizer, namespace) has to finish first."""
+        """Remove the object; a pod that may run is marked, and removed by the kubelet once it has stopped."""
         old = self.get(kind, namespace, name)
-        self._check_conditions(kind, old, options.uid, options.version)
-        key = self._key(kind, namespace, name)
-        if options.propagation == "Orphan" and not options.dry_run:
-            self._orphan_dependents(old["metadata"]["uid"])
-        grace = self._grace(kind, old, options.grace)
-        marked = copy.deepcopy(old)
-        meta = marked["metadata"]
-        if grace == 0 and not meta.get("finalizers"):
-            if options.dry_run:
-                return old
-            return self.store.remove(kind, key)
-        known = meta.get("deletionGracePeriodSeconds")
-        if meta.get("deletionTimestamp") and (known is None or grace >= known):
-            return old
-        meta["deletionGracePeriodSeconds"] = grace
-        meta["deletionTimestamp"] = timestamp(now() + timedelta(seconds=grace))
-        if kind.generation:
-            meta["generation"] = meta.get("generation", 1) + 1
-        if kind is NAMESPACE:
-            marked["status"] = {"phase": "Terminating"}
-        return marked if options.dry_run else self.store.put(kind, key, marked)
-
-    # --- the rules' parts
-
-    def _key(self, kind: Kind, namespace: str, name: str) -> Key:
-        return (namespace if kind.namespaced else "", name)
-
-    def _envelope(self, kind: Kind, namespace: str, obj: Object) -> dict[str, Any]:
-        """Check that this is an object of that kind in that namespace; returns its metadata."""
-        if obj.get("kind", kind.name) != kind.name or obj.get("apiVersion", kind.api_version) != kind.api_version:
-            raise bad_request(
-                f"{obj.get('apiVersion')}, Kind={obj.get('kind')} is not the expected "
-                f"{kind.api_version}, Kind={kind.name}"
-            )
-        obj["kind"], obj["apiVersion"] = kind.name, kind.api_version
-        meta = obj.setdefault("metadata", {})
-        if not isinstance(meta, dict) or not isinstance(meta.get("name", ""), str):
-            raise bad_request("metadata must be an object with a name")
-        if kind.namespaced and (meta.get("namespace") or namespace) != namespace:
-            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
-        if kind.namespaced:
-            meta["namespace"] = namespace
-        else:
-            meta.pop("namespace", None)
-        return meta
-
-    def _require_namespace(self, kind: Kind, namespace: str) -> None:
-        if not kind.namespaced:
-            return
-        found = self.find(NAMESPACE, "", namespace)
-        if found is None:
-            raise not_found("namespaces", namespace)
-        if found["metadata"].get("deletionTimestamp"):
-            message = f"unable to create new content in namespace {namespace} because it is being terminated"
-            raise StatusError(403, "Forbidden", message)
-
-    def _check_conditions(self, kind: Kind, old: Object, uid: str | None, version: str | None) -> None:
         meta = old["metadata"]
-        if uid and uid != meta["uid"]:
-            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {meta['uid']}"
-            raise conflict(kind.resource, meta["name"], why)
-        if version and version != meta["resourceVersion"]:
-            raise conflict(kind.resource, meta["name"])
+        _check_conditions(kind, old, options.uid, options.version)
+        grace = 0
+        if kind is POD and not is_finished(old):
+            grace = old["spec"]["terminationGracePeriodSeconds"] if options.grace is None else options.grace
+        if options.dry_run:
+            return old
+        if grace == 0:
+            return self.store.remove(kind, _key(old))
+        if grace >= meta.get("deletionGracePeriodSeconds", grace + 1):
+            return old
+        marked = copy.deepcopy(old)
+        end = timestamp(now() + timedelta(seconds=grace))
+        marked["metadata"].update(deletionGracePeriodSeconds=grace, deletionTimestamp=end)
+        return self.store.put(kind, _key(marked), marked)
 
-    def _prepare_new(self, kind: Kind, new: Object) -> None:
-        if kind.status and kind.name != "Node":
-            new.pop("status", None)
-        if kind is POD:
-            new["status"] = {"phase": "Pending", "qosClass": "BestEffort"}
-            new.setdefault("spec", {}).setdefault("serviceAccountName", "default")
-        elif kind is NAMESPACE:
-            new.setdefault("spec", {})["finalizers"] = ["kubernetes"]
-            new["status"] = {"phase": "Active"}
-            new["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = new["metadata"]["name"]
-        elif kind is SERVICE:
-            new["status"] = {"loadBalancer": {}}
-        elif kind is JOB and isinstance(new.get("spec"), dict) and isinstance(new["spec"].get("template"), dict):
-            self._prepare_job(new)
-        elif kind.status:
-            new["status"] = new.get("status") or {}
-
-    def _prepare_job(self, job: Object) -> None:
-        """A job selects its pods by its own uid, so that two jobs never share any."""
-        job["status"] = {}
-        meta, spec = job["metadata"], job["spec"]
-        if spec.get("manualSelector"):
+    def _collect(self, change: Change) -> None:
+        """Garbage collection: what belonged to a removed owner goes with it, and so does a namespace's content."""
+        if change.new is not None or change.old is None:
             return
-        labels = {
-            "batch.kubernetes.io/controller-uid": meta["uid"],
-            "batch.kubernetes.io/job-name": meta["name"],
-            "controller-uid": meta["uid"],
-            "job-name": meta["name"],
-        }
-        template = spec["template"].setdefault("metadata", {})
-        template["labels"] = {**(template.get("labels") or {}), **labels}
-        spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": meta["uid"]}}
-
-    def _keep_fixed(self, kind: Kind, old: Object, new: Object, subresource: str) -> None:
-        """Undo what this write may not touch: identity, and status or everything but status."""
-        before, meta = old["metadata"], new["metadata"]
-        if subresource == "status":
-            new = _replace(new, {**old, "status": new.get("status") or {}})
-            new["metadata"] = meta = {**before, "managedFields": before.get("managedFields")}
-        elif kind.status and not subresource:
-            new["status"] = old.get("status", {})
-        for field in ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"):
-            meta.pop(field, None)
-            if field in before:
-                meta[field] = before[field]
-        meta["resourceVersion"] = before["resourceVersion"]
-        if not meta.get("managedFields"):
-            meta.pop("managedFields", None)
-            if before.get("managedFields"):
-                meta["managedFields"] = copy.deepcopy(before["managedFields"])
-        if kind is SERVICE and isinstance(new.get("spec"), dict):
-            for field in ("clusterIP", "clusterIPs"):
-                if not new["spec"].get(field) and field in old["spec"]:
-                    new["spec"][field] = old["spec"][field]
-        if kind.generation and new.get("spec") != old.get("spec"):
-            meta["generation"] = before.get("generation", 1) + 1
-
-    def _grace(self, kind: Kind, old: Object, asked: int | None) -> int:
-        """How long the deletion may take. Only what the kubelet has to stop, or a namespace, is not deleted at once."""
-        if kind is NAMESPACE:
-            return 1 if self._has_content(old["metadata"]["name"]) else 0
-        if kind is not POD:
-            return 0
-        finished = old.get("status", {}).get("phase") in ("Succeeded", "Failed")
-        if not old["spec"].get("nodeName") or finished:
-            return 0
-        return int(old["spec"].get("terminationGracePeriodSeconds", 30) if asked is None else max(asked, 0))
-
-    def _has_content(self, namespace: str) -> bool:
-        return any(self.store.objects(kind, namespace) for kind in KINDS if kind.namespaced)
-
-    def _may_vanish(self, kind: Kind, marked: Object) -> bool:
-        """Whether only the finalizers, which are now gone, held back this deletion."""
-        meta = marked["metadata"]
-        return kind is not NAMESPACE and not meta.get("finalizers") and meta["deletionGracePeriodSeconds"] == 0
-
-    def _orphan_dependents(self, uid: str) -> None:
-        for kind in KINDS:
-            for obj in self.store.objects(kind):
-                owners = obj["metadata"].get("ownerReferences") or []
-                if any(owner["uid"] == uid for owner in owners):
-                    rest = [owner for owner in owners if owner["uid"] != uid]
-                    meta = {**obj["metadata"], "ownerReferences": rest}
-                    left = {**obj, "metadata": meta}
-                    self.update(kind, meta.get("namespace", ""), meta["name"], partial(_replace, source=left))
+        gone, whole = change.old["metadata"], change.kind is NAMESPACE
+        namespace = gone["name"] if whole else gone.get("namespace", "")
+        for kind in KINDS if namespace else ():
+            for obj in self.store.objects(kind, namespace):
+                owners = obj["metadata"].get("ownerReferences") or ()
+                if whole or any(owner["uid"] == gone["uid"] for owner in owners):
+                    with contextlib.suppress(StatusError):  # it went with another one already
+                        self.delete(kind, namespace, obj["metadata"]["name"], DeleteOptions(grace=0 if whole else None))
 
     def _allocate_address(self, service: Object) -> None:
         spec = service["spec"]
-        if spec["type"] == "ExternalName" or spec.get("clusterIP") == "None":
-            return
-        taken = {other["spec"].get("clusterIP") for other in self.store.objects(SERVICE)}
+        taken = {other["spec"]["clusterIP"] for other in self.store.objects(SERVICE)}
         free = (f"{self.subnet}.2.{last}" for last in range(10, 255))
-        asked = spec.get("clusterIP") or next((address for address in free if address not in taken), "")
-        if not asked.startswith(f"{self.subnet}.2."):
-            why = f"Invalid value: {asked!r}: not in the range {self.subnet}.2.0/24"
-            raise invalid("Service", service["metadata"]["name"], ("spec.clusterIPs", why))
-        if asked in taken:
-            why = f"Invalid value: {asked!r}: provided IP is already allocated"
-            raise invalid("Service", service["metadata"]["name"], ("spec.clusterIPs", why))
+        asked = spec.get("clusterIP") or next(address for address in free if address not in taken)
+        if not asked.startswith(f"{self.subnet}.2.") or asked in taken:
+            why = "already allocated" if asked in taken else f"not in the range {self.subnet}.2.0/24"
+            name = service["metadata"]["name"]
+            raise invalid("Service", name, ("spec.clusterIPs", f"Invalid value: {asked!r}: {why}"))
         spec["clusterIP"], spec["clusterIPs"] = asked, [asked]
+
+
+def _key(obj: Object) -> Key:
+    return (obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+
+
+def _envelope(kind: Kind, namespace: str, obj: Object) -> dict[str, Any]:
+    """Check that this is an object of that kind in that namespace; returns its metadata."""
+    given = (obj.setdefault("apiVersion", kind.api_version), obj.setdefault("kind", kind.name))
+    if given != (kind.api_version, kind.name):
+        raise bad_request(f"{given[0]}, Kind={given[1]} is not the expected {kind.api_version}, Kind={kind.name}")
+    meta = obj.setdefault("metadata", {})
+    if not isinstance(meta, dict) or not isinstance(meta.get("name", ""), str):
+        raise bad_request("metadata must be an object with a name")
+    if kind.namespaced and meta.setdefault("namespace", namespace) != namespace:
+        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+    return meta
+
+
+def _check_conditions(kind: Kind, old: Object, uid: str | None, version: str | None) -> None:
+    meta = old["metadata"]
+    if uid and uid != meta["uid"]:
+        raise conflict(kind.resource, meta["name"], f"Precondition failed: the UID is {meta['uid']}, not {uid}")
+    if version and version != meta["resourceVersion"]:
+        why = "the object has been modified; please apply your changes to the latest version and try again"
+        raise conflict(kind.resource, meta["name"], why)
+
+
+def _label_pods(job: Object) -> None:
+    """A job selects its pods by its own uid, so that two jobs never share any."""
+    meta, spec = job["metadata"], job.get("spec")
+    if not isinstance(spec, dict) or not isinstance(spec.get("template"), dict):
+        return  # validation has something to say about that
+    labels = {prefix + "controller-uid": meta["uid"] for prefix in ("", "batch.kubernetes.io/")}
+    labels |= {prefix + "job-name": meta["name"] for prefix in ("", "batch.kubernetes.io/")}
+    template = spec["template"].setdefault("metadata", {})
+    template["labels"] = {**(template.get("labels") or {}), **labels}
+    spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": meta["uid"]}}
+
+
+def _keep_fixed(kind: Kind, old: Object, new: Object) -> None:
+    """Undo what no update may touch."""
+    before, meta = old["metadata"], new["metadata"]
+    for field in _SERVER_SET:
+        meta.pop(field, None)
+        if field in before:
+            meta[field] = before[field]
+    meta["resourceVersion"] = before["resourceVersion"]
+    if not meta.get("managedFields"):
+        meta.pop("managedFields", None)
+        meta.update({field: before[field] for field in ("managedFields",) if field in before})
+    if kind is SERVICE and isinstance(new.get("spec"), dict):
+        new["spec"] = {**{field: old["spec"][field] for field in ("clusterIP", "clusterIPs")}, **new["spec"]}
+    if kind.status and new.get("spec") != old.get("spec"):
+        meta["generation"] = before["generation"] + 1
 
 
 @contextlib.contextmanager
@@ -347,13 +234,7 @@ def shape(kind: Kind) -> Iterator[None]:
     try:
         yield
     except (TypeError, AttributeError, KeyError, ValueError) as error:
-        raise bad_request(f"{kind.name} in version {kind.version!r} cannot be handled as such: {error}") from error
-
-
-def _replace(target: Object, source: Object) -> Object:
-    target.clear()
-    target.update(source)
-    return target
+        raise bad_request(f"{kind.name} in version 'v1' cannot be handled as such: {error!r}") from error
 
 
 def _without_nulls(value: Any) -> Any:
@@ -362,13 +243,3 @@ def _without_nulls(value: Any) -> Any:
         copied = {name: _without_nulls(item) for name, item in value.items() if item is not None}
         return {name: item for name, item in copied.items() if item or name not in ("labels", "annotations")}
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
-
-
-def _content(obj: Object) -> Object:
-    """All of an object but who manages its fields, which alone is no change worth a version."""
-    meta = {field: value for field, value in obj["metadata"].items() if field != "managedFields"}
-    return {**obj, "metadata": meta}
-
-
-def _same_managers(old: Object, new: Object) -> bool:
-    return apply.managers(old) == apply.managers(new)

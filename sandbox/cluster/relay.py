@@ -14,17 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from yarl import URL
 
-from sandbox.cluster.errors import StatusError, bad_request
+from sandbox.cluster.errors import StatusError
 from sandbox.cluster.kinds import POD, Kind
-from sandbox.cluster.pods import container_port
-from sandbox.cluster.proxy import ServiceProxy
+from sandbox.cluster.objects import container_port
+from sandbox.cluster.proxy import Address, ServiceProxy
 from sandbox.cluster.registry import Registry
-from sandbox.cluster.store import Object
 
-HOP_BY_HOP = frozenset(
-    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
-     "upgrade"}
-)  # fmt: skip
+HOP_BY_HOP = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+DROPPED = HOP_BY_HOP | {"host", "content-length", "authorization"}
 
 
 class Relay:
@@ -36,54 +33,41 @@ class Relay:
         if self._session:
             await self._session.close()
 
-    async def handle(self, request: Request, kind: Kind, namespace: str, name: str, path: str) -> Response:
+    async def handle(self, request: Request, kind: Kind, namespace: str, name: str) -> Response:
         parts = name.split(":")  # name, name:port or scheme:name:port
         name, port = (parts[1], parts[2]) if len(parts) == 3 else (parts[0], "".join(parts[1:2]))
         address = self._address(kind, namespace, name, port)
-        query = request.scope["query_string"].decode()
-        raw = request.scope.get("raw_path", b"").decode().partition("/proxy/")[2] or path
-        url = URL(f"http://{address[0]}:{address[1]}/{raw}{'?' + query if query else ''}", encoded=True)
+        if address is None:
+            raise StatusError(503, "ServiceUnavailable", f'{kind.resource} "{name}" has no ready address')
+        path, query = (request.scope[part].decode() for part in ("raw_path", "query_string"))
+        rest = path.partition("/proxy/")[2] + ("?" + query if query else "")
+        url = URL(f"http://{address[0]}:{address[1]}/{rest}", encoded=True)
         return await self._forward(request, url)
 
-    def _address(self, kind: Kind, namespace: str, name: str, port: str) -> tuple[str, int]:
+    def _address(self, kind: Kind, namespace: str, name: str, port: str) -> Address | None:
         obj = self._registry.get(kind, namespace, name)
-        found = self._pod_address(obj, port) if kind is POD else self._service_address(obj, port)
-        if found is None:
-            what = "pod has no address or port" if kind is POD else "no endpoints available for service"
-            raise StatusError(503, "ServiceUnavailable", f'{what} "{name}"')
-        return found
-
-    def _pod_address(self, pod: Object, port: str) -> tuple[str, int] | None:
-        ports = [one["containerPort"] for one in pod["spec"]["containers"] for one in one.get("ports") or ()]
-        number = container_port(pod, port) if port else (ports[0] if ports else 80)
-        address = pod["status"].get("podIP")
-        return (address, number) if address and number else None
-
-    def _service_address(self, service: Object, port: str) -> tuple[str, int] | None:
-        for one in service["spec"].get("ports") or ():
+        if kind is POD:
+            ports = obj["spec"]["containers"][0].get("ports") or [{"containerPort": 80}]
+            number = container_port(obj, port or ports[0]["containerPort"])
+            return (obj["status"]["podIP"], number) if obj["status"].get("podIP") and number else None
+        for one in obj["spec"]["ports"]:
             if not port or port in (one.get("name"), str(one["port"])):
-                meta = service["metadata"]
-                return self._proxy.choose((meta["namespace"], meta["name"]), one.get("name", ""))
-        raise bad_request(f"service has no port {port!r}")
+                return self._proxy.choose((namespace, name), one["port"])
+        return None
 
     async def _forward(self, request: Request, url: URL) -> Response:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
-            self._session = aiohttp.ClientSession(
-                auto_decompress=False, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
-            )
-        dropped = HOP_BY_HOP | {"host", "content-length", "authorization"}
-        headers = CIMultiDict((key, value) for key, value in request.headers.items() if key not in dropped)
-        headers["X-Forwarded-Uri"] = request.url.path
-        body = await request.body()
+            cookies = aiohttp.DummyCookieJar()
+            self._session = aiohttp.ClientSession(auto_decompress=False, timeout=timeout, cookie_jar=cookies)
+        headers = CIMultiDict((key, value) for key, value in request.headers.items() if key not in DROPPED)
         try:
             answer = await self._session.request(
-                request.method, url, headers=headers, data=body or None, allow_redirects=False,
+                request.method, url, headers=headers, data=await request.body() or None, allow_redirects=False,
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             )  # fmt: skip
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            message = f"error trying to reach service: {error}"
-            raise StatusError(503, "ServiceUnavailable", message) from error
+            raise StatusError(503, "ServiceUnavailable", f"error trying to reach service: {error}") from error
 
         async def content() -> AsyncIterator[bytes]:
             async with answer:
@@ -91,7 +75,6 @@ class Relay:
                     yield chunk
 
         response = StreamingResponse(content(), answer.status)
-        response.raw_headers = [
-            (key.lower(), value) for key, value in answer.raw_headers if key.decode().lower() not in HOP_BY_HOP
-        ]
+        found = ((key.lower(), value) for key, value in answer.raw_headers)
+        response.raw_headers = [(key, value) for key, value in found if key.decode() not in HOP_BY_HOP]
         return response

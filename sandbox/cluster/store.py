@@ -1,7 +1,7 @@
 """Objects, their versions and the history of changes that watches resume from.
 
-Stored objects are never changed in place: who wants a change copies, changes and puts. So a list, a watch event
-and a snapshot can share them.
+Stored objects are never changed in place: who wants a change copies, changes and puts. So lists and watch events
+can share them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.cluster.errors import gone
+from sandbox.cluster.errors import StatusError
 from sandbox.cluster.kinds import Kind
 
 Object = dict[str, Any]
@@ -47,18 +47,6 @@ class Store:
         found = self._objects.get(kind, {})
         return [found[key] for key in sorted(found) if not namespace or key[0] == namespace]
 
-    def objects_at(self, kind: Kind, namespace: str, version: int) -> list[Object]:
-        """The list as it was at `version`, so that the pages of one list agree with each other."""
-        if version == self.version:
-            return self.objects(kind, namespace)
-        found = dict(self._objects.get(kind, {}))
-        for change in reversed(list(self.since(version))):
-            if change.kind is kind and change.old is not None:
-                found[change.key] = change.old
-            elif change.kind is kind:
-                found.pop(change.key, None)
-        return [found[key] for key in sorted(found) if not namespace or key[0] == namespace]
-
     def put(self, kind: Kind, key: Key, new: Object) -> Object:
         """Store `new` under the next version. The caller gives up the object."""
         self.version += 1
@@ -80,7 +68,8 @@ class Store:
     def since(self, version: int) -> Iterator[Change]:
         """The changes after `version`, oldest first; 410 when they are no longer, or not yet, known."""
         if version < self._forgotten or version > self.version:
-            raise gone(f"too old resource version: {version} ({self._forgotten})")
+            message = f"too old resource version: {version} ({self._forgotten})"
+            raise StatusError(410, "Expired", message)
         return (change for change in self._history if change.version > version)
 
     def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:

@@ -46,8 +46,6 @@ def test_a_strategic_patch_changes_one_container_and_one_variable() -> None:
         ({"strategy": {"type": "RollingUpdate", "rollingUpdate": {}}},
          {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}, {"strategy": {"type": "Recreate"}}),
         ({"labels": {"a": "1"}}, {"labels": {"$patch": "replace", "b": "2"}}, {"labels": {"b": "2"}}),
-        ({"finalizers": ["a", "b"]}, {"$deleteFromPrimitiveList/finalizers": ["a"]}, {"finalizers": ["b"]}),
-        ({"finalizers": ["a"]}, {"finalizers": ["b"]}, {"finalizers": ["a", "b"]}),
         ({"args": ["a", "b"]}, {"args": ["c"]}, {"args": ["c"]}),
         ({"env": [{"name": "A"}, {"name": "B"}]},
          {"$setElementOrder/env": [{"name": "B"}, {"name": "A"}], "env": [{"name": "A", "value": "1"}]},

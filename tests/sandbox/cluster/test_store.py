@@ -20,20 +20,6 @@ def test_every_write_and_removal_has_a_higher_version_than_the_one_before() -> N
     assert store.get(CONFIG_MAP, ("a", "x")) is None
 
 
-def test_an_older_list_can_be_seen_again() -> None:
-    store = Store()
-    store.put(CONFIG_MAP, ("a", "kept"), thing("kept", v="1"))
-    store.put(CONFIG_MAP, ("a", "removed"), thing("removed"))
-    then = store.version
-    store.put(CONFIG_MAP, ("a", "kept"), thing("kept", v="2"))
-    store.remove(CONFIG_MAP, ("a", "removed"))
-    store.put(CONFIG_MAP, ("a", "new"), thing("new"))
-    assert [(one["metadata"]["name"], one["data"]) for one in store.objects_at(CONFIG_MAP, "a", then)] == [
-        ("kept", {"v": "1"}),
-        ("removed", {}),
-    ]
-
-
 def test_the_history_forgets_and_says_so() -> None:
     store = Store(history=3)
     start = store.version
