@@ -18,7 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 SIZE = {"width": 1900, "height": 1100}
-GRAPH = {"x": 76, "y": 100, "width": 1260, "height": 620}
+GRAPH = {"x": 106, "y": 500, "width": 1220, "height": 190}
 """Where the UI draws the graph, beside the panel of the run."""
 
 
@@ -29,20 +29,20 @@ def main(home: Path) -> None:
         browser = playwright.chromium.launch(
             executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=["--no-sandbox"]
         )
-        page = browser.new_page(viewport=SIZE)
+        page = browser.new_page(viewport=SIZE, device_scale_factor=1.5)
         _sign_in(page, airflow)
-        for dag, run in (("pms_deployment", _newest(airflow, "success")), ("pms_rollback", None)):
-            name = dag.removeprefix("pms_")
+        for dag in ("pms_deployment", "pms_rollback"):
             page.goto(f"{airflow['url']}/dags/{dag}")
             page.wait_for_timeout(3000)
             page.get_by_label("Expand all task groups").first.click()
             page.wait_for_timeout(2000)
-            page.screenshot(path=IMAGES / f"{name}-grid.png")
+            page.screenshot(path=IMAGES / f"{dag.removeprefix('pms_')}-grid.png")
             page.get_by_label("Collapse all task groups").first.click()
-            page.goto(f"{airflow['url']}/dags/{dag}" + (f"/runs/{run}" if run else ""))
-            page.keyboard.press("g")  # from the grid to the graph
-            page.wait_for_timeout(5000)
-            page.screenshot(path=IMAGES / f"{name}-graph.png", clip=GRAPH)
+        page.goto(f"{airflow['url']}/dags/pms_deployment/runs/{_newest(airflow, 'success')}")
+        page.wait_for_timeout(3000)
+        page.keyboard.press("g")  # from the grid to the graph
+        page.wait_for_timeout(5000)
+        page.screenshot(path=IMAGES / "deployment-graph.png", clip=GRAPH)
         browser.close()
 
 
