@@ -25,11 +25,7 @@ class Migration:
     def __init__(self, step: Migrate, job: Job) -> None:
         self.step, self.job, self.plan = step, job, step.plan
         self.primary = step.primary
-        self.limits = runner.Limits(
-            lock_timeout=self.plan.migration.lock_timeout_seconds,
-            statement_timeout=self.plan.migration.statement_timeout_seconds,
-            lock_retries=self.plan.migration.lock_retries,
-        )
+        self.limits = runner.Limits.of(self.plan.migration)
 
     def run(self) -> Evidence:
         release = self.step.bundle(self.job)

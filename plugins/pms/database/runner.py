@@ -20,6 +20,8 @@ from pms.database.migrations import Bundle, Script
 if TYPE_CHECKING:
     from psycopg import Connection
 
+    from pms.plan.model import Migration
+
 log = logging.getLogger(__name__)
 LOCK_NOT_AVAILABLE, DEADLOCK, CANCELED = "55P03", "40P01", "57014"
 OTHER_RUNNER_SECONDS = 60.0
@@ -34,6 +36,15 @@ class Limits:
     statement_timeout: float = 900
     lock_retries: int = 20
     other_runner: float = OTHER_RUNNER_SECONDS
+
+    @classmethod
+    def of(cls, migration: Migration) -> Limits:
+        """Those of the plan."""
+        return cls(
+            lock_timeout=migration.lock_timeout_seconds,
+            statement_timeout=migration.statement_timeout_seconds,
+            lock_retries=migration.lock_retries,
+        )
 
 
 @dataclass(frozen=True)
