@@ -10,7 +10,10 @@ import secrets
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sandbox.kubernetes.description import Cluster
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROLES = ("lead", "backend", "frontend", "dba", "devops", "qa")
@@ -34,6 +37,8 @@ _SERVERS = {
 _SERVICES = {"pms-api": "2.1", "pms-preview": "2.2", "pms-staging": "2.3"}
 SERVICE_PORT = 8080
 """Of the hotel's pods and Services, as the plan has it."""
+NODE_PORTS = {"pms-api": 30080, "pms-preview": 30081, "pms-staging": 30082}
+"""Where the Services of a real cluster answer outside of it."""
 
 
 class SandboxError(Exception):
@@ -73,7 +78,9 @@ class Secrets:
 
 @dataclass(frozen=True)
 class Settings:
-    """One sandbox. Everything it writes is below `home`, everything it serves below `subnet` (``127.k``)."""
+    """One sandbox. Everything it writes is below `home`, everything it serves below `subnet` (``127.k``, or a
+    ``10.k`` that is local to this machine, where containers or the pods of a real cluster have to reach it).
+    """
 
     home: Path
     subnet: str
@@ -81,6 +88,8 @@ class Settings:
     """Little hotel data: starts faster, and its backup fails the plan's size rule unless an overlay lowers it."""
     overlay: Path | None = None
     """YAML laid over the plan file, to compress time."""
+    cluster: Cluster | None = None
+    """The real Kubernetes that takes the stand-in's place."""
     secrets: Secrets = field(default_factory=Secrets, repr=False)
 
     def host(self, server: str) -> str:
@@ -92,11 +101,15 @@ class Settings:
     def url(self, server: str) -> str:
         return f"http://{self.host(server)}:{self.port(server)}"
 
-    def service_address(self, service: str) -> str:
-        return f"{self.subnet}.{_SERVICES[service]}"
+    def service_address(self, service: str) -> tuple[str, int]:
+        """Host and port at which one of the hotel's Services answers on this machine."""
+        if self.cluster:
+            return self.cluster.node, NODE_PORTS[service]
+        return f"{self.subnet}.{_SERVICES[service]}", SERVICE_PORT
 
     def service_url(self, service: str) -> str:
-        return f"http://{self.service_address(service)}:{SERVICE_PORT}"
+        host, port = self.service_address(service)
+        return f"http://{host}:{port}"
 
     def dsn(self, server: str, database: str, user: str, password: str) -> str:
         return f"postgresql://{user}:{password}@{self.host(server)}:{self.port(server)}/{database}"
@@ -146,24 +159,26 @@ class Subnet:
     """A 127.k.0.0/16 of one's own until it is closed; Linux has all of 127.0.0.0/8 on loopback.
 
     The claim is a bound name in the abstract socket namespace: it holds exactly as far as loopback does, for all users,
-    leaves no file, and ends with its process.
+    leaves no file, and ends with its process. A network that is given is claimed in the same way, as ``10.k``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, network: str | None = None) -> None:
         refused = "all are taken by other sandboxes"
-        for k in range(10, 251):
+        for prefix in [network] if network else [f"127.{k}" for k in range(10, 251)]:
             claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             try:
-                claim.bind(f"\0pms-sandbox-127.{k}")
+                claim.bind(f"\0pms-sandbox-{prefix}")
             except OSError:
                 claim.close()
                 continue
-            reason = _refused_port(f"127.{k}")
+            reason = _refused_port(prefix)
             if not reason:
-                self._claim, self.prefix = claim, f"127.{k}"
+                self._claim, self.prefix = claim, prefix
                 return
             refused = reason
             claim.close()
+        if network:
+            raise SandboxError(f"the network {network} cannot be used by a sandbox: {refused}")
         raise SandboxError(
             f"no free 127.k.0.0/16 on this machine: {refused}. A program that listens on all interfaces (0.0.0.0) "
             "takes its port on every one of them: stop it, or let it listen on 127.0.0.1"

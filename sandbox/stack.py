@@ -44,16 +44,18 @@ class Progress:
 class Sandbox:
     """``with Sandbox(home, small=True, only=["primary", "replica"]) as sandbox: sandbox.settings.dsn(...)``
 
-    `only` names components; what they need is started as well. All of them by default.
+    :param only: names components; what they need is started as well. All of them by default.
+    :param network: first two numbers of the addresses to serve on, such as ``10.77``, instead of a free ``127.k``; the
+        machine must take all of it for its own (``ip route add local 10.77.0.0/16 dev lo``)
     """
 
     def __init__(
         self, home: Path, *, small: bool = False, overlay: Path | None = None, only: Iterable[str] | None = None,
-        keep_logs: bool = False, progress: Callable[[Progress], None] = lambda _: None,
+        keep_logs: bool = False, progress: Callable[[Progress], None] = lambda _: None, network: str | None = None,
     ) -> None:  # fmt: skip
         self.home = home.resolve()
         self.keep_logs = keep_logs
-        self._small, self._overlay = small, overlay
+        self._small, self._overlay, self._network = small, overlay, network
         self._components = _with_needs(COMPONENTS if only is None else only)
         self._progress = progress
         self._processes: list[tuple[Component, Process]] = []
@@ -86,7 +88,7 @@ class Sandbox:
             raise SandboxError(f"a sandbox is already up, or on its way, in {self.home}")
         try:
             state.clear(self.home)
-            self._subnet = Subnet()
+            self._subnet = Subnet(self._network)
             run = self.home / state.RUN
             run.mkdir(mode=0o700)
             state.write(self.home, [])

@@ -89,7 +89,7 @@ def manifests(settings: Settings) -> list[tuple[str, Object]]:
         ("production", "pms-preview", {"app": "pms", "version": "green"}),
         ("staging", "pms-staging", {"app": "pms", "version": "staging"}),
     ):
-        service = _service(name, settings.service_address(name), selector)
+        service = _service(name, settings.service_address(name)[0], selector)
         found.append((f"/api/v1/namespaces/{namespace}/services", service))
     for namespace, name, colour, replicas in (
         ("production", "pms-blue", "blue", 2),

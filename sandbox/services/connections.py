@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sandbox.services.databases import PRODUCTION, RESTORE
-from sandbox.settings import SERVICE_PORT, TEST_EMAIL, Settings
+from sandbox.settings import TEST_EMAIL, Settings
 
 Connection = dict[str, Any]
 REGION = "us-east-1"
@@ -63,10 +63,8 @@ def _postgres(settings: Settings, server: str, database: str, user: str, passwor
 
 
 def _service(settings: Settings, service: str, token: str) -> Connection:
-    return {
-        "conn_type": "http", "schema": "http", "host": settings.service_address(service), "port": SERVICE_PORT,
-        "password": token,
-    }  # fmt: skip
+    host, port = settings.service_address(service)
+    return {"conn_type": "http", "schema": "http", "host": host, "port": port, "password": token}
 
 
 def _http(url: str, login: str, password: str) -> Connection:

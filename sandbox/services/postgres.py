@@ -44,6 +44,8 @@ ALONE = {**COMMON, "wal_level": "minimal", "max_wal_senders": "0", "max_connecti
 
 _HBA = """host all all 127.0.0.0/8 scram-sha-256
 host replication replicator 127.0.0.0/8 scram-sha-256
+host all all 10.0.0.0/8 scram-sha-256
+host replication replicator 10.0.0.0/8 scram-sha-256
 """
 
 
@@ -89,7 +91,7 @@ def set_roles(data: Path, roles: Mapping[str, tuple[str, str]], log: Path) -> No
 
 
 def serve(name: str, data: Path, host: str, port: int, options: Mapping[str, str], log: Path) -> Process:
-    """Start a server that takes connections from loopback, with a password."""
+    """Start a server that takes connections from this machine and its containers, with a password."""
     flags = {**options, "listen_addresses": host, "port": str(port)}
     arguments = [part for key, value in flags.items() for part in ("-c", f"{key}={value}")]
     return Process(name, command("postgres", "-D", data, *arguments), log, stop_signal=signal.SIGINT)
