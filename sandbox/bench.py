@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 from rich.console import Console
 from rich.table import Table
 
 from sandbox.runs import DEPLOYMENT, ROLLBACK, Outcome, Team, time_of
+from sandbox.services.access import Access
 from sandbox.services.postgres import bin_dir
 
 ROUNDS = 5
@@ -228,12 +228,9 @@ def _by_rest(team: Team, endpoints: dict[str, Any], run_id: str) -> float:
 
 def _by_fault(team: Team, endpoints: dict[str, Any], run_id: str) -> float:
     """Every pod of the new version answers 500 from now on."""
-    kubernetes = endpoints["kubernetes"]
-    headers = {"Authorization": f"Bearer {kubernetes['token']}", "X-Admin-Token": endpoints["hotel"]["admin_token"]}
-    with httpx.Client(
-        base_url=f"{kubernetes['url']}/api/v1/namespaces/production", headers=headers, trust_env=False
-    ) as kube:
-        pods = kube.get("/pods").raise_for_status().json()["items"]
+    namespace = "/api/v1/namespaces/production"
+    with Access(**endpoints["kubernetes"]).client({"X-Admin-Token": endpoints["hotel"]["admin_token"]}) as kube:
+        pods = kube.get(f"{namespace}/pods").raise_for_status().json()["items"]
         new = [
             pod["metadata"]["name"] for pod in pods
             if pod["metadata"].get("annotations", {}).get("pms.deploy/version") == "v1.1.0"
@@ -241,7 +238,7 @@ def _by_fault(team: Team, endpoints: dict[str, Any], run_id: str) -> float:
         assert new, "no pod of the new version"
         began = time.time()
         for pod in new:
-            kube.post(f"/pods/{pod}:8080/proxy/-/fault", json={"mode": "errors"}).raise_for_status()
+            kube.post(f"{namespace}/pods/{pod}:8080/proxy/-/fault", json={"mode": "errors"}).raise_for_status()
     return began
 
 

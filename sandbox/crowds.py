@@ -31,7 +31,8 @@ class Guests:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [
-                    sys.executable, "-m", "sandbox.guests", "--url", self._endpoints["public"],
+                    *self._endpoints["guests"]["enter"],
+                    sys.executable, "-m", "sandbox.guests", "--url", self._endpoints["guests"]["url"],
                     "--rate", str(self._rate), "--out", str(self._out), "--events", str(self.events),
                 ],
                 env=os.environ | {"GUESTS_EMAIL": login["test_email"], "GUESTS_PASSWORD": login["test_password"]},

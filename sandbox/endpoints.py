@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sandbox.services.connections import kubeconfig
+from sandbox.services.access import access, kubeconfig
 from sandbox.services.databases import AIRFLOW, PRODUCTION, RESTORE, superuser_dsn
-from sandbox.settings import ROLES, TEST_EMAIL, Settings
+from sandbox.settings import NODE_PORTS, ROLES, TEST_EMAIL, Settings
 
 FILE = "endpoints.json"
 Endpoints = dict[str, Any]
@@ -28,7 +29,7 @@ def describe(settings: Settings, processes: dict[str, int]) -> Endpoints:
             "home": str(settings.home / "airflow"),
         },
         "kubeconfig": str(kubeconfig(settings)),
-        "kubernetes": {"url": settings.url("kubernetes"), "token": settings.secrets.cluster},
+        "kubernetes": asdict(access(settings)) if kubeconfig(settings).exists() else None,
         "postgres": {
             "primary": superuser_dsn(settings, "primary", PRODUCTION),
             "replica": superuser_dsn(settings, "replica", PRODUCTION),
@@ -40,7 +41,8 @@ def describe(settings: Settings, processes: dict[str, int]) -> Endpoints:
         "preview": settings.service_url("pms-preview"),
         "staging": settings.service_url("pms-staging"),
         "recorder": settings.url("recorder"),
-        "registry": settings.url("registry"),
+        "registry": settings.cluster.registry_url if settings.cluster else settings.url("registry"),
+        "guests": _guests(settings),
         "smtp": f"{settings.host('smtp')}:{settings.port('smtp')}",
         "hotel": {
             "test_email": TEST_EMAIL,
@@ -51,6 +53,17 @@ def describe(settings: Settings, processes: dict[str, int]) -> Endpoints:
         "logs": str(settings.home / "logs"),
         "processes": processes,
     }
+
+
+def _guests(settings: Settings) -> dict[str, Any]:
+    """Where guests send their requests, and what goes in front of their command.
+
+    On a real cluster of ours they stay inside of its network, and use the node's port on loopback.
+    """
+    if settings.cluster and settings.cluster.init_pid:
+        enter = ["nsenter", f"--net=/proc/{settings.cluster.init_pid}/ns/net", "--"]
+        return {"url": f"http://127.0.0.1:{NODE_PORTS['pms-api']}", "enter": enter}
+    return {"url": settings.service_url("pms-api"), "enter": []}
 
 
 def write(path: Path, endpoints: Endpoints) -> None:

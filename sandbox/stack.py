@@ -10,18 +10,24 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sandbox import endpoints, state
 from sandbox.processes import Process, kill_sessions
 from sandbox.services.airflow import Airflow
 from sandbox.services.aws import Aws
-from sandbox.services.cluster import Cluster, Images, Workloads
+from sandbox.services.cluster import Cluster, Images
 from sandbox.services.component import Component, Context
 from sandbox.services.databases import Metadata, Primary, Replica, Staging
 from sandbox.services.mail import Mail
+from sandbox.services.real_cluster import RealCluster, ReleaseImages
 from sandbox.services.recorder import Recorder
 from sandbox.services.registry import Registry
+from sandbox.services.workloads import Workloads
 from sandbox.settings import FileLock, SandboxError, Settings, Subnet
+
+if TYPE_CHECKING:
+    from sandbox.kubernetes.description import Cluster as Description
 
 COMPONENTS: dict[str, type[Component]] = {
     kind.name: kind
@@ -30,6 +36,12 @@ COMPONENTS: dict[str, type[Component]] = {
     )
 }  # fmt: skip
 """In the order in which they start where nothing else decides: what others wait for longest comes first."""
+REAL: dict[str, type[Component]] = {
+    **{name: kind for name, kind in COMPONENTS.items() if name != Registry.name},
+    ReleaseImages.name: ReleaseImages,
+    RealCluster.name: RealCluster,
+}
+"""The same on a real cluster, which comes with a registry."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +59,23 @@ class Sandbox:
     :param only: names components; what they need is started as well. All of them by default.
     :param network: first two numbers of the addresses to serve on, such as ``10.77``, instead of a free ``127.k``; the
         machine must take all of it for its own (``ip route add local 10.77.0.0/16 dev lo``)
+    :param cluster: a real Kubernetes to use instead of the stand-in, with the network that its pods reach
     """
 
     def __init__(
         self, home: Path, *, small: bool = False, overlay: Path | None = None, only: Iterable[str] | None = None,
-        keep_logs: bool = False, progress: Callable[[Progress], None] = lambda _: None, network: str | None = None,
+        keep_logs: bool = False, progress: Callable[[Progress], None] = lambda _: None,
+        network: str | None = None, cluster: Description | None = None,
     ) -> None:  # fmt: skip
         self.home = home.resolve()
         self.keep_logs = keep_logs
-        self._small, self._overlay, self._network = small, overlay, network
-        self._components = _with_needs(COMPONENTS if only is None else only)
+        self._small, self._overlay, self._cluster = small, overlay, cluster
+        self._network = cluster.host_prefix.rpartition(".")[0] if cluster else network
+        kinds = REAL if cluster else COMPONENTS
+        self._components = _with_needs(kinds if only is None else only, kinds)
         self._progress = progress
         self._processes: list[tuple[Component, Process]] = []
+        self._begun: set[str] = set()
         self._stopping = False
         self.is_up = False
         self._guard = threading.Lock()
@@ -92,7 +109,9 @@ class Sandbox:
             run = self.home / state.RUN
             run.mkdir(mode=0o700)
             state.write(self.home, [])
-            self.settings = Settings(run, self._subnet.prefix, small=self._small, overlay=self._overlay)
+            self.settings = Settings(
+                run, self._subnet.prefix, small=self._small, overlay=self._overlay, cluster=self._cluster
+            )
             needs = {name: set(component.needs) for name, component in self._components.items()}
             _each(needs, self._start_one, self._abandon)
             endpoints.write(self.home / endpoints.FILE, self.endpoints)
@@ -119,6 +138,7 @@ class Sandbox:
 
     def _start_one(self, name: str) -> None:
         component = self._components[name]
+        self._begun.add(name)
         self._progress(Progress(name))
         begin = time.monotonic()
         context = Context(
@@ -137,6 +157,8 @@ class Sandbox:
         deadline = time.monotonic() + component.grace_seconds
         for process in mine:
             process.stop(max(0.0, deadline - time.monotonic()))
+        if name in self._begun:
+            component.remove(self.settings)
 
     def _abandon(self) -> None:
         """Something failed: end what runs, so that nobody waits for it to become ready."""
@@ -176,14 +198,14 @@ def _each(needs: Mapping[str, set[str]], action: Callable[[str], None], on_error
             raise
 
 
-def _with_needs(names: Iterable[str]) -> dict[str, Component]:
+def _with_needs(names: Iterable[str], kinds: Mapping[str, type[Component]]) -> dict[str, Component]:
     chosen: set[str] = set()
     todo = list(names)
     while todo:
         name = todo.pop()
-        if name not in COMPONENTS:
-            raise SandboxError(f"there is no component {name!r}, only {', '.join(COMPONENTS)}")
+        if name not in kinds:
+            raise SandboxError(f"there is no component {name!r}, only {', '.join(kinds)}")
         if name not in chosen:
             chosen.add(name)
-            todo.extend(COMPONENTS[name].needs)
-    return {name: kind() for name, kind in COMPONENTS.items() if name in chosen}
+            todo.extend(kinds[name].needs)
+    return {name: kind() for name, kind in kinds.items() if name in chosen}

@@ -1,28 +1,19 @@
-"""The stand-in cluster with the hotel system in it: staging, and production's blue colour serving."""
+"""The stand-in cluster, with the hotel's releases as images that it can run."""
 
 from __future__ import annotations
 
 import json
-import string
 import sys
-import time
-from typing import Any
 
 import httpx
-import yaml
 
-from sandbox.processes import POLL_SECONDS, Process
+from sandbox.processes import Process
 from sandbox.services import ready
+from sandbox.services.access import access, kubeconfig
 from sandbox.services.component import Component, Context
-from sandbox.services.connections import kubeconfig
-from sandbox.services.databases import PRODUCTION, STAGING
 from sandbox.services.registry import catalogue
-from sandbox.settings import REPOSITORY, SERVICE_PORT, TEST_EMAIL, SandboxError, Settings
-
-RELEASE = "v1.0.0"
-"""What runs at the start."""
-READY_SECONDS = 120
-Object = dict[str, Any]
+from sandbox.services.workloads import NAMESPACES
+from sandbox.settings import SandboxError
 
 
 class Images(Component):
@@ -37,7 +28,7 @@ class Images(Component):
 
 
 class Cluster(Component):
-    """The Kubernetes API, empty."""
+    """The Kubernetes API, with empty namespaces."""
 
     name = "kubernetes"
     needs = ("images",)
@@ -59,103 +50,8 @@ class Cluster(Component):
         argv = [sys.executable, "-m", "sandbox.cluster", "--config", str(path)]
         process = context.own(Process(self.name, argv, settings.log(self.name)))
         ready.until_answering(f"{settings.url(self.name)}/readyz", process)
-
-
-class Workloads(Component):
-    """PMS v1.0.0: blue in production, and staging; ready when every pod is."""
-
-    name = "pms"
-    needs = ("kubernetes", "primary", "staging")
-
-    def start(self, context: Context) -> None:
-        settings = context.settings
-        with _client(settings) as client:
-            for path, body in manifests(settings):
-                answer = client.post(path, json=body)
+        with access(settings).client() as client:
+            for name in NAMESPACES:
+                answer = client.post("/api/v1/namespaces", json={"metadata": {"name": name}})
                 if answer.status_code != httpx.codes.CREATED:
-                    raise SandboxError(f"the cluster refused {path}: {answer.status_code} {answer.text[:500]}")
-            for namespace, name in (("production", "pms-blue"), ("staging", "pms-staging")):
-                _wait_available(client, namespace, name)
-
-
-def manifests(settings: Settings) -> list[tuple[str, Object]]:
-    """API path and body of everything that is there before the first deployment."""
-    found: list[tuple[str, Object]] = []
-    for namespace in ("production", "staging"):
-        found.append(("/api/v1/namespaces", {"metadata": {"name": namespace}}))
-        found.append((f"/api/v1/namespaces/{namespace}/secrets", _secret(settings, namespace)))
-    for namespace, name, selector in (
-        ("production", "pms-api", {"app": "pms", "version": "blue"}),
-        ("production", "pms-preview", {"app": "pms", "version": "green"}),
-        ("staging", "pms-staging", {"app": "pms", "version": "staging"}),
-    ):
-        service = _service(name, settings.service_address(name)[0], selector)
-        found.append((f"/api/v1/namespaces/{namespace}/services", service))
-    for namespace, name, colour, replicas in (
-        ("production", "pms-blue", "blue", 2),
-        ("staging", "pms-staging", "staging", 1),
-    ):
-        deployment = _deployment(settings, name, colour, replicas)
-        found.append((f"/apis/apps/v1/namespaces/{namespace}/deployments", deployment))
-    return found
-
-
-def _secret(settings: Settings, namespace: str) -> Object:
-    secrets = settings.secrets
-    server, database = ("primary", PRODUCTION) if namespace == "production" else ("metadata", STAGING)
-    values = {
-        "DATABASE_URL": settings.dsn(server, database, "pms", secrets.pms),
-        "JWT_SECRET": secrets.jwt,
-        "HEALTH_CHECK_TOKEN": secrets.health_check_token,
-        "ADMIN_TOKEN": secrets.admin_token,
-        "SMOKE_EMAIL": TEST_EMAIL,
-        "SMOKE_PASSWORD": secrets.test_password,
-    }
-    return {"metadata": {"name": "pms-secrets"}, "type": "Opaque", "stringData": values}
-
-
-def _service(name: str, address: str, selector: dict[str, str]) -> Object:
-    ports = [{"name": "http", "port": SERVICE_PORT, "targetPort": "http", "protocol": "TCP"}]
-    spec = {"type": "ClusterIP", "clusterIP": address, "selector": selector, "ports": ports}
-    return {"metadata": {"name": name, "labels": {"app": "pms"}}, "spec": spec}
-
-
-def _deployment(settings: Settings, name: str, colour: str, replicas: int) -> Object:
-    """From the product's own template, so that the first colour is like all that follow."""
-    entry = next(e for e in json.loads(catalogue(settings).read_text())["images"] if e["tag"] == RELEASE)
-    template = string.Template((REPOSITORY / "include" / "k8s" / "deployment.yaml").read_text())
-    text = template.substitute(
-        name=name, app="pms", colour_key="version", colour=colour, version=RELEASE, replicas=replicas, deadline=120,
-        container="pms", image=f"{entry['repository']}@{entry['digest']}", port=SERVICE_PORT, secret="pms-secrets",
-        cpu_limit="1", memory_limit="512Mi", health_path="/health",
-    )  # fmt: skip
-    return dict(yaml.safe_load(text))
-
-
-def _wait_available(client: httpx.Client, namespace: str, name: str) -> None:
-    path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
-    deadline = time.monotonic() + READY_SECONDS
-    while True:
-        found = client.get(path).json()
-        if found.get("status", {}).get("availableReplicas", 0) >= found["spec"]["replicas"]:
-            return
-        if time.monotonic() > deadline:
-            raise SandboxError(
-                f"{namespace}/{name} is not available after {READY_SECONDS} s:\n{_pods(client, namespace)}"
-            )
-        time.sleep(POLL_SECONDS)
-
-
-def _pods(client: httpx.Client, namespace: str) -> str:
-    """The state and last words of each pod, for an error message."""
-    lines = []
-    for pod in client.get(f"/api/v1/namespaces/{namespace}/pods").json().get("items", []):
-        name = pod["metadata"]["name"]
-        log = client.get(f"/api/v1/namespaces/{namespace}/pods/{name}/log", params={"tailLines": 5}).text
-        lines.append(f"  {name}: {json.dumps(pod.get('status', {}).get('containerStatuses'))}\n  {log}")
-    return "\n".join(lines)
-
-
-def _client(settings: Settings) -> httpx.Client:
-    headers = {"Authorization": f"Bearer {settings.secrets.cluster}"}
-    return httpx.Client(base_url=settings.url("kubernetes"), headers=headers, trust_env=False, timeout=30)
+                    raise SandboxError(f"the cluster refused the namespace {name}: {answer.text[:500]}")

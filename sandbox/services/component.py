@@ -31,3 +31,6 @@ class Component:
 
     def start(self, context: Context) -> None:
         raise NotImplementedError
+
+    def remove(self, settings: Settings) -> None:
+        """Take away what it made outside of the sandbox's folder; called when its processes have ended."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
+from sandbox.services.access import kubeconfig
 from sandbox.services.databases import PRODUCTION, RESTORE
 from sandbox.settings import TEST_EMAIL, Settings
 
@@ -41,18 +42,13 @@ def connections(settings: Settings) -> dict[str, Connection]:
         "pms_api": {**_service(settings, "pms-api", secrets.admin_token), "extra": extra},
         "pms_preview": _service(settings, "pms-preview", ""),
         "pms_staging": _service(settings, "pms-staging", secrets.health_check_token),
-        "pms_registry": _http(settings.url("registry"), REGISTRY_USER, secrets.registry),
+        "pms_registry": _registry(settings),
         "pms_airflow": _http(settings.url("airflow"), AUTOMATION, secrets.airflow_password(AUTOMATION)),
         **{
             name: _http(f"{settings.url('recorder')}/{prefix}", "", secrets.service)
             for name, prefix in OUTSIDE.items()
         },
     }  # fmt: skip
-
-
-def kubeconfig(settings: Settings) -> Any:
-    """The path that the cluster writes its kubeconfig to."""
-    return settings.home / "cluster" / "kubeconfig"
 
 
 def _postgres(settings: Settings, server: str, database: str, user: str, password: str) -> Connection:
@@ -65,6 +61,12 @@ def _postgres(settings: Settings, server: str, database: str, user: str, passwor
 def _service(settings: Settings, service: str, token: str) -> Connection:
     host, port = settings.service_address(service)
     return {"conn_type": "http", "schema": "http", "host": host, "port": port, "password": token}
+
+
+def _registry(settings: Settings) -> Connection:
+    if settings.cluster:
+        return _http(settings.cluster.registry_url, settings.cluster.registry_user, settings.cluster.registry_password)
+    return _http(settings.url("registry"), REGISTRY_USER, settings.secrets.registry)
 
 
 def _http(url: str, login: str, password: str) -> Connection:

@@ -8,17 +8,15 @@ import httpx
 import pytest
 
 from sandbox.runs import Team
+from sandbox.services.access import Access
 
 
 class Production:
     """What a person with kubectl would look at."""
 
     def __init__(self, endpoints):
-        kubernetes = endpoints["kubernetes"]
         self._public = endpoints["public"]
-        self._kube = httpx.Client(
-            base_url=kubernetes["url"], headers={"Authorization": f"Bearer {kubernetes['token']}"}, trust_env=False
-        )
+        self._kube = Access(**endpoints["kubernetes"]).client()
 
     def _get(self, path):
         return self._kube.get(path).raise_for_status().json()
