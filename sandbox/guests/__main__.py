@@ -22,7 +22,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--duration", type=float, help="seconds; without it until SIGTERM")
     parser.add_argument("--email", default=os.environ.get("GUESTS_EMAIL"), help="or GUESTS_EMAIL")
     parser.add_argument("--password", default=os.environ.get("GUESTS_PASSWORD"), help="or GUESTS_PASSWORD")
-    parser.add_argument("--no-stream", action="store_true", help="hold no stream of events open")
+    parser.add_argument("--no-stream", action="store_true", help="hold neither a stream of events nor a WebSocket")
     given = parser.parse_args()
     if given.rate <= 0:
         parser.error("--rate must be above 0")
@@ -41,7 +41,7 @@ def _runner() -> Callable[[Coroutine[Any, Any, Any]], Any]:
 async def _main(given: argparse.Namespace) -> dict[str, Any]:
     crowd = Crowd(
         given.url, given.rate, email=given.email, password=given.password,
-        out=given.out, events=given.events, stream=not given.no_stream,
+        out=given.out, events=given.events, stream=not given.no_stream, socket=not given.no_stream,
     )  # fmt: skip
     loop = asyncio.get_running_loop()
     for one in (signal.SIGTERM, signal.SIGINT):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sandbox.guests.stream import hold_stream
+from sandbox.guests.stream import hold_socket, hold_stream
 from sandbox.guests.tally import Tally
 from sandbox.guests.wire import ANSWER_SECONDS, Answer, Wire, WireError, connect
 
@@ -75,6 +75,7 @@ class Crowd:
         out: Path | None = None,
         events: Path | None = None,
         stream: bool = True,
+        socket: bool = False,
         answer_seconds: float = ANSWER_SECONDS,
         seed: int | None = None,
     ) -> None:
@@ -87,7 +88,7 @@ class Crowd:
         self.tally = Tally(events)
         self._account = {"email": email, "password": password} if email and password else None
         self._out = out
-        self._stream = stream
+        self._stream, self._socket = stream, socket
         self._answer_seconds = answer_seconds
         self._random = random.Random(seed)
         self._token = ""
@@ -239,6 +240,8 @@ class Crowd:
         helpers = [asyncio.create_task(self._keep_writing())]
         if self._stream:
             helpers.append(asyncio.create_task(hold_stream(self.host, self.port, self.tally)))
+        if self._socket:
+            helpers.append(asyncio.create_task(hold_socket(self.host, self.port, self.tally)))
         try:
             await self._keep_sending(seconds)
             if self._tasks:

@@ -1,9 +1,13 @@
-"""One guest who keeps a stream of server-sent events open, and minds how it ends."""
+"""Two guests who hold on: one to a stream of server-sent events, one to a WebSocket. They mind how these end."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidHandshake
 
 from sandbox.guests.tally import Tally
 from sandbox.guests.wire import CONNECT_SECONDS, kind_of
@@ -12,6 +16,7 @@ SILENCE_SECONDS = 10.0
 """The service sends an event every half second; so much silence is a failure."""
 PAUSE_SECONDS = 0.2
 PATH = "/events"
+SOCKET_PATH = "/ws"
 
 
 async def _open(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -63,8 +68,36 @@ async def _once(host: str, port: int, tally: Tally) -> None:
             writer.transport.abort()
 
 
+async def _socket_once(host: str, port: int, tally: Tally) -> None:
+    """Hold a WebSocket until it is closed; every close but a proper one counts as a failed request."""
+    began, version = time.time(), ""
+    tally.send()
+    try:
+        async with connect(f"ws://{host}:{port}{SOCKET_PATH}", proxy=None, open_timeout=CONNECT_SECONDS) as socket:
+            tally.sockets["opened"] += 1
+            while True:
+                async with asyncio.timeout(SILENCE_SECONDS):
+                    version = json.loads(await socket.recv())["version"]
+    except ConnectionClosedOK:  # with 1000 or 1001
+        tally.sockets["closed"] += 1
+        tally.answer(101, version, SOCKET_PATH, began, fresh=False, timed=False)
+    except ConnectionClosed:
+        tally.fail("cut", SOCKET_PATH, began, fresh=True)
+    except InvalidHandshake:
+        tally.fail("other", SOCKET_PATH, began, fresh=True)
+    except (TimeoutError, OSError) as error:
+        tally.fail(kind_of(error), SOCKET_PATH, began, fresh=True)
+
+
 async def hold_stream(host: str, port: int, tally: Tally) -> None:
     """Keep a stream open for ever; cancel to stop."""
     while True:
         await _once(host, port, tally)
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def hold_socket(host: str, port: int, tally: Tally) -> None:
+    """Keep a WebSocket open for ever; cancel to stop."""
+    while True:
+        await _socket_once(host, port, tally)
         await asyncio.sleep(PAUSE_SECONDS)

@@ -63,6 +63,7 @@ class Tally:
         self.overload = 0
         """Requests not sent because too many were waiting for an answer: the schedule was not kept."""
         self.streams = {"opened": 0, "ended": 0}
+        self.sockets = {"opened": 0, "closed": 0}
         self._failed: Counter[str] = Counter()
         self._failed_times: list[float] = []
         self._bad: Counter[str] = Counter()
@@ -153,6 +154,7 @@ class Tally:
             "reopened": self.reopened,
             "overload": self.overload,
             "streams": dict(self.streams),
+            "sockets": dict(self.sockets),
             "latency_ms": {name: _ms(value) for name, value in percentiles.items()}
             | {"max": _ms(self._latencies.highest)},
             "timeline": timeline,

@@ -18,7 +18,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sandbox.hotel import security, validation
 from sandbox.hotel.cache import Cache
@@ -32,6 +33,8 @@ log = logging.getLogger("pms")
 
 MAX_BODY = 64 * 1024
 EVENT_SECONDS = 0.5
+GOING_AWAY = 1001
+"""RFC 6455, 7.4.1."""
 REFRESH_SECONDS = 1.0
 """How late a pod may notice a logout at another pod, or a column that a migration has added."""
 CACHE_SECONDS = 60.0
@@ -101,7 +104,7 @@ class Hotel:
         )
         self.pod = Pod(app, settings, self.metrics)
 
-    def _routes(self) -> list[Route]:
+    def _routes(self) -> list[BaseRoute]:
         get, post = ["GET"], ["POST"]
         table: list[tuple[str, Callable[[Request], Awaitable[Response]], list[str]]] = [
             ("/health", self.health, get),
@@ -124,7 +127,8 @@ class Hotel:
             ("/-/drain", self.drain, ["POST", "DELETE"]),
             ("/-/fault", self.set_fault, post),
         ]
-        return [Route(path, endpoint, methods=methods) for path, endpoint, methods in table]
+        routes = [Route(path, endpoint, methods=methods) for path, endpoint, methods in table]
+        return [*routes, WebSocketRoute("/ws", self.socket)]
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -313,6 +317,22 @@ class Hotel:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(draining.wait(), EVENT_SECONDS)
             yield "event: bye\ndata: {}\n\n"
+        finally:
+            self.pod.streams -= 1
+
+    async def socket(self, client: WebSocket) -> None:
+        """The same over a WebSocket, which is told to go away (1001) when the pod drains."""
+        await client.accept()
+        draining, hello = self.pod.draining, {"version": self._settings.version, "pod": self._settings.pod}
+        self.pod.streams += 1
+        try:
+            while not draining.is_set():
+                await client.send_json({"at": time.time(), **hello})
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(draining.wait(), EVENT_SECONDS)
+            await client.close(GOING_AWAY)
+        except (WebSocketDisconnect, RuntimeError):
+            pass  # the client has gone: starlette says so in either way
         finally:
             self.pod.streams -= 1
 

@@ -60,7 +60,7 @@ class Pod:
         self.last_request = time.monotonic()
         """When the last request that is not a probe began; seconds of the monotonic clock."""
         self.streams = 0
-        """Event streams open now."""
+        """Event streams and WebSockets open now."""
         self._last_log = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

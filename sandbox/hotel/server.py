@@ -56,7 +56,7 @@ class Server(uvicorn.Server):
         self.hotel = hotel
         config = uvicorn.Config(
             hotel.pod, host=settings.host, port=settings.port, log_config=None, access_log=False,
-            server_header=False, date_header=False, timeout_keep_alive=IDLE_SECONDS, ws="none",
+            server_header=False, date_header=False, timeout_keep_alive=IDLE_SECONDS, ws="websockets-sansio",
             timeout_graceful_shutdown=20, backlog=1024,
         )  # fmt: skip
         super().__init__(config)

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
 from sandbox.guests.crowd import KEEP_ALIVE, Crowd
+from sandbox.guests.stream import hold_socket
 from sandbox.guests.tally import Latencies, Tally
 from sandbox.guests.wire import join_chunks
 
@@ -256,6 +258,40 @@ def test_a_stream_that_is_cut_is_a_failure() -> None:
     result = met(streaming(b""), stream=True)
     assert result["failed"] == kinds(result)["cut"] >= 2
     assert result["streams"]["ended"] == 0
+
+
+def held(end: Callable[[ServerConnection], Awaitable[None]]) -> dict[str, Any]:
+    """One guest with a WebSocket at a server that sends a message and then ends it in this way."""
+
+    async def talk(client: ServerConnection) -> None:
+        await client.send(json.dumps({"version": "v1"}))
+        await end(client)
+
+    async def run() -> dict[str, Any]:
+        tally = Tally()
+        async with serve(talk, "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            holding = asyncio.create_task(hold_socket("127.0.0.1", port, tally))
+            await asyncio.sleep(SECONDS)
+            holding.cancel()
+        return tally.summary()
+
+    return asyncio.run(run())
+
+
+def test_a_websocket_that_is_told_to_go_away_is_opened_again() -> None:
+    result = held(lambda client: client.close(1001))
+    assert (result["failed"], result["by_version"]) == (0, {"v1": result["sockets"]["closed"]})
+    assert result["sockets"]["closed"] >= 2
+
+
+def test_a_websocket_that_is_cut_is_a_failure() -> None:
+    async def cut(client: ServerConnection) -> None:
+        client.transport.abort()
+
+    result = held(cut)
+    assert result["failed"] == kinds(result)["cut"] >= 2
+    assert result["sockets"]["closed"] == 0
 
 
 def test_overload_is_counted_instead_of_queued(monkeypatch: pytest.MonkeyPatch) -> None:

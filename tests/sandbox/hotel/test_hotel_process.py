@@ -11,6 +11,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
+from websockets.sync.client import connect as websocket
 
 from sandbox.hotel.scripts.checks import Client
 from tests.sandbox.hotel.conftest import ADMIN_TOKEN, PodProcess, log_in
@@ -66,6 +67,16 @@ def test_draining_says_close_ends_streams_and_can_be_undone(start_pod: Start, da
     kept = connect(pod)
     assert get(kept).headers["Connection"] is None
     assert get(kept).status == 200
+
+
+def test_draining_tells_a_websocket_to_go_away(start_pod: Start, database: str) -> None:
+    pod = start_pod(database)
+    with websocket(f"ws://{urlsplit(pod.url).netloc}/ws", proxy=None) as client:
+        assert json.loads(client.recv(timeout=5))["version"]
+        Client(pod.url).want(200, "POST", "/-/drain", token=ADMIN_TOKEN)
+        assert all(json.loads(message)["version"] for message in client)  # ends when it is closed properly
+        assert client.close_code == 1001
+    assert Client(pod.url).want(200, "DELETE", "/-/drain", token=ADMIN_TOKEN) == {"draining": False, "streams": 0}
 
 
 def test_sigterm_finishes_what_runs(start_pod: Start, database: str) -> None:
