@@ -16,16 +16,23 @@ START_SECONDS = 20.0
 
 
 class Guests:
-    """Sends requests through the public Service from `__enter__` to `__exit__`; `report` reads the counts."""
+    """Sends requests through the public Service from `__enter__` to `__exit__`; `report` reads the counts.
 
-    def __init__(self, endpoints: dict[str, Any], folder: Path, *, rate: float = 150.0) -> None:
+    With ``every_answer``, the file `answers` holds a line for each: Unix time it was sent for, version, 1 if its
+    connection was new.
+    """
+
+    def __init__(
+        self, endpoints: dict[str, Any], folder: Path, *, rate: float = 150.0, every_answer: bool = False
+    ) -> None:
         self._endpoints, self._rate = endpoints, rate
         self._out, self._log = folder / "guests.json", folder / "guests.log"
-        self.events = folder / "guests.jsonl"
+        self.events, self.answers = folder / "guests.jsonl", folder / "guests.answers"
+        self._more = ["--answers", str(self.answers)] if every_answer else []
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        for old in (self._out, self.events):
+        for old in (self._out, self.events, self.answers):
             old.unlink(missing_ok=True)
         login = self._endpoints["hotel"]
         with self._log.open("wb") as log:
@@ -34,6 +41,7 @@ class Guests:
                     *self._endpoints["guests"]["enter"],
                     sys.executable, "-m", "sandbox.guests", "--url", self._endpoints["guests"]["url"],
                     "--rate", str(self._rate), "--out", str(self._out), "--events", str(self.events),
+                    *self._more,
                 ],
                 env=os.environ | {"GUESTS_EMAIL": login["test_email"], "GUESTS_PASSWORD": login["test_password"]},
                 stdout=log, stderr=subprocess.STDOUT,

@@ -10,6 +10,7 @@ from typing import Any
 
 from sandbox.services.access import access, kubeconfig
 from sandbox.services.databases import AIRFLOW, PRODUCTION, RESTORE, superuser_dsn
+from sandbox.services.registry import catalogue
 from sandbox.settings import NODE_PORTS, ROLES, TEST_EMAIL, Settings
 
 FILE = "endpoints.json"
@@ -41,6 +42,7 @@ def describe(settings: Settings, processes: dict[str, int]) -> Endpoints:
         "preview": settings.service_url("pms-preview"),
         "staging": settings.service_url("pms-staging"),
         "recorder": settings.url("recorder"),
+        "images": _images(settings),
         "registry": settings.cluster.registry_url if settings.cluster else settings.url("registry"),
         "guests": _guests(settings),
         "smtp": f"{settings.host('smtp')}:{settings.port('smtp')}",
@@ -53,6 +55,13 @@ def describe(settings: Settings, processes: dict[str, int]) -> Endpoints:
         "logs": str(settings.home / "logs"),
         "processes": processes,
     }
+
+
+def _images(settings: Settings) -> dict[str, str]:
+    """Every release, pinned."""
+    path = catalogue(settings)
+    entries = json.loads(path.read_text())["images"] if path.exists() else []
+    return {entry["tag"]: f"{entry['repository']}@{entry['digest']}" for entry in entries}
 
 
 def _guests(settings: Settings) -> dict[str, Any]:

@@ -19,6 +19,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=150.0, help="requests a second (150)")
     parser.add_argument("--out", type=Path, help="JSON summary, written every half second")
     parser.add_argument("--events", type=Path, help="JSON lines, one for each failure and each answer >= 500")
+    parser.add_argument(
+        "--answers", type=Path, help="a line for each answer: time sent, version, 1 if on a new connection"
+    )
     parser.add_argument("--duration", type=float, help="seconds; without it until SIGTERM")
     parser.add_argument("--email", default=os.environ.get("GUESTS_EMAIL"), help="or GUESTS_EMAIL")
     parser.add_argument("--password", default=os.environ.get("GUESTS_PASSWORD"), help="or GUESTS_PASSWORD")
@@ -41,7 +44,8 @@ def _runner() -> Callable[[Coroutine[Any, Any, Any]], Any]:
 async def _main(given: argparse.Namespace) -> dict[str, Any]:
     crowd = Crowd(
         given.url, given.rate, email=given.email, password=given.password,
-        out=given.out, events=given.events, stream=not given.no_stream, socket=not given.no_stream,
+        out=given.out, events=given.events, answers=given.answers,
+        stream=not given.no_stream, socket=not given.no_stream,
     )  # fmt: skip
     loop = asyncio.get_running_loop()
     for one in (signal.SIGTERM, signal.SIGINT):

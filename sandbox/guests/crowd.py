@@ -74,6 +74,7 @@ class Crowd:
         password: str | None = None,
         out: Path | None = None,
         events: Path | None = None,
+        answers: Path | None = None,
         stream: bool = True,
         socket: bool = False,
         answer_seconds: float = ANSWER_SECONDS,
@@ -85,7 +86,7 @@ class Crowd:
             raise ValueError("expected a URL such as http://127.0.0.1:8080")
         self.host, self.port = parts.hostname, parts.port or 80
         self.rate = rate
-        self.tally = Tally(events)
+        self.tally = Tally(events, answers)
         self._account = {"email": email, "password": password} if email and password else None
         self._out = out
         self._stream, self._socket = stream, socket

@@ -54,7 +54,7 @@ class _Second:
 class Tally:
     """All counts of one run. Times are Unix time in seconds."""
 
-    def __init__(self, events: Path | None = None) -> None:
+    def __init__(self, events: Path | None = None, answers: Path | None = None) -> None:
         self.began = time.time()
         self.sent = 0
         self.answered = 0
@@ -74,6 +74,7 @@ class Tally:
         self._latencies = Latencies()
         self._seconds: dict[int, _Second] = {}
         self._events: TextIO | None = events.open("a", buffering=1) if events else None
+        self._answers: TextIO | None = answers.open("a") if answers else None
 
     def _second(self, at: float) -> _Second:
         key = int(at)
@@ -95,6 +96,8 @@ class Tally:
         self._versions[version] += 1
         second = self._second(now)
         second.versions[version] = second.versions.get(version, 0) + 1
+        if self._answers is not None and timed:
+            self._answers.write(f"{began:.4f} {version} {fresh:d}\n")
         if timed:
             self._latencies.add(max(now - began, 0.0))
         if fresh:
@@ -167,8 +170,9 @@ class Tally:
         os.replace(draft, path)
 
     def close(self) -> None:
-        if self._events is not None:
-            self._events.close()
+        for file in (self._events, self._answers):
+            if file is not None:
+                file.close()
 
 
 _SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}

@@ -1,0 +1,220 @@
+"""Switches and rollbacks in a row, by the product's own code and under load: what did the guests see of it?
+
+Needs a sandbox with the parts of `pms` alone; Airflow takes no part in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pms.kube import lock, state
+from pms.kube.client import Json, Kube, connect_with_kubeconfig
+from pms.models.deployment import DeploymentState, Status, Ticket
+from pms.plan.model import Plan
+from pms.traffic.api import Api
+from pms.traffic.back import let_go, look, move_back
+from pms.traffic.drain import undrain
+from pms.traffic.forward import Forward
+from pms.traffic.service import NotReady, full
+from pms.workload.manifests import DEPLOYMENTS, deployment
+from sandbox.crowds import Guests
+from sandbox.settings import SandboxError
+
+SWITCHES, ROLLBACKS = 20, 5
+RATE = 300.0
+"""Requests a second."""
+PAUSE_SECONDS = 1.5
+"""Between two moves."""
+LET_GO_SECONDS = 1.0
+"""So long after the old pods were told to let go, no client may reach them any more: on a kept connection each has one
+more answer, which says ``Connection: close``."""
+ROLLOUT_SECONDS = 90
+VERSIONS = {"blue": "v1.0.0", "green": "v1.1.0"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answered request; ``began`` in Unix seconds, ``fresh`` when its connection was new."""
+
+    began: float
+    version: str
+    fresh: bool
+
+
+@dataclass(frozen=True)
+class Move:
+    """Traffic went from one version to another. Unix seconds; ``first_patch`` and ``last_patch`` of the Service."""
+
+    kind: str
+    """``switch`` or ``rollback``."""
+    old: str
+    new: str
+    began: float
+    first_patch: float
+    last_patch: float
+    drained: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What came of one move. Seconds since the last patch, in which the old version was still given requests."""
+
+    kind: str
+    old_on_new_connections: float
+    old_on_any_connection: float
+    patches_apart: float
+    """Seconds between the first patch (both colours) and the last one."""
+    wrong_version_after_drain: int
+
+
+class Watched(Kube):
+    """Remembers when the Service was patched."""
+
+    def __init__(self, kube: Kube) -> None:
+        super().__init__(kube._api, kube.namespace)
+        self.patches: list[float] = []
+
+    async def merge(self, resource: str, name: str, body: Json, sub: str = "") -> Json:
+        if resource == "services":
+            self.patches.append(time.time())
+        return await super().merge(resource, name, body, sub)
+
+
+def cutover(
+    endpoints: dict[str, Any], plan: Plan, folder: Path, *, switches: int = SWITCHES, rollbacks: int = ROLLBACKS
+) -> dict[str, Any]:
+    """Makes the moves while guests send `RATE` requests a second; gives the report of `summary`.
+
+    :param folder: where the guests write what they saw
+    """
+    asyncio.run(_prepare(endpoints, plan))
+    with Guests(endpoints, folder, rate=RATE, every_answer=True) as guests:
+        moves = asyncio.run(_moves(endpoints, plan, switches, rollbacks))
+        time.sleep(PAUSE_SECONDS)
+    return summary(guests.report(), moves, list(_read(guests.answers)))
+
+
+def summary(report: dict[str, Any], moves: Sequence[Move], answers: Sequence[Answer]) -> dict[str, Any]:
+    seen = list(judge(moves, answers))
+    return {
+        "switches": sum(move.kind == "switch" for move in moves),
+        "rollbacks": sum(move.kind == "rollback" for move in moves),
+        "requests": report["sent"],
+        "requests_per_second": round(report["sent"] / report["seconds"], 1),
+        "failed": report["failed"],
+        "failed_by_kind": report["failed_by_kind"],
+        "bad_answers": report["bad_answers"],
+        "wrong_version_after_drain": sum(one.wrong_version_after_drain for one in seen),
+        "streams": report["streams"],
+        "websockets": report["sockets"],
+        "latency_ms": report["latency_ms"],
+        "seconds_from_patch_to_last_request_on_old": {
+            kind: _spread([one.old_on_new_connections for one in seen if one.kind == kind])
+            for kind in ("switch", "rollback")
+        },
+        "seconds_by_move": [asdict(one) for one in seen],
+    }
+
+
+def judge(moves: Sequence[Move], answers: Iterable[Answer]) -> Iterator[Seen]:
+    """What came of each move, from the answers that were sent for between it and the next. Pure."""
+    ordered = sorted(answers, key=lambda answer: answer.began)
+    ends = [move.began for move in moves[1:]] + [float("inf")]
+    for move, end in zip(moves, ends, strict=True):
+        old = [a for a in ordered if move.last_patch < a.began < end and a.version == move.old]
+        late = [a for a in old if a.began > move.drained + LET_GO_SECONDS]
+        yield Seen(
+            kind=move.kind,
+            old_on_new_connections=_latest((a.began for a in old if a.fresh), move.last_patch),
+            old_on_any_connection=_latest((a.began for a in old), move.last_patch),
+            patches_apart=round(move.last_patch - move.first_patch, 3),
+            wrong_version_after_drain=len(late),
+        )
+
+
+def _latest(times: Iterable[float], since: float) -> float:
+    return round(max((at - since for at in times), default=0.0), 3)
+
+
+def _spread(values: list[float]) -> dict[str, float] | None:
+    return {"median": round(statistics.median(values), 3), "worst": max(values)} if values else None
+
+
+def _read(path: Path) -> Iterator[Answer]:
+    for line in path.read_text().splitlines():
+        began, version, fresh = line.split()
+        yield Answer(float(began), version, fresh == "1")
+
+
+async def _prepare(endpoints: dict[str, Any], plan: Plan) -> None:
+    """The green colour beside the blue one, at full size."""
+    cluster = plan.cluster
+    async with connect_with_kubeconfig(endpoints["kubeconfig"], cluster.namespace) as kube:
+        green = deployment(plan, "green", VERSIONS["green"], endpoints["images"][VERSIONS["green"]])
+        await kube.apply(DEPLOYMENTS, green)
+        deadline = time.monotonic() + ROLLOUT_SECONDS
+        while True:
+            try:
+                await full(kube, cluster.deployment_of("green"), cluster.replicas)
+                return
+            except NotReady as error:
+                if time.monotonic() > deadline:
+                    raise SandboxError(f"the second colour does not start: {error}") from None
+            await asyncio.sleep(0.2)
+
+
+async def _moves(endpoints: dict[str, Any], plan: Plan, switches: int, rollbacks: int) -> list[Move]:
+    """As many switches as asked for, the last of every few taken back."""
+    moves: list[Move] = []
+    api = Api(endpoints["public"], endpoints["hotel"]["admin_token"])
+    serving, every = "blue", max(1, switches // max(1, rollbacks))
+    async with connect_with_kubeconfig(endpoints["kubeconfig"], plan.cluster.namespace) as plain:
+        for number in range(1, switches + 1):
+            kube, idle = Watched(plain), "green" if serving == "blue" else "blue"
+            ticket = await _open(kube, plan, number, serving, idle)
+            await undrain(kube, plan, idle, api.token)
+            moves.append(await _switch(kube, plan, ticket, api))
+            await asyncio.sleep(PAUSE_SECONDS)
+            if number % every == 0 and sum(move.kind == "rollback" for move in moves) < rollbacks:
+                moves.append(await _back(Watched(plain), plan, ticket, api))
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                serving = idle
+    return moves
+
+
+async def _open(kube: Kube, plan: Plan, number: int, old: str, new: str) -> Ticket:
+    """Lock and state of one more deployment."""
+    name = f"cutover-{number}"
+    generation = await lock.acquire(kube, plan.lock_name, name, "measuring", take_over=True)
+    known = DeploymentState(
+        deployment=name, generation=generation, status=Status.DEPLOYING, version=VERSIONS[new], image="",
+        previous_version=VERSIONS[old], previous_image="", old_colour=old, new_colour=new, reason="measuring",
+        started_at=time.time(),
+    )  # fmt: skip
+    await state.write(kube, plan.lock_name, known)
+    return Ticket(deployment=name, generation=generation, old_colour=old, new_colour=new)
+
+
+async def _switch(kube: Watched, plan: Plan, ticket: Ticket, api: Api) -> Move:
+    async def fence() -> None:
+        await lock.fence(kube, plan.lock_name, ticket)
+
+    began = time.time()
+    await Forward(kube, plan, ticket, VERSIONS[ticket.new_colour], api, fence).run()
+    old, new = VERSIONS[ticket.old_colour], VERSIONS[ticket.new_colour]
+    return Move("switch", old, new, began, kube.patches[0], kube.patches[-1], time.time())
+
+
+async def _back(kube: Watched, plan: Plan, ticket: Ticket, api: Api) -> Move:
+    began = time.time()
+    await move_back(kube, plan, await look(kube, plan), "measuring")
+    await let_go(kube, plan, ticket, api.token)
+    old, new = VERSIONS[ticket.new_colour], VERSIONS[ticket.old_colour]
+    return Move("rollback", old, new, began, kube.patches[0], kube.patches[-1], time.time())
