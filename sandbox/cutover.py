@@ -93,7 +93,7 @@ def cutover(
 
     :param folder: where the guests write what they saw
     """
-    asyncio.run(_prepare(endpoints, plan))
+    asyncio.run(prepare(endpoints, plan))
     with Guests(endpoints, folder, rate=RATE, every_answer=True) as guests:
         moves = asyncio.run(_moves(endpoints, plan, switches, rollbacks))
         time.sleep(PAUSE_SECONDS)
@@ -152,7 +152,7 @@ def _read(path: Path) -> Iterator[Answer]:
         yield Answer(float(began), version, fresh == "1")
 
 
-async def _prepare(endpoints: dict[str, Any], plan: Plan) -> None:
+async def prepare(endpoints: dict[str, Any], plan: Plan) -> None:
     """The green colour beside the blue one, at full size."""
     cluster = plan.cluster
     async with connect_with_kubeconfig(endpoints["kubeconfig"], cluster.namespace) as kube:
@@ -173,23 +173,24 @@ async def _moves(endpoints: dict[str, Any], plan: Plan, switches: int, rollbacks
     """As many switches as asked for, the last of every few taken back."""
     moves: list[Move] = []
     api = Api(endpoints["public"], endpoints["hotel"]["admin_token"])
-    serving, every = "blue", max(1, switches // max(1, rollbacks))
+    every = max(1, switches // max(1, rollbacks))
     async with connect_with_kubeconfig(endpoints["kubeconfig"], plan.cluster.namespace) as plain:
+        serving = (await plain.get("services", plan.cluster.service))["spec"]["selector"][plan.cluster.colour_key]
         for number in range(1, switches + 1):
             kube, idle = Watched(plain), "green" if serving == "blue" else "blue"
-            ticket = await _open(kube, plan, number, serving, idle)
+            ticket = await begin(kube, plan, number, serving, idle)
             await undrain(kube, plan, idle, api.token)
-            moves.append(await _switch(kube, plan, ticket, api))
+            moves.append(await switch(kube, plan, ticket, api))
             await asyncio.sleep(PAUSE_SECONDS)
             if number % every == 0 and sum(move.kind == "rollback" for move in moves) < rollbacks:
-                moves.append(await _back(Watched(plain), plan, ticket, api))
+                moves.append(await back(Watched(plain), plan, ticket, api))
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
                 serving = idle
     return moves
 
 
-async def _open(kube: Kube, plan: Plan, number: int, old: str, new: str) -> Ticket:
+async def begin(kube: Kube, plan: Plan, number: int, old: str, new: str) -> Ticket:
     """Lock and state of one more deployment."""
     name = f"cutover-{number}"
     generation = await lock.acquire(kube, plan.lock_name, name, "measuring", take_over=True)
@@ -202,7 +203,7 @@ async def _open(kube: Kube, plan: Plan, number: int, old: str, new: str) -> Tick
     return Ticket(deployment=name, generation=generation, old_colour=old, new_colour=new)
 
 
-async def _switch(kube: Watched, plan: Plan, ticket: Ticket, api: Api) -> Move:
+async def switch(kube: Watched, plan: Plan, ticket: Ticket, api: Api) -> Move:
     async def fence() -> None:
         await lock.fence(kube, plan.lock_name, ticket)
 
@@ -212,7 +213,7 @@ async def _switch(kube: Watched, plan: Plan, ticket: Ticket, api: Api) -> Move:
     return Move("switch", old, new, began, kube.patches[0], kube.patches[-1], time.time())
 
 
-async def _back(kube: Watched, plan: Plan, ticket: Ticket, api: Api) -> Move:
+async def back(kube: Watched, plan: Plan, ticket: Ticket, api: Api) -> Move:
     began = time.time()
     await move_back(kube, plan, await look(kube, plan), "measuring")
     await let_go(kube, plan, ticket, api.token)
