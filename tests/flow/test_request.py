@@ -53,6 +53,26 @@ def test_an_image_by_digest_is_accepted():
     assert release_of(PLAN, {**GOOD, "image": image}, IN_WINDOW).image == image
 
 
+FROZEN = datetime.datetime(2026, 12, 29, 15, 0, tzinfo=datetime.UTC)
+"""A Tuesday in the window, in the year-end freeze of the plan's calendar."""
+
+
+def test_a_freeze_refuses_what_the_window_allows():
+    with pytest.raises(BadRequest, match=r"freeze: Year-end freeze.*until Sunday 2027-01-03.*window_override"):
+        release_of(PLAN, GOOD, FROZEN)
+
+
+def test_a_freeze_is_overridden_with_a_reason_on_record():
+    asked = {**GOOD, "window_override": True, "window_override_reason": "guests cannot check in"}
+    assert "guests cannot check in" in release_of(PLAN, asked, FROZEN).why
+
+
+def test_a_broken_calendar_refuses_because_nobody_knows(tmp_path, monkeypatch):
+    monkeypatch.setattr("pms.plan.freeze.INCLUDE", tmp_path)
+    with pytest.raises(BadRequest, match=r"freeze: unknown: .*pms-freeze\.ics"):
+        release_of(PLAN, GOOD, IN_WINDOW)
+
+
 def test_outside_the_window_the_error_says_when_it_opens():
     with pytest.raises(BadRequest, match=r"Tuesday 2026-12-01 14:00 UTC.*window_override"):
         release_of(PLAN, GOOD, WEDNESDAY)

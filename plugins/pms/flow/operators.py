@@ -15,7 +15,7 @@ from pms.flow.decision import decide
 from pms.flow.request import BadRequest, release_of
 from pms.models.deployment import DeploymentState, Release, Status, Ticket
 from pms.models.evidence import Evidence, passed
-from pms.plan import window
+from pms.plan import freeze, window
 from pms.step import EVIDENCE_KEY, RELEASE_KEY, TICKET_KEY, Job, Step, skipped
 
 if TYPE_CHECKING:
@@ -200,6 +200,8 @@ class WindowOpen(Step):
             return passed(self.task_id, f"overridden: {job.release.window_override_reason}")
         if not window.is_open(self.plan.window, _now()):
             raise AirflowFailException("the deployment window has closed; nothing was switched")
+        if why := freeze.frozen(self.plan.freeze, self.plan.window.timezone, _now()):
+            raise AirflowFailException(f"nothing may be deployed now: {why}; nothing was switched")
         return passed(self.task_id, f"open until {self.plan.window.closes:%H:%M} {self.plan.window.timezone}")
 
 

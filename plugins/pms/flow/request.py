@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pms.models.deployment import Release
-from pms.plan import window
+from pms.plan import freeze, window
 
 if TYPE_CHECKING:
     from pms.plan.model import Plan
@@ -64,9 +64,22 @@ def _image_faults(plan: Plan, image: str) -> list[str]:
 
 
 def _window_faults(plan: Plan, override: bool, reason: str, now: datetime.datetime) -> list[str]:
-    if override and len(reason) < MIN_REASON:
-        return ["window_override_reason: an override of the deployment window needs a reason; it is recorded"]
-    if not override and not window.may_start(plan.window, now):
+    if override:
+        missing = "window_override_reason: an override of window or freeze needs a reason; it is recorded"
+        return [] if len(reason) >= MIN_REASON else [missing]
+    return [*_freeze_faults(plan, now), *_closed_faults(plan, now)]
+
+
+def _freeze_faults(plan: Plan, now: datetime.datetime) -> list[str]:
+    try:
+        why = freeze.frozen(plan.freeze, plan.window.timezone, now)
+    except freeze.BrokenCalendar as error:
+        return [f"freeze: unknown: {error}; repair the calendar, or set window_override with a reason"]
+    return [f"freeze: {why}; wait, or set window_override with a reason"] if why else []
+
+
+def _closed_faults(plan: Plan, now: datetime.datetime) -> list[str]:
+    if not window.may_start(plan.window, now):
         opens = window.opening(plan.window, now)
         return [
             f"window: traffic may move from {opens:%A %Y-%m-%d %H:%M %Z} on; start at most "

@@ -47,6 +47,7 @@ def _in_include(folder: str) -> AfterValidator:
 
 SqlFile = Annotated[str, _in_include("sql")]
 Manifest = Annotated[str, _in_include("k8s")]
+Calendar = Annotated[str, _in_include("calendars")]
 
 
 class Section(BaseModel):
@@ -112,6 +113,27 @@ class Window(Section):
         if self.opens >= self.closes:
             raise ValueError("opens must be before closes")
         return self
+
+
+class FrozenPeriod(Section):
+    """Whole days, the last one included."""
+
+    first: datetime.date
+    last: datetime.date
+    why: Annotated[str, StringConstraints(min_length=5)]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> FrozenPeriod:
+        if self.first > self.last:
+            raise ValueError("first must not be after last")
+        return self
+
+
+class Freeze(Section):
+    """When nothing is deployed, window or not; every event of the calendar is such a time."""
+
+    periods: tuple[FrozenPeriod, ...] = ()
+    calendar: Calendar | None = None
 
 
 class Role(Section):
@@ -310,6 +332,7 @@ class Plan(Section):
     image: Image
     cluster: Cluster
     window: Window
+    freeze: Freeze = Freeze()
     team: dict[Name, Role]
     staging: Staging
     backup: Backup

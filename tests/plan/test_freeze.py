@@ -1,0 +1,91 @@
+"""When nothing may be deployed, by the plan's dates and by a calendar."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+from pms.plan import freeze
+from pms.plan.freeze import BrokenCalendar, frozen
+from pms.plan.load import load_plan
+from pms.plan.model import INCLUDE, Freeze, FrozenPeriod
+
+ADVENT = FrozenPeriod(first=datetime.date(2026, 12, 24), last=datetime.date(2026, 12, 26), why="the hotels are full")
+CALENDAR = """BEGIN:VCALENDAR
+VERSION:2.0
+PRODID:-//test//EN
+{events}
+END:VCALENDAR
+"""
+EVENT = "BEGIN:VEVENT\nUID:{uid}\nDTSTAMP:20260101T000000Z\n{when}\nSUMMARY:{why}\nEND:VEVENT"
+
+
+def at(text: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(text).replace(tzinfo=datetime.UTC)
+
+
+@pytest.fixture
+def calendar(tmp_path, monkeypatch):
+    """Writes a calendar of such events and gives the freeze that reads it."""
+    monkeypatch.setattr(freeze, "INCLUDE", tmp_path)
+    (tmp_path / "calendars").mkdir()
+
+    def write(*events: str, whole: str = CALENDAR) -> Freeze:
+        (tmp_path / "calendars" / "c.ics").write_text(whole.format(events="\n".join(events)).replace("\n", "\r\n"))
+        return Freeze.model_construct(periods=(), calendar="c.ics")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("now", "is_frozen"),
+    [("2026-12-23T23:59", False), ("2026-12-24T00:00", True), ("2026-12-26T23:59", True), ("2026-12-27T00:00", False)],
+)
+def test_a_period_covers_whole_days_the_last_one_too(now, is_frozen):
+    assert bool(frozen(Freeze(periods=(ADVENT,)), "UTC", at(now))) is is_frozen
+
+
+def test_a_period_is_in_the_plans_time_zone():
+    assert frozen(Freeze(periods=(ADVENT,)), "Asia/Tokyo", at("2026-12-23T16:00")) is not None
+    assert frozen(Freeze(periods=(ADVENT,)), "America/New_York", at("2026-12-24T03:00")) is None
+
+
+def test_the_reason_says_what_and_until_when():
+    assert frozen(Freeze(periods=(ADVENT,)), "UTC", at("2026-12-25T12:00")) == (
+        "the hotels are full (until Saturday 2026-12-26)"
+    )
+
+
+def test_a_recurring_event_freezes_every_time(calendar):
+    when = "DTSTART:20260106T140000Z\nDTEND:20260106T160000Z\nRRULE:FREQ=WEEKLY;COUNT=60"
+    found = calendar(EVENT.format(uid=1, when=when, why="billing run"))
+    assert "billing run" in (frozen(found, "UTC", at("2026-11-24T15:00")) or "")
+    assert frozen(found, "UTC", at("2026-11-24T16:30")) is None
+    assert frozen(found, "UTC", at("2026-11-25T15:00")) is None
+
+
+def test_an_event_of_whole_days_ends_with_its_last_day(calendar):
+    found = calendar(EVENT.format(uid=1, when="DTSTART;VALUE=DATE:20261218\nDTEND;VALUE=DATE:20261221", why="audit"))
+    assert frozen(found, "UTC", at("2026-12-20T23:00")) == "audit (calendar c.ics, until Sunday 2026-12-20)"
+    assert frozen(found, "UTC", at("2026-12-21T00:00")) is None
+
+
+@pytest.mark.parametrize("broken", ["", "hello", "BEGIN:VCALENDAR\nBEGIN:VEVENT\nDTSTART:tomorrow\nEND:VEVENT"])
+def test_a_calendar_that_cannot_be_read_is_no_calendar_without_events(calendar, broken):
+    with pytest.raises(BrokenCalendar, match=r"c\.ics"):
+        frozen(calendar(whole=broken), "UTC", at("2026-12-20T23:00"))
+
+
+def test_a_calendar_that_is_gone_is_an_error(calendar, tmp_path):
+    found = calendar()
+    (tmp_path / "calendars" / "c.ics").unlink()
+    with pytest.raises(BrokenCalendar, match="FileNotFoundError"):
+        frozen(found, "UTC", at("2026-12-20T23:00"))
+
+
+def test_the_plans_own_calendar_freezes_the_end_of_every_year():
+    plan = load_plan(INCLUDE / "plans" / "pms.yaml")
+    for year in (2026, 2031):
+        assert "freeze" in (frozen(plan.freeze, "UTC", at(f"{year}-12-29T15:00")) or "")
+        assert frozen(plan.freeze, "UTC", at(f"{year}-11-24T15:00")) is None
