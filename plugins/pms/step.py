@@ -5,16 +5,17 @@ from __future__ import annotations
 import abc
 import datetime
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
+from pms.kube.client import Forbidden
 from pms.models.deployment import DeploymentState, Release, Ticket
-from pms.models.evidence import Evidence
+from pms.models.evidence import Evidence, failed
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -110,12 +111,18 @@ class Step(BaseOperator):
         """Does the step; may run twice or be killed half-way, and then finds what is done."""
 
     def execute(self, context: Context) -> Any:
-        return self.conclude(context, self.work(self.job(context)))
+        with self._refusals_shown(context):
+            return self.conclude(context, self.work(self.job(context)))
 
     def waiting(self, trigger: Any, seconds: float) -> TaskDeferred:
         """To be raised: gives the worker slot back until ``trigger`` has an event, then goes on in `resume`."""
         timeout = datetime.timedelta(seconds=seconds) + LOST_TRIGGERER
-        return TaskDeferred(trigger=trigger, method_name="resume", timeout=timeout)
+        return TaskDeferred(trigger=trigger, method_name="resumed", timeout=timeout)
+
+    def resumed(self, context: Context, event: Any) -> Any:
+        """Where Airflow goes on."""
+        with self._refusals_shown(context):
+            return self.resume(context, event)
 
     def resume(self, context: Context, event: Any) -> Any:
         """After `waiting`; by default the event is the `Evidence` as JSON."""
@@ -126,10 +133,22 @@ class Step(BaseOperator):
 
     def conclude(self, context: Context, evidence: Evidence) -> str:
         """Leaves the evidence for the branch, says it in the log, and fails the task unless it passed."""
-        context["ti"].xcom_push(key=EVIDENCE_KEY, value=evidence.model_dump(mode="json"))
+        self._leave(context, evidence)
         for m in evidence.measurements[:50]:
             self.log.info("measured %s = %s %s (%s)", m.what, m.value, m.unit, m.source)
         if not evidence.passed:
             raise AirflowFailException(f"{evidence.check}: {evidence.verdict}: {evidence.reason}")
         self.log.info("%s: pass: %s", evidence.check, evidence.reason)
         return evidence.reason
+
+    @contextmanager
+    def _refusals_shown(self, context: Context) -> Iterator[None]:
+        """What the cluster forbids is the step's reason. It is tried again all the same: a role may be mended."""
+        try:
+            yield
+        except Forbidden as error:
+            self._leave(context, failed(self.task_id, str(error)))
+            raise
+
+    def _leave(self, context: Context, evidence: Evidence) -> None:
+        context["ti"].xcom_push(key=EVIDENCE_KEY, value=evidence.model_dump(mode="json"))

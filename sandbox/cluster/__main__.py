@@ -100,6 +100,13 @@ def _server(api: Api, **tls: Any) -> _Server:
     return _Server(settings)
 
 
+def _audit_to(path: Path) -> None:
+    audit = logging.getLogger("sandbox.cluster.audit")
+    audit.addHandler(logging.FileHandler(path, "w"))
+    audit.setLevel(logging.INFO)
+    audit.propagate = False
+
+
 async def serve(config: Config) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -110,6 +117,7 @@ async def serve(config: Config) -> None:
     key, certificate = write_kubeconfig(config.data_dir, config.host, config.tls_port, config.token)
     async with running(config) as api:
         servers = {_server(api): plain, _server(api, ssl_keyfile=key, ssl_certfile=certificate): secure}
+        _audit_to(config.data_dir / "audit.log")  # after uvicorn, which closes the handlers that it finds
         serving = [asyncio.create_task(server.serve([listener])) for server, listener in servers.items()]
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([*serving, stopping], return_when=asyncio.FIRST_COMPLETED)

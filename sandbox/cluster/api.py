@@ -27,7 +27,11 @@ from sandbox.cluster.watching import Watching, watch
 
 log = logging.getLogger(__name__)
 
+audit = logging.getLogger("sandbox.cluster.audit")
+
 APPLY = "application/apply-patch+yaml"
+ACCESS_REVIEWS = "apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Api:
             log.exception("%s %s", request.method, request.url.path)
             failure = StatusError(500, "InternalError", f"Internal error occurred: {error!r}")
             response = JSONResponse(failure.status(), 500)
+        _audit(request, response.status_code)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -93,6 +98,8 @@ class Api:
             return JSONResponse(DOCUMENTS[path])
         if path == "openapi/v2":
             return Response(EMPTY_SWAGGER, media_type="application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
+        if path == ACCESS_REVIEWS and request.method == "POST":
+            return JSONResponse({**await _body(request), "status": {"allowed": True}}, 201)
         target = parse_target(request.url.path)
         if target is None:
             raise StatusError(404, "NotFound", "the server could not find the requested resource")
@@ -205,6 +212,18 @@ class Api:
         details = {"name": target.name, "group": target.kind.group, "kind": target.kind.plural,
                    "uid": old["metadata"]["uid"]}  # fmt: skip
         return JSONResponse({"kind": "Status", "apiVersion": "v1", "status": "Success", "details": details})
+
+
+def _audit(request: Request, code: int) -> None:
+    """What a role can be compared with, out of the event that a real server's audit log has."""
+    if not audit.isEnabledFor(logging.INFO) or (target := parse_target(request.url.path)) is None:
+        return
+    read = "get" if target.name else "watch" if _flag(request, "watch") else "list"
+    about = {"resource": target.kind.plural, "apiGroup": target.kind.group, "subresource": target.part,
+             "namespace": target.namespace, "name": target.name}  # fmt: skip
+    agent, status = request.headers.get("user-agent", ""), {"code": code}
+    event = {"verb": VERBS.get(request.method, read), "userAgent": agent, "objectRef": about, "responseStatus": status}
+    audit.info(json.dumps(event))
 
 
 # --- what a request says

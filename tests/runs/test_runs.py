@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from pms.kube.permissions import Permission, granted, rendered
+from pms.plan.load import load_plan
+from pms.plan.model import INCLUDE
 from sandbox.crowds import Guests, seconds_to_traffic_back
 from sandbox.demo import rows
 from sandbox.runs import DEPLOYMENT
@@ -178,3 +183,29 @@ def test_a_good_release_goes_out_without_losing_a_request(team, production, gues
     secrets = [endpoints["hotel"]["admin_token"], endpoints["airflow"]["password"], endpoints["kubernetes"]["token"]]
     said = json.dumps([team.logs(DEPLOYMENT, outcome.run_id), recorded(), state])
     assert not [secret for secret in secrets if secret in said]
+
+
+def asked_of_the_cluster(audit_log: Path) -> set[Permission]:
+    """What the deployer asked, by the API server's audit log. An apply that creates is authorized as both."""
+    found = set()
+    for line in audit_log.read_text().splitlines():
+        event = json.loads(line)
+        if event["userAgent"] != "pms-deployer":
+            continue
+        at, created = event["objectRef"], event["verb"] == "patch" and event["responseStatus"]["code"] == 201
+        for verb in (event["verb"], "create") if created else (event["verb"],):
+            found.add(Permission(at["namespace"], at["apiGroup"], at["resource"], verb, at["subresource"], at["name"]))
+    return found
+
+
+def test_the_role_allows_what_whole_runs_ask_for_and_nothing_more(team, production, endpoints):
+    assert team.deploy("v1.2.0").outcome == "rolled_back"
+    assert team.deploy("v1.1.0").outcome == "succeeded"
+    role = set(granted(rendered(load_plan(INCLUDE / "plans" / "pms.yaml"))))
+    named = {(p.namespace, p.resource, p.subresource, p.verb) for p in role if p.name}
+    asked = {
+        p if (p.namespace, p.resource, p.subresource, p.verb) in named else dataclasses.replace(p, name="")
+        for p in asked_of_the_cluster(Path(endpoints["kubeconfig"]).with_name("audit.log"))
+    }
+    assert sorted(map(str, asked - role)) == []
+    assert sorted(map(str, role - asked)) == []

@@ -38,6 +38,11 @@ class Web:
         return f"http://{self.host}:{self.port}"
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # with the usual 5 a burst of connections waits a second for its second try
+
+
 @contextmanager
 def serving(answer: Callable[[Asked], Answer]) -> Iterator[Web]:
     class Handler(BaseHTTPRequestHandler):
@@ -59,13 +64,12 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[Web]:
                 if self.command != "HEAD":
                     self.wfile.write(body)
 
-        do_GET = do_POST = do_PUT = do_HEAD = handle_any
+        do_GET = do_POST = do_PUT = do_HEAD = do_PATCH = do_DELETE = handle_any
 
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
+    with Server(("127.0.0.1", 0), Handler) as server:
         web = Web("127.0.0.1", server.server_port)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()

@@ -10,11 +10,13 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from pms.kube import lock, state
+from pms.kube.permissions import granted, rendered
 from pms.models.deployment import Status, Ticket
 from pms.models.evidence import Evidence
 from pms.step import EVIDENCE_KEY, TICKET_KEY
 from pms.traffic.operators import DrainColour, MoveTrafficBack, PointPreview, SettleTraffic, SwitchTraffic
 from tests.support.colours import load
+from tests.support.rbac import guarded, kubeconfig
 from tests.support.steps import RUN_ID, Ran, Ti, release, run
 
 pytestmark = pytest.mark.sandbox
@@ -108,6 +110,18 @@ def test_a_rollback_moves_traffic_and_then_takes_the_lock(world):
     green = world.run(lambda kube: world.tell(kube, "green"))
     assert all(pod["draining"] for pod in green)
     print(f"moved back in {evidence.measurements[0].value} s")
+
+
+def test_a_rollback_is_not_stopped_by_what_it_will_not_be_allowed_to_do(cluster, world, tmp_path, monkeypatch, capsys):
+    assert deployed(world, SwitchTraffic).evidence.passed
+    allowed = [one for one in granted(rendered(world.plan)) if one.resource != "jobs"]
+    with guarded(cluster, lambda: allowed) as web:
+        extra = {"kube_config_path": str(kubeconfig(tmp_path, web.url))}
+        monkeypatch.setenv("AIRFLOW_CONN_PMS_KUBERNETES", json.dumps({"conn_type": "kubernetes", "extra": extra}))
+        evidence, _ = move_back(world)
+    assert evidence.passed
+    assert where(world) == ("blue", "back")
+    assert f"may not get jobs.batch in {world.namespace}, create jobs.batch" in capsys.readouterr().out
 
 
 def test_a_rollback_keeps_what_the_deployment_knew(world):

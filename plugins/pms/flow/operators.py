@@ -105,9 +105,11 @@ class Open(Step):
             raise AirflowFailException(f"nothing was touched: {problem}")
 
     async def _open(self, job: Job, release: Release) -> Evidence:
-        from pms.kube import lock, state
+        from pms.kube import lock, permissions, state
 
         async with job.kube() as kube:
+            if problem := await permissions.refusal(kube, self.plan):
+                raise AirflowFailException(f"nothing was touched: {problem}")
             old_colour, previous = await _serving(kube, self.plan)
             try:
                 generation = await lock.acquire(

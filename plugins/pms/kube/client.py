@@ -7,16 +7,22 @@ implementation of every step that touches production.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
+from pms.kube.permissions import Permission, denied
+
+log = logging.getLogger(__name__)
 Json = dict[str, Any]
 Query = list[tuple[str, str]]
 FIELD_MANAGER = "pms-deployer"
+"""Who we are to the API server: in managedFields, and as the user agent in its audit log."""
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
+ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 REQUEST_TIMEOUT = 10.0
 
 
@@ -34,6 +40,10 @@ class Conflict(KubeError):
 
 class NotFound(KubeError):
     """There is no such object (404)."""
+
+
+class Forbidden(KubeError):
+    """The API server refused (403); the text names what the deployer lacks, if that is why."""
 
 
 class Kube:
@@ -98,6 +108,19 @@ class Kube:
     async def logs(self, pod: str, container: str) -> str:
         return await self._text("GET", self.path("pods", pod, "log"), query=[("container", container)])
 
+    async def may(self, permission: Permission) -> bool:
+        """Whether the API server would let us; in any namespace, and whichever authorizer it asks."""
+        asked = {
+            "namespace": permission.namespace, "verb": permission.verb, "group": permission.group,
+            "resource": permission.resource, "subresource": permission.subresource, "name": permission.name,
+        }  # fmt: skip
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+        body = review | {"spec": {"resourceAttributes": {key: value for key, value in asked.items() if value}}}
+        status = (await self._json("POST", ACCESS_REVIEWS, body=body))["status"]
+        if error := status.get("evaluationError"):
+            log.warning("may the deployer %s? The API server says: %s", permission, error)
+        return bool(status.get("allowed"))
+
     async def _json(self, method: str, path: str, **kwargs: Any) -> Json:
         return json.loads(await self._text(method, path, **kwargs))
 
@@ -118,8 +141,10 @@ class Kube:
             raise KubeError(0, f"{method} {path}: the API server did not answer: {error!r}") from error
         if response.status < 300:
             return text
-        kind_of = {404: NotFound, 409: Conflict}.get(response.status, KubeError)
-        raise kind_of(response.status, f"{method} {path}: {response.status} {_message(text)}")
+        kind_of = {403: Forbidden, 404: NotFound, 409: Conflict}.get(response.status, KubeError)
+        message = _message(text)
+        lacking = f"{denied(message)}; " if kind_of is Forbidden and denied(message) else ""
+        raise kind_of(response.status, f"{lacking}{method} {path}: {response.status} {message}")
 
 
 def _is_silence(error: Exception) -> bool:
@@ -141,6 +166,7 @@ async def connect(connection: str, namespace: str) -> AsyncIterator[Kube]:
     from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
 
     async with AsyncKubernetesHook(conn_id=connection).get_conn() as api:
+        api.user_agent = FIELD_MANAGER
         yield Kube(api, namespace)
 
 
@@ -152,4 +178,5 @@ async def connect_with_kubeconfig(path: str | None, namespace: str) -> AsyncIter
     settings = client.Configuration()
     await config.load_kube_config(config_file=path, client_configuration=settings)
     async with client.ApiClient(configuration=settings) as api:
+        api.user_agent = FIELD_MANAGER
         yield Kube(api, namespace)

@@ -22,7 +22,7 @@ from urllib.parse import urlencode, urlsplit
 
 import yaml
 
-from pms.kube.client import Kube, connect_with_kubeconfig
+from pms.kube.client import FIELD_MANAGER, Kube, connect_with_kubeconfig
 
 if TYPE_CHECKING:
     from pms.kube.client import Json, Query
@@ -47,7 +47,7 @@ class LightApi:
 
     def __init__(self, server: str, token: str | None, context: ssl.SSLContext | None) -> None:
         self._server, self._context = urlsplit(server), context
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._headers = {"User-Agent": FIELD_MANAGER} | ({"Authorization": f"Bearer {token}"} if token else {})
 
     async def call_api(self, path: str, method: str, **how: Any) -> Answer:
         return await asyncio.to_thread(self._request, path, method, **how)

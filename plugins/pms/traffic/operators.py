@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Colour = Literal["new", "old"]
 FINAL = (FencedOut, switch.Refused, NotReady, SwitchFailed)
 """What trying the same step again would not change."""
+PREFLIGHT_SECONDS = 5.0
 
 
 def _named(ticket: Ticket, colour: Colour) -> str:
@@ -158,6 +159,7 @@ class MoveTrafficBack(Step):
             except (NothingToRollBack, *FINAL) as error:
                 raise AirflowFailException(str(error)) from None
             await self._let_go(kube, facts.ticket)
+            await self._may_go_on(kube)
         old = facts.state.old_colour
         text = f"traffic was on {old} already" if facts.on_old else f"traffic is back on {old}"
         source = f"service {self.plan.cluster.service}"
@@ -193,3 +195,14 @@ class MoveTrafficBack(Step):
             )
         except Exception:
             self.log.exception("keep-alive connections were not moved")
+
+    async def _may_go_on(self, kube: Kube) -> None:
+        """Warns of what the steps to come may not do. Traffic is back by now, and nothing stops a rollback."""
+        from pms.kube import permissions
+
+        try:
+            async with asyncio.timeout(PREFLIGHT_SECONDS):
+                if problem := await permissions.refusal(kube, self.plan):
+                    self.log.warning("%s", problem)
+        except Exception:
+            self.log.warning("the cluster did not say what the deployer may do", exc_info=True)

@@ -283,3 +283,21 @@ def test_a_namespace_goes_with_all_it_holds(
     assert status in (403, 404), answer
     eventually(lambda: cluster.call("GET", "/api/v1/namespaces/short-lived")[0] == 404)
     assert cluster.get("/api/v1/namespaces/short-lived/pods")["items"] == []
+
+
+def test_every_question_of_rights_is_answered_yes(cluster: Any) -> None:
+    review = {"spec": {"resourceAttributes": {"verb": "patch", "resource": "services", "namespace": "a"}}}
+    status, answer = cluster.call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+    assert (status, answer["status"], answer["spec"]) == (201, {"allowed": True}, review["spec"])
+
+
+def test_the_audit_log_has_verb_object_and_outcome_of_each_request(cluster: Any, maps: str) -> None:
+    cluster.call("POST", maps, config("audited"))
+    cluster.call("PATCH", f"{maps}/audited", {"data": {"a": "b"}}, MERGE)
+    cluster.get(f"{maps}?labelSelector=a")
+    cluster.call("GET", f"{maps}/missing")
+    events = [json.loads(line) for line in (cluster.kubeconfig.parent / "audit.log").read_text().splitlines()]
+    mine = [e for e in events if e["objectRef"]["namespace"] == maps.split("/")[4]]
+    assert [(e["verb"], e["objectRef"]["name"], e["responseStatus"]["code"]) for e in mine[-4:]] == [
+        ("create", "", 201), ("patch", "audited", 200), ("list", "", 200), ("get", "missing", 404),
+    ]  # fmt: skip

@@ -1,0 +1,99 @@
+"""What the deployer may do in the cluster. The one list of it is ``include/k8s/rbac.yaml``."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from itertools import product
+from string import Template
+from typing import TYPE_CHECKING
+
+import yaml
+
+from pms.plan.model import INCLUDE
+
+if TYPE_CHECKING:
+    from pms.kube.client import Kube
+    from pms.plan.model import Plan
+
+RBAC = INCLUDE / "k8s" / "rbac.yaml"
+APPLY = "apply include/k8s/rbac.yaml"
+_DENIED = re.compile(
+    r'^\S+(?: "(?P<name>[^"]*)")? is forbidden: .* cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)"'
+    r' in API group "(?P<group>[^"]*)"(?: in the namespace "(?P<namespace>[^"]*)")?'
+)
+"""How every API server says no, whichever authorizer it asked."""
+
+
+@dataclass(frozen=True, order=True)
+class Permission:
+    """One verb on one resource. ``name``: empty for any; ``namespace``: empty for the whole cluster."""
+
+    namespace: str
+    group: str
+    resource: str
+    verb: str
+    subresource: str = ""
+    name: str = ""
+
+    def __str__(self) -> str:
+        kind = f"{self.resource}.{self.group}" if self.group else self.resource
+        what = "/".join(part for part in (kind, self.subresource, self.name) if part)
+        return f"{self.verb} {what} in {self.namespace or 'the cluster'}"
+
+
+def rendered(plan: Plan) -> str:
+    """The manifest for a plan: a ServiceAccount, and a Role with its binding in each namespace."""
+    cluster = plan.cluster
+    return Template(RBAC.read_text(encoding="utf-8")).substitute(
+        app=cluster.app,
+        namespace=cluster.namespace,
+        staging_namespace=cluster.staging_namespace,
+        service=cluster.service,
+        preview_service=cluster.preview_service,
+        deployments=", ".join(map(cluster.deployment_of, cluster.colours)),
+        lock=plan.lock_name,
+    )
+
+
+def granted(manifest: str) -> list[Permission]:
+    """Everything that the Roles in a manifest allow, one by one."""
+    found: dict[Permission, None] = {}
+    for role in yaml.safe_load_all(manifest):
+        for rule in role.get("rules") or () if role["kind"] == "Role" else ():
+            names = rule.get("resourceNames") or [""]
+            for group, kind, verb, name in product(rule["apiGroups"], rule["resources"], rule["verbs"], names):
+                resource, _, sub = kind.partition("/")
+                found[Permission(role["metadata"]["namespace"], group, resource, verb, sub, name)] = None
+    return list(found)
+
+
+async def missing(kube: Kube, plan: Plan) -> list[Permission]:
+    """What the role allows and the API server does not. Raises `KubeError`.
+
+    Asks for one permission at a time, all at once in parallel: a list of rules (SelfSubjectRulesReview) would be one
+    question, but with an authorizer behind a webhook its answer is incomplete.
+    """
+    wanted = granted(rendered(plan))
+    allowed = await asyncio.gather(*map(kube.may, wanted))
+    return [permission for permission, yes in zip(wanted, allowed, strict=True) if not yes]
+
+
+async def refusal(kube: Kube, plan: Plan) -> str:
+    """Names every missing permission and what to do; empty when nothing is missing. Raises `KubeError`."""
+    lacking = await missing(kube, plan)
+    if not lacking:
+        return ""
+    command = f"python -m pms.kube rbac --plan {plan.name} | kubectl apply -f -"
+    return f"the deployer may not {', '.join(map(str, lacking))}: {APPLY} ({command})"
+
+
+def denied(message: str) -> str:
+    """What an API server's refusal lacks, and what to do; empty for a 403 of another kind (a quota, an admission)."""
+    if not (found := _DENIED.match(message)):
+        return ""
+    resource, _, sub = found["resource"].partition("/")
+    name = "" if sub else found["name"] or ""  # of a subresource it is some pod's
+    permission = Permission(found["namespace"] or "", found["group"], resource, found["verb"], sub, name)
+    return f"the deployer may not {permission}: {APPLY}"
