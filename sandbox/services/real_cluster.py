@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ from sandbox.services.access import Access, kubeconfig, remember
 from sandbox.services.component import Component, Context
 from sandbox.services.registry import catalogue
 from sandbox.services.workloads import NAMESPACES
-from sandbox.settings import SandboxError, Settings
+from sandbox.settings import REPOSITORY, SandboxError, Settings
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from sandbox.kubernetes.description import Cluster
 
 GONE_SECONDS = 90
+DEPLOYER = "pms-deployer"
 TOKEN_SECONDS = 24 * 3600
 ADMIN = "pms-sandbox"
 """The ServiceAccount with which the sandbox prepares the cluster and tests look into it."""
@@ -52,7 +55,7 @@ class RealCluster(Component):
     name = "kubernetes"
 
     def start(self, context: Context) -> None:
-        from kubernetes import client, config
+        from kubernetes import client, config, utils
 
         settings = context.settings
         with config.new_client_from_config(_cluster(settings).kubeconfig) as api:
@@ -61,10 +64,11 @@ class RealCluster(Component):
             for name in NAMESPACES:
                 _until_gone(core, name)
                 core.create_namespace({"metadata": {"name": name}})
-            token = _admin_token(api)
             ca = settings.folder("cluster") / "ca.crt"
             shutil.copyfile(api.configuration.ssl_ca_cert, ca)
-            remember(settings, Access(api.configuration.host, token, str(ca)))
+            remember(settings, Access(api.configuration.host, _admin_token(api), str(ca)))
+            utils.create_from_yaml(api, yaml_objects=_deployer())
+            token = _token(core, DEPLOYER, NAMESPACES[0])
             _write_kubeconfig(kubeconfig(settings), api.configuration.host, ca, token)
 
     def remove(self, settings: Settings) -> None:
@@ -104,8 +108,22 @@ def _admin_token(api: ApiClient) -> str:
     binding = {"metadata": {"name": ADMIN}, "roleRef": role, "subjects": [subject]}
     _unless(409, core.create_namespaced_service_account, "kube-system", {"metadata": {"name": ADMIN}})
     _unless(409, rbac.create_cluster_role_binding, binding)
+    return _token(core, ADMIN, "kube-system")
+
+
+def _deployer() -> list[dict[str, Any]]:
+    """What the product says that its deployer needs: it runs with that and nothing else."""
+    argv = [sys.executable, "-m", "pms.kube", "rbac", "--plan", "pms"]
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY / "plugins")}
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SandboxError(f"the deployer's permissions: {done.stderr.strip()}")
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def _token(core: Any, account: str, namespace: str) -> str:
     request = {"spec": {"expirationSeconds": TOKEN_SECONDS}}
-    return str(core.create_namespaced_service_account_token(ADMIN, "kube-system", request).status.token)
+    return str(core.create_namespaced_service_account_token(account, namespace, request).status.token)
 
 
 def _unless(status: int, call: Any, *arguments: Any) -> Any:
