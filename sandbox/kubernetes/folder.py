@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sandbox.kubernetes import config
@@ -27,14 +27,20 @@ _CLIENTS = ("kube-controller-manager", "kube-scheduler", "kube-proxy")
 
 @dataclass(frozen=True)
 class State:
-    """The number of the cluster, and process 1 of its node once there is one."""
+    """The number of the cluster, and its first processes once there are any."""
 
     number: int
+    outer: Identity | None = None
+    """The program that made the namespaces, outside of them; it holds the claim on the number, as `init` does."""
     init: Identity | None = None
+    """Process 1 of the node."""
+
+    @property
+    def alive(self) -> bool:
+        return any(process.alive for process in (self.outer, self.init) if process)
 
     def write(self, folder: Path) -> None:
-        data = {"number": self.number, "init": [self.init.pid, self.init.created] if self.init else None}
-        private(folder / f"{STATE}.new", json.dumps(data))
+        private(folder / f"{STATE}.new", json.dumps(asdict(self)))
         os.replace(folder / f"{STATE}.new", folder / STATE)
 
     @classmethod
@@ -44,7 +50,8 @@ class State:
             return None
         try:
             data = json.loads((folder / STATE).read_text())
-            return cls(data["number"], Identity(*data["init"]) if data["init"] else None)
+            outer, init = (Identity(**data[name]) if data[name] else None for name in ("outer", "init"))
+            return cls(data["number"], outer, init)
         except (OSError, ValueError, KeyError, TypeError):
             raise SandboxError(f"{folder} was not made by a cluster; choose another home, or remove it") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -108,8 +109,10 @@ class Kubernetes:
             images.write_pause(binaries / "pause", self._folder / "temp" / "pause.tar")
             cgroups.create(addresses.cgroup)
             self._init = self._spawn(claim.descriptor)
+            outer = Identity.of(self._init.pid)
+            State(addresses.number, outer).write(self._folder)
             pid = self._first_child(self._init)
-            State(addresses.number, Identity.of(pid)).write(self._folder)
+            State(addresses.number, outer, Identity.of(pid)).write(self._folder)
             network.connect(addresses, pid)
             self._order("")
             return addresses, password, pid
@@ -182,14 +185,14 @@ class Kubernetes:
 
     def _end(self, state: State) -> None:
         """Kill process 1: the kernel then kills all others there, and it is gone when they are."""
-        if self._init is not None:
-            self._init.kill()
-        if state.init is not None and state.init.alive:
-            os.kill(state.init.pid, 9)
+        for process in (state.init, state.outer):
+            if process is not None and process.alive:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
         deadline = time.monotonic() + GONE_SECONDS
-        while state.init is not None and psutil.pid_exists(state.init.pid) and state.init.alive:
+        while state.alive:
             if time.monotonic() > deadline:
-                raise SandboxError(f"process {state.init.pid}, the cluster's first, does not end")
+                raise SandboxError("the cluster's first process does not end: something there hangs in the kernel")
             time.sleep(POLL_SECONDS)
         if self._init is not None:
             self._init.wait()
