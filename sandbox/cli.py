@@ -23,6 +23,7 @@ from sandbox.settings import REPOSITORY, FileLock, SandboxError
 
 DOWN_SECONDS = 90
 NOT_RUNNING = 3
+STAND_IN, REAL = "stand-in", "kubernetes"
 OVERLAY = REPOSITORY / "sandbox" / "overlay.yaml"
 """Compresses the plan's time for demo and bench."""
 out = Console(highlight=False, soft_wrap=True)
@@ -43,6 +44,7 @@ def _up_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--small", action="store_true", help="little hotel data")
     parser.add_argument("--keep-logs", action="store_true", help="leave the logs there when it is stopped")
     parser.add_argument("--only", nargs="+", metavar="PART", help="only these parts, and what they need")
+    _cluster_option(parser)
 
 
 def up(given: argparse.Namespace) -> int:
@@ -57,6 +59,7 @@ def up(given: argparse.Namespace) -> int:
         return 2
     argv = [sys.executable, "-m", "sandbox.supervisor", "--home", str(home)]
     argv += ["--overlay", str(given.overlay.resolve())] if given.overlay else []
+    argv += ["--cluster", str(cluster)] if (cluster := _cluster(given)) else []
     argv += ["--small"] if given.small else []
     argv += ["--keep-logs"] if given.keep_logs else []
     argv += ["--only", *given.only] if given.only else []
@@ -76,6 +79,28 @@ def up(given: argparse.Namespace) -> int:
         return 1
     _print_addresses(endpoints.read(home) or {}, home)
     return 0
+
+
+def _cluster_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cluster", default=STAND_IN, metavar="WHICH",
+        help=f"{STAND_IN} (default), {REAL} (a real one, started in the same home if it is not up), or a file that "
+        "describes another one (docs/cluster.md)",
+    )  # fmt: skip
+
+
+def _cluster(given: argparse.Namespace) -> Path | None:
+    """The description of the real cluster that was asked for."""
+    from sandbox import kubernetes
+
+    if given.cluster == STAND_IN:
+        return None
+    if given.cluster == REAL:
+        return kubernetes.ensure_up(given.home.resolve())
+    path = Path(given.cluster).resolve()
+    if not path.is_file():
+        raise SandboxError(f"There is no cluster {given.cluster}: expected {STAND_IN}, {REAL}, or a file.")
+    return path
 
 
 def _follow(supervisor: subprocess.Popen[str]) -> str:
@@ -166,7 +191,9 @@ def _ensure_up(given: argparse.Namespace) -> float | None:
     if _owner_alive(given.home.resolve()):
         return 0.0
     begin = time.monotonic()
-    request = argparse.Namespace(home=given.home, overlay=OVERLAY, small=False, keep_logs=False, only=None)
+    request = argparse.Namespace(
+        home=given.home, cluster=given.cluster, overlay=OVERLAY, small=False, keep_logs=False, only=None
+    )
     return time.monotonic() - begin if up(request) == 0 else None
 
 
@@ -202,8 +229,8 @@ COMMANDS: dict[str, Command] = {
     "up": Command("start everything and leave it running", up, _up_options),
     "down": Command("stop everything and remove it", down),
     "status": Command("what runs, and where", status),
-    "demo": Command("a good release goes out, a bad one comes back", demo),
-    "bench": Command("measure it", bench),
+    "demo": Command("a good release goes out, a bad one comes back", demo, _cluster_option),
+    "bench": Command("measure it", bench, _cluster_option),
 }
 
 

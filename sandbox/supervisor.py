@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from sandbox.kubernetes.description import Cluster
 from sandbox.settings import SandboxError
 from sandbox.stack import Progress, Sandbox
 
@@ -67,6 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m sandbox.supervisor", description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--overlay", type=Path)
+    parser.add_argument("--cluster", type=Path)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--keep-logs", action="store_true")
     parser.add_argument("--only", nargs="+")
@@ -83,6 +85,7 @@ def main() -> int:
         given.home,
         small=given.small,
         overlay=given.overlay,
+        cluster=Cluster.read(given.cluster) if given.cluster else None,
         only=given.only,
         keep_logs=given.keep_logs,
         progress=progress,
