@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sandbox.kubernetes.description import Cluster
+from sandbox.kubernetes.machine import requirements
 from sandbox.kubernetes.node import Kubernetes, description, ensure_up, is_up
-from sandbox.kubernetes.requirements import requirements
 
 __all__ = ["Cluster", "Kubernetes", "description", "ensure_up", "is_up", "requirements"]

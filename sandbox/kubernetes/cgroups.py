@@ -59,4 +59,5 @@ def _folders(name: str) -> list[Path]:
 def hierarchies() -> list[Path]:
     """Where control groups are mounted."""
     mounts = [line.split() for line in MOUNTS.read_text().splitlines()]
-    return [Path(target) for _, target, kind, *_ in mounts if kind in {"cgroup", "cgroup2"}]
+    # The kernel writes a space as \040.
+    return [Path(target.replace(r"\040", " ")) for _, target, kind, *_ in mounts if kind in {"cgroup", "cgroup2"}]

@@ -15,6 +15,8 @@ PROGRAMS = {
 }  # fmt: skip
 """Program, and the Debian package that has it."""
 HEADERS = {"seccomp.h": "libseccomp-dev", "stdlib.h": "libc6-dev"}
+SYSTEM_PATH = "/usr/sbin:/sbin"
+"""Where root's own PATH may not lead."""
 _BUILD_ONLY = {"gcc"}
 
 
@@ -46,5 +48,4 @@ def _lacking_for_build() -> list[str]:
 
 
 def _found(program: str) -> bool:
-    """Also where root's PATH may not lead."""
-    return any(shutil.which(program, path=path) for path in (os.environ.get("PATH"), "/usr/sbin:/sbin"))
+    return any(shutil.which(program, path=path) for path in (os.environ.get("PATH"), SYSTEM_PATH))

@@ -18,7 +18,7 @@ from sandbox.kubernetes.addresses import Addresses
 from sandbox.kubernetes.api import Api, registry_ready
 from sandbox.kubernetes.description import FILE, Cluster
 from sandbox.kubernetes.folder import REGISTRY_USER, State
-from sandbox.kubernetes.requirements import requirements
+from sandbox.kubernetes.machine import requirements
 from sandbox.processes import log_end
 from sandbox.settings import FileLock, SandboxError
 from sandbox.state import Identity, remove_if_empty

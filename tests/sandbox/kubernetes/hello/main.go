@@ -1,17 +1,31 @@
-// Hello answers every request with the name of its pod.
+// Hello answers with the name of its pod, or with what it is asked to fetch (/fetch?url=...).
 package main
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 )
 
 func main() {
 	fmt.Println("hello from a pod")
-	handler := func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, os.Getenv("HOSTNAME")) }
-	if err := http.ListenAndServe(":8080", http.HandlerFunc(handler)); err != nil {
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, os.Getenv("HOSTNAME")) })
+	http.HandleFunc("/fetch", fetch)
+	if err := http.ListenAndServe(":8080", nil); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
+	}
+}
+
+func fetch(w http.ResponseWriter, r *http.Request) {
+	answer, err := http.Get(r.URL.Query().Get("url"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	defer answer.Body.Close()
+	if _, err := io.Copy(w, answer.Body); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 	}
 }
