@@ -2,13 +2,15 @@
 VENV := .venv
 BIN := $(VENV)/bin
 HOME_DIR ?= .sandbox
+# What demo, up and bench deploy to: stand-in, kubernetes (a real one, built and started here), or a file (docs/cluster.md).
+CLUSTER ?= stand-in
 export PYTHONPATH := plugins:config:.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock format lint test up down status demo bench clean
+.PHONY: help venv lock format lint test test-cluster up down status demo bench cutover clean
 
 help:  ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv:  ## The virtual environment, from requirements/dev.lock; nothing to do when it is current
 	@sh requirements/venv.sh $(VENV) requirements/dev.lock
@@ -29,11 +31,16 @@ lint: venv  ## Style, format, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: venv  ## All tests
-	$(BIN)/pytest
+test: venv  ## All tests; those of the real cluster and of docker-compose.yaml where this machine can run them
+	$(BIN)/pytest -m "not cluster and not compose"
+	@if $(BIN)/python -m sandbox check cluster; then $(MAKE) test-cluster; fi
+	@if $(BIN)/python -m sandbox check compose; then $(MAKE) test-compose; fi
+
+test-cluster: venv  ## The whole runs once more, on a real Kubernetes, and what only shows there
+	$(BIN)/pytest --cluster kubernetes -m "cluster or run" tests/sandbox tests/cluster tests/runs
 
 up: venv  ## Start the stand-in production and leave it running
-	$(BIN)/python -m sandbox up --home $(HOME_DIR)
+	$(BIN)/python -m sandbox up --home $(HOME_DIR) --cluster $(CLUSTER)
 
 down: venv  ## Stop it without a trace
 	$(BIN)/python -m sandbox down --home $(HOME_DIR)
@@ -42,10 +49,13 @@ status: venv  ## What of it runs
 	$(BIN)/python -m sandbox status --home $(HOME_DIR)
 
 demo: venv  ## Watch a good release go out and a bad one come back
-	$(BIN)/python -m sandbox demo --home $(HOME_DIR)
+	$(BIN)/python -m sandbox demo --home $(HOME_DIR) --cluster $(CLUSTER)
 
 bench: venv  ## Measure it
-	$(BIN)/python -m sandbox bench --home $(HOME_DIR)
+	$(BIN)/python -m sandbox bench --home $(HOME_DIR) --cluster $(CLUSTER)
+
+cutover: venv  ## 20 switches and 5 rollbacks under load, on a real Kubernetes
+	$(BIN)/python -m sandbox cutover --home $(HOME_DIR) --cluster kubernetes
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -225,12 +225,40 @@ def bench(given: argparse.Namespace) -> int:
         down(given)
 
 
+def cutover(given: argparse.Namespace) -> int:
+    """Switch and roll back many times in a row under load, on a sandbox without Airflow that was started for it."""
+    from sandbox.cutover import measure
+
+    if _owner_alive(given.home.resolve()):
+        raise SandboxError(f"A sandbox is up in {given.home}: `down` first, as both would need the same namespaces.")
+    return 0 if measure(given.home.resolve(), _cluster(given), out) else 1
+
+
+def _check_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=["cluster", "compose"])
+
+
+def check(given: argparse.Namespace) -> int:
+    """Say what this machine lacks for a part of the tests: exit code 0 when it lacks nothing, else 1."""
+    from sandbox import docker, images, kubernetes
+
+    missing = docker.requirements() if given.what == "compose" else kubernetes.requirements() + images.requirements()
+    tests = "docker-compose.yaml" if given.what == "compose" else "the real cluster"
+    if missing:
+        out.print(f"[yellow]The tests of {tests} are skipped on this machine:[/]")
+        for sentence in dict.fromkeys(missing):
+            out.print(f"  - {escape(sentence)}")
+    return 1 if missing else 0
+
+
 COMMANDS: dict[str, Command] = {
     "up": Command("start everything and leave it running", up, _up_options),
     "down": Command("stop everything and remove it", down),
     "status": Command("what runs, and where", status),
     "demo": Command("a good release goes out, a bad one comes back", demo, _cluster_option),
     "bench": Command("measure it", bench, _cluster_option),
+    "cutover": Command("switch and roll back many times in a row under load", cutover, _cluster_option),
+    "check": Command("what this machine lacks for a part of the tests", check, _check_options),
 }
 
 

@@ -6,6 +6,7 @@ Needs a sandbox with the parts of `pms` alone; Airflow takes no part in it.
 from __future__ import annotations
 
 import asyncio
+import json
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,9 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from pms.kube import lock, state
 from pms.kube.client import Json, Kube, connect_with_kubeconfig
 from pms.models.deployment import DeploymentState, Status, Ticket
+from pms.plan.load import load_plan
 from pms.plan.model import Plan
 from pms.traffic.api import Api
 from pms.traffic.back import let_go, look, move_back
@@ -24,7 +28,10 @@ from pms.traffic.forward import Forward
 from pms.traffic.service import NotReady, full
 from pms.workload.manifests import DEPLOYMENTS, deployment
 from sandbox.crowds import Guests
-from sandbox.settings import SandboxError
+from sandbox.kubernetes import Cluster
+from sandbox.kubernetes.processes import memory
+from sandbox.settings import REPOSITORY, SandboxError
+from sandbox.stack import Sandbox
 
 SWITCHES, ROLLBACKS = 20, 5
 RATE = 300.0
@@ -97,7 +104,25 @@ def cutover(
     with Guests(endpoints, folder, rate=RATE, every_answer=True) as guests:
         moves = asyncio.run(_moves(endpoints, plan, switches, rollbacks))
         time.sleep(PAUSE_SECONDS)
-    return summary(guests.report(), moves, list(_read(guests.answers)))
+    return summary(guests.report(), moves, list(read_answers(guests.answers)))
+
+
+def measure(home: Path, cluster: Path | None, console: Console) -> bool:
+    """On a sandbox of its own; prints what was seen and writes ``home/cluster.json``. True if nothing was lost."""
+    described = Cluster.read(cluster) if cluster else None
+    plan = load_plan(REPOSITORY / "include" / "plans" / "pms.yaml", REPOSITORY / "sandbox" / "overlay.yaml")
+    console.print(f"{SWITCHES} switches and {ROLLBACKS} rollbacks at {RATE:g} requests/s, about two minutes ...")
+    with Sandbox(home / "cutover", small=True, only=["pms"], cluster=described) as running:
+        report = cutover(running.endpoints, plan, running.home)
+    if described:
+        report["cluster_started_seconds"] = described.started_seconds
+        report["cluster_memory_bytes"] = memory(described.init_pid)
+    (home / "cluster.json").write_text(json.dumps(report, indent=1) + "\n")
+    for name in ("requests", "requests_per_second", "failed", "wrong_version_after_drain", "streams", "websockets"):
+        console.print(f"{name:<28} {report[name]}")
+    for kind, seconds in report["seconds_from_patch_to_last_request_on_old"].items():
+        console.print(f"{kind:<28} last request on the old version {seconds} s after the last patch")
+    return not report["failed"] and not report["wrong_version_after_drain"]
 
 
 def summary(report: dict[str, Any], moves: Sequence[Move], answers: Sequence[Answer]) -> dict[str, Any]:
@@ -146,7 +171,8 @@ def _spread(values: list[float]) -> dict[str, float] | None:
     return {"median": round(statistics.median(values), 3), "worst": max(values)} if values else None
 
 
-def _read(path: Path) -> Iterator[Answer]:
+def read_answers(path: Path) -> Iterator[Answer]:
+    """What guests wrote with ``every_answer``."""
     for line in path.read_text().splitlines():
         began, version, fresh = line.split()
         yield Answer(float(began), version, fresh == "1")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 GONE_SECONDS = 90
 DEPLOYER = "pms-deployer"
+OURS = {"pms.sandbox/made-by": "sandbox"}
+"""Label of the namespaces that a sandbox may delete."""
 TOKEN_SECONDS = 24 * 3600
 ADMIN = "pms-sandbox"
 """The ServiceAccount with which the sandbox prepares the cluster and tests look into it."""
@@ -60,10 +62,10 @@ class RealCluster(Component):
         settings = context.settings
         with config.new_client_from_config(_cluster(settings).kubeconfig) as api:
             core = client.CoreV1Api(api)
-            _remove_namespaces(api)
+            _remove_namespaces(core)
             for name in NAMESPACES:
                 _until_gone(core, name)
-                core.create_namespace({"metadata": {"name": name}})
+                core.create_namespace({"metadata": {"name": name, "labels": OURS}})
             ca = settings.folder("cluster") / "ca.crt"
             shutil.copyfile(api.configuration.ssl_ca_cert, ca)
             remember(settings, Access(api.configuration.host, _admin_token(api), str(ca)))
@@ -72,10 +74,10 @@ class RealCluster(Component):
             _write_kubeconfig(kubeconfig(settings), api.configuration.host, ca, token)
 
     def remove(self, settings: Settings) -> None:
-        from kubernetes import config
+        from kubernetes import client, config
 
         with config.new_client_from_config(_cluster(settings).kubeconfig) as api:
-            _remove_namespaces(api)
+            _remove_namespaces(client.CoreV1Api(api))
 
 
 def _cluster(settings: Settings) -> Cluster:
@@ -83,12 +85,15 @@ def _cluster(settings: Settings) -> Cluster:
     return settings.cluster
 
 
-def _remove_namespaces(api: ApiClient) -> None:
-    from kubernetes import client
-
-    core = client.CoreV1Api(api)
-    for name in NAMESPACES:
-        _unless(404, core.delete_namespace, name)
+def _remove_namespaces(core: Any) -> None:
+    """Those of a sandbox, and no other: on somebody's own cluster they may hold what matters."""
+    found = [namespace for name in NAMESPACES if (namespace := _unless(404, core.read_namespace, name))]
+    for namespace in found:
+        if not OURS.items() <= (namespace.metadata.labels or {}).items():
+            name = namespace.metadata.name
+            raise SandboxError(f"the cluster has a namespace {name} that no sandbox has made; use another cluster")
+    for namespace in found:
+        _unless(404, core.delete_namespace, namespace.metadata.name)
 
 
 def _until_gone(core: Any, name: str) -> None:
