@@ -24,7 +24,8 @@ from pms.people import messages
 from pms.people.operators import Announce, Banner, Confirm
 from pms.plan.model import Plan
 from pms.traffic.operators import PointPreview, SettleTraffic, SwitchTraffic
-from pms.workload.operators import DeployIdleColour, ImagePresent, ReleaseCommand, RetireColour
+from pms.workload.image import BuildImage, ImagePresent, ScanImage, VerifySignature
+from pms.workload.operators import DeployIdleColour, ReleaseCommand, RetireColour
 from pms.workload.sensors import RolloutComplete
 
 
@@ -37,6 +38,7 @@ def build(plan: Plan) -> None:
         release_due >> opened >> give_up
 
         with TaskGroup("phase_1_pre_deployment", tooltip="T-2 hours") as phase_1:
+            build = BuildImage(task_id="build_image")  # 2.2 steps 1 and 2: what staging tests is what is deployed
             with TaskGroup("staging_verification", tooltip="1.1") as staging:
                 for name, command in plan.staging.test_commands.items():
                     ReleaseCommand(task_id=f"{name}_tests", command=command, namespace=plan.cluster.staging_namespace)
@@ -47,6 +49,7 @@ def build(plan: Plan) -> None:
             briefing = Confirm(
                 task_id="team_briefing", question=plan.briefing, subject="1.3 Team briefing: ready to deploy?"
             )
+            build >> staging
             [staging, backup] >> briefing
 
         with TaskGroup("phase_2_application_deployment", tooltip="T+0 to T+45 minutes") as phase_2:
@@ -57,6 +60,8 @@ def build(plan: Plan) -> None:
             with TaskGroup("deploy_new_version", tooltip="2.2") as deploy:
                 chain(
                     ImagePresent(task_id="image_present"),
+                    ScanImage(task_id="scan_image"),
+                    VerifySignature(task_id="verify_signature"),
                     Baseline(task_id="baseline", sources=baseline_sources),
                     DeployIdleColour(task_id="deploy_idle_colour"),
                     RolloutComplete(task_id="rollout_status"),

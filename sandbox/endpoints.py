@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sandbox.hotel.build import REPOSITORY
 from sandbox.services.access import access, kubeconfig
 from sandbox.services.databases import AIRFLOW, PRODUCTION, RESTORE, superuser_dsn
 from sandbox.services.registry import catalogue
@@ -61,7 +62,8 @@ def _images(settings: Settings) -> dict[str, str]:
     """Every release, pinned."""
     path = catalogue(settings)
     entries = json.loads(path.read_text())["images"] if path.exists() else []
-    return {entry["tag"]: f"{entry['repository']}@{entry['digest']}" for entry in entries}
+    releases = [entry for entry in entries if entry["repository"] == REPOSITORY]
+    return {entry["tag"]: f"{entry['repository']}@{entry['digest']}" for entry in releases}
 
 
 def _guests(settings: Settings) -> dict[str, Any]:

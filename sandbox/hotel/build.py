@@ -18,6 +18,10 @@ from typing import Any
 from sandbox.hotel.releases import MIGRATIONS, RELEASES, Release
 
 REPOSITORY = "ghcr.io/ai-hotel/pms"
+TOOLS = "ghcr.io/ai-hotel/release-tools"
+TRIVY = Path(__file__).with_name("trivy.py")
+VULNERABILITIES = "pms.sandbox/vulnerabilities"
+"""Annotation of a manifest: what the stand-in for a scanner finds in the image, separated by commas."""
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,7 +73,7 @@ def manifest_bytes(entry: dict[str, Any]) -> bytes:
                     "digest": entry["env"]["PMS_BUILD"], "size": 0,
                 }
             ],
-            "annotations": {"org.opencontainers.image.version": entry["tag"]},
+            "annotations": {"org.opencontainers.image.version": entry["tag"]} | entry.get("annotations", {}),
         }
     )  # fmt: skip
 
@@ -98,6 +102,18 @@ def _lay_out(release: Release, folder: Path) -> None:
     npm.chmod(0o755)
 
 
+def _tools(folder: Path) -> dict[str, Any]:
+    """The image with the programs that examine a release."""
+    (folder / "bin").mkdir(parents=True, exist_ok=True)
+    trivy = folder / "bin" / "trivy"
+    trivy.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{TRIVY}" "$@"\n')
+    trivy.chmod(0o755)
+    return {
+        "repository": TOOLS, "tag": "v1", "argv": ["trivy", "--version"], "workdir": str(folder),
+        "env": {"PMS_BUILD": _sha256(TRIVY.read_bytes())}, "path": [str(folder / "bin")],
+    }  # fmt: skip
+
+
 def build(out: Path) -> dict[str, Any]:
     """Build every release below `out` and write `out/images.json`; returns the catalogue."""
     out = out.resolve()
@@ -118,8 +134,12 @@ def build(out: Path) -> dict[str, Any]:
             },
             "path": [str(folder / "bin")],
         }
-        entry["digest"] = _sha256(manifest_bytes(entry))
+        if release.vulnerabilities:
+            entry["annotations"] = {VULNERABILITIES: ",".join(release.vulnerabilities)}
         images.append(entry)
+    images.append(_tools(out / "release-tools"))
+    for entry in images:
+        entry["digest"] = _sha256(manifest_bytes(entry))
     catalogue = {"images": images}
     draft = out / "images.json.new"
     draft.write_text(json.dumps(catalogue, indent=2) + "\n")

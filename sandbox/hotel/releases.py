@@ -24,6 +24,8 @@ class Release:
     """PMS_FAULT: how its code is bad."""
     migrations: tuple[str, ...] = (*BASE, CHANNEL)
     """Folder names in the order in which they apply; later releases contain those of v1.1.0, as real history does."""
+    vulnerabilities: tuple[str, ...] = ()
+    """What a scanner finds in its image, as ``SEVERITY:ID``."""
 
 
 RELEASES = (
@@ -35,6 +37,7 @@ RELEASES = (
     Release("v1.5.0", "fails its smoke test", fault="smoke"),
     Release("v1.6.0", "its migration fails", migrations=(*BASE, CHANNEL, FAILING)),
     Release("v1.7.0", "its migration corrupts data", migrations=(*BASE, CHANNEL, CORRUPTING)),
+    Release("v1.8.0", "has known vulnerabilities", vulnerabilities=("CRITICAL:CVE-2026-0001", "LOW:CVE-2026-0002")),
 )
 
 

@@ -42,7 +42,7 @@ def connections(settings: Settings) -> dict[str, Connection]:
         "pms_api": {**_service(settings, "pms-api", secrets.admin_token), "extra": extra},
         "pms_preview": _service(settings, "pms-preview", ""),
         "pms_staging": _service(settings, "pms-staging", secrets.health_check_token),
-        "pms_registry": _registry(settings),
+        "pms_registry": _http(*registry(settings)),
         "pms_airflow": _http(settings.url("airflow"), AUTOMATION, secrets.airflow_password(AUTOMATION)),
         **{
             name: _http(f"{settings.url('recorder')}/{prefix}", "", secrets.service)
@@ -63,10 +63,11 @@ def _service(settings: Settings, service: str, token: str) -> Connection:
     return {"conn_type": "http", "schema": "http", "host": host, "port": port, "password": token}
 
 
-def _registry(settings: Settings) -> Connection:
+def registry(settings: Settings) -> tuple[str, str, str]:
+    """Address, user and password."""
     if settings.cluster:
-        return _http(settings.cluster.registry_url, settings.cluster.registry_user, settings.cluster.registry_password)
-    return _http(settings.url("registry"), REGISTRY_USER, settings.secrets.registry)
+        return settings.cluster.registry_url, settings.cluster.registry_user, settings.cluster.registry_password
+    return settings.url("registry"), REGISTRY_USER, settings.secrets.registry
 
 
 def _http(url: str, login: str, password: str) -> Connection:

@@ -13,6 +13,7 @@ import yaml
 from sandbox.processes import POLL_SECONDS
 from sandbox.services.access import access
 from sandbox.services.component import Component, Context
+from sandbox.services.connections import registry
 from sandbox.services.databases import PRODUCTION, STAGING
 from sandbox.services.registry import catalogue
 from sandbox.settings import NODE_PORTS, REPOSITORY, SERVICE_PORT, TEST_EMAIL, SandboxError, Settings
@@ -46,6 +47,7 @@ def manifests(settings: Settings) -> list[tuple[str, Object]]:
     found: list[tuple[str, Object]] = []
     for namespace in NAMESPACES:
         found.append((f"/api/v1/namespaces/{namespace}/secrets", _secret(settings, namespace)))
+    found.append(("/api/v1/namespaces/production/secrets", _scanner(settings)))
     for namespace, name, selector in (
         ("production", "pms-api", {"app": "pms", "version": "blue"}),
         ("production", "pms-preview", {"app": "pms", "version": "green"}),
@@ -74,6 +76,13 @@ def _secret(settings: Settings, namespace: str) -> Object:
         "SMOKE_PASSWORD": secrets.test_password,
     }
     return {"metadata": {"name": "pms-secrets"}, "type": "Opaque", "stringData": values}
+
+
+def _scanner(settings: Settings) -> Object:
+    """What the plan's `image.scan` takes as its environment; the registry answers for every host of an image."""
+    url, user, password = registry(settings)
+    values = {"TRIVY_USERNAME": user, "TRIVY_PASSWORD": password, "REGISTRY_MIRROR": url}
+    return {"metadata": {"name": "pms-scanner"}, "type": "Opaque", "stringData": values}
 
 
 def _service(settings: Settings, name: str, selector: dict[str, str]) -> Object:

@@ -98,6 +98,12 @@ def _deployer(admin: Path, folder: Path, token: str) -> Path:
 
 
 @pytest.fixture(scope="module")
+def kubeconfig(real_cluster: Any) -> Path:
+    """The administrator's."""
+    return Path(real_cluster.kubeconfig)
+
+
+@pytest.fixture(scope="module")
 def made(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder, number = tmp_path_factory.mktemp("rbac"), int(time.time())
     names = [f"rbac-{number}", f"rbac-{number}-staging"]

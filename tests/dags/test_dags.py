@@ -72,6 +72,16 @@ def test_every_step_of_a_phase_is_evidence_for_its_branch(deployment):
         assert set(deployment.get_task(f"{phase}.decide").reads) == steps
 
 
+def test_an_image_is_pinned_scanned_and_verified_before_it_is_deployed(deployment):
+    group = "phase_2_application_deployment.deploy_new_version"
+    before = deployment.get_task(f"{group}.deploy_idle_colour").get_flat_relative_ids(upstream=True)
+    assert before >= {f"{group}.{step}" for step in ("image_present", "scan_image", "verify_signature")}
+    for step in ("scan_image", "verify_signature"):
+        assert f"{group}.image_present" in deployment.get_task(f"{group}.{step}").get_flat_relative_ids(upstream=True)
+    tests = deployment.get_task("phase_1_pre_deployment.staging_verification.unit_tests")
+    assert "phase_1_pre_deployment.build_image" in tests.upstream_task_ids
+
+
 def test_no_failure_escapes_the_net(deployment):
     net = deployment.get_task("roll_back_on_failure")
     outside = set(deployment.task_ids) - net.upstream_task_ids - {net.task_id}

@@ -53,6 +53,7 @@ def back_on_the_old_version(production, guests, outcome) -> None:
     [
         ("v1.4.0", "phase_2_application_deployment.deploy_new_version.rollout_status"),
         ("v1.5.0", "phase_2_application_deployment.deploy_new_version.smoke_tests"),
+        ("v1.8.0", "phase_2_application_deployment.deploy_new_version.scan_image"),
     ],
 )
 def test_a_release_that_is_bad_before_the_switch_never_meets_a_guest(team, production, guests, version, failed_step):
@@ -198,14 +199,20 @@ def asked_of_the_cluster(audit_log: Path) -> set[Permission]:
     return found
 
 
-def test_the_role_allows_what_whole_runs_ask_for_and_nothing_more(team, production, endpoints):
+def either_colour(permission: Permission) -> str:
+    """What is done to one colour today is done to the other one next time."""
+    return str(permission).replace("pms-blue", "pms-<colour>").replace("pms-green", "pms-<colour>")
+
+
+@pytest.mark.usefixtures("guests")
+def test_the_role_allows_what_whole_runs_ask_for_and_nothing_more(team, endpoints):
+    """Of every run of this session: those before count, too."""
     assert team.deploy("v1.2.0").outcome == "rolled_back"
-    assert team.deploy("v1.1.0").outcome == "succeeded"
-    role = set(granted(rendered(load_plan(INCLUDE / "plans" / "pms.yaml"))))
-    named = {(p.namespace, p.resource, p.subresource, p.verb) for p in role if p.name}
-    asked = {
-        p if (p.namespace, p.resource, p.subresource, p.verb) in named else dataclasses.replace(p, name="")
+    role = granted(rendered(load_plan(INCLUDE / "plans" / "pms.yaml")))
+    named = {dataclasses.replace(p, name="") for p in role if p.name}
+    asked = [
+        p if dataclasses.replace(p, name="") in named else dataclasses.replace(p, name="")
         for p in asked_of_the_cluster(Path(endpoints["kubeconfig"]).with_name("audit.log"))
-    }
-    assert sorted(map(str, asked - role)) == []
-    assert sorted(map(str, role - asked)) == []
+    ]
+    assert sorted({str(p) for p in asked} - {str(p) for p in role}) == []
+    assert sorted({either_colour(p) for p in role} - {either_colour(p) for p in asked}) == []

@@ -81,7 +81,7 @@ def test_requests_between_two_looks(before, after, requests):
     [("{url}", "http://x"), ("--url={url}/a", "--url=http://x/a"), ('{"a": 1}', '{"a": 1}'), ("none", "none")],
 )
 def test_the_url_in_a_command(text, filled):
-    assert commands.filled(text, "http://x") == filled
+    assert commands.filled(text, url="http://x") == filled
 
 
 def test_last_words_are_few_and_on_one_line():

@@ -11,8 +11,9 @@ from pms.kube import jobs, lock, state
 from pms.kube.lock import FencedOut
 from pms.models.deployment import MigrationRecord
 from pms.models.evidence import Verdict
+from pms.workload.image import ImagePresent
 from pms.workload.manifests import DEPLOYMENTS, deployment
-from pms.workload.operators import DeployIdleColour, ImagePresent, ReleaseCommand, RemoveIdleColour, RetireColour
+from pms.workload.operators import DeployIdleColour, ReleaseCommand, RemoveIdleColour, RetireColour
 from pms.workload.sensors import RolloutComplete
 from tests.support.cluster import REPOSITORY, digest, image
 from tests.support.steps import RUN_ID, Ti, connect_to, opened, release, run

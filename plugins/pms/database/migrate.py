@@ -90,6 +90,7 @@ class Migration:
             image=await self._image(),
             argv=PRISMA,
             env={"PGOPTIONS": f"{timeout}ms", "PRISMA_HIDE_UPDATE_MESSAGE": "1"},
+            pull_secret=self.plan.image.pull_secret,
         )
         async with self.job.kube() as kube:
             result = await jobs.run(kube, self.plan.cluster, command)

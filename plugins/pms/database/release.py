@@ -31,6 +31,7 @@ async def bundle(kube: Kube, plan: Plan, image: str, key: str) -> Bundle:
             key=f"{key}/{image}/{attempt}",
             image=image,
             argv=("sh", "-c", _PACK, "sh", plan.migration.path),
+            pull_secret=plan.image.pull_secret,
         )
         result = await jobs.run(kube, plan.cluster, command)
         if result.succeeded and BEGIN in result.output:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from pms.kube.client import Conflict, Json, Kube, NotFound
+from pms.kube.client import Conflict, Json, Kube, KubeError, NotFound
 from pms.plan.model import INCLUDE
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 JOBS = "batch/v1/jobs"
 POLL_SECONDS = 0.5
+LOGIN = "/run/registry"
+"""Where a foreign program finds the registry's login."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,13 @@ class Command:
     image: str
     argv: tuple[str, ...]
     env: dict[str, str] = field(default_factory=dict)
+    pull_secret: str | None = None
+    """The dockerconfigjson Secret with which the pod gets its image."""
+    foreign: bool = False
+    """Not the release's own program: it gets none of the application's settings and no token of the cluster, but the
+    registry's login, where programs look for it (``$DOCKER_CONFIG/config.json``)."""
+    env_secret: str | None = None
+    """Of a foreign program: the Secret whose keys are its environment."""
 
     @property
     def job_name(self) -> str:
@@ -46,6 +55,14 @@ class JobResult:
     """What the container printed (stdout and stderr)."""
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How the container of a Job's newest pod ended; ``exit_code`` None when nobody knows."""
+
+    exit_code: int | None
+    output: str
+
+
 def manifest(cluster: Cluster, command: Command) -> Json:
     """The Job object, from the plan's ``job_manifest`` template."""
     text = Template((INCLUDE / "k8s" / cluster.job_manifest).read_text(encoding="utf-8")).substitute(
@@ -57,10 +74,25 @@ def manifest(cluster: Cluster, command: Command) -> Json:
         deadline=int(cluster.job_timeout_seconds),
     )
     job = yaml.safe_load(text)
-    container = job["spec"]["template"]["spec"]["containers"][0]
+    pod = job["spec"]["template"]["spec"]
+    container = pod["containers"][0]
     container["command"] = list(command.argv)
     container.setdefault("env", []).extend({"name": k, "value": v} for k, v in command.env.items())
+    if command.pull_secret:
+        pod["imagePullSecrets"] = [{"name": command.pull_secret}]
+    if command.foreign:
+        _make_foreign(pod, container, command)
     return job
+
+
+def _make_foreign(pod: Json, container: Json, command: Command) -> None:
+    pod["automountServiceAccountToken"] = False
+    container["envFrom"] = [{"secretRef": {"name": command.env_secret}}] if command.env_secret else []
+    if command.pull_secret:
+        items = [{"key": ".dockerconfigjson", "path": "config.json"}]
+        pod["volumes"] = [{"name": "login", "secret": {"secretName": command.pull_secret, "items": items}}]
+        container["volumeMounts"] = [{"name": "login", "mountPath": LOGIN, "readOnly": True}]
+        container["env"].append({"name": "DOCKER_CONFIG", "value": LOGIN})
 
 
 async def submit(kube: Kube, cluster: Cluster, command: Command) -> str:
@@ -84,11 +116,27 @@ async def outcome(kube: Kube, name: str) -> bool | None:
 
 async def output(kube: Kube, name: str, container: str) -> str:
     """The log of the Job's newest pod; empty when it never had one."""
+    pod = await _newest_pod(kube, name)
+    return await kube.logs(pod["metadata"]["name"], container) if pod else ""
+
+
+async def ended(kube: Kube, name: str, container: str) -> Ended:
+    """Exit code and log of the Job's newest pod. A log that cannot be read says so instead."""
+    pod = await _newest_pod(kube, name)
+    if pod is None:
+        return Ended(None, "")
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    states = [(s.get("state") or {}).get("terminated") or {} for s in statuses if s["name"] == container]
+    try:
+        said = await kube.logs(pod["metadata"]["name"], container)
+    except KubeError as error:
+        said = f"the log of Job {name} cannot be read: {error}"
+    return Ended(states[0].get("exitCode") if states else None, said)
+
+
+async def _newest_pod(kube: Kube, name: str) -> Json | None:
     pods = await kube.list("pods", {"job-name": name})
-    if not pods:
-        return ""
-    newest = max(pods, key=lambda pod: pod["metadata"]["creationTimestamp"])
-    return await kube.logs(newest["metadata"]["name"], container)
+    return max(pods, key=lambda pod: pod["metadata"]["creationTimestamp"]) if pods else None
 
 
 async def run(kube: Kube, cluster: Cluster, command: Command) -> JobResult:

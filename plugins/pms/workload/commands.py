@@ -38,9 +38,11 @@ async def answered(kube: Kube, name: str) -> None:
         await kube.merge(jobs.JOBS, name, {"metadata": {"annotations": {ANSWERED: "true"}}})
 
 
-def filled(text: str, url: str) -> str:
-    """The text with ``{url}`` replaced; every other brace stays."""
-    return text.replace("{url}", url)
+def filled(text: str, **values: str) -> str:
+    """The text with ``{name}`` replaced for every name given; every other brace stays."""
+    for name, value in values.items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
 
 
 def last_words(output: str, lines: int = 5, characters: int = 600) -> str:

@@ -33,7 +33,10 @@ def deployment(plan: Plan, colour: str, version: str, image: str) -> dict[str, A
         memory_limit=cluster.memory_limit,
         health_path=plan.health.path,
     )
-    return yaml.safe_load(text)
+    body = yaml.safe_load(text)
+    if plan.image.pull_secret:
+        body["spec"]["template"]["spec"]["imagePullSecrets"] = [{"name": plan.image.pull_secret}]
+    return body
 
 
 def selects(cluster: Cluster, service: dict[str, Any], colour: str) -> bool:

@@ -1,4 +1,4 @@
-"""Steps on the release itself: its image, its Deployment, its own commands, and the colour that is no longer needed."""
+"""Steps on the release itself: its Deployment, its own commands, and the colour that is no longer needed."""
 
 from __future__ import annotations
 
@@ -10,35 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pms.models.evidence import Evidence, Measurement, Verdict, failed, passed
 from pms.step import Job, Step
 from pms.workload import commands, manifests
+from pms.workload.job_step import JobStep
 
 if TYPE_CHECKING:
+    from pms.kube import jobs
     from pms.kube.client import Kube
     from pms.models.deployment import DeploymentState
-
-LOG_LINES = 2000
-
-
-class ImagePresent(Step):
-    """Plan 2.2: the image is in the registry; keeps it by digest, so that nothing later depends on a moving tag."""
-
-    def work(self, job: Job) -> Evidence:
-        from pms.workload.registry import ImageMissing, pinned
-
-        try:
-            image = pinned(self.plan, job.release.image)
-        except ImageMissing as missing:
-            return failed(self.task_id, str(missing))
-        asyncio.run(self._keep(job, image))
-        job.context["ti"].xcom_push(key="image", value=image)
-        return passed(
-            self.task_id, f"{job.release.image} is {image}",
-            Measurement(what="image_present", value=1, source=f"registry {self.plan.image.connection}"),
-        )  # fmt: skip
-
-    async def _keep(self, job: Job, image: str) -> None:
-        async with job.kube() as kube:
-            await job.fenced(kube)
-            await job.remember(kube, image=image)
 
 
 class DeployIdleColour(Step):
@@ -72,12 +49,11 @@ class DeployIdleColour(Step):
         return passed(self.task_id, f"{body['metadata']['name']} is to run {version} ({image})")
 
 
-class ReleaseCommand(Step):
+class ReleaseCommand(JobStep):
     """Runs a command of a release as a Job in the release's own image, and passes when it exits 0.
 
     Used for the tests of 1.1, the smoke test of 2.2 step 5, the database checks of 2.3 and 3.4, and the smoke test of
-    the old colour on the new schema (3.3). Holds no worker slot while the Job runs; what it printed is in the task's
-    log. `pms.workload.commands` says when a Job is found again.
+    the old colour on the new schema (3.3).
 
     :param command: program and arguments; ``{url}`` in them is the address of ``url_connection``
     :param image: of the ``new`` release or of the ``old`` one
@@ -96,7 +72,7 @@ class ReleaseCommand(Step):
         **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
-        self.command, self.image = tuple(command), image
+        self.argv, self.image = tuple(command), image
         self.namespace = namespace or self.plan.cluster.namespace
         self.url_connection, self.env = url_connection, dict(env or {})
         self.check = check or self.task_id
@@ -104,36 +80,27 @@ class ReleaseCommand(Step):
 
     def work(self, job: Job) -> Evidence:
         from pms.workload.registry import ImageMissing
-        from pms.workload.triggers import JobTrigger
 
-        cluster = self.plan.cluster
         try:
-            name = asyncio.run(self._submit(job))
+            return self.start(job)
         except ImageMissing as missing:
             return failed(self.check, str(missing))
-        self.log.info("Job %s in %s runs: %s", name, self.namespace, " ".join(self.command))
-        seconds = cluster.job_timeout_seconds
-        trigger = JobTrigger(
-            connection=cluster.connection, namespace=self.namespace, deadline=time.time() + seconds, job=name
-        )
-        raise self.waiting(trigger, seconds)
 
-    async def _submit(self, job: Job) -> str:
+    async def command(self, job: Job) -> jobs.Command:
         from pms.kube import jobs
 
         async with job.kube() as kube:
             old = (await job.state(kube)).previous_image
             image = old if self.image == "old" else await _new_image(job, kube)
         url = await self._url()
-        command = jobs.Command(
+        return jobs.Command(
             name=f"{self.plan.cluster.app}-{self.check.rpartition('.')[2]}",
             key=f"{job.run_id}/{self.task_id}",
             image=image,
-            argv=tuple(commands.filled(part, url) for part in self.command),
-            env={key: commands.filled(value, url) for key, value in self.env.items()},
+            argv=tuple(commands.filled(part, url=url) for part in self.argv),
+            env={key: commands.filled(value, url=url) for key, value in self.env.items()},
+            pull_secret=self.plan.image.pull_secret,
         )
-        async with job.kube(self.namespace) as kube:
-            return await commands.submit(kube, self.plan.cluster, command)
 
     async def _url(self) -> str:
         if self.url_connection is None:
@@ -144,41 +111,20 @@ class ReleaseCommand(Step):
 
         return base_url(await get_async_connection(self.url_connection))
 
-    def resume(self, context: Any, event: Any) -> str:
-        job = self.job(context)
-        output = asyncio.run(self._output(job, event["job"]))
-        for line in output.splitlines()[-LOG_LINES:]:
-            self.log.info("%s", line)
-        evidence = self.verdict(event, output)
-        if self.remember_compatible and event["succeeded"] is not None:
-            evidence = asyncio.run(self._compatible(job, event["succeeded"], evidence))
-        asyncio.run(self._answered(job, event["job"]))
-        return self.conclude(context, evidence)
-
-    def verdict(self, event: dict[str, Any], output: str) -> Evidence:
-        """The evidence of a Job's end: no answer is UNKNOWN."""
-        succeeded, words = event["succeeded"], commands.last_words(output)
+    def verdict(self, job: Job, event: dict[str, Any], ended: jobs.Ended) -> Evidence:
+        """No answer is UNKNOWN."""
+        succeeded, words = event["succeeded"], commands.last_words(ended.output)
         value = None if succeeded is None else float(succeeded)
         seen = Measurement(what=self.check, value=value, source=f"job {event['job']}")
         if succeeded:
-            return passed(self.check, words or "exit code 0", seen)
-        reason = "; ".join(part for part in (event["reason"], f"it printed: {words}" if words else "") if part)
-        kind = Verdict.UNKNOWN if succeeded is None else Verdict.FAIL
-        return Evidence(check=self.check, verdict=kind, reason=reason or "it failed", measurements=(seen,))
-
-    async def _output(self, job: Job, name: str) -> str:
-        from pms.kube import jobs
-        from pms.kube.client import KubeError
-
-        async with job.kube(self.namespace) as kube:
-            try:
-                return await jobs.output(kube, name, self.plan.cluster.container)
-            except KubeError as error:
-                return f"the log of Job {name} cannot be read: {error}"
-
-    async def _answered(self, job: Job, name: str) -> None:
-        async with job.kube(self.namespace) as kube:
-            await commands.answered(kube, name)
+            evidence = passed(self.check, words or "exit code 0", seen)
+        else:
+            reason = "; ".join(part for part in (event["reason"], f"it printed: {words}" if words else "") if part)
+            kind = Verdict.UNKNOWN if succeeded is None else Verdict.FAIL
+            evidence = Evidence(check=self.check, verdict=kind, reason=reason or "it failed", measurements=(seen,))
+        if self.remember_compatible and succeeded is not None:
+            return asyncio.run(self._compatible(job, succeeded, evidence))
+        return evidence
 
     async def _compatible(self, job: Job, compatible: bool, evidence: Evidence) -> Evidence:
         async with job.kube() as kube:
