@@ -19,12 +19,11 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
-from sandbox.runs import DEPLOYMENT, ROLLBACK, Outcome, Team, time_of
-from sandbox.services.access import Access
+from sandbox.rounds import NEW, ask_for_rollback, break_pods, new_pods, spread, under_watch
+from sandbox.runs import DEPLOYMENT, Outcome, Team, time_of
 from sandbox.services.postgres import bin_dir
 
 ROUNDS = 5
-WATCH = "phase_2_application_deployment.deploy_new_version.watch"
 AIMS = {
     "parse_seconds": 0.3,
     "overhead_seconds": 30.0,
@@ -106,7 +105,7 @@ def bench(endpoints: dict[str, Any], home: Path, console: Console, cached_start:
         for number in range(ROUNDS):
             times.append(_traffic_back(team, endpoints, cause))
             say(f"{name} {number + 1} of {ROUNDS}: {times[-1]:.3f} s")
-        result[name] = _spread(times)
+        result[name] = spread(times)
     say("a whole run")  # the last: from then on the release that the rounds deploy is the old version too
     outcome, slots = _whole_run(team)
     result["overhead_seconds"] = _overhead(team, outcome)
@@ -114,14 +113,6 @@ def bench(endpoints: dict[str, Any], home: Path, console: Console, cached_start:
     result["whole_run_seconds"] = outcome.seconds
     (home / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
     return _print(console, result)
-
-
-def _spread(values: list[float]) -> dict[str, Any]:
-    return {
-        "median": round(statistics.median(values), 3),
-        "worst": round(max(values), 3),
-        "all": [round(value, 3) for value in values],
-    }
 
 
 def _parse() -> float:
@@ -178,7 +169,7 @@ def _whole_run(team: Team) -> tuple[Outcome, int]:
     thread = threading.Thread(target=look)
     thread.start()
     try:
-        outcome = team.deploy("v1.1.0")
+        outcome = team.deploy(NEW)
     finally:
         done.set()
         thread.join()
@@ -203,43 +194,26 @@ def _overhead(team: Team, outcome: Outcome) -> float:
 
 def _traffic_back(team: Team, endpoints: dict[str, Any], cause: Callable[[Team, dict[str, Any], str], float]) -> float:
     """Deploys up to the watch after the switch, lets ``cause`` happen, and sees when the old version serves again."""
-    run_id = team.start("v1.1.0")
-    team.until(run_id, WATCH, "deferred")
-    time.sleep(2.0)  # the watch is warm
+    run_id = under_watch(team)
     with Eyes(endpoints["public"]) as eyes:
         time.sleep(0.5)
         began = cause(team, endpoints, run_id)
         time.sleep(4.0)
-    if (outcome := team.follow("v1.1.0", run_id)).outcome != "rolled_back":
+    if (outcome := team.follow(NEW, run_id)).outcome != "rolled_back":
         raise RuntimeError(f"no rollback: {outcome}")
     failed = [look for look in eyes.seen if look.status == 0]
     if failed:
         raise RuntimeError(f"{len(failed)} requests got no answer while traffic moved back")
-    return eyes.last_of("v1.1.0") - began
+    return eyes.last_of(NEW) - began
 
 
-def _by_rest(team: Team, endpoints: dict[str, Any], run_id: str) -> float:
-    client = team.roles["lead"]
-    client.run(DEPLOYMENT, run_id)  # signed in
-    began = time.time()
-    client.trigger(ROLLBACK, {"reason": "measuring", "deployment": run_id}, run_id=f"rollback__{run_id}")
-    return began
+def _by_rest(team: Team, _endpoints: dict[str, Any], run_id: str) -> float:
+    return ask_for_rollback(team, run_id)
 
 
-def _by_fault(team: Team, endpoints: dict[str, Any], run_id: str) -> float:
+def _by_fault(_team: Team, endpoints: dict[str, Any], _run_id: str) -> float:
     """Every pod of the new version answers 500 from now on."""
-    namespace = "/api/v1/namespaces/production"
-    with Access(**endpoints["kubernetes"]).client({"X-Admin-Token": endpoints["hotel"]["admin_token"]}) as kube:
-        pods = kube.get(f"{namespace}/pods").raise_for_status().json()["items"]
-        new = [
-            pod["metadata"]["name"] for pod in pods
-            if pod["metadata"].get("annotations", {}).get("pms.deploy/version") == "v1.1.0"
-        ]  # fmt: skip
-        assert new, "no pod of the new version"
-        began = time.time()
-        for pod in new:
-            kube.post(f"{namespace}/pods/{pod}:8080/proxy/-/fault", json={"mode": "errors"}).raise_for_status()
-    return began
+    return break_pods(endpoints, new_pods(endpoints)).asked
 
 
 def _print(console: Console, result: dict[str, Any]) -> bool:
