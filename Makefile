@@ -7,7 +7,7 @@ CLUSTER ?= stand-in
 export PYTHONPATH := plugins:config:.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock format lint test test-cluster up down status demo bench cutover clean
+.PHONY: help venv lock format lint test test-cluster up down status demo bench bench-cluster cutover clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ demo: venv  ## Watch a good release go out and a bad one come back
 
 bench: venv  ## Measure it
 	$(BIN)/python -m sandbox bench --home $(HOME_DIR) --cluster $(CLUSTER)
+
+bench-cluster: venv  ## Our rollback beside Argo Rollouts', on a real Kubernetes
+	$(BIN)/python -m sandbox bench-cluster --home $(HOME_DIR) --cluster kubernetes
 
 cutover: venv  ## 20 switches and 5 rollbacks under load, on a real Kubernetes
 	$(BIN)/python -m sandbox cutover --home $(HOME_DIR) --cluster kubernetes

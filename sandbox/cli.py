@@ -234,6 +234,20 @@ def cutover(given: argparse.Namespace) -> int:
     return 0 if measure(given.home.resolve(), _cluster(given), out) else 1
 
 
+def _bench_cluster_options(parser: argparse.ArgumentParser) -> None:
+    _cluster_option(parser)
+    parser.add_argument("--rounds", type=int, default=5, help="of each line and each side (5)")
+
+
+def bench_cluster(given: argparse.Namespace) -> int:
+    """Measure our rollback beside Argo Rollouts' on a real cluster, on a sandbox that was started for it."""
+    from sandbox.bench_cluster import measure
+
+    if _owner_alive(given.home.resolve()):
+        raise SandboxError(f"A sandbox is up in {given.home}: `down` first, as both would need the same namespaces.")
+    return 0 if measure(given.home.resolve(), _cluster(given), out, given.rounds) else 1
+
+
 def _check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=["cluster", "compose"])
 
@@ -258,6 +272,7 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("a good release goes out, a bad one comes back", demo, _cluster_option),
     "bench": Command("measure it", bench, _cluster_option),
     "cutover": Command("switch and roll back many times in a row under load", cutover, _cluster_option),
+    "bench-cluster": Command("measure it beside Argo Rollouts", bench_cluster, _bench_cluster_options),
     "check": Command("what this machine lacks for a part of the tests", check, _check_options),
 }
 
