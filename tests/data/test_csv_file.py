@@ -88,6 +88,8 @@ def test_undeclared_encoding_is_refused_and_the_declared_one_is_read() -> None:
     assert "0xe9 is not utf-8" in refusal(content)
     assert read(content, encoding="windows-1252") == [["2", "", "x", "caf\u00e9 \u20ac"]]
     assert "0x81 is not windows-1252" in refusal(b"a,b\nx,\x81\n", encoding="windows-1252")
+    assert refusal("a,b\nx,caf\u00e9\n", encoding="iso-8859-1") == "the file is not iso-8859-1, but utf-8"
+    assert read("a,b\nx,y\n", encoding="iso-8859-1") == [["2", "", "x", "y"]]
 
 
 def test_lines_are_those_of_an_editor_also_behind_values_with_line_feeds() -> None:

@@ -71,6 +71,7 @@ class _Counting:
         self._stream, self._encoding = stream, encoding
         self.line = self.offset = 0
         self._record = (1, 0)
+        self._foreign: set[bool] = set()
 
     def begin_record(self) -> int:
         """What comes next is a new row; gives its line."""
@@ -80,6 +81,11 @@ class _Counting:
     def refuse(self, why: str) -> Unreadable:
         """For something about the row that began last."""
         return Unreadable(f"line {self._record[0]} (byte {self._record[1]}): {why}")
+
+    @property
+    def is_utf8_after_all(self) -> bool:
+        """Whether it was said to be in another encoding, has letters beyond ASCII, and each of them is UTF-8."""
+        return self._foreign == {True}
 
     def __iter__(self) -> Iterator[str]:
         while raw := self._stream.readline(MAX_RECORD_BYTES + 1):
@@ -96,6 +102,8 @@ class _Counting:
                     f"line {self.line + 1} (byte {at}): 0x{raw[error.start]:02x} is not {self._encoding}; "
                     "say in which encoding the file is, or convert it"
                 ) from None
+            if self._encoding != "utf-8" and not raw.isascii():
+                self._foreign.add(_is_utf8(raw))
             if self.line == 0:
                 text = text.removeprefix("\ufeff")
             self.line += 1
@@ -117,10 +125,20 @@ def reading(stream: Lines, spec: Import, form: Form) -> Iterator[Rows]:
             count = _copy_rows(lines, reader, len(columns), out)
         except csv.Error as error:
             raise lines.refuse(next((why for said, why in _WHY.items() if said in str(error)), str(error))) from None
+        if lines.is_utf8_after_all:
+            raise Unreadable(f"the file is not {form.encoding}, but utf-8")
         if not count:
             raise Unreadable("the file has a header, but no rows")
         out.seek(0)
         yield Rows(out, columns, count, lines.offset)
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _copy_rows(lines: _Counting, reader: Iterator[list[str]], width: int, out: IO[bytes]) -> int:
