@@ -7,7 +7,7 @@ CLUSTER ?= stand-in
 export PYTHONPATH := plugins:config:.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock format lint test test-cluster up down status demo bench bench-cluster cutover clean
+.PHONY: help venv lock format lint test test-cluster up down status demo bench bench-cluster bench-import cutover clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ bench-cluster: venv  ## Our rollback beside Argo Rollouts', on a real Kubernetes
 
 cutover: venv  ## 20 switches and 5 rollbacks under load, on a real Kubernetes
 	$(BIN)/python -m sandbox cutover --home $(HOME_DIR) --cluster kubernetes
+
+bench-import: venv  ## Measure the import of a CSV file beside PostgreSQL's own COPY
+	$(BIN)/python -m sandbox bench-import --home $(HOME_DIR)
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -265,6 +265,18 @@ def check(given: argparse.Namespace) -> int:
     return 1 if missing else 0
 
 
+def bench_import(given: argparse.Namespace) -> int:
+    """Measure the import of a CSV file beside PostgreSQL's own COPY, on a server that was started for it."""
+    from sandbox.bench_import import bench as run
+
+    return 0 if run(given.home.resolve(), out, given.rows, given.rounds) else 1
+
+
+def _bench_import_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+
+
 COMMANDS: dict[str, Command] = {
     "up": Command("start everything and leave it running", up, _up_options),
     "down": Command("stop everything and remove it", down),
@@ -274,6 +286,7 @@ COMMANDS: dict[str, Command] = {
     "cutover": Command("switch and roll back many times in a row under load", cutover, _cluster_option),
     "bench-cluster": Command("measure it beside Argo Rollouts", bench_cluster, _bench_cluster_options),
     "check": Command("what this machine lacks for a part of the tests", check, _check_options),
+    "bench-import": Command("measure the import of a CSV file", bench_import, _bench_import_options),
 }
 
 

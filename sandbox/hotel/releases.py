@@ -8,7 +8,7 @@ from pathlib import Path
 MIGRATIONS = Path(__file__).parent / "prisma" / "migrations"
 """Every migration of every release; a release's image has only its own."""
 
-BASE = ("20260901090000_init", "20260915090000_payments")
+BASE = ("20260901090000_init", "20260915090000_payments", "20260920090000_booking_reference")
 CHANNEL = "20261103100000_booking_channel"
 FAILING = "20261110100000_one_guest_per_room_night"
 CORRUPTING = "20261117100000_forget_inactive_guests"

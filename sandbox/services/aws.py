@@ -15,6 +15,8 @@ from sandbox.services.connections import REGION
 from sandbox.settings import Settings
 
 BUCKET = "backup-bucket"
+IMPORTS = "import-bucket"
+"""Where files to be imported lie."""
 LOG_GROUPS = ("/pms/staging", "/pms/production")
 LOG_STREAM = "pms"
 RETENTION_DAYS = 90
@@ -22,7 +24,7 @@ SECRET = "pms/production"
 
 
 class Aws(Component):
-    """moto with what the plan expects to be there: a bucket, log groups, a secret."""
+    """moto with what the plan expects to be there: buckets, log groups, a secret."""
 
     name = "aws"
 
@@ -53,7 +55,8 @@ def client(settings: Settings, service: str) -> Any:
 
 
 def furnish(settings: Settings) -> None:
-    client(settings, "s3").create_bucket(Bucket=BUCKET)
+    for bucket in (BUCKET, IMPORTS):
+        client(settings, "s3").create_bucket(Bucket=bucket)
     logs = client(settings, "logs")
     for group in LOG_GROUPS:
         logs.create_log_group(logGroupName=group)

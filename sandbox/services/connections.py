@@ -44,6 +44,8 @@ def connections(settings: Settings) -> dict[str, Connection]:
         "pms_staging": _service(settings, "pms-staging", secrets.health_check_token),
         "pms_registry": _http(*registry(settings)),
         "pms_airflow": _http(settings.url("airflow"), AUTOMATION, secrets.airflow_password(AUTOMATION)),
+        "pms_seed_admin": {"conn_type": "generic", "password": secrets.admin_password},
+        "pms_seed_test": {"conn_type": "generic", "password": secrets.test_password},
         **{
             name: _http(f"{settings.url('recorder')}/{prefix}", "", secrets.service)
             for name, prefix in OUTSIDE.items()

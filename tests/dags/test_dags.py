@@ -51,9 +51,13 @@ def plans(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_both_dags_of_the_plan_are_there_without_errors(bag):
+def dags_of(*plans: str) -> list[str]:
+    return sorted(f"{plan}_{dag}" for plan in plans for dag in ("data_import", "deployment", "rollback", "seed"))
+
+
+def test_every_dag_of_the_plan_is_there_without_errors(bag):
     assert bag.import_errors == {}
-    assert sorted(bag.dags) == ["pms_deployment", "pms_rollback"]
+    assert sorted(bag.dags) == dags_of("pms")
 
 
 def test_the_phases_are_task_groups_in_the_order_of_the_plan(deployment):
@@ -115,11 +119,34 @@ def test_rollback_moves_traffic_before_anything_else(bag):
     assert not any(isinstance(task, RollBack) for task in rollback.tasks)
 
 
-def test_a_second_plan_gives_a_second_pair_of_dags(plans):
+def test_data_is_touched_only_after_a_look_at_the_lock(bag):
+    for dag_id, step in (("pms_data_import", "import_rows"), ("pms_seed", "seed")):
+        dag = bag.dags[dag_id]
+        assert [task.task_id for task in dag.roots] == ["nobody_deploys"]
+        assert dag.get_task(step).upstream_task_ids == {"nobody_deploys"}
+        assert dag.max_active_runs == 1
+        assert not dag.timetable.can_be_scheduled
+
+
+def test_the_form_of_an_import_takes_only_what_the_import_can_do(bag):
+    form = bag.dags["pms_data_import"].params
+    assert form["on_rejects"] == "abort"
+    assert form.get_param("what").schema["enum"] == ["bookings"]
+    assert "utf-8" in form.get_param("encoding").schema["enum"]
+
+
+def test_a_plan_without_data_has_no_dags_for_it(plans):
+    plan = yaml.safe_load((plans / "pms.yaml").read_text())
+    del plan["data"]
+    (plans / "pms.yaml").write_text(yaml.safe_dump(plan))
+    assert sorted(dag_bag().dags) == ["pms_deployment", "pms_rollback"]
+
+
+def test_a_second_plan_gives_a_second_set_of_dags(plans):
     second = yaml.safe_load((plans / "pms.yaml").read_text())
     second["name"] = "billing"
     (plans / "billing.yaml").write_text(yaml.safe_dump(second))
-    assert sorted(dag_bag().dags) == ["billing_deployment", "billing_rollback", "pms_deployment", "pms_rollback"]
+    assert sorted(dag_bag().dags) == dags_of("billing", "pms")
 
 
 def test_a_broken_plan_is_an_import_error_and_leaves_the_other_plans_alone(plans):
@@ -127,7 +154,7 @@ def test_a_broken_plan_is_an_import_error_and_leaves_the_other_plans_alone(plans
     broken["name"], broken["thresholds"]["max_error_rate"] = "billing", 2
     (plans / "billing.yaml").write_text(yaml.safe_dump(broken))
     bag = dag_bag()
-    assert sorted(bag.dags) == ["pms_deployment", "pms_rollback"]
+    assert sorted(bag.dags) == dags_of("pms")
     (file, text), *others = bag.import_errors.items()
     assert (file, others) == ("deployment.py", [])
     assert re.search(r"billing\.yaml:\n.*thresholds\.max_error_rate: Input should be less than or equal to 1", text)

@@ -219,3 +219,35 @@ def test_a_plan_never_changes():
     plan = load_plan(PMS)
     with pytest.raises(ValueError, match="frozen"):
         plan.cluster.replicas = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        ("key", ["id"], "key: no column id in columns"),
+        ("key", ["status"], "key: status must be required"),
+        ("rules.0.column", "nights", "rules: no column nights in columns"),
+        ("columns.room_number.into", "user_id", "two columns go into user_id"),
+        ("columns.status.required", True, "a column with a default is not required: write required: false"),
+        ("columns.room_number.type", "integer", "a column that is looked up is text and has no default"),
+        (
+            "columns.check_in.type",
+            "day",
+            "Input should be 'text', 'integer', 'decimal', 'date', 'timestamp' or 'boolean'",
+        ),
+    ],
+)
+def test_an_import_that_cannot_work_is_refused(tmp_path, path, value, reason):
+    error = error_of(tmp_path, changed(f"data.imports.bookings.{path}", value))
+    assert "data.imports.bookings" in error
+    assert reason in error
+
+
+@pytest.mark.parametrize("source", ["s3://bucket/file.csv", "imports", "https://example.com/"])
+def test_files_are_imported_from_folders_only(tmp_path, source):
+    assert "data.sources.0: String should match pattern" in error_of(tmp_path, changed("data.sources.0", source))
+
+
+def test_a_plan_may_have_no_data(tmp_path):
+    plan = load_plan(written(tmp_path, changed("data", None)))
+    assert plan.data is None

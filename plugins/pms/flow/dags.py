@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from airflow.sdk import (
     DAG,
@@ -17,6 +17,7 @@ from airflow.sdk import (
     TriggerRule,
 )
 
+from pms.data.csv_file import Delimiter, Encoding
 from pms.flow.operators import Decide, RollBack
 from pms.flow.request import MIN_REASON, VERSION
 from pms.kube.lock import FencedOut
@@ -41,15 +42,16 @@ RETRIES: dict[str, Any] = {
 }
 
 
-def for_each_plan(build: Callable[[Plan], None], *, report_broken: bool) -> None:
-    """Builds the DAGs of every valid plan, so that a broken plan never takes the others down with it.
+def for_each_plan(build: Callable[[Plan], None], *, report_broken: bool, section: str = "name") -> None:
+    """Builds the DAGs of every valid plan that has this section; a broken plan never takes the others down with it.
 
     With ``report_broken`` each broken plan becomes an import error that names file, key and reason. Airflow then starts
     no new run of that DAG file, while runs under way go on; so the rollback file leaves the report to the other one.
     """
     for plan in load_plans():
         if not isinstance(plan, ValueError):
-            build(plan)
+            if getattr(plan, section) is not None:
+                build(plan)
         elif report_broken:
             _import_error(plan)
 
@@ -124,6 +126,50 @@ def _deployment_form(plan: Plan) -> dict[str, Param]:
         "window_override_reason": Param(
             None, type=["null", "string"], title="Reason of the override", section="Deployment window",
         ),
+    }  # fmt: skip
+
+
+def import_dag(plan: Plan) -> DAG:
+    """The DAG that imports a CSV file, still empty: its form asks for the file."""
+    return _data_dag(
+        plan, plan.import_dag_id, _import_form(plan), f"Imports a CSV file into the database of {plan.title}."
+    )
+
+
+def seed_dag(plan: Plan) -> DAG:
+    """The DAG that fills a new database, still empty."""
+    return _data_dag(plan, plan.seed_dag_id, {}, f"Fills a new, empty database of {plan.title}.")
+
+
+def _data_dag(plan: Plan, dag_id: str, form: dict[str, Param], what: str) -> DAG:
+    return DAG(
+        dag_id=dag_id,
+        schedule=None,
+        start_date=FIRST_DAY,
+        max_active_runs=1,
+        is_paused_upon_creation=False,
+        default_args={"plan": plan, **RETRIES},
+        params=form,
+        tags=[plan.name, "data"],
+        doc_md=f"{what} Refused while a deployment or a rollback is under way.",
+    )
+
+
+def _import_form(plan: Plan) -> dict[str, Param]:
+    assert plan.data is not None
+    kinds = list(plan.data.imports)
+    return {
+        "what": Param(kinds[0], enum=kinds, title="What it holds"),
+        "source": Param(
+            None, type=["null", "string"], title="File", examples=[f"{plan.data.sources[0]}{kinds[0]}.csv"],
+            description=f"Below {', '.join(plan.data.sources)}; the report of rejected rows is put beside it",
+        ),
+        "on_rejects": Param(
+            "abort", enum=["abort", "skip"], title="When rows are rejected",
+            values_display={"abort": "Import nothing", "skip": "Import the others"},
+        ),
+        "encoding": Param("utf-8", enum=list(get_args(Encoding)), title="Encoding"),
+        "delimiter": Param(",", enum=list(get_args(Delimiter)), title="Delimiter"),
     }  # fmt: skip
 
 

@@ -78,6 +78,15 @@ async def fence(kube: Kube, name: str, ticket: Ticket) -> None:
         )
 
 
+async def holder(kube: Kube, name: str) -> str:
+    """Who deploys or rolls back now, and why; "" when nobody does. Takes nothing: it may be different at once."""
+    lease = await kube.find(LEASES, name)
+    if lease is None or not (who := lease["spec"].get("holderIdentity")):
+        return ""
+    why = lease["metadata"].get("annotations", {}).get(REASON, "no reason given")
+    return f"{who} since {lease['spec'].get('acquireTime', 'an unknown time')} ({why})"
+
+
 def _generation(lease: Json) -> int:
     return int(lease["spec"].get("leaseTransitions") or 0)
 

@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import datetime
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, ByteSize, Field, StringConstraints, model_validator
 
-INCLUDE = Path(__file__).resolve().parents[3] / "include"
-
-Seconds = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
-Growth = Annotated[float, Field(gt=0)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-KubeName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")]
-ConnectionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$", min_length=1)]
-UrlPath = Annotated[str, StringConstraints(pattern=r"^/\S*$")]
-Command = Annotated[tuple[str, ...], Field(min_length=1)]
-Items = Annotated[tuple[str, ...], Field(min_length=1)]
+from pms.plan.data import Data
+from pms.plan.parts import INCLUDE as INCLUDE
+from pms.plan.parts import (
+    Calendar,
+    Command,
+    ConnectionId,
+    Count,
+    Fraction,
+    Growth,
+    Items,
+    KubeName,
+    Manifest,
+    Name,
+    Seconds,
+    Section,
+    SqlFile,
+    UrlPath,
+)
 
 
 def _known_zone(name: str) -> str:
@@ -34,26 +39,6 @@ def _known_zone(name: str) -> str:
     except Exception:
         raise ValueError(f"unknown time zone {name!r}") from None
     return name
-
-
-def _in_include(folder: str) -> AfterValidator:
-    def check(name: str) -> str:
-        if not (INCLUDE / folder / name).is_file():
-            raise ValueError(f"no such file: include/{folder}/{name}")
-        return name
-
-    return AfterValidator(check)
-
-
-SqlFile = Annotated[str, _in_include("sql")]
-Manifest = Annotated[str, _in_include("k8s")]
-Calendar = Annotated[str, _in_include("calendars")]
-
-
-class Section(BaseModel):
-    """A part of the plan: unknown keys are errors, values never change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ImageJob(Section):
@@ -304,7 +289,7 @@ class ScenarioStep(Section):
     path: UrlPath
     body: dict[str, Any] | None = None
     expect: Annotated[int, Field(ge=100, le=599)]
-    save: dict[Name, str] = {}
+    save: dict[Name, str] = Field(default_factory=dict)
     """Variable to path in the answer, such as ``id``, ``0.id`` or ``*.id`` (any item of a list)."""
 
 
@@ -380,6 +365,7 @@ class Plan(Section):
     acceptance: Question
     messages: Messages
     rollback: Rollback
+    data: Data | None = None
 
     @model_validator(mode="after")
     def _roles_exist(self) -> Plan:
@@ -398,6 +384,14 @@ class Plan(Section):
     @property
     def rollback_dag_id(self) -> str:
         return f"{self.name}_rollback"
+
+    @property
+    def import_dag_id(self) -> str:
+        return f"{self.name}_data_import"
+
+    @property
+    def seed_dag_id(self) -> str:
+        return f"{self.name}_seed"
 
     @property
     def lock_name(self) -> str:

@@ -1,0 +1,155 @@
+"""Seeding a new database: all or nothing, once, and never over anybody's rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+
+from pms.data.passwords import PasswordHash
+from pms.data.seed import Seed, Seeded, SeedError, load_seed, plant, seed_file
+from sandbox.hotel.security import verify_password
+
+PASSWORD = "correct horse battery staple"
+SHOP: dict[str, Any] = {
+    "password_hash": {"scheme": "scrypt", "n": 1024, "r": 8, "p": 1},
+    "tables": {
+        "customers": {"key": ["email"], "rows": [{"email": "admin@example.com"}, {"email": {"password_of": "x"}}]},
+        "orders": {
+            "key": ["number"],
+            "rows": [{
+                "number": "TEST-1", "ordered": "2030-01-07", "total": 12.5, "gift": True, "items": None,
+                "customer_id": {"take": "id", "from": "customers", "where": {"email": "admin@example.com"}},
+                "note": {"password_of": "shop_admin"},
+            }],
+        },
+    },
+}  # fmt: skip
+
+
+def shop(**orders: Any) -> Seed:
+    tables = {**SHOP["tables"], "customers": {"key": ["email"], "rows": [{"email": "admin@example.com"}]}}
+    rows = [{**SHOP["tables"]["orders"]["rows"][0], **orders}]
+    return Seed.model_validate({**SHOP, "tables": {**tables, "orders": {"key": ["number"], "rows": rows}}})
+
+
+def secret(_: str) -> str:
+    return PASSWORD
+
+
+@pytest.fixture
+def empty(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+    connection.execute("TRUNCATE customers, orders")
+    return connection
+
+
+def orders(connection: psycopg.Connection[Any]) -> list[Any]:
+    columns = "number, ordered::text, total::text, gift, items, email"
+    query = f"SELECT {columns} FROM orders JOIN customers c ON customer_id = c.id"
+    return connection.execute(query.encode()).fetchall()
+
+
+def test_rows_are_planted_once(empty: psycopg.Connection[Any]) -> None:
+    assert plant(empty, shop(), secret) == Seeded({"customers": 1, "orders": 1})
+    assert orders(empty) == [("TEST-1", "2030-01-07", "12.50", True, None, "admin@example.com")]
+    before = empty.execute("SELECT id, xmin::text, note FROM orders").fetchall()
+    assert plant(empty, shop(), secret) == Seeded({})
+    assert empty.execute("SELECT id, xmin::text, note FROM orders").fetchall() == before
+
+
+def test_passwords_are_hashed_as_the_service_checks_them_and_nowhere_in_the_log(
+    empty: psycopg.Connection[Any], server_log: Path
+) -> None:
+    plant(empty, shop(), secret)
+    row = empty.execute("SELECT note FROM orders").fetchone()
+    assert row
+    assert verify_password(PASSWORD, row[0])
+    assert not verify_password("another", row[0])
+    log = server_log.read_text()
+    assert "INSERT INTO" in log
+    assert PASSWORD not in log
+
+
+def test_the_hash_is_of_its_scheme_only() -> None:
+    scheme = PasswordHash(scheme="scrypt", n=1024, r=8, p=1)
+    assert scheme.fits("a", scheme.make("a"))
+    assert scheme.make("a") != scheme.make("a")
+    assert not any(scheme.fits("a", stored) for stored in ("!", "", "scrypt$xx$yy", "scrypt$00$00", "bcrypt$00$00"))
+
+
+def refusal(connection: psycopg.Connection[Any], seed: Seed, password: str = PASSWORD) -> str:
+    with pytest.raises(SeedError) as error:
+        plant(connection, seed, lambda _: password)
+    return str(error.value)
+
+
+def test_anybody_elses_rows_are_named_and_left_alone(connection: psycopg.Connection[Any]) -> None:
+    assert refusal(connection, shop()) == (
+        "nothing was changed: only an empty database is seeded, and this one has rows (customers: 300 rows) other than "
+        "the seed's: customers email=admin@example.com is missing; orders number=TEST-1 is missing"
+    )
+    assert connection.execute("SELECT count(*) FROM orders").fetchone() == (0,)
+
+
+def test_what_somebody_changed_is_named_and_kept(empty: psycopg.Connection[Any]) -> None:
+    plant(empty, shop(), secret)
+    empty.execute("UPDATE orders SET total = 1, gift = false")
+    assert refusal(empty, shop(), "new password").endswith(
+        "other than the seed's: orders number=TEST-1 has another total, gift, note"
+    )
+    assert orders(empty)[0][2] == "1.00"
+
+
+@pytest.mark.parametrize(
+    ("orders", "said"),
+    [
+        ({"total": 13}, 'the database refuses the seed: new row for relation "orders" violates check constraint '
+                        '"orders_total_check"'),
+        ({"ordered": "2030-02-30"}, 'the database refuses the seed: date/time field value out of range: "2030-02-30"'),
+        ({"customer_id": {"take": "id", "from": "customers", "where": {"email": "nobody"}}},
+         'the database refuses the seed: null value in column "customer_id" of relation "orders" violates not-null '
+         "constraint"),
+        ({"colour": "red"}, "the table orders has no column colour; is its schema that of the seed?"),
+    ],
+)  # fmt: skip
+def test_a_seed_that_does_not_fit_leaves_nothing(
+    empty: psycopg.Connection[Any], orders: dict[str, Any], said: str
+) -> None:
+    assert refusal(empty, shop(**orders)) == said
+    assert empty.execute("SELECT count(*) FROM customers").fetchone() == (0,)
+
+
+def test_a_missing_password_or_table_says_what_to_do(empty: psycopg.Connection[Any]) -> None:
+    assert refusal(empty, shop(), "") == (
+        "the connection shop_admin has no password: set it, then run this again; nothing was changed"
+    )
+    assert empty.execute("SELECT count(*) FROM customers").fetchone() == (0,)
+    empty.execute("DROP TABLE orders")
+    assert refusal(empty, shop()) == "there is no table orders: migrate the database first"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"password_hash": None}, "password_hash is missing: how does the service hash passwords?"),
+        ({"tables": {}}, "tables: Dictionary should have at least 1 item"),
+        ({"tables": SHOP["tables"]}, "tables.customers: Value error, row 2 has no plain value for its key email"),
+        ({"tables": {"t": {"key": ["a"], "rows": [{"a": 1}, {"a": 1}]}}}, "row 2 has the key of an earlier row"),
+        ({"more": 1}, "more: Extra inputs are not permitted"),
+    ],
+)
+def test_a_wrong_seed_file_names_file_key_and_reason(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    path = tmp_path / "seed.yaml"
+    good = {"password_hash": SHOP["password_hash"], "tables": {"orders": SHOP["tables"]["orders"]}}
+    path.write_text(yaml.safe_dump(good | change))
+    with pytest.raises(SeedError) as error:
+        load_seed(path)
+    assert str(error.value).startswith(f"{path}:")
+    assert said in str(error.value)
+
+
+def test_the_seed_of_the_repository_is_valid() -> None:
+    assert list(load_seed(seed_file("pms.yaml")).tables) == ["users", "rooms", "bookings"]
