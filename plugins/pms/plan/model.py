@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, StringConstraints, model_validator
 
+from pms.models.incident import Severity
+
 INCLUDE = Path(__file__).resolve().parents[3] / "include"
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -348,6 +350,20 @@ class Messages(Section):
     timeout_seconds: Seconds
 
 
+class Incidents(Section):
+    """What a breach after the deployment means, by the name of the measurement that broke its limit."""
+
+    severities: dict[str, Severity] = {}
+    """What is not named here is critical."""
+    role: str
+    response_seconds: Seconds
+    fix_seconds: Seconds
+    healthy_seconds: Seconds
+
+    def severity_of(self, rule: str) -> Severity:
+        return self.severities.get(rule, Severity.CRITICAL)
+
+
 class Rollback(Section):
     window_seconds: Seconds
     airflow_connection: ConnectionId
@@ -379,6 +395,7 @@ class Plan(Section):
     performance: Performance
     acceptance: Question
     messages: Messages
+    incidents: Incidents
     rollback: Rollback
 
     @model_validator(mode="after")
@@ -386,9 +403,11 @@ class Plan(Section):
         for who, role in self.team.items():
             if role.escalates_to is not None and role.escalates_to not in self.team:
                 raise ValueError(f"team.{who}.escalates_to: no role {role.escalates_to!r} in team")
-        for section in ("lead", self.briefing.role, self.acceptance.role):
+        for section in ("lead", self.briefing.role, self.acceptance.role, self.incidents.role):
             if section not in self.team:
                 raise ValueError(f"no role {section!r} in team")
+        if self.rollback.window_seconds >= self.watch.stabilization_seconds:
+            raise ValueError("rollback.window_seconds must be less than watch.stabilization_seconds")
         return self
 
     @property
@@ -416,3 +435,8 @@ class Plan(Section):
                     elif key.endswith("_connections"):
                         found.update(dict.fromkeys(value))
         return tuple(found)
+
+    @property
+    def asking_seconds(self) -> float:
+        """The rest of the stabilization, in which a rollback is asked for (plan "When to Rollback", 5.3)."""
+        return self.watch.stabilization_seconds - self.rollback.window_seconds
