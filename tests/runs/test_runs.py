@@ -226,7 +226,8 @@ def misbehave(endpoints, version, mode) -> None:
     with Access(**endpoints["kubernetes"]).client({"X-Admin-Token": endpoints["hotel"]["admin_token"]}) as kube:
         for pod in kube.get(pods).raise_for_status().json()["items"]:
             if pod["metadata"].get("annotations", {}).get("pms.deploy/version") == version:
-                kube.post(f"{pods}/{pod['metadata']['name']}:8080/proxy/-/fault", json={"mode": mode}).raise_for_status()
+                where = f"{pods}/{pod['metadata']['name']}:8080/proxy/-/fault"
+                kube.post(where, json={"mode": mode}).raise_for_status()
 
 
 @pytest.mark.parametrize("answer", ["Rollback", "Fix"])
@@ -251,4 +252,5 @@ def test_a_critical_incident_after_the_decision_point_is_put_to_the_lead(team, p
     assert f"{answer} by lead" in [entry["what"] for entry in incident["timeline"]]
     (ticket,) = [call["body"]["fields"] for call in recorded("jira")]
     assert f"{answer} by lead" in ticket["description"]
-    assert any("CRITICAL incident" in call["body"]["text"] for call in recorded("slack") if "text" in (call["body"] or {}))
+    said = [call["body"]["text"] for call in recorded("slack") if "text" in (call["body"] or {})]
+    assert any("CRITICAL incident" in text for text in said)
