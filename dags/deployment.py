@@ -17,6 +17,7 @@ from pms.checks.sensors import Healthy
 from pms.database.operators import Backup, DataIntegrity, Migrate, SchemaCheck, TestRestore
 from pms.database.sensors import ReplicationLag
 from pms.flow.dags import decide, deployment_dag, for_each_plan, roll_back_on_failure
+from pms.flow.incident_steps import DocumentIncidents, FixOrRollback, FixWorks
 from pms.flow.operators import Close, GiveUp, Open, ReleaseDue, WindowOpen
 from pms.flow.watch import Watch, baseline_sources
 from pms.models.deployment import Status
@@ -27,6 +28,18 @@ from pms.traffic.operators import PointPreview, SettleTraffic, SwitchTraffic
 from pms.workload.image import BuildImage, ImagePresent, ScanImage, VerifySignature
 from pms.workload.operators import DeployIdleColour, ReleaseCommand, RetireColour
 from pms.workload.sensors import RolloutComplete
+
+
+def incident_response(plan: Plan) -> TaskGroup:
+    """After the decision point a rollback is not automatic any more: it is asked for."""
+    with TaskGroup("incident_response", tooltip="5.3") as group:
+        chain(
+            Watch(task_id="monitoring", seconds=plan.asking_seconds, on_breach="ask"),
+            FixOrRollback(task_id="fix_or_rollback"),
+            FixWorks(task_id="fix_works"),
+            DocumentIncidents(task_id="document_incidents"),
+        )
+    return group
 
 
 def build(plan: Plan) -> None:
@@ -111,7 +124,8 @@ def build(plan: Plan) -> None:
 
         with TaskGroup("phase_5_monitoring", tooltip="T+120 minutes and on") as phase_5:
             chain(
-                Watch(task_id="stabilization", seconds=plan.watch.stabilization_seconds),
+                Watch(task_id="stabilization", seconds=plan.rollback.window_seconds),
+                incident_response(plan),
                 Banner(task_id="banner", show=False),
                 SettleTraffic(task_id="settle_traffic"),
                 RetireColour(task_id="retire_old_colour"),

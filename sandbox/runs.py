@@ -134,9 +134,11 @@ class Team:
         return errors
 
     def _answer(self, run_id: str, answer: str) -> list[str]:
-        """Answers what is open, as the user it was assigned to."""
+        """Answers what is open and has such an answer, as the user it was assigned to."""
         answered = []
         for question in self.admin.questions(DEPLOYMENT, run_id):
+            if answer not in question["options"]:
+                continue
             who = question["assigned_users"][0]["id"]
             try:
                 self.roles[who].answer(question, [answer])

@@ -189,7 +189,7 @@ def test_dag_files_hold_names_and_order_only():
 
 def test_everything_but_the_frame_is_a_step_with_evidence(deployment):
     frame = {type(task).__name__ for task in deployment.tasks if not isinstance(task, Step)}
-    assert frame == {"ReleaseDue", "GiveUp", "Decide", "RollBack", "Confirm"}
+    assert frame == {"ReleaseDue", "GiveUp", "Decide", "RollBack", "Confirm", "FixOrRollback"}
 
 
 def test_a_step_that_is_fenced_out_is_never_tried_again(bag):

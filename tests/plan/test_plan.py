@@ -160,12 +160,17 @@ def test_a_long_wrong_value_is_told_in_short(tmp_path):
 
 
 def test_an_overlay_changes_values_and_nothing_else(tmp_path):
-    over = written(tmp_path, {"watch": {"stabilization_seconds": 6}, "backup": {"min_bytes": "1MB"}}, "over.yaml")
+    over = written(
+        tmp_path,
+        {"watch": {"stabilization_seconds": 6}, "rollback": {"window_seconds": 4}, "backup": {"min_bytes": "1MB"}},
+        "over.yaml",
+    )
     plan, whole = load_plan(PMS, over), load_plan(PMS)
     assert plan.watch.stabilization_seconds == 6
     assert plan.backup.min_bytes == 1_000_000
     assert plan.watch.model_copy(update={"stabilization_seconds": 7200}) == whole.watch
-    assert plan.model_copy(update={"watch": whole.watch, "backup": whole.backup}) == whole
+    same = {"watch": whole.watch, "backup": whole.backup, "rollback": whole.rollback}
+    assert plan.model_copy(update=same) == whole
 
 
 def test_an_overlay_replaces_lists_and_is_checked_as_the_plan_is(tmp_path):

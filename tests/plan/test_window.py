@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pms.plan import window
 from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE, Window
+from pms.plan.change import Window
+from pms.plan.model import INCLUDE
 
 WINDOW = load_plan(INCLUDE / "plans" / "pms.yaml").window
 

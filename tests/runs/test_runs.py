@@ -15,8 +15,10 @@ from pms.plan.model import INCLUDE
 from sandbox.crowds import Guests, seconds_to_traffic_back
 from sandbox.demo import rows
 from sandbox.runs import DEPLOYMENT
+from sandbox.services.access import Access
 
 pytestmark = pytest.mark.run
+INCIDENT = "phase_5_monitoring.incident_response"
 
 
 @pytest.fixture
@@ -216,3 +218,39 @@ def test_the_role_allows_what_whole_runs_ask_for_and_nothing_more(team, endpoint
     ]
     assert sorted({str(p) for p in asked} - {str(p) for p in role}) == []
     assert sorted({either_colour(p) for p in role} - {either_colour(p) for p in asked}) == []
+
+
+def misbehave(endpoints, version, mode) -> None:
+    """Every pod of a version, from now on."""
+    pods = "/api/v1/namespaces/production/pods"
+    with Access(**endpoints["kubernetes"]).client({"X-Admin-Token": endpoints["hotel"]["admin_token"]}) as kube:
+        for pod in kube.get(pods).raise_for_status().json()["items"]:
+            if pod["metadata"].get("annotations", {}).get("pms.deploy/version") == version:
+                where = f"{pods}/{pod['metadata']['name']}:8080/proxy/-/fault"
+                kube.post(where, json={"mode": mode}).raise_for_status()
+
+
+@pytest.mark.parametrize("answer", ["Rollback", "Fix"])
+def test_a_critical_incident_after_the_decision_point_is_put_to_the_lead(team, production, endpoints, recorded, answer):
+    before = production.serving()
+    run_id = team.start("v1.1.1")
+    team.until(run_id, f"{INCIDENT}.monitoring", "deferred")
+    misbehave(endpoints, "v1.1.1", "errors")
+    team.until(run_id, f"{INCIDENT}.fix_or_rollback", "awaiting_input")
+    assert production.serving() == "v1.1.1"
+    (question,) = team.admin.questions(DEPLOYMENT, run_id)
+    with pytest.raises(Exception, match="403"):
+        team.roles["qa"].answer(question, [answer])
+    if answer == "Fix":
+        misbehave(endpoints, "v1.1.1", "none")
+    team.roles["lead"].answer(question, [answer])
+    outcome = team.follow("v1.1.1", run_id)
+    assert outcome.outcome == ("succeeded" if answer == "Fix" else "rolled_back"), outcome
+    assert production.serving() == ("v1.1.1" if answer == "Fix" else before)
+    (incident,) = production.state()["incidents"]
+    assert incident["outcome"] == ("fixed" if answer == "Fix" else "rolled_back")
+    assert f"{answer} by lead" in [entry["what"] for entry in incident["timeline"]]
+    (ticket,) = [call["body"]["fields"] for call in recorded("jira")]
+    assert f"{answer} by lead" in ticket["description"]
+    said = [call["body"]["text"] for call in recorded("slack") if "text" in (call["body"] or {})]
+    assert any("CRITICAL incident" in text for text in said)

@@ -19,6 +19,7 @@ from pms.models.evidence import Verdict
 NEVER_SLOWER = 0.01
 """p99: at most one answer of a hundred is slower than the limit."""
 HALF = 0.5
+NO_DATA = "no_data"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def silence(seen: Seen, now: float) -> Iterator[Finding]:
     for source, heard in seen.heard.items():
         if now - heard > seen.plan.watch.no_data_seconds:
             why = f" ({seen.silence[source]})" if seen.silence.get(source) else ""
-            yield Finding("no_data", f"{source} gave no data for {now - heard:.1f} s{why}")
+            yield Finding(NO_DATA, f"{source} gave no data for {now - heard:.1f} s{why}")
 
 
 def sustained(seen: Seen, now: float) -> Iterator[Finding]:

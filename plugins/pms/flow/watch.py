@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pms.models.evidence import Evidence
 from pms.step import LOST_TRIGGERER, Job, Step
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pms.models.deployment import DeploymentState
     from pms.models.names import Source
     from pms.plan.model import Plan
+
+
+OnBreach = Literal["move_back", "ask", "fail"]
 
 
 def baseline_sources(plan: Plan, state: DeploymentState) -> list[Source]:
@@ -38,17 +41,20 @@ class Watch(Step):
 
     :param seconds: one of the plan's ``watch.*_seconds``
     :param colour: whose pods
-    :param on_breach: ``move_back`` moves traffic to the old colour; ``fail`` only says so (the rollback's own watch:
-        a rollback is never rolled back)
+    :param on_breach: ``move_back`` moves traffic to the old colour; ``ask`` records an incident, and passes with it
+        when it is critical, so that the next step can ask; ``fail`` only says so (the rollback's own watch: a rollback
+        is never rolled back)
     """
 
     def __init__(
         self, *, seconds: float, colour: Literal["new", "old"] = "new",
-        on_breach: Literal["move_back", "fail"] = "move_back", **kwargs: Any,
+        on_breach: OnBreach = "move_back", **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
-        if colour == "old" and on_breach == "move_back":
+        if colour == "old" and on_breach != "fail":
             raise ValueError("a watch of the old colour has nowhere to move traffic: use on_breach='fail'")
+        if on_breach not in get_args(OnBreach):
+            raise ValueError(f"on_breach: {on_breach!r} is none of {', '.join(get_args(OnBreach))}")
         self.seconds, self.colour, self.on_breach = seconds, colour, on_breach
 
     def execute(self, context: Context) -> Any:

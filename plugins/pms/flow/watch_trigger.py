@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -17,12 +18,14 @@ from pms.analysis.observer import Observer
 from pms.analysis.sources import normal
 from pms.checks.sources import ErrorTrackerSource
 from pms.database.sources import DatabaseSource
+from pms.flow import incidents
 from pms.kube import state as states
 from pms.kube.client import Kube, KubeError, connect
 from pms.kube.lock import FencedOut
 from pms.models import names
 from pms.models.deployment import DeploymentState, Ticket
-from pms.models.evidence import Evidence, Measurement, Verdict, failed
+from pms.models.evidence import Evidence, Measurement, Verdict, failed, passed
+from pms.models.incident import pending
 from pms.plan.model import Plan
 from pms.traffic import switch
 from pms.traffic.api import Api, api
@@ -48,17 +51,21 @@ class WatchTrigger(BaseTrigger):
 
     :param plan: the `Plan` as JSON; what is stored of a trigger holds no secret, only ids of connections
     :param ticket: the `Ticket` of the deployment or rollback as JSON
+    :param on_breach: as in `pms.flow.watch.Watch`; or ``recover``: observe again and again until nothing was broken for
+        ``seconds``, or ``patience`` seconds are over
     """
 
     def __init__(
-        self, *, plan: dict[str, Any], ticket: dict[str, Any], check: str, seconds: float, colour: str, on_breach: str
-    ) -> None:
+        self, *, plan: dict[str, Any], ticket: dict[str, Any], check: str, seconds: float, colour: str, on_breach: str,
+        patience: float = 0.0,
+    ) -> None:  # fmt: skip
         super().__init__()  # type: ignore[no-untyped-call]
         self.plan, self.ticket, self.check = plan, ticket, check
         self.seconds, self.colour, self.on_breach = seconds, colour, on_breach
+        self.patience = patience
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        arguments = ("plan", "ticket", "check", "seconds", "colour", "on_breach")
+        arguments = ("plan", "ticket", "check", "seconds", "colour", "on_breach", "patience")
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in arguments}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -71,10 +78,46 @@ class WatchTrigger(BaseTrigger):
                 evidence = failed(self.check, f"{reason}; nothing was watched")
             else:
                 self.log.info("watching %s for %g s", _colour(ticket, self.colour), self.seconds)
-                evidence = await self._watch(kube, plan, ticket, state, public)
+                watching = {"ask": self._ask, "recover": self._recover}.get(self.on_breach, self._once)
+                evidence = await watching(Scene(kube, plan, ticket, state, public))
         yield TriggerEvent(evidence.model_dump(mode="json"))  # type: ignore[no-untyped-call]
 
-    async def _watch(self, kube: Kube, plan: Plan, ticket: Ticket, state: DeploymentState, public: Api) -> Evidence:
+    async def _once(self, scene: Scene) -> Evidence:
+        return (await self._watch(scene, self.seconds)).evidence
+
+    async def _ask(self, scene: Scene) -> Evidence:
+        """Watches on after every incident that is not critical; passes with the first one that is."""
+        plan, until, noted = scene.plan, time.monotonic() + self.seconds, 0
+        if open_one := pending(scene.state.incidents):  # noted by a triggerer that died
+            return passed(self.check, f"critical incident: {open_one.reason}; {plan.incidents.role} is asked")
+        while True:
+            seen = await self._watch(scene, max(0.0, until - time.monotonic()))
+            if seen.evidence.passed or seen.moved:
+                break
+            incident = await incidents.note(scene.kube, plan, scene.ticket, seen.rule, seen.evidence.reason)
+            self.log.warning("%s incident: %s", incident.severity, seen.evidence.reason)
+            noted += 1
+            if incident.open:
+                reason = f"critical incident: {incident.reason}; {plan.incidents.role} is asked"
+                return passed(self.check, reason, *seen.evidence.measurements)
+            await asyncio.sleep(min(plan.watch.sustained_seconds, max(0.0, until - time.monotonic())))
+            if until - time.monotonic() < plan.watch.window_seconds:
+                return passed(self.check, f"{noted} incidents, none of them critical", *seen.evidence.measurements)
+        return seen.evidence
+
+    async def _recover(self, scene: Scene) -> Evidence:
+        """Passes once nothing was broken for long enough; whatever is tried has to work before patience is over."""
+        deadline = time.monotonic() + self.patience
+        while not (seen := await self._watch(scene, self.seconds)).evidence.passed and not seen.moved:
+            if time.monotonic() > deadline:
+                reason = f"nothing that was tried worked within {self.patience / 60:g} minutes: {seen.evidence.reason}"
+                return failed(self.check, reason, *seen.evidence.measurements)
+            self.log.info("not yet: %s", seen.evidence.reason)
+            await asyncio.sleep(LOOK_SECONDS)
+        return seen.evidence
+
+    async def _watch(self, scene: Scene, seconds: float) -> Watched:
+        kube, plan, ticket, state, public = scene.kube, scene.plan, scene.ticket, scene.state, scene.public
         colour = _colour(ticket, self.colour)
         baseline = {what: value for what, value in state.baseline.items() if what not in SEEN_BY_CLIENTS}
         database = DatabaseSource(plan.migration.primary_connection, plan.migration.replica_connections)
@@ -83,22 +126,24 @@ class WatchTrigger(BaseTrigger):
         extra: list[Source] = [database, tracker]
         observer = Observer(kube, plan, public.url, colour, extra=extra, baseline=baseline, say=self.log.info)
         place = Place(kube, plan, ticket, colour)
-        observing = asyncio.create_task(observer.watch(self.seconds))
+        observing = asyncio.create_task(observer.watch(seconds))
         learning = asyncio.create_task(_learn(kube, plan, ticket, observer, tracker, self.colour))
         moved = asyncio.create_task(place.until_moved())
         try:
             await asyncio.wait([observing, moved], return_when=asyncio.FIRST_COMPLETED)
             seen, now = observer.seen, time.monotonic()
             if moved.done() and not observing.done():
-                return failed(self.check, moved.result(), *seen.summary(now))
+                return Watched(failed(self.check, moved.result(), *seen.summary(now)), moved=True)
             found = observing.result()
             verdict, reason = (Verdict.FAIL, f"{found.rule}: {found.reason}") if found else judge.conclude(seen, now)
             measured = seen.summary(now)
             if verdict is not Verdict.PASS and self.on_breach == "move_back":
                 self.log.warning("%s: %s", verdict, reason)
                 text, *more = await self._move_back(place, reason, public)
+                await incidents.rolled_back(kube, plan, ticket, _rule(found), reason, text)
                 reason, measured = f"{reason}; {text}", measured + more
-            return Evidence(check=self.check, verdict=verdict, reason=reason, measurements=tuple(measured))
+            evidence = Evidence(check=self.check, verdict=verdict, reason=reason, measurements=tuple(measured))
+            return Watched(evidence, _rule(found))
         finally:
             for task in (observing, learning, moved):
                 task.cancel()
@@ -119,6 +164,31 @@ class WatchTrigger(BaseTrigger):
             await let_go(place.kube, place.plan, place.ticket, public.token, DRAIN_SECONDS)
         took = Measurement(what="traffic_back_seconds", value=round(seconds, 4), unit="s", source="watch")
         return f"traffic is back on {old}", took
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Whom to watch, and where."""
+
+    kube: Kube
+    plan: Plan
+    ticket: Ticket
+    state: DeploymentState
+    public: Api
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What one observation came to. ``rule``: what was broken; ``moved``: somebody else moved the traffic."""
+
+    evidence: Evidence
+    rule: str = ""
+    moved: bool = False
+
+
+def _rule(found: judge.Finding | None) -> str:
+    """Of a breach, or of an end without enough data."""
+    return found.rule if found else judge.NO_DATA
 
 
 class Place:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Literal
 
 from pms.models.evidence import Frozen
+from pms.models.incident import Incident
 
 MigrationMethod = Literal["sql", "prisma", "none"]
 
@@ -106,3 +107,4 @@ class DeploymentState(Frozen):
     baseline: dict[str, float] = {}
     """What the old version measured before the deployment, by measurement name (`pms.models.names`)."""
     rollback_reason: str = ""
+    incidents: tuple[Incident, ...] = ()

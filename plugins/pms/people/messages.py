@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pms.models.deployment import DeploymentState
 
 if TYPE_CHECKING:
+    from pms.models.incident import Incident
     from pms.plan.model import Plan
 
 
@@ -73,6 +74,18 @@ def rolled_back(plan: Plan, state: DeploymentState) -> Message:
         subject=f"{plan.title} {state.version}: rolled back to {state.previous_version}",
         to_stakeholders=True,
         to_users=state.switched_at is not None,
+    )
+
+
+def incident_began(plan: Plan, state: DeploymentState, found: Incident) -> Message:
+    """Plan 5.3, step 2."""
+    who = plan.team[plan.incidents.role]
+    here = "@here " if found.open else ""
+    asks = f"\n{who.title} ({', '.join(who.users)}) is asked: fix or rollback?" if found.open else ""
+    return Message(
+        slack=f"{here}{found.severity.upper()} incident after {state.version}: {found.reason}{asks}",
+        incident_channel=True,
+        status_page="investigating" if found.open else "",
     )
 
 

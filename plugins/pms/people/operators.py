@@ -121,11 +121,15 @@ class OpenTicket(Step):
         key = ticket(
             self.plan,
             f"{self.plan.title} {state.version} was rolled back",
-            f"Reason: {state.rollback_reason}\nDeployment: {state.deployment}\n"
+            f"Reason: {state.rollback_reason}\nDeployment: {state.deployment}\n{_timelines(state)}"
             f"Post-mortem due: {due:%Y-%m-%d %H:%M} UTC",
             f"{due:%Y-%m-%d}",
         )
         return passed(self.task_id, f"ticket {key}, post-mortem due {due:%Y-%m-%d %H:%M} UTC")
+
+
+def _timelines(state: DeploymentState) -> str:
+    return "".join(f"\n{found}\n" for found in state.incidents)
 
 
 def _state(job: Job) -> DeploymentState:

@@ -8,10 +8,10 @@ import datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from pms.plan.model import INCLUDE
+from pms.plan.parts import INCLUDE
 
 if TYPE_CHECKING:
-    from pms.plan.model import Freeze
+    from pms.plan.change import Freeze
 
 MOMENT = datetime.timedelta(seconds=1)
 

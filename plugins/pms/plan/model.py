@@ -6,17 +6,16 @@ Durations are seconds, sizes are bytes, rates are fractions of 1.
 
 from __future__ import annotations
 
-import datetime
 import re
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, ByteSize, Field, StringConstraints, model_validator
+from pydantic import ByteSize, Field, StringConstraints, model_validator
 
+from pms.models.incident import Severity
+from pms.plan.change import Freeze, Window
 from pms.plan.data import Data
 from pms.plan.parts import INCLUDE as INCLUDE
 from pms.plan.parts import (
-    Calendar,
     Command,
     ConnectionId,
     Count,
@@ -31,14 +30,6 @@ from pms.plan.parts import (
     SqlFile,
     UrlPath,
 )
-
-
-def _known_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except Exception:
-        raise ValueError(f"unknown time zone {name!r}") from None
-    return name
 
 
 class ImageJob(Section):
@@ -116,41 +107,6 @@ class Cluster(Section):
     def selector_of(self, colour: str | None) -> dict[str, str]:
         """Labels of the pods of one colour, or of both when ``colour`` is None."""
         return {"app": self.app} | ({self.colour_key: colour} if colour else {})
-
-
-class Window(Section):
-    weekday: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
-    opens: datetime.time
-    closes: datetime.time
-    timezone: Annotated[str, AfterValidator(_known_zone)]
-    prepare_seconds: Seconds
-
-    @model_validator(mode="after")
-    def _opens_before_it_closes(self) -> Window:
-        if self.opens >= self.closes:
-            raise ValueError("opens must be before closes")
-        return self
-
-
-class FrozenPeriod(Section):
-    """Whole days, the last one included."""
-
-    first: datetime.date
-    last: datetime.date
-    why: Annotated[str, StringConstraints(min_length=5)]
-
-    @model_validator(mode="after")
-    def _in_order(self) -> FrozenPeriod:
-        if self.first > self.last:
-            raise ValueError("first must not be after last")
-        return self
-
-
-class Freeze(Section):
-    """When nothing is deployed, window or not; every event of the calendar is such a time."""
-
-    periods: tuple[FrozenPeriod, ...] = ()
-    calendar: Calendar | None = None
 
 
 class Role(Section):
@@ -333,6 +289,20 @@ class Messages(Section):
     timeout_seconds: Seconds
 
 
+class Incidents(Section):
+    """What a breach after the deployment means, by the name of the measurement that broke its limit."""
+
+    severities: dict[str, Severity] = Field(default_factory=dict)
+    """What is not named here is critical."""
+    role: str
+    response_seconds: Seconds
+    fix_seconds: Seconds
+    healthy_seconds: Seconds
+
+    def severity_of(self, rule: str) -> Severity:
+        return self.severities.get(rule, Severity.CRITICAL)
+
+
 class Rollback(Section):
     window_seconds: Seconds
     airflow_connection: ConnectionId
@@ -364,6 +334,7 @@ class Plan(Section):
     performance: Performance
     acceptance: Question
     messages: Messages
+    incidents: Incidents
     rollback: Rollback
     data: Data | None = None
 
@@ -372,9 +343,11 @@ class Plan(Section):
         for who, role in self.team.items():
             if role.escalates_to is not None and role.escalates_to not in self.team:
                 raise ValueError(f"team.{who}.escalates_to: no role {role.escalates_to!r} in team")
-        for section in ("lead", self.briefing.role, self.acceptance.role):
+        for section in ("lead", self.briefing.role, self.acceptance.role, self.incidents.role):
             if section not in self.team:
                 raise ValueError(f"no role {section!r} in team")
+        if self.rollback.window_seconds >= self.watch.stabilization_seconds:
+            raise ValueError("rollback.window_seconds must be less than watch.stabilization_seconds")
         return self
 
     @property
@@ -410,3 +383,8 @@ class Plan(Section):
                     elif key.endswith("_connections"):
                         found.update(dict.fromkeys(value))
         return tuple(found)
+
+    @property
+    def asking_seconds(self) -> float:
+        """The rest of the stabilization, in which a rollback is asked for (plan "When to Rollback", 5.3)."""
+        return self.watch.stabilization_seconds - self.rollback.window_seconds

@@ -1,0 +1,129 @@
+"""Fix or rollback? What is asked, waited for and written down after a critical incident (plan 5.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from pms.flow import incidents
+from pms.models.evidence import Evidence, failed, passed
+from pms.models.incident import Outcome, pending
+from pms.people.operators import ROLLBACK
+from pms.step import EVIDENCE_KEY, LOST_TRIGGERER, Job, Step
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from pms.models.deployment import DeploymentState
+    from pms.plan.model import Plan
+
+FIX = "Fix"
+
+
+class FixOrRollback(HITLOperator):
+    """Asks the plan's role about a critical incident; without one it passes at once. Nobody answering in time is the
+    answer "Rollback", and that answer fails the task, which starts the rollback.
+    """
+
+    def __init__(self, *, plan: Plan, ticket_from: str = "open", **kwargs: Any) -> None:
+        asked, role = plan.incidents, plan.team[plan.incidents.role]
+        super().__init__(
+            subject="5.3 Critical incident: fix or rollback?",
+            body=f"Details are in {plan.messages.incidents_channel} and in the log of the watch before this task.\n\n"
+            f"**{FIX}**: you have {asked.fix_seconds / 60:g} minutes until it has to work.\n\n"
+            f"**{ROLLBACK}**: the old version serves again at once.",
+            options=[FIX, ROLLBACK],
+            defaults=ROLLBACK,
+            response_timeout=datetime.timedelta(seconds=asked.response_seconds),
+            assigned_users=[{"id": user, "name": role.title} for user in role.users],
+            **kwargs,
+        )
+        self.plan, self.ticket_from = plan, ticket_from
+
+    def execute(self, context: Context) -> Any:
+        from pms.people.channels import send
+        from pms.people.messages import asked
+
+        if pending(asyncio.run(_state(self._job(context))).incidents) is None:
+            return self._conclude(context, passed(self.task_id, "no incident"))
+        minutes = max(1, round(self.plan.incidents.response_seconds / 60))
+        link = self.generate_link_to_ui_from_context(context=context)
+        send(self.plan, asked(self.plan, self.plan.incidents.role, self.subject, link, minutes))
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        answer = super().execute_complete(context, event)
+        by, fix = answer["responded_by_user"], answer["chosen_options"] == [FIX]
+        who = by["name"] if by else f"nobody (no answer in {self.plan.incidents.response_seconds:.0f} s)"
+        said = f"{FIX if fix else ROLLBACK} by {who}"
+        state = asyncio.run(_add(self._job(context), said, None if fix else Outcome.ROLLED_BACK))
+        conclude = passed if fix else failed
+        return self._conclude(context, conclude(self.task_id, f"{said}: {state.incidents[-1].reason}"))
+
+    def _conclude(self, context: Context, evidence: Evidence) -> str:
+        context["ti"].xcom_push(key=EVIDENCE_KEY, value=evidence.model_dump(mode="json"))
+        if not evidence.passed:
+            raise AirflowFailException(f"{self.task_id}: {evidence.reason}")
+        self.log.info("%s", evidence.reason)
+        return evidence.reason
+
+    def _job(self, context: Context) -> Job:
+        return Job(self.plan, context, self.ticket_from)
+
+
+class FixWorks(Step):
+    """Waits until the fix of a critical incident has been healthy for long enough, or its time is over."""
+
+    def execute(self, context: Context) -> Any:
+        from pms.flow.watch_trigger import WatchTrigger
+
+        job, asked = self.job(context), self.plan.incidents
+        if pending(asyncio.run(_state(job)).incidents) is None:
+            return self.conclude(context, passed(self.task_id, "no incident"))
+        trigger = WatchTrigger(
+            plan=self.plan.model_dump(mode="json"), ticket=job.ticket.model_dump(mode="json"), check=self.task_id,
+            seconds=asked.healthy_seconds, colour="new", on_breach="recover", patience=asked.fix_seconds,
+        )  # fmt: skip
+        timeout = datetime.timedelta(seconds=2 * (asked.fix_seconds + asked.healthy_seconds)) + LOST_TRIGGERER
+        return self.defer(trigger=trigger, method_name="resume", timeout=timeout)
+
+    def resume(self, context: Context, event: Any) -> Any:
+        evidence = Evidence.model_validate(event)
+        outcome = Outcome.FIXED if evidence.passed else Outcome.ROLLED_BACK
+        asyncio.run(_add(self.job(context), f"{self.task_id}: {evidence.reason}", outcome))
+        return self.conclude(context, evidence)
+
+    def work(self, job: Job) -> Evidence:
+        raise NotImplementedError("the trigger watches")
+
+
+class DocumentIncidents(Step):
+    """A ticket for each incident that did not end in a rollback (which opens one itself), with its timeline."""
+
+    def work(self, job: Job) -> Evidence:
+        from pms.people.channels import ticket
+
+        state = asyncio.run(_state(job))
+        due = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=self.plan.messages.post_mortem_hours)
+        keys = [
+            ticket(
+                self.plan, f"{self.plan.title} {state.version}: {found.severity} incident, {found.rule}",
+                str(found), f"{due:%Y-%m-%d}",
+            )
+            for found in state.incidents
+        ]  # fmt: skip
+        return passed(self.task_id, f"tickets {', '.join(keys)}" if keys else "no incident")
+
+
+async def _state(job: Job) -> DeploymentState:
+    async with job.kube() as kube:
+        return await job.state(kube)
+
+
+async def _add(job: Job, what: str, outcome: Outcome | None) -> DeploymentState:
+    async with job.kube() as kube:
+        return await incidents.add(kube, job.plan, job.ticket, what, outcome)
