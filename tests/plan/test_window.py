@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pms.plan import window
-from pms.plan.load import load_plan
 from pms.plan.change import Window
+from pms.plan.load import load_plan
 from pms.plan.model import INCLUDE
 
 WINDOW = load_plan(INCLUDE / "plans" / "pms.yaml").window
