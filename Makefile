@@ -7,7 +7,8 @@ CLUSTER ?= stand-in
 export PYTHONPATH := plugins:config:.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock format lint test test-cluster up down status demo bench bench-cluster bench-import cutover clean
+.PHONY: help venv lock format lint test test-cluster up down status \
+	cluster-up cluster-down cluster-status demo bench bench-cluster bench-import cutover clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +48,15 @@ down: venv  ## Stop it without a trace
 
 status: venv  ## What of it runs
 	$(BIN)/python -m sandbox status --home $(HOME_DIR)
+
+cluster-up: venv  ## Start a real Kubernetes of one node (Linux, root), and leave it running
+	$(BIN)/python -m sandbox.kubernetes up --home $(HOME_DIR)
+
+cluster-down: venv  ## Stop it without a trace
+	$(BIN)/python -m sandbox.kubernetes down --home $(HOME_DIR)
+
+cluster-status: venv  ## What of it runs, and its memory
+	$(BIN)/python -m sandbox.kubernetes status --home $(HOME_DIR)
 
 demo: venv  ## Watch a good release go out and a bad one come back
 	$(BIN)/python -m sandbox demo --home $(HOME_DIR) --cluster $(CLUSTER)

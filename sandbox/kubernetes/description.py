@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sandbox.kubernetes import processes
@@ -29,7 +29,7 @@ class Cluster:
     """Process 1 of the node as this machine counts, for ``nsenter --net=/proc/<pid>/ns/net``."""
     registry_url: str
     registry_user: str
-    registry_password: str
+    registry_password: str = field(repr=False)
     registry_mirrors: tuple[str, ...]
     """Registries whose images the node takes from the registry above, such as ``ghcr.io``."""
     started_seconds: float

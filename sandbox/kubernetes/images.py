@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import platform
 import tarfile
 from pathlib import Path
 
 from sandbox.kubernetes.config import PAUSE
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""What images call the processors that Linux calls otherwise."""
 
 
 def write_pause(program: Path, archive: Path) -> None:
     """A docker-archive of one static program."""
     layer = _tar({"pause": (program.read_bytes(), 0o755)})
     image = {
-        "architecture": "amd64",
+        "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
         "config": {"Entrypoint": ["/pause"], "User": "65535:65535"},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},

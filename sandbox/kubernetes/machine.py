@@ -10,7 +10,7 @@ from pathlib import Path
 from sandbox.kubernetes import build
 
 PROGRAMS = {
-    "gcc": "gcc", "ip": "iproute2", "iptables": "iptables", "conntrack": "conntrack", "unshare": "util-linux",
+    "gcc": "gcc", "ip": "iproute2", "iptables": "iptables", "unshare": "util-linux",
     "nsenter": "util-linux", "mount": "mount",
 }  # fmt: skip
 """Program, and the Debian package that has it."""
@@ -33,6 +33,8 @@ def requirements() -> list[str]:
         missing += _lacking_for_build()
     if "\toverlay\n" not in Path("/proc/filesystems").read_text():
         missing.append("The kernel has no overlay file system: modprobe overlay.")
+    if not Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists():
+        missing.append("The kernel does not show bridged packets to iptables: modprobe br_netfilter.")
     return missing
 
 
