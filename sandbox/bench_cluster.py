@@ -1,0 +1,274 @@
+"""`make bench-cluster`: our rollback beside Argo Rollouts', on one cluster; written to ``bench-cluster.json``.
+
+In turn: a release under our watch, and the same pods under Argo's, never at the same time. The same guests send the
+same requests to either, and what they saw is the measure. What each was told to look at is in the file (`rules`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from pms.plan.load import OVERLAY_VARIABLE, load_plan
+from pms.plan.model import Plan
+from sandbox.argo import Argo, Rollout, manifests
+from sandbox.argo.comparison import WINDOW_SECONDS, Bad, Cause, Round, Who, as_json, compare, judge
+from sandbox.argo.rollout import ABORT
+from sandbox.crowds import Guests
+from sandbox.cutover import read_answers
+from sandbox.kubernetes import Cluster, build
+from sandbox.rounds import NEW, OLD, ask_for_rollback, break_pods, new_pods, under_watch
+from sandbox.runs import Team
+from sandbox.services.access import Access
+from sandbox.settings import REPOSITORY, SandboxError
+from sandbox.stack import Sandbox
+
+ROUNDS = 5
+RATE = 300.0
+"""Requests a second."""
+PLAN = REPOSITORY / "include" / "plans" / "pms.yaml"
+OVERLAY = REPOSITORY / "sandbox" / "argo" / "overlay.yaml"
+SETTLE_SECONDS = 3.0
+"""Guests send for so long before anything happens: the first samples of either watch are behind it."""
+QUIET_SECONDS = 2.0
+"""Without a request on a new connection to the new version: traffic is back."""
+BACK_SECONDS = 60.0
+POLL_SECONDS = 0.02
+Say = Callable[[str], None]
+Event = Callable[[], float]
+"""Makes something happen; gives when (Unix seconds)."""
+
+
+def measure(home: Path, cluster: Path | None, console: Console, rounds: int = ROUNDS) -> bool:
+    """On a sandbox of its own; prints a table. True if ours takes at most Argo's time in every line."""
+    if cluster is None:
+        raise SandboxError("Argo Rollouts needs a real cluster: --cluster kubernetes, or a file that describes one.")
+
+    def say(text: str) -> None:
+        console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim]  {text}")
+
+    plan, described = load_plan(PLAN, OVERLAY), Cluster.read(cluster)
+    say("the sandbox, and Argo Rollouts (built when it is not in the cache: minutes)")
+    with (
+        Sandbox(home / "bench-cluster", small=True, overlay=OVERLAY, cluster=described) as running,
+        Argo(running.endpoints, running.home / "run" / "argo") as argo,
+    ):
+        bench = Bench(running.endpoints, plan, argo, running.home / "run")
+        result = bench.run(rounds, home / "bench-cluster.json", say)
+    return _print(console, result)
+
+
+class Bench:
+    """Both sides on one sandbox.
+
+    :param folder: for what the guests write
+    """
+
+    def __init__(self, endpoints: dict[str, Any], plan: Plan, argo: Argo, folder: Path) -> None:
+        self._endpoints, self._plan, self._argo, self._folder = endpoints, plan, argo, folder
+        self._team = Team(endpoints)
+
+    def run(self, rounds: int, file: Path, say: Say) -> dict[str, Any]:
+        """All rounds; the file is written after each, so that an interrupted bench has what it has measured."""
+        done: list[Round] = []
+        result: dict[str, Any] = {}
+        before = os.getloadavg()
+        for number in range(1, rounds + 1):
+            for cause in Cause:
+                for who, one in ((Who.OURS, self.ours), (Who.ARGO, self.argos)):
+                    done.append(one(cause))
+                    say(f"{number} of {rounds}, {cause}, {who}: back after {done[-1].traffic_back_seconds:.3f} s")
+                    result = {
+                        "lines": compare(done),
+                        "rules": rules(self._plan),
+                        "requests_per_second": RATE,
+                        "cores": os.cpu_count(),
+                        "load_average_before_and_after": [before[0], os.getloadavg()[0]],
+                        "rounds": as_json(done),
+                    }
+                    file.write_text(json.dumps(result, indent=1) + "\n")
+        return result
+
+    def ours(self, cause: Cause) -> Round:
+        """A deployment by Airflow up to its watch, the cause, and the rollback to its end."""
+        run_id = under_watch(self._team)
+        events: dict[Cause, Event] = {
+            Cause.FAULT: lambda: break_pods(self._endpoints, new_pods(self._endpoints)).begun,
+            Cause.HAND: lambda: ask_for_rollback(self._team, run_id),
+            Cause.COMMAND: self._our_command,
+            Cause.SILENCE: self._silence,
+        }
+        found = self._watch(Who.OURS, cause, events[cause], self._endpoints, self._we_decided)
+        outcome = self._team.follow(NEW, run_id)
+        if outcome.outcome != "rolled_back":
+            raise SandboxError(f"our rollback ({cause}) did not end well: {outcome}")
+        return found
+
+    def argos(self, cause: Cause) -> Round:
+        """A rollout by Argo up to its analysis, the cause, and the old version serving again."""
+        images, url = self._endpoints["images"], _with_port(self._endpoints["guests"]["url"], manifests.ACTIVE_PORT)
+        guests = {**self._endpoints["guests"], "url": url}
+        with Rollout(self._argo, images[OLD], images[NEW], url) as rollout:
+            events: dict[Cause, Event] = {
+                Cause.FAULT: lambda: break_pods(self._endpoints, rollout.new_pods(), manifests.NAMESPACE).begun,
+                Cause.HAND: lambda: _timed(rollout.abort),
+                Cause.COMMAND: self._argos_command,
+                Cause.SILENCE: self._silence,
+            }
+            where = {**self._endpoints, "guests": guests}
+            return self._watch(Who.ARGO, cause, events[cause], where, rollout.has_a_verdict)
+
+    def _watch(
+        self, who: Who, cause: Cause, event: Event, endpoints: dict[str, Any], decided: Callable[[], bool]
+    ) -> Round:
+        """What guests at these endpoints see of an event."""
+        try:
+            with Guests(endpoints, self._folder, rate=RATE, every_answer=True) as guests:
+                time.sleep(SETTLE_SECONDS)
+                with Moment(decided if cause is Cause.SILENCE else None) as decision:
+                    moment = event()
+                    _until_back(guests, moment)
+                time.sleep(max(0.0, moment + WINDOW_SECONDS - time.time()))
+        finally:
+            if cause is Cause.SILENCE:
+                httpx.delete(f"{self._endpoints['recorder']}/answers/sentry", trust_env=False).raise_for_status()
+        if cause is Cause.SILENCE and decision.at is None:
+            raise SandboxError(f"traffic of {who} is back, but nobody saw the decision")
+        return judge(
+            who, cause, moment, NEW, answers=read_answers(guests.answers), bad=_read_bad(guests.events),
+            requests=guests.report()["sent"], decided=decision.at,
+        )  # fmt: skip
+
+    def _silence(self) -> float:
+        """The error tracker, which both watch, answers 503 from now on."""
+        body = {"status": 503, "body": {}}
+        httpx.put(f"{self._endpoints['recorder']}/answers/sentry", json=body, trust_env=False).raise_for_status()
+        return time.time()
+
+    def _we_decided(self) -> bool:
+        with Access(**self._endpoints["kubernetes"]).client() as kube:
+            service = kube.get("/api/v1/namespaces/production/services/pms-api").raise_for_status().json()
+        return bool(service["metadata"]["annotations"]["pms.deploy/traffic"] == "back")
+
+    def _our_command(self) -> float:
+        argv = [sys.executable, "-m", "pms.traffic", "back", "--plan", str(PLAN), "--reason", "measuring"]
+        env = {"PYTHONPATH": str(REPOSITORY / "plugins"), OVERLAY_VARIABLE: str(OVERLAY)}
+        return _command([*argv, "--kubeconfig", self._endpoints["kubeconfig"]], env)
+
+    def _argos_command(self) -> float:
+        program = shutil.which("kubectl") or str(build.obtain(lambda _: None) / "kubectl")
+        argv = [program, "--kubeconfig", str(self._argo.kubeconfig), "--namespace", manifests.NAMESPACE, "patch"]
+        what = [f"rollouts.argoproj.io/{manifests.NAME}", "--subresource=status", "--type=merge"]
+        return _command([*argv, *what, "--patch", json.dumps(ABORT)], {})
+
+
+class Moment:
+    """When a condition first held (Unix seconds, None while it has not), looked at on a thread of its own."""
+
+    def __init__(self, condition: Callable[[], bool] | None) -> None:
+        self.at: float | None = None
+        self._condition = condition
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while self._condition is not None and not self._stop.wait(POLL_SECONDS):
+            if self._condition():
+                self.at = time.time()
+                return
+
+
+def rules(plan: Plan) -> dict[str, dict[str, Any]]:
+    """What each looks at, how often, and how much of it is a breach."""
+    watch, limits = plan.watch, plan.thresholds
+    certainty = f"at least {watch.min_bad_samples} bad ones and the Wilson bound (z {watch.confidence_z:g})"
+    return {
+        "ours": {
+            "answers": f"a probe of /health by the public Service every {watch.probe_interval_seconds:g} s, and the "
+            f"counters of every pod every {watch.metrics_interval_seconds:g} s",
+            "bad": f"in a window of {watch.window_seconds:g} s {certainty} above {limits.max_error_rate:g}",
+            "error_tracker": f"every {watch.slow_interval_seconds:g} s",
+            "silence": f"{watch.no_data_seconds:g} s without an answer of it",
+        },
+        "argo": {
+            "answers": f"a probe of /health by the active Service every {manifests.INTERVAL} (provider web)",
+            "bad": "one sample that is not 200 (consecutiveErrorLimit 0, failureLimit 0): its tightest rule",
+            "error_tracker": f"every {manifests.INTERVAL} (provider web)",
+            "silence": f"{manifests.MISSED + 1} samples without an answer (consecutiveErrorLimit {manifests.MISSED}); "
+            f"after one it asks again {manifests.RETRY_SECONDS} s later",
+        },
+    }
+
+
+def _until_back(guests: Guests, moment: float) -> None:
+    deadline = time.monotonic() + BACK_SECONDS
+    while True:
+        report = guests.report()
+        last = report["new_connections"].get(NEW, {}).get("last_started", moment)
+        if report["at"] > max(last, moment) + QUIET_SECONDS:
+            return
+        if time.monotonic() > deadline:
+            raise SandboxError(f"traffic is not back after {BACK_SECONDS:g} s")
+        time.sleep(0.2)
+
+
+def _read_bad(path: Path) -> list[Bad]:
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    return [Bad(event["at"], event["fresh"], event.get("kind", "")) for event in events]
+
+
+def _timed(action: Callable[[], None]) -> float:
+    began = time.time()
+    action()
+    return began
+
+
+def _command(argv: list[str], env: dict[str, str]) -> float:
+    """Runs it; gives when it was started."""
+    began = time.time()
+    done = subprocess.run(argv, env=os.environ | env, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SandboxError(f"{' '.join(argv[:4])} ... failed with code {done.returncode}: {done.stderr[-1000:]}")
+    return began
+
+
+def _with_port(url: str, port: int) -> str:
+    return f"http://{urlsplit(url).hostname}:{port}"
+
+
+def _print(console: Console, result: dict[str, Any]) -> bool:
+    table = Table("line", "ours", "worst", "Argo", "worst", "ours/Argo", title="Our rollback beside Argo Rollouts'")
+    for name, line in result["lines"].items():
+        ratio = "" if line["ratio"] is None else f"{line['ratio']:g}"
+        mark = "" if line["at_most_argo"] else "[red]"
+        values = [line[who][what] for who in ("ours", "argo") for what in ("median", "worst")]
+        table.add_row(f"{mark}{name}", *(f"{value:g}" for value in values), ratio)
+    console.print(table)
+    lost = {name: line for name, line in result["lines"].items() if not line["at_most_argo"]}
+    for name, line in lost.items():
+        console.print(f"{name}: {line['more_by']:g} more than Argo. {line['why_not']}")
+    return not lost
