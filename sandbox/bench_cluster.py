@@ -20,6 +20,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -41,7 +42,12 @@ ROUNDS = 5
 RATE = 300.0
 """Requests a second."""
 PLAN = REPOSITORY / "include" / "plans" / "pms.yaml"
-OVERLAY = REPOSITORY / "sandbox" / "argo" / "overlay.yaml"
+OVERLAY = REPOSITORY / "sandbox" / "overlay.yaml"
+CHANGES: dict[str, dict[str, Any]] = {
+    "backup": {"min_bytes": "100KB"},
+    "watch": {"after_switch_seconds": 60, "no_data_seconds": manifests.MISSED * manifests.RETRY_SECONDS},
+}
+"""On top of that: little data, a watch long enough for a source to fall silent in it, and as patient as Argo then."""
 SETTLE_SECONDS = 3.0
 """Guests send for so long before anything happens: the first samples of either watch are behind it."""
 QUIET_SECONDS = 2.0
@@ -61,13 +67,14 @@ def measure(home: Path, cluster: Path | None, console: Console, rounds: int = RO
     def say(text: str) -> None:
         console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim]  {text}")
 
-    plan, described = load_plan(PLAN, OVERLAY), Cluster.read(cluster)
+    described = Cluster.read(cluster)
+    overlay = write_overlay(home / "bench-cluster.yaml")
     say("the sandbox, and Argo Rollouts (built when it is not in the cache: minutes)")
     with (
-        Sandbox(home / "bench-cluster", small=True, overlay=OVERLAY, cluster=described) as running,
+        Sandbox(home / "bench-cluster", small=True, overlay=overlay, cluster=described) as running,
         Argo(running.endpoints, running.home / "run" / "argo") as argo,
     ):
-        bench = Bench(running.endpoints, plan, argo, running.home / "run")
+        bench = Bench(running.endpoints, overlay, argo, running.home / "run")
         result = bench.run(rounds, home / "bench-cluster.json", say)
     return _print(console, result)
 
@@ -75,11 +82,12 @@ def measure(home: Path, cluster: Path | None, console: Console, rounds: int = RO
 class Bench:
     """Both sides on one sandbox.
 
+    :param overlay: of the plan with which the sandbox runs
     :param folder: for what the guests write
     """
 
-    def __init__(self, endpoints: dict[str, Any], plan: Plan, argo: Argo, folder: Path) -> None:
-        self._endpoints, self._plan, self._argo, self._folder = endpoints, plan, argo, folder
+    def __init__(self, endpoints: dict[str, Any], overlay: Path, argo: Argo, folder: Path) -> None:
+        self._endpoints, self._overlay, self._argo, self._folder = endpoints, overlay, argo, folder
         self._team = Team(endpoints)
 
     def run(self, rounds: int, file: Path, say: Say) -> dict[str, Any]:
@@ -94,7 +102,7 @@ class Bench:
                     say(f"{number} of {rounds}, {cause}, {who}: back after {done[-1].traffic_back_seconds:.3f} s")
                     result = {
                         "lines": compare(done),
-                        "rules": rules(self._plan),
+                        "rules": rules(load_plan(PLAN, self._overlay)),
                         "requests_per_second": RATE,
                         "cores": os.cpu_count(),
                         "load_average_before_and_after": [before[0], os.getloadavg()[0]],
@@ -166,7 +174,7 @@ class Bench:
 
     def _our_command(self) -> float:
         argv = [sys.executable, "-m", "pms.traffic", "back", "--plan", str(PLAN), "--reason", "measuring"]
-        env = {"PYTHONPATH": str(REPOSITORY / "plugins"), OVERLAY_VARIABLE: str(OVERLAY)}
+        env = {"PYTHONPATH": str(REPOSITORY / "plugins"), OVERLAY_VARIABLE: str(self._overlay)}
         return _command([*argv, "--kubeconfig", self._endpoints["kubeconfig"]], env)
 
     def _argos_command(self) -> float:
@@ -200,6 +208,15 @@ class Moment:
             if self._condition():
                 self.at = time.time()
                 return
+
+
+def write_overlay(path: Path) -> Path:
+    values = yaml.safe_load(OVERLAY.read_text())
+    for section, changed in CHANGES.items():
+        values[section] = values.get(section, {}) | changed
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(values))
+    return path
 
 
 def rules(plan: Plan) -> dict[str, dict[str, Any]]:
