@@ -67,11 +67,15 @@ def connect(addresses: Addresses, init_pid: int) -> None:
 
 
 def disconnect(addresses: Addresses) -> None:
-    """Remove what `connect` has made, or half of it."""
+    """Remove what `connect` has made, or half of it; `remains` tells whether that worked.
+
+    The kernel takes the link away by itself, and its routes with it, a moment after the node's last process has ended:
+    what is there now may be gone before it can be removed.
+    """
     if addresses.link in _links():
-        _ip("link", "delete", addresses.link)
+        _run("link", "delete", addresses.link)
     for route in _own_routes(addresses):
-        _ip("route", "delete", route.get("type", "unicast"), route["dst"], "table", route.get("table", "main"))
+        _run("route", "delete", route.get("type", "unicast"), route["dst"], "table", route.get("table", "main"))
 
 
 def remains(addresses: Addresses) -> list[str]:
@@ -99,6 +103,10 @@ def _json(*argv: str) -> Any:
 
 
 def _ip(*argv: str) -> None:
-    done = subprocess.run(["ip", *argv], check=False, capture_output=True, text=True)
+    done = _run(*argv)
     if done.returncode:
         raise SandboxError(f"`ip {' '.join(argv)}` failed: {done.stderr.strip()}")
+
+
+def _run(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["ip", *argv], check=False, capture_output=True, text=True)

@@ -204,9 +204,9 @@ def test_nothing_is_left_on_the_machine(tmp_path):
         processes = traces.processes(cluster.init_pid)
         assert len(processes) > len(COMPONENTS)
         # The machine sees its own end of the link, the routes and the group for pods, and nothing else.
-        during = traces.look().since(before, cluster)
+        during = traces.made_by(cluster, before)
         assert set(during) == {"links", "routes", "groups"}, during
-    assert traces.look().since(before, cluster) == {}
+    assert traces.left_by(cluster, before) == {}
     assert traces.running(processes) == []
     assert not (tmp_path / "home").exists()
 
@@ -229,7 +229,7 @@ def test_up_status_down_and_a_crash_on_the_command_line(tmp_path):
     finally:
         down = cli("down", home)
     assert down.returncode == 0, down.stderr
-    assert [traces.look().since(before, cluster) for cluster in clusters] == [{}, {}] and not home.exists()
+    assert [traces.left_by(cluster, before) for cluster in clusters] == [{}, {}] and not home.exists()
 
 
 def crash(home: Path) -> Cluster:

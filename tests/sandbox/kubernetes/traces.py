@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 
 from sandbox.kubernetes import Cluster, cgroups, init
+from sandbox.kubernetes.network import Claim
 
-MARKS = ("KUBE", "CNI", "cni", "kube", "containerd", "etcd", "/run/pms", "netns", *init.KERNEL_SETTINGS)
+MARKS = ("KUBE", "CNI", "cni", "kube", "containerd", "etcd", "/run/pms", *init.KERNEL_SETTINGS)
 """In the name of whatever the components make."""
 
 
@@ -28,19 +29,44 @@ class Traces:
     settings: frozenset[str]
     folders: frozenset[str]
 
-    def since(self, earlier: Traces, cluster: Cluster) -> dict[str, list[str]]:
-        """What has been added or removed, by kind.
-
-        Other clusters, and Docker, may come and go on the machine meanwhile: only what could be this cluster's counts.
-        """
-        number = cluster.node.split(".")[1]
-        marks = (f"pms{number}", f"/pms-{number}", f"10.{number}.", str(Path(cluster.kubeconfig).parents[1]), *MARKS)
+    def since(self, earlier: Traces, marks: tuple[str, ...]) -> dict[str, list[str]]:
+        """What has been added, by kind, and bears one of the marks: others may come and go on the machine meanwhile."""
         found = {}
         for name in (one.name for one in fields(self)):
-            changed = getattr(self, name) ^ getattr(earlier, name)
-            if ours := sorted(line for line in changed if any(mark in line for mark in marks)):
-                found[name] = ours
+            added = getattr(self, name) - getattr(earlier, name)
+            if marked := sorted(line for line in added if any(mark in line for mark in marks)):
+                found[name] = marked
         return found
+
+
+def made_by(cluster: Cluster, earlier: Traces) -> dict[str, list[str]]:
+    """What a running cluster has added to the machine."""
+    return look().since(earlier, (*MARKS, *_numbered(cluster), _home(cluster)))
+
+
+def left_by(cluster: Cluster, earlier: Traces) -> dict[str, list[str]]:
+    """What is left of a cluster that has ended; when another has its number by now, that one is not to blame."""
+    try:
+        claim = Claim(_number(cluster))
+    except OSError:
+        return look().since(earlier, (*MARKS, _home(cluster)))
+    try:
+        return made_by(cluster, earlier)
+    finally:
+        claim.close()
+
+
+def _numbered(cluster: Cluster) -> tuple[str, ...]:
+    number = _number(cluster)
+    return (f"pms{number}", f"/pms-{number}", f"10.{number}.")
+
+
+def _number(cluster: Cluster) -> int:
+    return int(cluster.node.split(".")[1])
+
+
+def _home(cluster: Cluster) -> str:
+    return str(Path(cluster.kubeconfig).parents[1])
 
 
 def look() -> Traces:
