@@ -97,8 +97,10 @@ class Bench:
         before = os.getloadavg()
         for number in range(1, rounds + 1):
             for cause in Cause:
-                for who, one in ((Who.OURS, self.ours), (Who.ARGO, self.argos)):
-                    done.append(one(cause))
+                for who in Who:
+                    if who is Who.OURS and cause is Cause.FAULT_EVERY_SECOND:
+                        continue
+                    done.append(self.ours(cause) if who is Who.OURS else self.argos(cause))
                     say(f"{number} of {rounds}, {cause}, {who}: back after {done[-1].traffic_back_seconds:.3f} s")
                     result = {
                         "lines": compare(done),
@@ -130,9 +132,15 @@ class Bench:
         """A rollout by Argo up to its analysis, the cause, and the old version serving again."""
         images, url = self._endpoints["images"], _with_port(self._endpoints["guests"]["url"], manifests.ACTIVE_PORT)
         guests = {**self._endpoints["guests"], "url": url}
-        with Rollout(self._argo, images[OLD], images[NEW], url) as rollout:
+        interval = manifests.TIGHTEST if cause is Cause.FAULT else manifests.EVERY_SECOND
+        with Rollout(self._argo, images[OLD], images[NEW], url, interval) as rollout:
+
+            def fail() -> float:
+                return break_pods(self._endpoints, rollout.new_pods(), manifests.NAMESPACE).begun
+
             events: dict[Cause, Event] = {
-                Cause.FAULT: lambda: break_pods(self._endpoints, rollout.new_pods(), manifests.NAMESPACE).begun,
+                Cause.FAULT: fail,
+                Cause.FAULT_EVERY_SECOND: fail,
                 Cause.HAND: lambda: _timed(rollout.abort),
                 Cause.COMMAND: self._argos_command,
                 Cause.SILENCE: self._silence,
@@ -232,9 +240,10 @@ def rules(plan: Plan) -> dict[str, dict[str, Any]]:
             "silence": f"{watch.no_data_seconds:g} s without an answer of it",
         },
         "argo": {
-            "answers": f"a probe of /health by the active Service every {manifests.INTERVAL} (provider web)",
+            "answers": f"a probe of /health by the active Service every {manifests.EVERY_SECOND}, in the rounds "
+            f"`{Cause.FAULT}` every {manifests.TIGHTEST} (provider web)",
             "bad": "one sample that is not 200 (consecutiveErrorLimit 0, failureLimit 0): its tightest rule",
-            "error_tracker": f"every {manifests.INTERVAL} (provider web)",
+            "error_tracker": f"every {manifests.EVERY_SECOND} (provider web)",
             "silence": f"{manifests.MISSED + 1} samples without an answer (consecutiveErrorLimit {manifests.MISSED}); "
             f"after one it asks again {manifests.RETRY_SECONDS} s later",
         },

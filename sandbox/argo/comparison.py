@@ -23,6 +23,9 @@ class Cause(StrEnum):
     """What happens to the new version while it is watched."""
 
     FAULT = "fault"
+    """Every pod of it answers 500; Argo samples answers as often as our probe."""
+    FAULT_EVERY_SECOND = "fault_every_second"
+    """The same for Argo alone, which samples answers every second."""
     HAND = "hand"
     """A rollback by the API: ours of Airflow, Argo's of the cluster."""
     COMMAND = "command"
@@ -63,6 +66,11 @@ class Line:
     cause: Cause
     value: str
     why_not: str
+    argos: Cause | None = None
+    """Of Argo's rounds, if another one."""
+
+    def cause_of(self, who: Who) -> Cause:
+        return self.argos or self.cause if who is Who.ARGO else self.cause
 
 
 SLOW_FAULT = (
@@ -80,6 +88,13 @@ SILENT = "Ours asks the error tracker every two seconds and Argo every second, s
 LOST = "None may be lost by either; the events of the round say which was."
 LINES = (
     Line("fault_to_traffic_back_seconds", Cause.FAULT, "traffic_back_seconds", SLOW_FAULT),
+    Line(
+        "fault_to_traffic_back_seconds_argo_every_second",
+        Cause.FAULT,
+        "traffic_back_seconds",
+        SLOW_FAULT,
+        Cause.FAULT_EVERY_SECOND,
+    ),
     Line("bad_answers_on_new_connections", Cause.FAULT, "bad_on_new_connections", SLOW_FAULT),
     Line("bad_answers_on_kept_connections", Cause.FAULT, "bad_on_kept_connections", SLOW_FAULT),
     Line("by_hand_to_traffic_back_seconds", Cause.HAND, "traffic_back_seconds", ORCHESTRATED),
@@ -117,16 +132,15 @@ def compare(rounds: Sequence[Round]) -> dict[str, dict[str, Any]]:
     """For every line both sides' values, how many times Argo's median ours is, and why it is more if it is."""
     found = {}
     for line in LINES:
-        values = {
-            who: [
-                float(value) for one in rounds
-                if one.who is who and one.cause is line.cause and (value := getattr(one, line.value)) is not None
-            ]
-            for who in Who
-        }  # fmt: skip
-        if all(values.values()):
-            found[line.name] = _compared(line, values[Who.OURS], values[Who.ARGO])
+        ours, argo = (_values(line, who, rounds) for who in Who)
+        if ours and argo:
+            found[line.name] = _compared(line, ours, argo)
     return found
+
+
+def _values(line: Line, who: Who, rounds: Sequence[Round]) -> list[float]:
+    wanted = [one for one in rounds if one.who is who and one.cause is line.cause_of(who)]
+    return [value for one in wanted if (value := getattr(one, line.value)) is not None]
 
 
 def _compared(line: Line, ours: list[float], argo: list[float]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What is measured of Argo Rollouts, as objects of the cluster. Pure: values in, manifests out.
 
-The pods are those of our own Deployment. The analysis after the switch is as tight as it goes: every second, and one
-bad answer is enough.
+The pods are those of our own Deployment. The analysis after the switch is as tight as it goes: one bad answer is
+enough.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ GROUP = "argoproj.io/v1alpha1"
 HASH = "rollouts-pod-template-hash"
 """The label by which Argo tells the pods of one template, and by which its Services select them."""
 ANSWERS, TRACKER = "answers", "error-tracker"
-INTERVAL = "1s"
-MOST = 3600
+EVERY_SECOND, TIGHTEST = "1s", "100ms"
+"""Intervals of an analysis. The second is that of our own probes; it makes Argo a busy loop for most of every second, as
+its timestamps have whole seconds: a sample is due when now is so much later than the second of the last one.
+"""
+MOST = 1_000_000
 """Samples of an analysis: without a count it would be refused."""
 MISSED = 1
 """Samples of the error tracker that may be missed in a row; one more is a verdict."""
@@ -66,23 +69,23 @@ def rollout(template: Object, image: str, *, replicas: int = 2) -> Object:
     return {"apiVersion": GROUP, "kind": "Rollout", "metadata": _named(NAME), "spec": spec}
 
 
-def analysis(url: str, recorder: str) -> Object:
+def analysis(url: str, recorder: str, interval: str) -> Object:
     """Two sources, as our own watch has them: answers of the active Service, and the error tracker.
 
     An answer that is not 2xx is a sample without data to Argo, not a bad one; of the answers none may be missed.
     """
-    answers = _metric(ANSWERS, f"{url}/health", "{$.status}", "result == 'ok'", missed=0)
-    tracker = _metric(TRACKER, f"{recorder}{TRACKER_PATH}", "{$}", "len(result) == 0", missed=MISSED)
+    answers = _metric(ANSWERS, f"{url}/health", "{$.status}", "result == 'ok'", interval, missed=0)
+    tracker = _metric(TRACKER, f"{recorder}{TRACKER_PATH}", "{$}", "len(result) == 0", EVERY_SECOND, missed=MISSED)
     return {
         "apiVersion": GROUP, "kind": "AnalysisTemplate", "metadata": _named(ANALYSIS),
         "spec": {"metrics": [answers, tracker]},
     }  # fmt: skip
 
 
-def _metric(name: str, url: str, path: str, good: str, *, missed: int) -> Object:
+def _metric(name: str, url: str, path: str, good: str, interval: str, *, missed: int) -> Object:
     web = {"url": url, "headers": [NEW_CONNECTION], "timeoutSeconds": 2, "jsonPath": path}
     return {
-        "name": name, "interval": INTERVAL, "count": MOST, "failureLimit": 0, "consecutiveErrorLimit": missed,
+        "name": name, "interval": interval, "count": MOST, "failureLimit": 0, "consecutiveErrorLimit": missed,
         "successCondition": good, "provider": {"web": web},
     }  # fmt: skip
 

@@ -23,13 +23,14 @@ class Rollout:
     """``with Rollout(argo, old_image, new_image, url) as rollout``: the new version serves and is analysed.
 
     :param url: of the active Service, as the controller and the guests reach it
+    :param interval: at which answers are sampled
     """
 
-    def __init__(self, argo: Argo, old: str, new: str, url: str) -> None:
+    def __init__(self, argo: Argo, old: str, new: str, url: str, interval: str = manifests.EVERY_SECOND) -> None:
         self._argo, self._objects, self._new = argo, argo.objects, new
         template = self._objects.get("/apis/apps/v1/namespaces/production/deployments/pms-blue")["spec"]["template"]
         self._manifest = manifests.rollout(template, old)
-        analysis = manifests.analysis(url, argo.endpoints["recorder"])
+        analysis = manifests.analysis(url, argo.endpoints["recorder"], interval)
         self._made = [*manifests.services(SERVICE_PORT), analysis, self._manifest]
 
     def __enter__(self) -> Self:

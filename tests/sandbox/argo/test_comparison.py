@@ -66,6 +66,17 @@ def test_a_lost_line_says_by_how_much_and_why():
     assert lines["failed_requests_hand"]["ratio"] is None
 
 
+def test_argos_fault_rounds_at_either_interval_are_set_against_the_same_of_ours():
+    ours = Round(Who.OURS, Cause.FAULT, 0.3, None, 1000, 0, 10, 20)
+    argos = [
+        Round(Who.ARGO, cause, seconds, None, 1000, 0, 30, 40)
+        for cause, seconds in ((Cause.FAULT, 0.2), (Cause.FAULT_EVERY_SECOND, 0.5))
+    ]
+    lines = compare([ours, *argos])
+    assert lines["fault_to_traffic_back_seconds"]["ratio"] == 1.5
+    assert lines["fault_to_traffic_back_seconds_argo_every_second"]["ratio"] == 0.6
+
+
 def test_a_line_that_only_one_side_has_run_is_left_out():
     assert compare([a_round(Who.OURS, 0.6)]) == {}
 
@@ -85,9 +96,9 @@ def test_argos_pods_are_ours_but_for_their_label(template):
 
 
 def test_argo_is_given_as_tight_a_rule_as_it_takes():
-    answers, tracker = manifests.analysis("http://127.0.0.1:1", "http://127.0.0.1:2")["spec"]["metrics"]
+    answers, tracker = manifests.analysis("http://127.0.0.1:1", "http://127.0.0.1:2", "100ms")["spec"]["metrics"]
     assert (answers["failureLimit"], answers["consecutiveErrorLimit"]) == (0, 0)
-    assert answers["interval"] == tracker["interval"] == "1s"
+    assert (answers["interval"], tracker["interval"]) == ("100ms", "1s")
     assert tracker["consecutiveErrorLimit"] == manifests.MISSED
 
 
