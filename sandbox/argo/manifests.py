@@ -20,8 +20,8 @@ HASH = "rollouts-pod-template-hash"
 """The label by which Argo tells the pods of one template, and by which its Services select them."""
 ANSWERS, TRACKER = "answers", "error-tracker"
 EVERY_SECOND, TIGHTEST = "1s", "100ms"
-"""Intervals of an analysis. The second is that of our own probes; it makes Argo a busy loop for most of every second, as
-its timestamps have whole seconds: a sample is due when now is so much later than the second of the last one.
+"""Intervals of an analysis. The second is that of our own probes; it makes Argo a busy loop for most of every second,
+as its timestamps have whole seconds: a sample is due when now is so much later than the second of the last one.
 """
 MOST = 1_000_000
 """Samples of an analysis: without a count it would be refused."""
