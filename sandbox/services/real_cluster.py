@@ -43,8 +43,13 @@ class ReleaseImages(Component):
         from sandbox import images
 
         cluster = _cluster(context.settings)
-        built = images.build()
-        images.push(built, cluster.registry_url, cluster.registry_user, cluster.registry_password)
+        with context.settings.log(self.name).open("a", buffering=1) as log:
+
+            def tell(line: str) -> None:
+                print(line, file=log)
+
+            built = images.build(tell)
+            images.push(built, cluster.registry_url, cluster.registry_user, cluster.registry_password, tell)
         entries = [{"repository": i.repository, "tag": i.tag, "digest": i.digest} for i in built]
         path = catalogue(context.settings)
         path.parent.mkdir(parents=True, exist_ok=True)
