@@ -43,6 +43,9 @@ def describe(settings: Settings, processes: dict[str, int]) -> Endpoints:
         "preview": settings.service_url("pms-preview"),
         "staging": settings.service_url("pms-staging"),
         "recorder": settings.url("recorder"),
+        "audit_log": str(
+            settings.cluster.audit_log if settings.cluster else kubeconfig(settings).with_name("audit.log")
+        ),
         "images": _images(settings),
         "registry": settings.cluster.registry_url if settings.cluster else settings.url("registry"),
         "guests": _guests(settings),

@@ -114,6 +114,11 @@ class Settings:
     def dsn(self, server: str, database: str, user: str, password: str) -> str:
         return f"postgresql://{user}:{password}@{self.host(server)}:{self.port(server)}/{database}"
 
+    @property
+    def audit_log(self) -> Path:
+        """What the stand-in cluster was asked, as Kubernetes' audit events."""
+        return self.home / "cluster" / "audit.log"
+
     def folder(self, *parts: str) -> Path:
         """A folder below home, made when missing and closed to others."""
         path = self.home.joinpath(*parts)

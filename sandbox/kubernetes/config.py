@@ -13,6 +13,7 @@ import yaml
 
 from sandbox.kubernetes.addresses import Addresses
 from sandbox.kubernetes.certificates import Pair
+from sandbox.kubernetes.description import AUDIT
 from sandbox.kubernetes.init import BIN, NODE
 
 NAME = "node"
@@ -43,6 +44,20 @@ def kubeconfig(server: str, authority: bytes, client: Pair) -> str:
             }
         ],
         "contexts": [{"name": "pms", "context": {"cluster": "pms", "user": "pms"}}],
+    }
+    return yaml.safe_dump(content, sort_keys=False)
+
+
+def audit() -> str:
+    """What service accounts ask in the sandbox's namespaces is written down, each request once."""
+    content = {
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived", "ResponseStarted"],
+        "rules": [
+            {"level": "Metadata", "namespaces": ["production", "staging"], "userGroups": ["system:serviceaccounts"]},
+            {"level": "None"},
+        ],
     }
     return yaml.safe_dump(content, sort_keys=False)
 
@@ -224,6 +239,7 @@ def _api_server(addresses: Addresses) -> list[str]:
         f"--kubelet-certificate-authority={ETC}/ca.crt", "--kubelet-preferred-address-types=InternalIP",
         f"--service-account-issuer={ISSUER}", f"--service-account-key-file={ETC}/service-accounts.pub",
         f"--service-account-signing-key-file={ETC}/service-accounts.key",
+        f"--audit-policy-file={ETC}/audit.yaml", f"--audit-log-path={NODE}/logs/{AUDIT}",
         "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--profiling=false",
     ]  # fmt: skip
 

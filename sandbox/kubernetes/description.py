@@ -11,6 +11,7 @@ from sandbox.kubernetes import processes
 from sandbox.settings import SandboxError
 
 FILE = "cluster.json"
+AUDIT = "audit.log"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Cluster:
     def processes(self) -> dict[str, int]:
         """Every component that runs now, and its process id as this machine counts; ids change when one restarts."""
         return processes.components(self.init_pid)
+
+    @property
+    def audit_log(self) -> Path:
+        """What service accounts asked of the API server in the sandbox's namespaces, as Kubernetes' audit events."""
+        return Path(self.kubeconfig).parent / "logs" / AUDIT
 
     @classmethod
     def read(cls, path: Path) -> Cluster:

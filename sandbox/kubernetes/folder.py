@@ -76,6 +76,7 @@ def prepare(folder: Path, addresses: Addresses, binaries: Path) -> str:
     for mirrored in config.MIRRORED:
         private(etc / "mirrors" / mirrored / "hosts.toml", config.mirror(addresses, REGISTRY_USER, password))
     private(etc / "htpasswd", _password_file(binaries, password))
+    private(etc / "audit.yaml", config.audit())
     private(etc / "kubelet.yaml", config.kubelet(addresses))
     private(etc / "containerd.toml", config.containerd(addresses))
     private(etc / "registry.yaml", config.registry(addresses, secrets.token_hex(24)))
