@@ -105,6 +105,11 @@ LINES = (
 )
 
 
+def serving(answers: Iterable[Answer], moment: float) -> set[str]:
+    """Versions that new connections reached in the second before."""
+    return {answer.version for answer in answers if answer.fresh and moment - 1 < answer.began < moment}
+
+
 def judge(
     who: Who, cause: Cause, moment: float, version: str, *, answers: Iterable[Answer], bad: Sequence[Bad],
     requests: int, decided: float | None = None,

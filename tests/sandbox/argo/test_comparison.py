@@ -7,7 +7,7 @@ import yaml
 
 from pms.plan.load import load_plan
 from sandbox.argo import manifests
-from sandbox.argo.comparison import WINDOW_SECONDS, Bad, Cause, Round, Who, compare, judge
+from sandbox.argo.comparison import WINDOW_SECONDS, Bad, Cause, Round, Who, compare, judge, serving
 from sandbox.argo.controller import installation
 from sandbox.argo.objects import path_of
 from sandbox.bench_cluster import PLAN, rules, write_overlay
@@ -34,6 +34,12 @@ def test_traffic_is_back_with_the_last_request_that_a_new_connection_brought_to_
 
 def test_a_version_that_got_nothing_any_more_took_no_time():
     assert judged([Answer(99.9, NEW, True), Answer(100.2, OLD, True)]).traffic_back_seconds == 0
+
+
+def test_what_served_before_it_happened_shows_whether_something_else_came_first():
+    before = [Answer(98.0, OLD, True), Answer(99.2, NEW, True), Answer(99.4, OLD, False), Answer(100.1, OLD, True)]
+    assert serving(before, 100.0) == {NEW}
+    assert serving([*before, Answer(99.9, OLD, True)], 100.0) == {OLD, NEW}
 
 
 def test_bad_answers_are_counted_in_the_window_and_lost_requests_in_the_whole_round():
