@@ -25,6 +25,7 @@ HEAVY = (
     "airflow.providers.postgres.hooks.postgres",
     "airflow.providers.standard.operators.hitl",
     "pms.models.deployment",
+    "pms.models.record",
     "pms.plan.model",
 )
 

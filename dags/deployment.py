@@ -16,7 +16,7 @@ from pms.checks.operators import (
 from pms.checks.sensors import Healthy
 from pms.database.operators import Backup, DataIntegrity, Migrate, SchemaCheck, TestRestore
 from pms.database.sensors import ReplicationLag
-from pms.flow.dags import decide, deployment_dag, for_each_plan, roll_back_on_failure
+from pms.flow.dags import decide, deployment_dag, for_each_plan, report_after, roll_back_on_failure
 from pms.flow.incident_steps import DocumentIncidents, FixOrRollback, FixWorks
 from pms.flow.operators import Close, GiveUp, Open, ReleaseDue, WindowOpen
 from pms.flow.watch import Watch, baseline_sources
@@ -123,6 +123,7 @@ def build(plan: Plan) -> None:
             )
 
         with TaskGroup("phase_5_monitoring", tooltip="T+120 minutes and on") as phase_5:
+            close = Close(task_id="close", status=Status.SUCCEEDED)
             chain(
                 Watch(task_id="stabilization", seconds=plan.rollback.window_seconds),
                 incident_response(plan),
@@ -130,7 +131,7 @@ def build(plan: Plan) -> None:
                 SettleTraffic(task_id="settle_traffic"),
                 RetireColour(task_id="retire_old_colour"),
                 Announce(task_id="announce_success", message=messages.succeeded),
-                Close(task_id="close", status=Status.SUCCEEDED),
+                close,
             )
 
         opened >> phase_1
@@ -138,7 +139,8 @@ def build(plan: Plan) -> None:
         decide(plan, phase_2, then=phase_3)
         decide(plan, phase_3, then=phase_4)
         decide(plan, phase_4, then=phase_5)
-        roll_back_on_failure(plan, dag, except_for=["release_due", "open", "give_up"])
+        report_after(plan, close)
+        roll_back_on_failure(plan, dag, except_for=["release_due", "open", "give_up", "report", "end"])
 
 
 for_each_plan(build, report_broken=True)

@@ -10,8 +10,9 @@ from airflow.sdk import TaskGroup, TriggerRule, chain
 from pms.checks.operators import KeyEndpoints
 from pms.checks.sensors import Healthy
 from pms.database.operators import RollBackDatabase
-from pms.flow.dags import for_each_plan, rollback_dag
+from pms.flow.dags import for_each_plan, report_after, rollback_dag
 from pms.flow.operators import Close
+from pms.flow.report import Report
 from pms.flow.watch import Watch
 from pms.models.deployment import Status
 from pms.people import messages
@@ -51,6 +52,8 @@ def build(plan: Plan) -> None:
         back >> alert
         chain(back, [drain, healthy], database, verify, remove, after, close)
         [back, drain, healthy, database, verify, remove, after] >> failed
+        report_after(plan, close)
+        failed >> Report(task_id="report_of_failure")
 
 
 for_each_plan(build, report_broken=False)

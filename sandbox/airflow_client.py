@@ -103,6 +103,12 @@ class AirflowClient:
     def mark_task(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
         self.call("PATCH", f"{_run(dag_id, run_id)}/taskInstances/{_q(task_id)}", json={"new_state": state})
 
+    def clear_task(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """As somebody does in the UI: the task runs again, and so does what is behind it."""
+        body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [task_id], "include_downstream": True,
+                "only_failed": False, "reset_dag_runs": True}  # fmt: skip
+        self.call("POST", f"/dags/{_q(dag_id)}/clearTaskInstances", json=body)
+
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
         """A task's log, one event a line."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{_q(task_id)}/logs/{try_number}"

@@ -142,8 +142,8 @@ def _import(dsn: str, file: Path, rows: int) -> tuple[float, int]:
 
 def _import_here(dsn: str, file: Path) -> dict[str, Any]:
     from pms.data import csv_file, load, places
-    from pms.database.connections import Database
     from pms.plan.load import load_plan
+    from pms.postgres import Database
 
     plan = load_plan(REPOSITORY / "include" / "plans" / "pms.yaml")
     assert plan.data is not None

@@ -10,7 +10,7 @@ from typing import Any
 
 from sandbox.hotel.build import REPOSITORY
 from sandbox.services.access import access, kubeconfig
-from sandbox.services.databases import AIRFLOW, PRODUCTION, RESTORE, superuser_dsn
+from sandbox.services.databases import AIRFLOW, PRODUCTION, RECORD, RESTORE, superuser_dsn
 from sandbox.services.registry import catalogue
 from sandbox.settings import NODE_PORTS, ROLES, TEST_EMAIL, Settings
 
@@ -37,6 +37,7 @@ def describe(settings: Settings, processes: dict[str, int]) -> Endpoints:
             "replica": superuser_dsn(settings, "replica", PRODUCTION),
             "metadata": superuser_dsn(settings, "metadata", AIRFLOW),
             "restore": restore,
+            "record": settings.dsn("metadata", RECORD, "record", settings.secrets.record),
         },
         "s3": settings.url("aws"),
         "public": settings.service_url("pms-api"),

@@ -59,6 +59,9 @@ class Secrets:
     pms: str = field(default_factory=_token)
     restore: str = field(default_factory=_token)
     airflow_database: str = field(default_factory=_token)
+    record: str = field(default_factory=_token)
+    """Of the role that adds to the ledger and reads it."""
+    record_owner: str = field(default_factory=_token)
     cluster: str = field(default_factory=_token)
     registry: str = field(default_factory=_token)
     admin_token: str = field(default_factory=_token)

@@ -53,6 +53,11 @@ class Job:
     def run_id(self) -> str:
         return self.context["run_id"]
 
+    @property
+    def asked_by(self) -> str:
+        """Who started this run: a user of this Airflow, or its schedule."""
+        return getattr(self.context.get("dag_run"), "triggering_user_name", None) or "schedule"
+
     @asynccontextmanager
     async def kube(self, namespace: str | None = None) -> AsyncIterator[Kube]:
         """The cluster of the plan; by default its production namespace."""

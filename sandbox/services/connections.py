@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sandbox.services.access import kubeconfig
-from sandbox.services.databases import PRODUCTION, RESTORE
+from sandbox.services.databases import PRODUCTION, RECORD, RESTORE
 from sandbox.settings import TEST_EMAIL, Settings
 
 Connection = dict[str, Any]
@@ -26,6 +26,7 @@ def connections(settings: Settings) -> dict[str, Connection]:
         "pms_kubernetes": {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kubeconfig(settings))}},
         "pms_primary": _postgres(settings, "primary", PRODUCTION, "pms", secrets.pms),
         "pms_replica": _postgres(settings, "replica", PRODUCTION, "pms", secrets.pms),
+        "pms_record": _postgres(settings, "metadata", RECORD, "record", secrets.record),
         "pms_restore": _postgres(settings, "metadata", RESTORE, "restore", secrets.restore),
         "pms_aws": {
             "conn_type": "aws", "login": "sandbox", "password": secrets.service,

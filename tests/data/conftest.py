@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pms.database.connections import Database
 from pms.plan.data import Import
+from pms.postgres import Database
 from sandbox.services.postgres import command
 from tests.database.conftest import free_port, s3, s3_endpoint  # noqa: F401 - fixtures
 from tests.support.cluster import cluster, in_cluster, namespace, plan  # noqa: F401 - fixtures

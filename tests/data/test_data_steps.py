@@ -12,11 +12,11 @@ import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from pms.database.connections import Database
 from pms.flow.data import ImportRows, NobodyDeploys, SeedDatabase
 from pms.kube import lock
 from pms.models.deployment import Ticket
 from pms.plan.model import Plan
+from pms.postgres import Database
 from sandbox.hotel import migrations
 from sandbox.hotel.releases import BASE
 from tests.data.conftest import PASSWORD, owned

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from pms.data.csv_file import Form, reading
 from pms.data.load import NotImported, Outcome, import_rows
-from pms.database.connections import Database
 from pms.plan.data import Import
+from pms.postgres import Database
 from tests.data.conftest import PASSWORD
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -270,7 +270,7 @@ PROGRAM = """
 import json, re, sys
 from pathlib import Path
 from pms.data import csv_file, load, places
-from pms.database.connections import Database
+from pms.postgres import Database
 from pms.plan.data import Import
 file, dsn, spec = sys.argv[1:]
 place, spec = places.place(file, (str(Path(file).parent),), lambda: None), Import.model_validate(json.loads(spec))

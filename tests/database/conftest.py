@@ -14,9 +14,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from pms.database.connections import Database
 from pms.database.migrations import Bundle
 from pms.database.runner import Limits
+from pms.postgres import Database
 from sandbox.services.postgres import bin_dir, command
 from tests.support.cluster import cluster, in_cluster, namespace, plan  # noqa: F401 - fixtures
 

@@ -13,10 +13,10 @@ import psycopg
 import pytest
 
 from pms.database import storage, tools
-from pms.database.connections import Database
 from pms.database.dump import DumpFailed, Taken, dump_to_s3
 from pms.database.restore import RestoreFailed, differences, restore, scratch_database
 from pms.models.deployment import BackupRecord
+from pms.postgres import Database
 from tests.database.conftest import PASSWORD, Servers, owned
 
 

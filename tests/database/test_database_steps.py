@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from pms.database.connections import Database
 from pms.database.operators import Backup, DataIntegrity, Migrate, RollBackDatabase, SchemaCheck
 from pms.database.operators import TestRestore as RestoreTest  # pytest would collect it by its name
 from pms.database.sensors import ReplicationLag
 from pms.kube import state
 from pms.models.deployment import DeploymentState, Ticket
 from pms.plan.model import Plan
+from pms.postgres import Database
 from pms.step import Step
 from sandbox.hotel import build, seed
 from tests.database.conftest import PASSWORD, Servers, owned

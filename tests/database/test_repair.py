@@ -6,12 +6,12 @@ import psycopg
 import pytest
 
 from pms.database import runner, validation
-from pms.database.connections import Database
 from pms.database.dump import dump_to_s3
 from pms.database.migrations import Bundle
 from pms.database.repair import Repaired, repair
 from pms.database.runner import Limits
 from pms.models.deployment import BackupRecord
+from pms.postgres import Database
 from tests.database.conftest import bundle
 
 Connection = psycopg.Connection[Any]

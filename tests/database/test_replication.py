@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 
 from pms.database import runner
-from pms.database.connections import Database
 from pms.database.guard import Guard
 from pms.database.lag import replication
 from pms.database.runner import Limits, MigrationFailed
@@ -21,6 +20,7 @@ from pms.database.sources import DatabaseSource, DatabaseUnknown
 from pms.database.triggers import LagTrigger
 from pms.models.evidence import Evidence
 from pms.models.names import CONNECTIONS, REPLICATION_LAG
+from pms.postgres import Database
 from tests.database.conftest import PASSWORD, Servers, bundle
 
 

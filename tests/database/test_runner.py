@@ -14,9 +14,9 @@ import psycopg
 import pytest
 
 from pms.database import catalog, ledger, migrations, runner
-from pms.database.connections import Database
 from pms.database.reverse import reverse
 from pms.database.runner import Limits, MigrationFailed, Refused
+from pms.postgres import Database
 from tests.database.conftest import bundle
 
 Connection = psycopg.Connection[Any]
@@ -161,7 +161,7 @@ def test_runner_that_never_ends_is_not_waited_for(database: Database, connection
 
 KILLED = """
 import sys
-from pms.database.connections import Database
+from pms.postgres import Database
 from pms.database.migrations import Bundle
 from pms.database.runner import Limits, apply
 apply(Database.from_uri(sys.stdin.read()), Bundle.from_files({"m1/migration.sql": sys.argv[1].encode()}), Limits())

@@ -6,10 +6,10 @@ import psycopg
 import pytest
 
 from pms.database import validation
-from pms.database.connections import Database
 from pms.database.validation import Query
 from pms.models.evidence import Verdict
 from pms.plan.model import INCLUDE
+from pms.postgres import Database
 
 Connection = psycopg.Connection[Any]
 SHIPPED = sorted((INCLUDE / "sql").glob("*.sql"))

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +23,8 @@ from pms.flow import watch_trigger
 from pms.flow.watch import Watch, baseline_sources
 from pms.flow.watch_trigger import WatchTrigger
 from pms.models.evidence import Evidence, Measurement, Verdict
-from pms.models.names import CONNECTIONS, DISK_IO, NETWORK_IO, NEW_ERRORS, P99, REPLICATION_LAG
+from pms.models.names import CONNECTIONS, DISK_IO, ERROR_RATE, NETWORK_IO, NEW_ERRORS, P50, P99, REPLICATION_LAG
+from pms.models.record import SAMPLES_KEY, Sample
 from pms.traffic import switch
 from pms.traffic.service import change
 from tests.support.cluster import cluster  # noqa: F401 - fixture
@@ -97,11 +98,15 @@ def trigger(world, seconds: float = 2.5, **changes: Any) -> WatchTrigger:  # noq
 @dataclass
 class Watching:
     task: asyncio.Task[list[Any]]
+    samples: list[Sample] = field(default_factory=list)
+    """What came with the event for the record: all of it, since there is no ledger here."""
 
     async def evidence(self, seconds: float = 20) -> Evidence:
         async with asyncio.timeout(seconds):
             (event,) = await self.task
-        return Evidence.model_validate(json.loads(json.dumps(event.payload)))
+        payload = json.loads(json.dumps(event.payload))
+        self.samples = [Sample.model_validate(one) for one in payload["samples"]]
+        return Evidence.model_validate(payload["evidence"])
 
 
 @asynccontextmanager
@@ -266,6 +271,21 @@ def test_the_watch_of_the_old_colour_moves_nothing(serves):
     assert serves.run(serves.service) == ("blue", "back")
 
 
+def test_the_record_sees_the_breach_that_ends_the_watch(serves):
+    async def run(kube):
+        async with watching(trigger(serves, 30), warm=1.3) as watch:
+            await serves.tell(kube, "green", mode="errors")
+            await watch.evidence()
+            return watch.samples
+
+    with load(serves.url):
+        samples = serves.run(run)
+    rates = [s.value for s in sorted(samples, key=lambda s: s.at) if s.what == ERROR_RATE]
+    assert rates[0] == 0
+    assert rates[-1] > 0
+    assert {s.what for s in samples} >= {P50, P99, REPLICATION_LAG, CONNECTIONS}
+
+
 def test_without_an_old_colour_traffic_stays_and_the_evidence_says_so(serves):
     async def turn_bad(kube):
         await serves.scale(kube, "blue", 0)
@@ -386,9 +406,10 @@ def test_the_step_defers_at_once_and_concludes_from_the_event(world):  # noqa: F
     assert revived(deferred.value.trigger).seconds == 300
     bad = Evidence(check="watch", verdict=Verdict.FAIL, reason="error_rate: all of them").model_dump(mode="json")
     with pytest.raises(AirflowFailException, match="error_rate: all of them"):
-        step.resume({"run_id": RUN_ID, "ti": ti}, bad)
+        step.resume({"run_id": RUN_ID, "ti": ti}, {"evidence": bad, "samples": [{"what": "error_rate"}]})
+    assert ti.pushed[SAMPLES_KEY] == [{"what": "error_rate"}]
     good = Evidence(check="watch", verdict=Verdict.PASS, reason="300 s").model_dump(mode="json")
-    assert step.resume({"run_id": RUN_ID, "ti": ti}, good) == "300 s"
+    assert step.resume({"run_id": RUN_ID, "ti": ti}, {"evidence": good, "samples": []}) == "300 s"
 
 
 def test_a_watch_of_the_old_colour_can_not_move_traffic(world):  # noqa: F811

@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from sandbox.runs import DEPLOYMENT, ROLLBACK
+from tests.runs import reading
 
 pytestmark = pytest.mark.run
 STABILIZATION = "phase_5_monitoring.stabilization"
@@ -58,6 +59,38 @@ def test_a_killed_task_runs_again_and_finds_what_it_did(team, production):
     assert outcome.outcome == "rolled_back"
     (found,) = [t for t in team.admin.task_instances(DEPLOYMENT, run_id) if t["task_id"] == task]
     assert (found["state"], found["try_number"]) == ("success", 2)
+
+
+def test_what_the_ledger_missed_is_written_when_it_is_back(team, endpoints):
+    """Away for the whole first phase; the deployment does not notice, and the record has every step in the end."""
+    briefing = "phase_1_pre_deployment.team_briefing"
+    with reading.away(endpoints):
+        run_id = team.start("v1.1.0")
+        team.until(run_id, briefing, "awaiting_input")
+    assert "not recorded now, but when the run ends" in team.admin.log(DEPLOYMENT, run_id, "open")
+    assert team.follow("v1.1.0", run_id, answer="Rollback").outcome == "rolled_back"
+    record = reading.read(endpoints, run_id, "report")
+    ran = {(run_id, step) for step in reading.steps_of(team, DEPLOYMENT, run_id)}
+    ran |= {(f"rollback__{run_id}", step) for step in reading.steps_of(team, ROLLBACK, f"rollback__{run_id}")}
+    assert {(check.run, check.step) for check in record.checks} == ran
+    assert record.deployment.requested_by == "lead"
+    assert ("Rollback", "lead") in {(d.choice, d.who) for d in record.decisions}
+    assert [entry.kind for entry in record.incidents][-1] == "resolved"
+
+
+def test_a_ledger_that_stays_away_costs_the_report_and_nothing_else(team, production, endpoints):
+    """Clearing the task `report`, once the ledger is back, completes the record and makes the report."""
+    with reading.away(endpoints):
+        run_id = team.start("v1.1.0")
+        outcome = team.follow("v1.1.0", run_id, answer="Rollback")
+        assert outcome.outcome == "rolled_back"
+        assert not production.lock_holder()
+    back = f"rollback__{run_id}"
+    assert team.admin.task_states(ROLLBACK, back)["report"] == "failed"
+    team.admin.clear_task(ROLLBACK, back, "report")
+    record = reading.read(endpoints, run_id, "report", seconds=120)
+    assert record.outcomes[-1].status == "rolled_back"
+    assert {c.step for c in record.checks if c.run == run_id} == set(reading.steps_of(team, DEPLOYMENT, run_id))
 
 
 def test_an_outage_of_every_channel_stops_nothing(team, production, endpoints):

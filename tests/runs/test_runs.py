@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -16,6 +17,7 @@ from sandbox.crowds import Guests, seconds_to_traffic_back
 from sandbox.demo import rows
 from sandbox.runs import DEPLOYMENT
 from sandbox.services.access import Access
+from tests.runs import reading
 
 pytestmark = pytest.mark.run
 INCIDENT = "phase_5_monitoring.incident_response"
@@ -162,7 +164,30 @@ def test_a_rollback_of_a_run_that_does_not_exist_is_refused(team, production):
     assert not production.lock_holder()
 
 
-def test_a_good_release_goes_out_without_losing_a_request(team, production, guests, endpoints, primary, recorded):
+def the_record_is_whole(team, endpoints, sandbox, run_id, slack) -> None:
+    """Every step of the DAG, who decided what, what was said and in which order; and the report of it."""
+    record = reading.read(endpoints, run_id, "report")
+    assert {c.step for c in record.checks if c.verdict == "pass"} == set(reading.steps_of(team, DEPLOYMENT, run_id))
+    by = {d.step.rpartition(".")[2]: (d.choice, d.who) for d in record.decisions}
+    assert (by["team_briefing"], by["user_acceptance"]) == (("Proceed", "lead"), ("Proceed", "qa"))
+    assert [d.choice for d in record.decisions if d.who == "system"] == ["Proceed"] * 4
+    assert [m.text for m in record.messages if m.channel.startswith("slack")] == slack
+    assert {m.channel for m in record.messages} >= {"status page", "e-mail"}
+    assert len({s.at for s in record.samples if s.what == "error_rate"}) > 20
+    assert record.outcomes[-1].status == "succeeded"
+    assert record.incidents == ()
+    html, markdown = (reading.stored(sandbox, run_id, ending) for ending in ("html", "md"))
+    assert quote(f"production/reports/{run_id}.html") in slack[-1]
+    assert "Phase 6: Monitoring stabilized" in markdown
+    assert html.count("<svg") == 3
+    assert html.count('class="series"') >= 6
+    said = html + markdown + reading.said_by(record)
+    assert not [secret for secret in reading.secrets_of(endpoints) if secret in said]
+
+
+def test_a_good_release_goes_out_without_losing_a_request(
+    team, production, guests, endpoints, primary, recorded, sandbox
+):
     before = rows(endpoints["postgres"]["primary"])
     outcome = team.deploy("v1.1.0")
     assert outcome.outcome == "succeeded", outcome
@@ -183,6 +208,7 @@ def test_a_good_release_goes_out_without_losing_a_request(team, production, gues
     assert any(text.startswith("@here Starting production deployment v1.1.0") for text in slack)
     assert any("is deployed" in text for text in slack)
     assert {call["service"] for call in recorded()} >= {"slack", "statuspage", "smtp"}
+    the_record_is_whole(team, endpoints, sandbox, outcome.run_id, slack)
     secrets = [endpoints["hotel"]["admin_token"], endpoints["airflow"]["password"], endpoints["kubernetes"]["token"]]
     said = json.dumps([team.logs(DEPLOYMENT, outcome.run_id), recorded(), state])
     assert not [secret for secret in secrets if secret in said]

@@ -176,6 +176,27 @@ class Seen:
         shares = list(self.lookups.since(now))
         return Share(sum(s.bad for s in shares), sum(s.total for s in shares))
 
+    def sample(self, now: float) -> list[Measurement]:
+        """What the window shows at this moment, for a plot. Only what there is: no value stands for no data."""
+        pods, probes = self.recent_pods(now), self.recent_probes(now)
+        found = [
+            Measurement(what=names.ERROR_RATE, value=share.rate, source=source)
+            for source, share in ((PODS, pods), (PROBE, probes))
+            if share.total
+        ]
+        latencies = metrics.latencies(metrics.added(delta.buckets for delta in self.pods.since(now)))
+        found += [Measurement(what=what, value=value, unit="s", source=PODS) for what, value in latencies.items()]
+        times = sorted(probed.seconds for probed in self.probes.since(now))
+        if times:
+            slowest = times[min(len(times) - 1, int(0.99 * len(times)))]
+            found.append(Measurement(what=names.P50, value=times[len(times) // 2], unit="s", source=PROBE))
+            found.append(Measurement(what=names.P99, value=slowest, unit="s", source=PROBE))
+        if pods.total:
+            rate = pods.total / max(1e-9, min(self.pods.seconds, now - self.started))
+            found.append(Measurement(what=names.THROUGHPUT, value=rate, unit="1/s", source=PODS))
+        slow = (names.REPLICATION_LAG, names.CONNECTIONS, names.CPU, names.MEMORY)
+        return found + [self.last[what] for what in slow if what in self.last]
+
     def summary(self, now: float) -> list[Measurement]:
         """One measurement of each kind for the evidence: totals of the whole watch, else the last value."""
         seconds = max(now - self.started, 1e-9)

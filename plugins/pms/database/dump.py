@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pms.database import catalog, storage, tools
-from pms.database.connections import Database, server_major
 from pms.models.deployment import BackupRecord
+from pms.postgres import Database, server_major
 
 PIPE_BYTES = 1024 * 1024
 LOCK_WAIT_SECONDS = 30.0

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pms.database import ledger
-from pms.database.connections import Database
 from pms.database.lag import Sample, Trouble, replication
 from pms.models.evidence import Measurement
+from pms.postgres import Database
 
 if TYPE_CHECKING:
     from psycopg import Connection

@@ -26,7 +26,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pms.database.connections import Database
+from pms.postgres import Database
 
 if TYPE_CHECKING:
     import asyncpg

@@ -13,9 +13,9 @@ from pms.models.evidence import Evidence, Measurement, combined, failed, passed
 from pms.step import Job, Step
 
 if TYPE_CHECKING:
-    from pms.database.connections import Database
     from pms.database.dump import Taken
     from pms.database.migrations import Bundle
+    from pms.postgres import Database
 
 BackupKind = Literal["backup", "restore_point"]
 
@@ -32,7 +32,7 @@ class _DatabaseStep(Step):
         return [self._database(name) for name in self.plan.migration.replica_connections]
 
     def _database(self, connection_id: str) -> Database:
-        from pms.database.connections import database
+        from pms.postgres import database
 
         return database(connection_id)
 

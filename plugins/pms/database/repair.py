@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any
 
 from pms.database import catalog, ledger, runner
 from pms.database.catalog import Column
-from pms.database.connections import Database
 from pms.database.migrations import Script
 from pms.database.restore import RestoreFailed, restore, scratch_database
 from pms.models.deployment import BackupRecord
+from pms.postgres import Database
 
 if TYPE_CHECKING:
     from psycopg import Connection

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pms.database import catalog, storage, tools
-from pms.database.connections import Database, server_major
 from pms.models.deployment import BackupRecord
+from pms.postgres import Database, server_major
 
 
 class RestoreFailed(Exception):

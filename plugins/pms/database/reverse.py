@@ -15,9 +15,9 @@ from pms.models.evidence import Evidence, Measurement, combined, failed, passed
 if TYPE_CHECKING:
     from psycopg import Connection
 
-    from pms.database.connections import Database
     from pms.database.operators import RollBackDatabase
     from pms.models.deployment import BackupRecord, DeploymentState
+    from pms.postgres import Database
     from pms.step import Job
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pms.database import catalog, ledger, migrations
-from pms.database.connections import Database
 from pms.database.migrations import Bundle, Script
+from pms.postgres import Database
 
 if TYPE_CHECKING:
     from psycopg import Connection

@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from pms.database.connections import database_async
 from pms.database.lag import Sample, Trouble, replication
 from pms.models.evidence import Measurement
 from pms.models.names import CONNECTIONS, REPLICATION_LAG
+from pms.postgres import database_async
 
 FORGOTTEN_SECONDS = 30.0
 """Nobody asked for so long: the watch is over, and we stop looking."""

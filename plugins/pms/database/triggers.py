@@ -8,10 +8,10 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from pms.database.connections import database_async
 from pms.database.lag import Sample, Sustained, Trouble, replication
 from pms.models.evidence import Evidence, Measurement, failed, passed
 from pms.models.names import REPLICATION_LAG
+from pms.postgres import database_async
 
 SUSTAINED_SECONDS = 1.0
 

@@ -6,8 +6,10 @@ import datetime
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, get_args
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import (
     DAG,
+    BaseOperator,
     CronTriggerTimetable,
     ExceptionRetryPolicy,
     Param,
@@ -19,6 +21,7 @@ from airflow.sdk import (
 
 from pms.data.csv_file import Delimiter, Encoding
 from pms.flow.operators import Decide, RollBack
+from pms.flow.report import Report
 from pms.flow.request import MIN_REASON, VERSION
 from pms.kube.lock import FencedOut
 from pms.people.operators import Confirm
@@ -193,6 +196,16 @@ def roll_back_on_failure(plan: Plan, dag: DAG, *, except_for: Iterable[str]) -> 
     """The net under all: a failed task of any kind starts the rollback, also one killed without a callback."""
     under = [task for task in dag.tasks if task.task_id not in set(except_for)]
     under >> RollBack(task_id="roll_back_on_failure", plan=plan, trigger_rule=TriggerRule.ONE_FAILED)
+
+
+def report_after(plan: Plan, close: BaseOperator) -> None:
+    """The report, and behind it the end of the run: whatever becomes of the report, the run has succeeded when
+    ``close`` has. No net has to catch these tasks.
+    """
+    report = Report(task_id="report", plan=plan, on_failure_callback=None)
+    end = EmptyOperator(task_id="end", on_failure_callback=None, trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
+    close >> report >> end
+    close >> end
 
 
 def roll_back_after_step(plan: Plan) -> Callable[[Any], None]:

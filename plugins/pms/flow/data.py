@@ -55,7 +55,7 @@ class _DataStep(Step):
         return self.plan.data
 
     def connect(self) -> Any:
-        from pms.database.connections import database
+        from pms.postgres import database
 
         return database(self.plan.migration.primary_connection).connect()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
@@ -12,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from pms.flow import incidents
 from pms.models.evidence import Evidence, failed, passed
 from pms.models.incident import Outcome, pending
+from pms.models.record import DECISION_KEY, SAMPLES_KEY, Decision
 from pms.people.operators import ROLLBACK
 from pms.step import EVIDENCE_KEY, LOST_TRIGGERER, Job, Step
 
@@ -45,14 +47,14 @@ class FixOrRollback(HITLOperator):
         self.plan, self.ticket_from = plan, ticket_from
 
     def execute(self, context: Context) -> Any:
-        from pms.people.channels import send
+        from pms.people.channels import tell
         from pms.people.messages import asked
 
         if pending(asyncio.run(_state(self._job(context))).incidents) is None:
             return self._conclude(context, passed(self.task_id, "no incident"))
         minutes = max(1, round(self.plan.incidents.response_seconds / 60))
         link = self.generate_link_to_ui_from_context(context=context)
-        send(self.plan, asked(self.plan, self.plan.incidents.role, self.subject, link, minutes))
+        tell(context, self.plan, asked(self.plan, self.plan.incidents.role, self.subject, link, minutes))
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -61,6 +63,8 @@ class FixOrRollback(HITLOperator):
         who = by["name"] if by else f"nobody (no answer in {self.plan.incidents.response_seconds:.0f} s)"
         said = f"{FIX if fix else ROLLBACK} by {who}"
         state = asyncio.run(_add(self._job(context), said, None if fix else Outcome.ROLLED_BACK))
+        decision = Decision(at=time.time(), question=self.subject, choice=FIX if fix else ROLLBACK, who=who)
+        context["ti"].xcom_push(key=DECISION_KEY, value=decision.model_dump(mode="json"))
         conclude = passed if fix else failed
         return self._conclude(context, conclude(self.task_id, f"{said}: {state.incidents[-1].reason}"))
 
@@ -87,12 +91,14 @@ class FixWorks(Step):
         trigger = WatchTrigger(
             plan=self.plan.model_dump(mode="json"), ticket=job.ticket.model_dump(mode="json"), check=self.task_id,
             seconds=asked.healthy_seconds, colour="new", on_breach="recover", patience=asked.fix_seconds,
+            run=context["run_id"],
         )  # fmt: skip
         timeout = datetime.timedelta(seconds=2 * (asked.fix_seconds + asked.healthy_seconds)) + LOST_TRIGGERER
         return self.defer(trigger=trigger, method_name="resume", timeout=timeout)
 
     def resume(self, context: Context, event: Any) -> Any:
-        evidence = Evidence.model_validate(event)
+        context["ti"].xcom_push(key=SAMPLES_KEY, value=event["samples"])
+        evidence = Evidence.model_validate(event["evidence"])
         outcome = Outcome.FIXED if evidence.passed else Outcome.ROLLED_BACK
         asyncio.run(_add(self.job(context), f"{self.task_id}: {evidence.reason}", outcome))
         return self.conclude(context, evidence)

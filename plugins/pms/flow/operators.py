@@ -15,6 +15,9 @@ from pms.flow.decision import decide
 from pms.flow.request import BadRequest, release_of
 from pms.models.deployment import DeploymentState, Release, Status, Ticket
 from pms.models.evidence import Evidence, passed
+from pms.models.record import DECISION_KEY, DEPLOYMENT_KEY, INCIDENTS_KEY, OUTCOME_KEY, SYSTEM, Deployment, Outcome
+from pms.models.record import Decision as Recorded
+from pms.people.operators import PROCEED, ROLLBACK
 from pms.plan import freeze, window
 from pms.step import EVIDENCE_KEY, RELEASE_KEY, TICKET_KEY, Job, Step, skipped
 
@@ -123,9 +126,18 @@ class Open(Step):
             )  # fmt: skip
             known = await state.read(kube, self.plan.lock_name)
             if known is None or known.generation != generation:
-                await state.write(kube, self.plan.lock_name, _new_state(release, ticket, previous))
+                fresh = _new_state(release, ticket, previous)
+                await state.write(kube, self.plan.lock_name, fresh)
+                began = fresh.started_at
             else:  # this task ran before
+                began = known.started_at
                 ticket = ticket.model_copy(update={"old_colour": known.old_colour, "new_colour": known.new_colour})
+        opened = Deployment(
+            plan=self.plan.name, version=release.version, image=release.image, previous_version=previous["version"],
+            previous_image=previous["image"], method=release.method, requested_by=job.asked_by, reason=release.reason,
+            override_reason=release.window_override_reason if release.window_override else "", started_at=began,
+        )  # fmt: skip
+        job.context["ti"].xcom_push(key=DEPLOYMENT_KEY, value=opened.model_dump(mode="json"))
         job.context["ti"].xcom_push(key=TICKET_KEY, value=ticket.model_dump(mode="json"))
         job.context["ti"].xcom_push(key=RELEASE_KEY, value=release.model_dump(mode="json"))
         return passed(
@@ -216,7 +228,7 @@ class Decide(BaseOperator, BranchMixIn):
         self.proceed_to, self.roll_back = proceed_to, roll_back
 
     def execute(self, context: Context) -> Any:
-        from pms.people.channels import send
+        from pms.people.channels import tell
         from pms.people.messages import decided
 
         found = {task: context["ti"].xcom_pull(task_ids=task, key=EVIDENCE_KEY) for task in self.reads}
@@ -224,8 +236,13 @@ class Decide(BaseOperator, BranchMixIn):
         for reason in decision.reasons:
             self.log.info("%s", reason)
         self.log.info("%s: %s", self.phase, "proceed" if decision.proceed else "roll back")
-        send(self.plan, decided(self.plan, self.phase, decision.proceed, decision.reasons))
+        tell(context, self.plan, decided(self.plan, self.phase, decision.proceed, decision.reasons))
         context["ti"].xcom_push(key="reasons", value=decision.reasons)
+        choice = PROCEED if decision.proceed else ROLLBACK
+        entry = Recorded(
+            at=time.time(), question=f"After {self.phase}", choice=choice, who=SYSTEM, why="; ".join(decision.reasons)
+        )
+        context["ti"].xcom_push(key=DECISION_KEY, value=entry.model_dump(mode="json"))
         return self.do_branch(context, self.proceed_to if decision.proceed else self.roll_back)
 
 
@@ -269,5 +286,12 @@ class Close(Step):
             state = await job.remember(kube, status=self.status, finished_at=time.time())
             if self.status is not Status.ROLLBACK_FAILED:
                 await lock.release(kube, self.plan.lock_name, job.ticket)
+        outcome = Outcome(
+            status=self.status, at=state.finished_at or 0, switched_at=state.switched_at,
+            backup_uri=state.backup.uri if state.backup else "",
+        )  # fmt: skip
+        job.context["ti"].xcom_push(key=OUTCOME_KEY, value=outcome.model_dump(mode="json"))
+        found = [incident.model_dump(mode="json") for incident in state.incidents]
+        job.context["ti"].xcom_push(key=INCIDENTS_KEY, value=found)
         seconds = (state.finished_at or 0) - state.started_at
         return passed(self.task_id, f"{state.version}: {self.status} after {seconds:.0f} s")

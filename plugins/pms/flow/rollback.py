@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+
+from pms.flow.airflow_api import Airflow, run_path
 
 if TYPE_CHECKING:
-    import requests
-
     from pms.plan.model import Plan
 
 log = logging.getLogger(__name__)
 OPEN_TASK = "open"
-TIMEOUT_SECONDS = 4.0
-"""A worker kills callbacks after 20 s; the calls of one start together stay below that."""
 
 
 def rollback_run_id(deployment: str) -> str:
@@ -30,16 +27,15 @@ def start_rollback(plan: Plan, deployment: str, reason: str) -> str:
 
     Raises `requests.RequestException` when Airflow's API does not answer or refuses.
     """
-    session, url = _session(plan)
     run_id = rollback_run_id(deployment)
-    answer = session.post(
-        f"{url}/api/v2/dags/{plan.rollback_dag_id}/dagRuns",
+    answer = Airflow(plan).send(
+        "POST",
+        f"/dags/{plan.rollback_dag_id}/dagRuns",
         json={
             "dag_run_id": run_id,
             "logical_date": None,
             "conf": {"reason": reason[:1000] or "a step failed", "deployment": deployment},
         },
-        timeout=TIMEOUT_SECONDS,
     )
     if answer.status_code != 409:  # 409: somebody was quicker, which is all we want
         answer.raise_for_status()
@@ -48,11 +44,8 @@ def start_rollback(plan: Plan, deployment: str, reason: str) -> str:
 
 def was_opened(plan: Plan, deployment: str) -> bool:
     """Whether this run ever got the lock: a deployment that was refused has nothing to roll back."""
-    session, url = _session(plan)
-    run = f"{url}/api/v2/dags/{plan.deployment_dag_id}/dagRuns/{quote(deployment, safe='')}"
-    answer = session.get(f"{run}/taskInstances/{OPEN_TASK}", timeout=TIMEOUT_SECONDS)
-    answer.raise_for_status()
-    return answer.json()["state"] == "success"
+    path = f"{run_path(plan.deployment_dag_id, deployment)}/taskInstances/{OPEN_TASK}"
+    return bool(Airflow(plan).get(path)["state"] == "success")
 
 
 def start_unless_refused(plan: Plan, deployment: str, reason: str) -> None:
@@ -66,34 +59,11 @@ def start_unless_refused(plan: Plan, deployment: str, reason: str) -> None:
 
 def rollback_dag_problem(plan: Plan) -> str:
     """Why the rollback DAG could not run now ("" when it could): checked before a deployment starts."""
-    session, url = _session(plan)
-    answer = session.get(f"{url}/api/v2/dags/{plan.rollback_dag_id}", timeout=TIMEOUT_SECONDS)
-    if answer.status_code == 404:
+    found = Airflow(plan).find(f"/dags/{plan.rollback_dag_id}")
+    if found is None:
         return f"the DAG {plan.rollback_dag_id} does not exist"
-    answer.raise_for_status()
-    found = answer.json()
     if found["is_paused"]:
         return f"the DAG {plan.rollback_dag_id} is paused: a rollback would wait for ever; unpause it first"
     if found["has_import_errors"] or found["is_stale"]:
         return f"the DAG {plan.rollback_dag_id} has import errors or is stale; mend it first"
     return ""
-
-
-def _session(plan: Plan) -> tuple[requests.Session, str]:
-    """A session with a token for Airflow's API, from the connection's login and password."""
-    import requests
-    from airflow.sdk import BaseHook
-
-    from pms.http import base_url
-
-    connection = BaseHook.get_connection(plan.rollback.airflow_connection)
-    url = base_url(connection)
-    session = requests.Session()
-    token = session.post(
-        f"{url}/auth/token",
-        json={"username": connection.login, "password": connection.password},
-        timeout=TIMEOUT_SECONDS,
-    )
-    token.raise_for_status()
-    session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
-    return session, url

@@ -6,6 +6,7 @@ import datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pms.models.evidence import Evidence
+from pms.models.record import SAMPLES_KEY
 from pms.step import LOST_TRIGGERER, Job, Step
 
 if TYPE_CHECKING:
@@ -67,9 +68,14 @@ class Watch(Step):
             seconds=self.seconds,
             colour=self.colour,
             on_breach=self.on_breach,
+            run=context["run_id"],
         )
         timeout = datetime.timedelta(seconds=2 * self.seconds) + LOST_TRIGGERER
         self.defer(trigger=trigger, method_name="resume", timeout=timeout)
+
+    def resume(self, context: Context, event: Any) -> Any:
+        context["ti"].xcom_push(key=SAMPLES_KEY, value=event["samples"])
+        return super().resume(context, event["evidence"])
 
     def work(self, job: Job) -> Evidence:
         raise NotImplementedError("the trigger watches")

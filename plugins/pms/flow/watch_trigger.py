@@ -19,6 +19,7 @@ from pms.analysis.sources import normal
 from pms.checks.sources import ErrorTrackerSource
 from pms.database.sources import DatabaseSource
 from pms.flow import incidents
+from pms.flow.samples import Samples
 from pms.kube import state as states
 from pms.kube.client import Kube, KubeError, connect
 from pms.kube.lock import FencedOut
@@ -47,26 +48,30 @@ SEEN_BY_CLIENTS = frozenset({names.P50, names.P95, names.P99})
 
 
 class WatchTrigger(BaseTrigger):
-    """Observes a colour; the event is an `Evidence`. Started again after a crash, it observes from zero.
+    """Observes a colour; the event is an `Evidence`, and what the record has not got yet. Started again after a crash,
+    it observes from zero.
 
     :param plan: the `Plan` as JSON; what is stored of a trigger holds no secret, only ids of connections
     :param ticket: the `Ticket` of the deployment or rollback as JSON
     :param on_breach: as in `pms.flow.watch.Watch`; or ``recover``: observe again and again until nothing was broken for
         ``seconds``, or ``patience`` seconds are over
+    :param run: the run that watches, for the record
     """
 
     def __init__(
         self, *, plan: dict[str, Any], ticket: dict[str, Any], check: str, seconds: float, colour: str, on_breach: str,
-        patience: float = 0.0,
+        patience: float = 0.0, run: str = "",
     ) -> None:  # fmt: skip
         super().__init__()  # type: ignore[no-untyped-call]
         self.plan, self.ticket, self.check = plan, ticket, check
         self.seconds, self.colour, self.on_breach = seconds, colour, on_breach
-        self.patience = patience
+        self.patience, self.run_id = patience, run
+        self._samples: list[Samples] = []
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        arguments = ("plan", "ticket", "check", "seconds", "colour", "on_breach", "patience")
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in arguments}
+        same = ("plan", "ticket", "check", "seconds", "colour", "on_breach", "patience")
+        arguments = {name: getattr(self, name) for name in same} | {"run": self.run_id}
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         plan, ticket = Plan.model_validate(self.plan), Ticket.model_validate(self.ticket)
@@ -80,7 +85,9 @@ class WatchTrigger(BaseTrigger):
                 self.log.info("watching %s for %g s", _colour(ticket, self.colour), self.seconds)
                 watching = {"ask": self._ask, "recover": self._recover}.get(self.on_breach, self._once)
                 evidence = await watching(Scene(kube, plan, ticket, state, public))
-        yield TriggerEvent(evidence.model_dump(mode="json"))  # type: ignore[no-untyped-call]
+        left = [sample for samples in self._samples for sample in samples.left()]
+        event = {"evidence": evidence.model_dump(mode="json"), "samples": left}
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _once(self, scene: Scene) -> Evidence:
         return (await self._watch(scene, self.seconds)).evidence
@@ -126,6 +133,9 @@ class WatchTrigger(BaseTrigger):
         extra: list[Source] = [database, tracker]
         observer = Observer(kube, plan, public.url, colour, extra=extra, baseline=baseline, say=self.log.info)
         place = Place(kube, plan, ticket, colour)
+        samples = Samples(plan.record, observer.seen, ticket.deployment, self.run_id, self.check)
+        self._samples.append(samples)
+        sampling = asyncio.create_task(samples.keep())
         observing = asyncio.create_task(observer.watch(seconds))
         learning = asyncio.create_task(_learn(kube, plan, ticket, observer, tracker, self.colour))
         moved = asyncio.create_task(place.until_moved())
@@ -145,9 +155,10 @@ class WatchTrigger(BaseTrigger):
             evidence = Evidence(check=self.check, verdict=verdict, reason=reason, measurements=tuple(measured))
             return Watched(evidence, _rule(found))
         finally:
-            for task in (observing, learning, moved):
+            tasks = (observing, learning, moved, sampling)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(observing, learning, moved, database.close(), return_exceptions=True)
+            await asyncio.gather(*tasks, database.close(), return_exceptions=True)
 
     async def _move_back(self, place: Place, reason: str, public: Api) -> tuple[Any, ...]:
         """Says where traffic is now, with how long that took."""

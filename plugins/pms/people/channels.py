@@ -6,10 +6,12 @@ Notify open: a channel that is down is logged and never fails or holds up a depl
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pms.http import call
+from pms.models.record import MESSAGES_KEY, SentMessage
 
 if TYPE_CHECKING:
     from pms.people.messages import Message
@@ -18,17 +20,33 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+def tell(context: Any, plan: Plan, message: Message) -> list[str]:
+    """Like `send`, and leaves for the record what was sent."""
+    sent = deliver(plan, message)
+    context["ti"].xcom_push(key=MESSAGES_KEY, value=[one.model_dump(mode="json") for one in sent])
+    return _undelivered(sent)
+
+
 def send(plan: Plan, message: Message) -> list[str]:
     """Sends to every channel of the message; gives the channels that failed, each with its reason."""
-    m = plan.messages
+    return _undelivered(deliver(plan, message))
+
+
+def deliver(plan: Plan, message: Message) -> list[SentMessage]:
+    """Sends to every channel of the message."""
+    m, text = plan.messages, message.slack
     channel = m.incidents_channel if message.incident_channel else m.deployments_channel
-    sent = {f"slack {channel}": _attempt(lambda: _slack(plan, channel, message.slack))}
+    sent = [_attempt(f"slack {channel}", text, lambda: _slack(plan, channel, text))]
     if message.status_page:
-        sent["status page"] = _attempt(lambda: _status_page(plan, message.status_page, message.slack))
+        sent.append(_attempt("status page", text, lambda: _status_page(plan, message.status_page, text)))
     to = [*(m.stakeholders if message.to_stakeholders else ()), *(m.users if message.to_users else ())]
     if to:
-        sent["e-mail"] = _attempt(lambda: _email(plan, to, message.subject, message.slack))
-    return [f"{where}: {reason}" for where, reason in sent.items() if reason]
+        sent.append(_attempt("e-mail", f"{message.subject}\n{text}", lambda: _email(plan, to, message.subject, text)))
+    return sent
+
+
+def _undelivered(sent: list[SentMessage]) -> list[str]:
+    return [f"{one.channel}: {one.problem}" for one in sent if not one.delivered]
 
 
 def ticket(plan: Plan, summary: str, description: str, due: str) -> str:
@@ -51,13 +69,14 @@ def ticket(plan: Plan, summary: str, description: str, due: str) -> str:
         return f"none ({type(error).__name__})"
 
 
-def _attempt(action: Callable[[], None]) -> str:
+def _attempt(channel: str, text: str, action: Callable[[], None]) -> SentMessage:
+    begun, problem = time.time(), ""
     try:
         action()
     except Exception as error:
         log.warning("a message was not delivered: %s", error)
-        return f"{type(error).__name__}"
-    return ""
+        problem = type(error).__name__
+    return SentMessage(at=begun, channel=channel, text=text, problem=problem)
 
 
 def _slack(plan: Plan, channel: str, text: str) -> None:

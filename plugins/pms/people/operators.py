@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 
 from pms.models.deployment import DeploymentState
 from pms.models.evidence import Evidence, Verdict, passed
+from pms.models.record import DECISION_KEY, Decision
 from pms.people.messages import Message, asked
 from pms.step import EVIDENCE_KEY, Job, Step
 
@@ -30,9 +32,9 @@ class Announce(Step):
         self.message = message
 
     def work(self, job: Job) -> Evidence:
-        from pms.people.channels import send
+        from pms.people.channels import tell
 
-        undelivered = send(self.plan, self.message(self.plan, _state(job)))
+        undelivered = tell(job.context, self.plan, self.message(self.plan, _state(job)))
         return passed(self.task_id, f"not delivered: {', '.join(undelivered)}" if undelivered else "delivered")
 
 
@@ -88,11 +90,11 @@ class Confirm(HITLOperator):
         self.plan, self.question = plan, question
 
     def execute(self, context: Context) -> Any:
-        from pms.people.channels import send
+        from pms.people.channels import tell
 
         link = self.generate_link_to_ui_from_context(context=context)
         minutes = max(1, round(self.question.response_seconds / 60))
-        send(self.plan, asked(self.plan, self.question.role, self.subject, link, minutes))
+        tell(context, self.plan, asked(self.plan, self.question.role, self.subject, link, minutes))
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -105,7 +107,12 @@ class Confirm(HITLOperator):
             verdict=Verdict.PASS if yes else Verdict.FAIL,
             reason=f"{self.plan.team[self.question.role].title}: {', '.join(answer['chosen_options'])} by {who}",
         )
+        decision = Decision(
+            at=time.time(), question=self.subject, choice=", ".join(answer["chosen_options"]), who=who,
+            why=f"asked as {self.plan.team[self.question.role].title}",
+        )  # fmt: skip
         context["ti"].xcom_push(key=EVIDENCE_KEY, value=evidence.model_dump(mode="json"))
+        context["ti"].xcom_push(key=DECISION_KEY, value=decision.model_dump(mode="json"))
         self.log.info("%s", evidence.reason)
         return evidence.reason
 

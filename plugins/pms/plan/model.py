@@ -30,6 +30,7 @@ from pms.plan.parts import (
     SqlFile,
     UrlPath,
 )
+from pms.plan.record import Record
 
 
 class ImageJob(Section):
@@ -336,6 +337,7 @@ class Plan(Section):
     messages: Messages
     incidents: Incidents
     rollback: Rollback
+    record: Record
     data: Data | None = None
 
     @model_validator(mode="after")

@@ -33,6 +33,7 @@ def _in_include(folder: str) -> AfterValidator:
 SqlFile = Annotated[str, _in_include("sql")]
 Manifest = Annotated[str, _in_include("k8s")]
 Calendar = Annotated[str, _in_include("calendars")]
+Checklist = Annotated[str, _in_include("report")]
 SeedFile = Annotated[str, _in_include("seed")]
 
 

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from pms.kube.lock import FencedOut
 from pms.models.deployment import Status, Ticket
 from pms.models.evidence import Evidence, Measurement, failed, passed
+from pms.models.record import DECISION_KEY, Decision
 from pms.step import TICKET_KEY, Job, Step, skipped
 from pms.traffic import switch
 from pms.traffic.api import api
@@ -141,6 +142,8 @@ class MoveTrafficBack(Step):
     def work(self, job: Job) -> Evidence:
         params = job.context["params"]
         reason = str(params.get("reason") or "no reason given")
+        decision = Decision(at=time.time(), question="Roll back?", choice="Roll back", who=job.asked_by, why=reason)
+        job.context["ti"].xcom_push(key=DECISION_KEY, value=decision.model_dump(mode="json"))
         return asyncio.run(self._back(job, reason, params.get("deployment") or None))
 
     async def _back(self, job: Job, reason: str, deployment: str | None) -> Evidence:

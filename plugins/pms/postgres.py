@@ -75,13 +75,13 @@ class Database:
         """Another database of the same server."""
         return replace(self, name=name)
 
-    def connect(self, *, autocommit: bool = True) -> psycopg.Connection[Any]:
-        """A session of our own; it ends by itself when the network does."""
+    def connect(self, *, autocommit: bool = True, wait_seconds: int = CONNECT_SECONDS) -> psycopg.Connection[Any]:
+        """A session of our own; it ends by itself when the network does. psycopg waits two seconds or longer."""
         import psycopg
 
         options: dict[str, Any] = {
             "host": self.host, "port": self.port, "dbname": self.name, "user": self.user,
-            "password": self.password or None, "application_name": APPLICATION, "connect_timeout": CONNECT_SECONDS,
+            "password": self.password or None, "application_name": APPLICATION, "connect_timeout": wait_seconds,
             "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, **dict(self.options),
         }  # fmt: skip
         return psycopg.connect(autocommit=autocommit, **options)

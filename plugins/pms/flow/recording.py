@@ -1,0 +1,105 @@
+"""Brings what tasks left to the ledger: at once when a task ends, and completely when a deployment does.
+
+Open: a ledger that is away fails nothing and delays nothing. What could not be written at once still lies in the
+XComs, and `complete` writes all of it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from pms.flow.airflow_api import Airflow, run_path
+from pms.flow.entries import FAILED, KEYS, SUCCESS, TaskRun, entries_of, incident_of
+from pms.flow.rollback import OPEN_TASK, rollback_run_id
+from pms.models.deployment import Ticket
+from pms.record.ledger import ledger
+from pms.step import TICKET_KEY
+
+if TYPE_CHECKING:
+    from pms.models.record import Entry
+    from pms.plan.model import Plan
+
+log = logging.getLogger(__name__)
+
+
+def record_task(ti: Any, plan: Plan, error: object = None) -> None:
+    """Writes what one task has left; runs in the task's own process after Airflow knows how the task ended, so nobody
+    waits for it. Logs instead of raising.
+    """
+    try:
+        entries = _of_running(ti, plan, error)
+        if entries:
+            ledger(plan.record.connection).write(entries)
+    except Exception as problem:
+        log.warning("not recorded now, but when the run ends: %s: %s", type(problem).__name__, problem)
+
+
+def _of_running(ti: Any, plan: Plan, error: object) -> list[Entry]:
+    left = {key: value for key in KEYS if (value := ti.xcom_pull(task_ids=ti.task_id, key=key)) is not None}
+    if not left and error is None:
+        return []
+    deployment, opener = ti.run_id, getattr(ti.task, "ticket_from", OPEN_TASK)
+    if ti.dag_id == plan.rollback_dag_id:
+        ticket = ti.xcom_pull(task_ids=opener, key=TICKET_KEY)
+        if ticket is None:  # it did nothing
+            return []
+        deployment = Ticket.model_validate(ticket).deployment
+    elif ti.xcom_pull(task_ids=opener, key=TICKET_KEY) is None:
+        return []  # refused: never a deployment
+    started = ti.start_date.timestamp() if ti.start_date else time.time()
+    state = FAILED if error is not None else SUCCESS
+    task = TaskRun(
+        ti.run_id, ti.task_id, type(ti.task).__name__, state, ti.try_number, started, time.time(), _told(error)
+    )
+    return entries_of(deployment, task, left)
+
+
+def _told(error: object) -> str:
+    return f"{type(error).__name__}: {error}"[:2000] if error is not None else ""
+
+
+def complete(plan: Plan, deployment: str, more_runs: Iterable[str] = ()) -> int:
+    """Writes everything that the runs of a deployment have left, and gives how many entries were new.
+
+    Raises `requests.RequestException` or `psycopg.Error`; running it again is safe.
+
+    :param more_runs: runs of the rollback DAG beside the one that is named after the deployment
+    """
+    airflow = Airflow(plan)
+    entries = _of_run(airflow, plan.deployment_dag_id, deployment, deployment)
+    for rollback in dict.fromkeys((rollback_run_id(deployment), *more_runs)):
+        if airflow.find(run_path(plan.rollback_dag_id, rollback)):
+            entries += _of_run(airflow, plan.rollback_dag_id, rollback, deployment)
+            entries += incident_of(rollback, entries)
+    return ledger(plan.record.connection).write(entries)
+
+
+def _of_run(airflow: Airflow, dag_id: str, run_id: str, deployment: str) -> list[Entry]:
+    path = f"{run_path(dag_id, run_id)}/taskInstances"
+    wanted = [e for e in airflow.pages(f"{path}/~/xcomEntries", "xcom_entries") if e["key"] in KEYS]
+    left: dict[str, dict[str, Any]] = {}
+    for entry in wanted:
+        where = f"{path}/{quote(entry['task_id'], safe='')}/xcomEntries/{entry['key']}"
+        left.setdefault(entry["task_id"], {})[entry["key"]] = airflow.get(where, deserialize="true")["value"]
+    found: list[Entry] = []
+    for task in airflow.pages(path, "task_instances"):
+        if task["state"] in (SUCCESS, FAILED) and task["start_date"]:
+            found += entries_of(deployment, _task_run(run_id, task), left.get(task["task_id"], {}))
+    return found
+
+
+def _task_run(run_id: str, task: Mapping[str, Any]) -> TaskRun:
+    ended = task["end_date"] or task["start_date"]
+    return TaskRun(
+        run_id, task["task_id"], task["operator_name"] or "", task["state"], task["try_number"],
+        _seconds(task["start_date"]), _seconds(ended),
+    )  # fmt: skip
+
+
+def _seconds(text: str) -> float:
+    return datetime.datetime.fromisoformat(text).timestamp()

@@ -1,0 +1,73 @@
+"""The last step of both DAGs: completes the record, stores the report of it with the backup, and says where it is."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from pms.models.evidence import Evidence, Measurement, passed
+from pms.people.messages import Message
+from pms.step import Job, Step
+
+if TYPE_CHECKING:
+    from pms.plan.model import Plan
+    from pms.record.report import Report as Found
+
+ENDINGS = {"html": "text/html; charset=utf-8", "md": "text/markdown; charset=utf-8"}
+
+
+class Report(Step):
+    """Runs when the lock is given back already and changes nothing in production, so it asks for no fence.
+
+    What it cannot do (the ledger or S3 is away) is retried, and fails this task in the end, but not the deployment: the
+    DAG ends with a task that only wants `Close` to have passed.
+    """
+
+    def work(self, job: Job) -> Evidence:
+        from pms.flow.recording import complete
+        from pms.people.channels import tell
+        from pms.record import checklist, report
+        from pms.record.ledger import ledger
+
+        begun = time.monotonic()
+        deployment = job.ticket.deployment
+        runs = () if job.run_id == deployment else (job.run_id,)
+        new = complete(self.plan, deployment, runs)
+        record = ledger(self.plan.record.connection).read(deployment)
+        found = report.build(self.plan, checklist.load(self.plan.record.checklist), record)
+        keys = _store(self.plan, job.run_id, found)
+        tell(job.context, self.plan, Message(slack=_text(self.plan, found, keys)))
+        seconds = round(time.monotonic() - begun, 3)
+        uri = f"s3://{self.plan.backup.bucket}/{keys['html']}"
+        return passed(
+            self.task_id, f"{uri}; {new} entries were not in the ledger yet",
+            Measurement(what="entries_completed", value=new, source="record"),
+            Measurement(what="report_seconds", value=seconds, unit="s", source="record"),
+        )  # fmt: skip
+
+
+def _store(plan: Plan, run_id: str, found: Found) -> dict[str, str]:
+    """Ending to key of what was stored; a second try overwrites the first one."""
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    from pms.record import render
+
+    client = S3Hook(aws_conn_id=plan.backup.connection).get_conn()
+    texts = {"html": render.html(found), "md": render.markdown(found)}
+    keys = {ending: f"{plan.backup.prefix}{plan.record.prefix}{run_id}.{ending}" for ending in texts}
+    for ending, text in texts.items():
+        client.put_object(Bucket=plan.backup.bucket, Key=keys[ending], Body=text.encode(), ContentType=ENDINGS[ending])
+    return keys
+
+
+def _text(plan: Plan, found: Found, keys: dict[str, str]) -> str:
+    """The link asks for a sign-in: a signed one would let anybody in who reads the channel's history."""
+    from urllib.parse import quote
+
+    bucket = plan.backup.bucket
+    link = plan.record.report_url.replace("{bucket}", bucket).replace("{key}", quote(keys["html"], safe="/"))
+    counts = "; ".join(
+        f"{section.title}: " + ", ".join(f"{n} {mark}" for mark, n in section.counts.items() if n)
+        for section in found.sections
+    )
+    return f"Report of {found.title}, which {found.outcome}: {link}\n{counts}"

@@ -1,0 +1,1 @@
+"""The record: a ledger of deployments that is only ever added to, and what people read from it."""

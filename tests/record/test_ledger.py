@@ -1,0 +1,220 @@
+"""The ledger on a real PostgreSQL: it keeps what was written, all of it, once, and as it was."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from pms.models.deployment import Status
+from pms.models.evidence import Verdict
+from pms.models.record import Change, IncidentKind, SentMessage
+from pms.record import ledger as ledgers
+from pms.record.ledger import Ledger, NotRecorded
+from pms.record.schema import FOLDER, SchemaChanged, migrate
+from tests.record import made
+
+pytestmark = pytest.mark.sandbox
+TABLES = sorted(ledgers.TABLES.values())
+
+
+def everything() -> list:
+    """One entry of each kind at least."""
+    return [
+        made.outcome(), made.check("phase_1.backup", p50_seconds=0.1), made.decision("phase_1.decide"),
+        made.deployment(), made.incident(IncidentKind.OPENED, 5), *made.samples(3),
+        SentMessage(at=made.START, channel="slack #x", text="@here 'go' — ✓").of(made.RUN, made.RUN, "announce"),
+        Change(revision="abc123", committed_at=made.START - 3600).of(made.RUN, made.RUN, ""),
+    ]  # fmt: skip
+
+
+def test_what_is_written_is_read_back_as_it_was(book):
+    entries = everything()
+    assert book.ledger.write(entries) == len(entries)
+    found = book.ledger.read(made.RUN)
+    read = [
+        found.deployment, *found.outcomes, *found.checks, *found.decisions, *found.messages, *found.incidents,
+        *found.samples, *found.changes,
+    ]  # fmt: skip
+    key = repr
+    assert sorted(read, key=key) == sorted(entries, key=key)
+
+
+def test_writing_it_twice_is_writing_it_once(book):
+    book.ledger.write(everything())
+    before = book.ledger.read(made.RUN)
+    assert book.ledger.write(everything()) == 0
+    assert book.ledger.read(made.RUN) == before
+
+
+def test_two_writers_at_the_same_time_write_it_once(book):
+    threads = [threading.Thread(target=lambda: book.ledger.write(everything())) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(book.ledger.read(made.RUN).samples) == len(made.samples(3))
+
+
+def test_another_try_of_a_step_is_another_entry(book):
+    book.ledger.write([made.deployment(), made.check("a.b", Verdict.UNKNOWN), made.check("a.b", tries=2, at=20)])
+    assert [c.verdict for c in book.ledger.read(made.RUN).checks] == [Verdict.UNKNOWN, Verdict.PASS]
+
+
+def test_all_of_it_or_nothing(book):
+    good = made.deployment()
+    with pytest.raises(psycopg.Error):
+        book.ledger.write([good, made.check("a.b").model_copy(update={"verdict": "perhaps"})])
+    with pytest.raises(NotRecorded, match="knows no deployment"):
+        book.ledger.read(made.RUN)
+
+
+def test_an_entry_that_comes_before_its_deployment_is_kept(book):
+    """The ledger was away when the deployment was opened, and back a step later."""
+    book.ledger.write([made.check("a.b")])
+    book.ledger.write([made.deployment()])
+    assert len(book.ledger.read(made.RUN).checks) == 1
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("statement", ["UPDATE {} SET recorded_at = now()", "DELETE FROM {}", "TRUNCATE {}"])
+@pytest.mark.parametrize("role", ["owner", "writer"])
+def test_nobody_changes_what_was_written(book, table, statement, role):
+    book.ledger.write(everything())
+    with getattr(book, role).connect() as session, pytest.raises(errors.InsufficientPrivilege) as refused:
+        session.execute(statement.format(table).encode())
+    if role == "owner":
+        assert "append-only" in str(refused.value)
+    with book.owner.connect() as session:
+        (rows,) = session.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()
+    assert rows > 0
+
+
+def test_the_superuser_has_to_drop_the_trigger_to_change_anything(book, server):
+    """Neither the replication role nor a rule of ours lets anybody past it silently."""
+    book.ledger.write(everything())
+    with server.database(book.owner.name, "postgres").connect() as session:
+        session.execute("SET session_replication_role = replica")
+        with pytest.raises(errors.InsufficientPrivilege, match="append-only: DELETE of checks"):
+            session.execute("DELETE FROM checks")
+
+
+def test_every_table_of_the_ledger_is_append_only(book):
+    with book.owner.connect() as session:
+        guarded = session.execute(
+            "SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'append_only' AND tgenabled = 'A' ORDER BY 1"
+        )
+        assert [row[0] for row in guarded] == TABLES
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["ALTER TABLE checks DISABLE TRIGGER append_only", "DROP TABLE checks", "CREATE TABLE mine (x int)",
+     "INSERT INTO record_migrations (name, checksum) VALUES ('x', 'y')"],
+)  # fmt: skip
+def test_the_writing_role_can_do_nothing_else(book, statement):
+    with book.writer.connect() as session, pytest.raises(errors.InsufficientPrivilege):
+        session.execute(statement.encode())
+
+
+def test_tables_are_laid_once_whoever_does_it(empty):
+    done: list[list[str]] = []
+    threads = [threading.Thread(target=lambda: done.append(migrate(empty.owner, "record"))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    files = [path.name for path in sorted(FOLDER.glob("*.sql"))]
+    assert sorted(name for one in done for name in one) == files
+    assert len(done) == 4
+
+
+def test_a_file_that_was_applied_may_not_change(empty, tmp_path):
+    (tmp_path / "0001_a.sql").write_text("CREATE TABLE a (x int);")
+    migrate(empty.owner, folder=tmp_path)
+    (tmp_path / "0001_a.sql").write_text("CREATE TABLE a (x bigint);")
+    with pytest.raises(SchemaChanged, match=r"0001_a\.sql is not what was applied"):
+        migrate(empty.owner, folder=tmp_path)
+
+
+def test_a_file_that_fails_leaves_nothing(empty, tmp_path):
+    (tmp_path / "0001_a.sql").write_text("CREATE TABLE a (x int);")
+    (tmp_path / "0002_b.sql").write_text("CREATE TABLE b (x int); SELECT 1/0;")
+    with pytest.raises(errors.DivisionByZero):
+        migrate(empty.owner, folder=tmp_path)
+    with empty.owner.connect() as session:
+        assert session.execute("SELECT to_regclass('a'), to_regclass('b')").fetchone() == (None, None)
+
+
+def test_a_phase_is_what_its_steps_are(book):
+    book.ledger.write(
+        [made.deployment(), made.check("open", at=1), made.check("p1.a", at=5), made.check("p1.b", Verdict.FAIL, at=9)]
+    )
+    with book.writer.connect() as session:
+        (row,) = session.execute("SELECT phase, passed, checks, extract(epoch FROM ended_at - started_at) FROM phases")
+    assert row[:3] == ("p1", 1, 2)
+    assert float(row[3]) == 5
+
+
+def test_secrets_that_airflow_knows_are_masked(book):
+    from airflow.sdk.log import mask_secret
+
+    mask_secret("s3cr3t-value-of-a-connection")
+    leaky = made.check("a.b", Verdict.FAIL, reason="cannot reach postgresql://u:s3cr3t-value-of-a-connection@db/x")
+    book.ledger.write([made.deployment(), leaky])
+    assert book.ledger.read(made.RUN).checks[0].reason == "cannot reach postgresql://u:***@db/x"
+
+
+def test_text_that_postgresql_cannot_hold_does_not_lose_the_entry(book):
+    book.ledger.write([made.deployment(), made.check("a.b", reason="a\0b")])
+    assert book.ledger.read(made.RUN).checks[0].reason == "ab"
+
+
+def test_a_ledger_that_is_away_says_so_within_seconds(book, server):
+    nowhere = Ledger(server.database(book.writer.name, "record").named("x"))
+    away = Ledger(type(book.writer)("127.0.0.1", 1, "x", "record"))
+    began = time.monotonic()
+    for lost in (nowhere, away):
+        with pytest.raises(psycopg.OperationalError):
+            lost.write([made.deployment()])
+    assert time.monotonic() - began < 5
+
+
+def test_deployments_are_listed_in_the_order_of_time(book):
+    later = made.deployment("second", started_at=made.START + 100)
+    book.ledger.write([later, made.deployment()])
+    assert book.ledger.deployments() == [made.RUN, "second"]
+    assert book.ledger.deployments(since=made.START + 1) == ["second"]
+    assert book.ledger.deployments(plan="another") == []
+
+
+def test_the_command_line_reads_it(connected, monkeypatch):
+    connected.ledger.write([*everything(), made.outcome(Status.ROLLED_BACK, at=400, run="rollback__x")])
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "pms.record", *arguments]
+        return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
+
+    found = command("report", "--deployment", made.RUN)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("# AI Hotel Assistant PMS v1.1.0 was rolled back")
+    four = command("dora", "--since", "2026-01-01")
+    assert "| Lead time for changes | 1 h 1 min | median of 1 changes |" in four.stdout, four
+    missing = command("report", "--deployment", "nothing")
+    assert (missing.returncode, missing.stderr) == (1, "refused: the ledger knows no deployment nothing\n")
+
+
+def test_a_change_can_be_told_later(connected, capsys):
+    from pms.record.__main__ import main
+
+    connected.ledger.write([made.deployment()])
+    tell = ["change", "--deployment", made.RUN, "--revision", "abc", "--committed-at", "2026-11-20T10:00:00+00:00"]
+    assert main(tell) == 0
+    assert main(tell) == 0
+    assert capsys.readouterr().out == "recorded\nwas recorded already\n"
+    assert [c.revision for c in connected.ledger.read(made.RUN).changes] == ["abc"]

@@ -1,0 +1,78 @@
+"""Reads the record and the report of a run on the sandbox, and takes the ledger away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+
+from pms.postgres import Database
+from pms.record.ledger import Ledger, NotRecorded, Record
+from sandbox.services.aws import BUCKET, client
+from sandbox.services.databases import RECORD
+
+FRAME = {"ReleaseDue", "GiveUp", "Decide", "RollBack", "EmptyOperator"}
+
+
+def ledger(endpoints: dict[str, Any]) -> Ledger:
+    return Ledger(Database.from_uri(endpoints["postgres"]["record"]))
+
+
+def read(endpoints: dict[str, Any], deployment: str, last_step: str = "", seconds: float = 20) -> Record:
+    """The record, once the last step's own entry is there, which is written after Airflow knows that it ended."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with suppress(NotRecorded):
+            found = ledger(endpoints).read(deployment)
+            if not last_step or any(c.step == last_step and c.verdict == "pass" for c in found.checks):
+                return found
+        time.sleep(0.5)
+    return ledger(endpoints).read(deployment)
+
+
+def steps_of(team: Any, dag_id: str, run_id: str) -> dict[str, str]:
+    """Steps that ran, as Airflow has them: task id to state."""
+    return {
+        t["task_id"]: t["state"]
+        for t in team.admin.task_instances(dag_id, run_id)
+        if t["state"] in ("success", "failed") and t["operator_name"] not in FRAME
+    }
+
+
+def stored(sandbox: Any, run_id: str, ending: str) -> str:
+    """The report as it lies in S3."""
+    key = f"production/reports/{run_id}.{ending}"
+    return client(sandbox.settings, "s3").get_object(Bucket=BUCKET, Key=key)["Body"].read().decode()
+
+
+def secrets_of(endpoints: dict[str, Any]) -> list[str]:
+    """Everything in endpoints.json that nobody else may know."""
+    passwords = [urlsplit(dsn).password for dsn in endpoints["postgres"].values()]
+    users = [user["password"] for user in endpoints["airflow"]["users"].values()]
+    hotel = [value for name, value in endpoints["hotel"].items() if name != "test_email"]
+    return [
+        str(secret)
+        for secret in (*passwords, *users, *hotel, endpoints["airflow"]["password"], endpoints["kubernetes"]["token"])
+        if secret
+    ]
+
+
+def said_by(record: Record) -> str:
+    """The whole record as one text."""
+    return repr(vars(record))
+
+
+@contextmanager
+def away(endpoints: dict[str, Any]) -> Iterator[None]:
+    """Nobody gets into the ledger's database."""
+    with psycopg.connect(endpoints["postgres"]["metadata"], autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {RECORD} ALLOW_CONNECTIONS false".encode())
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (RECORD,))
+        try:
+            yield
+        finally:
+            admin.execute(f"ALTER DATABASE {RECORD} ALLOW_CONNECTIONS true".encode())
