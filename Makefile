@@ -7,7 +7,7 @@ CLUSTER ?= stand-in
 export PYTHONPATH := plugins:config:.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock format lint test test-cluster up down status \
+.PHONY: help venv lock format lint test test-cluster test-compose up down status \
 	cluster-up cluster-down cluster-status demo bench bench-cluster bench-import cutover clean
 
 help:  ## This list
@@ -39,6 +39,10 @@ test: venv  ## All tests; those of the real cluster and of docker-compose.yaml w
 
 test-cluster: venv  ## The whole runs once more, on a real Kubernetes, and what only shows there
 	$(BIN)/pytest --cluster kubernetes -m "cluster or run" tests/sandbox tests/cluster tests/runs
+
+test-compose: venv  ## docker-compose.yaml from `up` to a finished deployment, on a Docker of its own
+	$(BIN)/python -m sandbox check compose
+	$(BIN)/pytest -s -m compose tests/compose
 
 up: venv  ## Start the stand-in production and leave it running
 	$(BIN)/python -m sandbox up --home $(HOME_DIR) --cluster $(CLUSTER)

@@ -1,0 +1,72 @@
+"""deploy/helm/values.yaml: names that the chart and Airflow know, no secret, the same users as on one machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from airflow.configuration import conf
+
+from sandbox.docker.project import variables
+from sandbox.settings import REPOSITORY
+
+TEXT = (REPOSITORY / "deploy" / "helm" / "values.yaml").read_text()
+VALUES = yaml.safe_load(TEXT)
+CHART = yaml.safe_load(Path(__file__).with_name("chart-keys.yaml").read_text())
+GUIDE = (REPOSITORY / "docs" / "scaling.md").read_text()
+
+
+def unknown(values, known, path=()) -> Iterator[str]:
+    for name, value in values.items():
+        if name not in known:
+            yield ".".join((*path, name))
+        elif isinstance(value, dict) and known[name]:
+            yield from unknown(value, known[name], (*path, name))
+
+
+def test_the_chart_knows_every_key():
+    assert list(unknown(VALUES, CHART)) == []
+
+
+@pytest.mark.parametrize(
+    ("section", "option"), [(section, option) for section, options in VALUES["config"].items() for option in options]
+)
+def test_airflow_knows_every_option(section, option):
+    described = conf.configuration_description.get(section, {}).get("options", {})
+    from_providers = conf.has_option(section, option)
+    assert option in described or from_providers
+
+
+def test_the_version_is_that_of_the_lock_file():
+    lock = (REPOSITORY / "requirements" / "lock.txt").read_text()
+    assert f"\napache-airflow=={VALUES['airflowVersion']} " in lock
+
+
+def test_every_pod_runs_the_image_by_its_digest():
+    images = VALUES["images"]
+    assert images["airflow"] == images["pod_template"]
+    assert re.fullmatch(r"[\w.]+@sha256:[0-9a-f]{64}", images["airflow"]["tag"])
+
+
+def test_users_are_those_of_one_machine(tmp_path):
+    subprocess.run([sys.executable, REPOSITORY / "scripts" / "make_env.py", "--folder", tmp_path], check=True)
+    users = VALUES["config"]["core"]["simple_auth_manager_users"]
+    assert users == variables(tmp_path)["AIRFLOW_USERS"]
+
+
+def test_the_guide_makes_every_secret_that_is_named():
+    named = set(re.findall(r"(?:[sS]ecretName: |secretKeyRef: \{name: |secretRef: \{name: )([\w-]+)", TEXT))
+    named |= {value for name, value in VALUES.items() if name.endswith("SecretName")} | {
+        VALUES["data"]["metadataSecretName"]
+    }
+    missing = {name for name in named if f"secret {name} " not in GUIDE}
+    assert missing == {"airflow-tls"}  # of whoever makes certificates in that cluster
+
+
+def test_no_password_stands_in_it():
+    assert not re.search(r"(?i)password: *\S|://\w+:[^@{]+@(?!host)", TEXT)
