@@ -30,6 +30,8 @@ PROGRAMS = {
     "perl": "perl",
 }  # fmt: skip
 """Program, and the Debian package that has it."""
+_CGROUP = "pms-docker-"
+"""Begins the name of a Docker host's control group; the process id of its owner ends it."""
 _CLONE_NEWNET = 0x40000000
 _WEIGHTS = {"cpu.shares": 16384, "cpu.weight": 1600}
 """Sixteen times that of one process (control groups version 1 and 2): all containers together would else get no more
@@ -63,7 +65,7 @@ class DockerHost:
         self.folder = folder.resolve()
         self._shared = [path.resolve() for path in shared]
         self._root = self.folder / "root"
-        self._cgroup = f"pms-docker-{os.getpid()}"
+        self._cgroup = f"{_CGROUP}{os.getpid()}"
         self._processes: list[Process] = []
         self._init = 0
 
@@ -85,6 +87,7 @@ class DockerHost:
 
     def _start(self) -> None:
         roots.host_root(self._root, self.folder / "mmdebstrap.log")
+        _remove_groups_of_the_dead()
         cgroups.create(self._cgroup)
         _weigh(self._cgroup)
         script = Path(__file__).with_name("init.sh")
@@ -152,6 +155,14 @@ def _slirp4netns(root: Path, network: str) -> list[str | Path]:
     loader, libraries = root / "lib64" / "ld-linux-x86-64.so.2", root / "usr" / "lib" / "x86_64-linux-gnu"
     program: list[str | Path] = [loader, "--library-path", libraries, root / "usr" / "bin" / "slirp4netns"]
     return [*program, "--configure", "--disable-host-loopback", "--netns-type=path", network, "tap0"]
+
+
+def _remove_groups_of_the_dead() -> None:
+    """All else that a Docker host is goes with its processes; this is left when its owner was killed."""
+    found = {folder.name for hierarchy in cgroups.hierarchies() for folder in hierarchy.glob(f"{_CGROUP}*")}
+    for name in found:
+        if not psutil.pid_exists(int(name.removeprefix(_CGROUP))):
+            cgroups.remove(name)
 
 
 def _weigh(cgroup: str) -> None:

