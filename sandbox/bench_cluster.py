@@ -132,14 +132,16 @@ class Bench:
             Cause.COMMAND: self._our_command,
             Cause.SILENCE: self._silence,
         }
+        found, disturbance = None, ""
         try:
             found = self._observe(Who.OURS, cause, events[cause], self._endpoints, self._we_decided)
-        finally:
-            outcome = self._team.follow(NEW, run_id)
+        except Disturbed as error:
+            disturbance = str(error)
+        outcome = self._team.follow(NEW, run_id)
         if outcome.outcome != "rolled_back":
             raise SandboxError(f"our rollback ({cause}) did not end well, and keeps the lock: {outcome}")
-        if OUR_REASONS[cause] not in outcome.reason:
-            raise Disturbed(f"{Who.OURS}, {cause}: rolled back because of {outcome.reason}")
+        if found is None or OUR_REASONS[cause] not in outcome.reason:
+            raise Disturbed(f"{disturbance or f'{Who.OURS}, {cause}'}; rolled back because of {outcome.reason}")
         return found
 
     def argos(self, cause: Cause) -> Round:
