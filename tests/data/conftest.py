@@ -14,7 +14,7 @@ import pytest
 from pms.plan.data import Import
 from pms.postgres import Database
 from sandbox.services.postgres import command
-from tests.database.conftest import free_port, s3, s3_endpoint  # noqa: F401 - fixtures
+from tests.database.conftest import free_port
 from tests.support.cluster import cluster, in_cluster, namespace, plan  # noqa: F401 - fixtures
 
 PASSWORD = "only-for-tests-77c1"

@@ -1,4 +1,4 @@
-"""A real primary with a streaming replica, S3 of moto, and a small shop's database for each test."""
+"""A real primary with a streaming replica, and a small shop's database for each test."""
 
 from __future__ import annotations
 
@@ -145,30 +145,6 @@ def replica(servers: Servers, database: Database) -> Database:
 def connection(database: Database) -> Iterator[psycopg.Connection[Any]]:
     with database.connect() as session:
         yield session
-
-
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture(scope="session")
-def s3(s3_endpoint: str) -> Any:
-    import boto3
-    from botocore.config import Config
-
-    client = boto3.client(
-        "s3", endpoint_url=s3_endpoint, region_name="eu-central-1", aws_access_key_id="test",
-        aws_secret_access_key="test", config=Config(proxies={}),
-    )  # fmt: skip
-    client.create_bucket(Bucket="backups", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
-    return client
 
 
 @pytest.fixture(scope="session", autouse=True)
