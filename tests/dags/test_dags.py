@@ -51,8 +51,11 @@ def plans(tmp_path, monkeypatch):
     return tmp_path
 
 
+DAGS = ("data_import", "deployment", "readiness", "rollback", "seed")
+
+
 def dags_of(*plans: str) -> list[str]:
-    return sorted(f"{plan}_{dag}" for plan in plans for dag in ("data_import", "deployment", "rollback", "seed"))
+    return sorted(f"{plan}_{dag}" for plan in plans for dag in DAGS)
 
 
 def test_every_dag_of_the_plan_is_there_without_errors(bag):
