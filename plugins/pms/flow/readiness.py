@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pms.plan.model import Plan
     from pms.readiness.checklist import Checklist, Line
 
+SENT = "Send answers"
+"""The one button of a question; what is said lies in its fields."""
 ANSWERS_KEY = "answers"
 """XCom key of what a role said: line id to evidence."""
 
@@ -80,23 +82,25 @@ class ReleaseToJudge(BaseOperator):
             return ""
 
 
+def form(lines: Sequence[Line]) -> dict[str, Param]:
+    """The fields of a question: one for each line, and a comment."""
+    fields = {
+        line.id: Param(asked.NOT_KNOWN, enum=asked.ANSWERS, title=line.ask, description=line.line) for line in lines
+    }
+    return {**fields, asked.COMMENT: Param("", type="string", maxLength=1000, title="What should be known beside that")}
+
+
 class AskRole(HITLOperator):
-    """Asks one role everything that only it knows, on one form with one field per line. No answer is no pass."""
+    """Asks one role everything that only it knows, on one form (see `form`). No answer is no pass."""
 
     def __init__(self, *, plan: Plan, role: str, lines: Sequence[Line], ticket_from: str = "release", **kwargs: Any):
         self.plan, self.role, self.lines, self.ticket_from = plan, role, tuple(lines), ticket_from
         who, seconds = plan.team[role], plan.readiness.response_seconds
-        answers = {
-            asked.field(line): Param(asked.NOT_KNOWN, enum=asked.ANSWERS, title=line.ask, description=line.line)
-            for line in lines
-        }
-        comment = Param("", type="string", maxLength=1000, title="What should be known beside that")
         super().__init__(
             subject=f"Readiness: {who.title}, please say what only you know",
             body="\n".join(f"- {line.ask}" for line in lines),
             options=[SENT],
             defaults=SENT,
-            params={**answers, asked.COMMENT: comment},
             assigned_users=[{"id": user, "name": who.title} for user in who.users],
             response_timeout=datetime.timedelta(seconds=seconds),
             **kwargs,
@@ -119,9 +123,6 @@ class AskRole(HITLOperator):
         if against := [f"{name}: {e.verdict}: {e.reason}" for name, e in found.items() if not e.passed]:
             raise AirflowFailException("; ".join(against))
         return f"{who.title} confirmed {len(found)} lines"
-
-
-SENT = "Send answers"
 
 
 class Conclude(BaseOperator):

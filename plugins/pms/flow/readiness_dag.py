@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import DAG, CronTriggerTimetable, Param, TaskGroup, TriggerRule
 
 from pms.flow.dags import FIRST_DAY, RETRIES, for_each_plan, report
-from pms.flow.readiness import AskRole
+from pms.flow.readiness import AskRole, form
 from pms.flow.readiness_steps import step_of
 from pms.flow.request import VERSION
 from pms.plan.window import cron_before
@@ -81,7 +81,10 @@ def _task(plan: Plan, line: Line) -> Step:
 def questions(plan: Plan, checklist: Checklist) -> dict[str, AskRole]:
     """One question per role, in a group of their own; gives line id to task."""
     with TaskGroup("people", tooltip="What only people know"):
-        asks = [AskRole(task_id=role, plan=plan, role=role, lines=lines) for role, lines in checklist.asked().items()]
+        asks = [
+            AskRole(task_id=role, plan=plan, role=role, lines=lines, params=form(lines))
+            for role, lines in checklist.asked().items()
+        ]
     return {line.id: ask for ask in asks for line in ask.lines}
 
 

@@ -14,11 +14,6 @@ ANSWERS = [NOT_KNOWN, YES, NO]
 COMMENT = "comment"
 
 
-def field(line: Line) -> str:
-    """The form's field of a line."""
-    return line.id
-
-
 def verdicts(
     lines: Sequence[Line], title: str, allowed: Collection[str], answer: Mapping[str, Any], seconds: float
 ) -> dict[str, Evidence]:
@@ -37,7 +32,7 @@ def verdicts(
         return {line.id: unknown(line.id, text) for line in lines}
     comment = str(said.get(COMMENT) or "").strip()
     behind = f"{by['name']} ({title})" + (f": {comment[:300]}" if comment else "")
-    return {line.id: _verdict(line.id, said.get(field(line)), behind) for line in lines}
+    return {line.id: _verdict(line.id, said.get(line.id), behind) for line in lines}
 
 
 def _verdict(check: str, said: object, behind: str) -> Evidence:
