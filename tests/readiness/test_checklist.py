@@ -10,6 +10,7 @@ import yaml
 from pms.plan.load import load_plan
 from pms.plan.model import INCLUDE
 from pms.readiness import checklist as module
+from pms.readiness.__main__ import main
 from pms.readiness.checklist import ChecklistError, load
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
@@ -80,3 +81,9 @@ def test_text_that_is_not_yaml_is_an_error_with_its_file(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "INCLUDE", tmp_path)
     with pytest.raises(ChecklistError, match=r"pms\.yaml"):
         load(PLAN)
+
+
+def test_the_table_in_the_documentation_is_that_of_the_checklist(capsys):
+    assert main(["table", "--plan", "pms"]) == 0
+    table = capsys.readouterr().out
+    assert f"<!-- table -->\n{table}<!-- /table -->" in (INCLUDE.parent / "docs" / "readiness.md").read_text()

@@ -369,6 +369,7 @@ class Plan(Section):
     def seed_dag_id(self) -> str:
         return f"{self.name}_seed"
 
+    @property
     def readiness_dag_id(self) -> str:
         return f"{self.name}_readiness"
 
