@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.airflow_client import AirflowError
-from sandbox.runs import POLL_SECONDS, Team
+from sandbox.runs import Team
 
 READINESS = "pms_readiness"
 SEND = "Send answers"
 COMMENT = "comment"
+LOOK_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,22 @@ class Readied:
 def get_ready(team: Team, version: str, *, said: str = "yes", timeout: float = 600, **conf: Any) -> Readied:
     """Runs the readiness DAG for a version; every role says the same of each of its lines."""
     run_id = team.roles["lead"].trigger(READINESS, {"version": version, **conf})
-    begun = time.monotonic()
+    return follow(team, run_id, said=said, timeout=timeout)
+
+
+def follow(team: Team, run_id: str, *, said: str = "yes", timeout: float = 600) -> Readied:
+    """Answers what is asked, until the run has ended. Nobody answers at the moment of being asked: on a busy machine
+    Airflow at times loses a task that waited for less than a second, and asks again.
+    """
+    begun, seen = time.monotonic(), set[str]()
     while (state := str(team.admin.run(READINESS, run_id)["state"])) not in ("success", "failed"):
         if time.monotonic() - begun > timeout:
             raise TimeoutError(f"{run_id} is still {state}: {team.admin.task_states(READINESS, run_id)}")
-        for question in team.admin.questions(READINESS, run_id):
-            _answer(team, question, said)
-        time.sleep(POLL_SECONDS)
+        open_ = {str(question["task_instance"]["id"]): question for question in team.admin.questions(READINESS, run_id)}
+        for key in open_.keys() & seen:
+            _answer(team, open_[key], said)
+        seen |= open_.keys()
+        time.sleep(LOOK_SECONDS)
     return Readied(run_id, state, time.monotonic() - begun, team.admin.task_states(READINESS, run_id))
 
 

@@ -12,7 +12,7 @@ import pytest
 from sandbox import rehearsal
 from sandbox.airflow_client import AirflowError
 from sandbox.hotel.releases import release
-from sandbox.readying import READINESS, SEND, answer, get_ready
+from sandbox.readying import READINESS, SEND, answer, follow, get_ready
 from sandbox.runs import DEPLOYMENT
 
 pytestmark = pytest.mark.run
@@ -79,11 +79,7 @@ def test_only_the_asked_role_answers_and_a_pass_opens_the_gate(team, production,
         time.sleep(0.5)
     with pytest.raises(AirflowError, match="403"):
         team.roles["qa"].answer(questions[0], [SEND], answer(questions[0], "yes"))
-    while team.admin.run(READINESS, run_id)["state"] not in ("success", "failed"):
-        for question in team.admin.questions(READINESS, run_id):
-            team.roles[question["assigned_users"][0]["id"]].answer(question, [SEND], answer(question, "yes"))
-        assert time.monotonic() < deadline + 300
-        time.sleep(0.5)
+    follow(team, run_id)
     found = readiness(production)
     assert not found["against"], found["against"]
     assert (found["verdict"], found["version"]) == ("pass", VERSION)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pms.readiness.checklist import Checklist, ChecklistSection, Line
     from pms.step import Step
 
+AT_A_TIME = 8
+"""Tasks of one run at the same time: nobody waits for them, and a deployment may need the workers."""
 LOOK = {"retries": 1, "execution_timeout": datetime.timedelta(minutes=5)}
 """A check tells what it could not find out by itself; only Airflow's own hiccups are tried again."""
 
@@ -49,6 +51,7 @@ def readiness_dag(plan: Plan) -> DAG:
         start_date=FIRST_DAY,
         catchup=False,
         max_active_runs=2,
+        max_active_tasks=AT_A_TIME,
         is_paused_upon_creation=False,
         default_args={"plan": plan, "ticket_from": "release", **RETRIES},
         params={
