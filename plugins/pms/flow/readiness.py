@@ -58,18 +58,16 @@ class ReleaseToJudge(BaseOperator):
         return f"{subject.version} ({subject.digest or 'no digest'}), {subject.previous or 'nobody knows what'} serves"
 
     def _digest(self, release: Release) -> str:
-        from requests import RequestException
-
-        from pms.workload.registry import ImageMissing, RegistryRefused, pinned
+        from pms.workload.registry import pinned
 
         try:
             return pinned(self.plan, release.image).partition("@")[2]
-        except (ImageMissing, RegistryRefused, RequestException) as error:
+        except Exception as error:
             self.log.warning("the digest of %s is not known: %s", release.image, error)
             return ""
 
     def _previous(self) -> str:
-        from pms.kube.client import KubeError, connect
+        from pms.kube.client import connect
 
         async def ask() -> str:
             async with connect(self.plan.cluster.connection, self.plan.cluster.namespace) as kube:
@@ -77,7 +75,7 @@ class ReleaseToJudge(BaseOperator):
 
         try:
             return asyncio.run(ask())
-        except (KubeError, AirflowFailException) as error:
+        except Exception as error:
             self.log.warning("the version that serves is not known: %s", error)
             return ""
 
@@ -146,8 +144,10 @@ class Conclude(BaseOperator):
         )
         for one in result.against:
             self.log.warning("%s: %s: %s (%s)", one.id, one.verdict, one.reason, one.owner)
+        lost = self._kept(result)
         send(self.plan, readiness_result(self.plan, result))
-        asyncio.run(self._keep(result))
+        if lost:
+            raise AirflowFailException(f"the verdict {result.verdict} could not be kept for the gate: {lost}")
         if result.verdict is not Verdict.PASS:
             raise AirflowFailException(f"{result.version} is not ready: {len(result.against)} of {result.lines} lines")
         return f"{result.version} is ready"
@@ -168,9 +168,18 @@ class Conclude(BaseOperator):
             valid_seconds=self.plan.readiness.valid_seconds,
         )  # fmt: skip
 
-    async def _keep(self, result: Readiness) -> None:
+    def _kept(self, result: Readiness) -> str:
+        """Keeps the verdict; gives why it could not. People are told all the same."""
         from pms.kube.client import connect
         from pms.readiness.result import hand_over
 
-        async with connect(self.plan.cluster.connection, self.plan.cluster.namespace) as kube:
-            await hand_over(kube, self.plan.readiness_name, result)
+        async def keep() -> None:
+            async with connect(self.plan.cluster.connection, self.plan.cluster.namespace) as kube:
+                await hand_over(kube, self.plan.readiness_name, result)
+
+        try:
+            asyncio.run(keep())
+        except Exception as error:
+            self.log.exception("the verdict was not kept")
+            return str(error)
+        return ""

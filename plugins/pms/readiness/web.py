@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MAX_PAGES = 30
 PAGE = 100
+REMAINING = "X-RateLimit-Remaining"
 
 
 class Missing(NoAnswer):
@@ -57,9 +58,6 @@ def refusal(answer: Response, what: str) -> NoAnswer:
     if status in (401, 403):
         return NoAnswer(f"{what}: {status}, the connection's credentials are refused")
     return NoAnswer(f"{what}: status {status}")
-
-
-REMAINING = "X-RateLimit-Remaining"
 
 
 def decoded(answer: Response, what: str) -> Any:
