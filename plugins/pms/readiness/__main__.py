@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from pms.plan.load import PlanError, load_plan
-from pms.plan.model import INCLUDE
+from pms.plan.parts import INCLUDE
 from pms.readiness.checklist import Checklist, ChecklistError, Line, load
 
 
@@ -30,7 +30,7 @@ def judged_by(leaf: Line) -> str:
     """In one cell: the kinds of its checks, its step, or the question."""
     if leaf.ask:
         return f"asked: {leaf.ask}"
-    return f"step `{leaf.step}`" if leaf.step else ", ".join(f"`{check.kind}`" for check in leaf.checks)
+    return f"step `{leaf.step}`" if leaf.step else ", ".join(f"`{one.kind}`" for one in leaf.checks)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pms.models.evidence import Evidence, Measurement, combined, failed, passed, unknown
-from pms.plan.model import ConnectionId, Section
+from pms.plan.parts import ConnectionId, Section
 from pms.readiness import web
 from pms.readiness.check import Check, NoAnswer, Scope
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pms.models.evidence import Evidence, failed, passed, unknown
 from pms.plan import window
-from pms.plan.model import ConnectionId, Items, UrlPath
+from pms.plan.parts import ConnectionId, Items, UrlPath
 from pms.readiness import web
 from pms.readiness.check import TIMEOUT_SECONDS, Check, NoAnswer, Scope
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pms.kube.client import KubeError
 from pms.models.evidence import Evidence, unknown
 from pms.models.readiness import Subject
-from pms.plan.model import Section
+from pms.plan.parts import Section
 
 if TYPE_CHECKING:
     from pms.plan.model import Plan

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from pms.plan.model import INCLUDE, Name, Section
+from pms.plan.parts import INCLUDE, Name, Section
 from pms.readiness.kinds import AnyCheck
 
 if TYPE_CHECKING:

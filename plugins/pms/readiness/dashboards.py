@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pms.models.evidence import Evidence, Measurement, failed, passed
-from pms.plan.model import ConnectionId, Items
+from pms.plan.parts import ConnectionId, Items
 from pms.readiness import web
 from pms.readiness.check import Check, Scope
 

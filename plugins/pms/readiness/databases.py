@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pms.models.evidence import Evidence, failed, passed, unknown
-from pms.plan.model import ConnectionId
+from pms.plan.parts import ConnectionId
 from pms.readiness.check import Check, NoAnswer, Scope
 from pms.readiness.github import migrations_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pms.models.evidence import Evidence, failed, passed
-from pms.plan.model import ConnectionId, UrlPath
+from pms.plan.parts import ConnectionId, UrlPath
 from pms.readiness import web
 from pms.readiness.check import Check, Scope
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pms.models.evidence import Evidence, failed, passed
-from pms.plan.model import ConnectionId, Items, UrlPath
+from pms.plan.parts import ConnectionId, Items, UrlPath
 from pms.readiness import web
 from pms.readiness.check import Check, Scope
 

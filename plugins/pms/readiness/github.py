@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from pms.models.evidence import Evidence, Measurement, failed, passed, unknown
-from pms.plan.model import ConnectionId, Items
+from pms.plan.parts import ConnectionId, Items
 from pms.readiness import web
 from pms.readiness.check import Check, NoAnswer, Scope
 

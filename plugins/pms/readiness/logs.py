@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pms.models.evidence import Evidence, Measurement, combined, failed, passed
-from pms.plan.model import ConnectionId, Count, Items, Seconds
+from pms.plan.parts import ConnectionId, Count, Items, Seconds
 from pms.readiness.aws import client
 from pms.readiness.check import Check, Scope
 

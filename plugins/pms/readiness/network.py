@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from pms.models.evidence import Evidence, Measurement, combined, failed, passed, unknown
-from pms.plan.model import ConnectionId, Items, Seconds
+from pms.plan.parts import ConnectionId, Items, Seconds
 from pms.readiness.check import TIMEOUT_SECONDS, Check, NoAnswer, Scope
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pms.models.evidence import Evidence, Measurement, combined, failed, passed, unknown
-from pms.plan.model import ConnectionId, Items
+from pms.plan.parts import ConnectionId, Items
 from pms.readiness.aws import client
 from pms.readiness.check import Check, NoAnswer, Scope
 

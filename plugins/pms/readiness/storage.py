@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pms.models.evidence import Evidence, Measurement, combined, failed, passed, unknown
 from pms.models.readiness import RESTORE_SECONDS_TAG
-from pms.plan.model import ConnectionId, Seconds
+from pms.plan.parts import ConnectionId, Seconds
 from pms.readiness.aws import client
 from pms.readiness.check import Check, Scope
 
