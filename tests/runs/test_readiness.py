@@ -74,7 +74,7 @@ def test_a_source_that_is_down_is_unknown_and_stops_no_other_check(team, product
 def test_only_the_asked_role_answers_and_a_pass_opens_the_gate(team, production, sandbox, endpoints, staging):
     lead = team.roles["lead"]
     run_id = lead.trigger(READINESS, {"version": VERSION})
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (questions := team.admin.questions(READINESS, run_id)) and time.monotonic() < deadline:
         time.sleep(0.5)
     with pytest.raises(AirflowError, match="403"):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 AT_A_TIME = 8
 """Tasks of one run at the same time: nobody waits for them, and a deployment may need the workers."""
+FIRST = 1000
+"""Priority of what people are asked: they take longer than any machine."""
 LOOK = {"retries": 1, "execution_timeout": datetime.timedelta(minutes=5)}
 """A check tells what it could not find out by itself; only Airflow's own hiccups are tried again."""
 
@@ -82,10 +84,10 @@ def _task(plan: Plan, line: Line) -> Step:
 
 
 def questions(plan: Plan, checklist: Checklist) -> dict[str, AskRole]:
-    """One question per role, in a group of their own; gives line id to task."""
+    """One question per role, in a group of their own, asked before anything else; gives line id to task."""
     with TaskGroup("people", tooltip="What only people know"):
         asks = [
-            AskRole(task_id=role, plan=plan, role=role, lines=lines, params=form(lines))
+            AskRole(task_id=role, plan=plan, role=role, lines=lines, params=form(lines), priority_weight=FIRST)
             for role, lines in checklist.asked().items()
         ]
     return {line.id: ask for ask in asks for line in ask.lines}
