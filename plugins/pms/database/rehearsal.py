@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pms.database.connections import Database
 from pms.models.deployment import BackupRecord
 from pms.models.evidence import Evidence, Measurement, failed, passed
+from pms.postgres import Database
 
 
 def rehearse(

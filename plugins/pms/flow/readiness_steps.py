@@ -18,11 +18,11 @@ class RehearseBackup(Step):
 
     def work(self, job: Job) -> Evidence:
         from pms.database import storage
-        from pms.database.connections import database
         from pms.database.dump import DumpFailed, dump_to_s3
         from pms.database.operators import too_small
         from pms.database.rehearsal import rehearse
         from pms.database.tools import ToolMissing
+        from pms.postgres import database
 
         plan: Plan = self.plan
         client, primary = storage.s3(plan.backup.connection), database(plan.migration.primary_connection)
@@ -54,7 +54,7 @@ class DataChecks(Step):
 
     def work(self, job: Job) -> Evidence:
         from pms.database import validation
-        from pms.database.connections import database
+        from pms.postgres import database
 
         plan = self.plan.migration
         parts: list[Evidence] = []
