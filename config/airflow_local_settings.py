@@ -27,6 +27,7 @@ HEAVY = (
     "pms.models.deployment",
     "pms.models.record",
     "pms.plan.model",
+    "pms.readiness.kinds",
 )
 
 if FORKING_COMMANDS.intersection(sys.argv[1:3]):

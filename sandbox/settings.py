@@ -33,6 +33,8 @@ _SERVERS = {
     "registry": ("0.7", 15000),
     "smtp": ("0.8", 12525),
     "aws": ("0.9", 15001),
+    "edge": ("0.10", 18443),
+    "dns": ("0.11", 15353),
 }
 _SERVICES = {"pms-api": "2.1", "pms-preview": "2.2", "pms-staging": "2.3"}
 SERVICE_PORT = 8080
@@ -70,6 +72,7 @@ class Secrets:
     admin_password: str = field(default_factory=_token)
     jwt: str = field(default_factory=lambda: secrets.token_hex(48))
     """More than 64 characters, as the plan demands."""
+    staging_jwt: str = field(default_factory=lambda: secrets.token_hex(48))
     service: str = field(default_factory=_token)
     """What the outside services (Slack, Jira ...) would be given."""
     airflow_user: str = field(default_factory=_token)

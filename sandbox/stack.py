@@ -19,6 +19,7 @@ from sandbox.services.aws import Aws
 from sandbox.services.cluster import Cluster, Images
 from sandbox.services.component import Component, Context
 from sandbox.services.databases import Metadata, Primary, Replica, Staging
+from sandbox.services.edge import Edge
 from sandbox.services.mail import Mail
 from sandbox.services.real_cluster import RealCluster, ReleaseImages
 from sandbox.services.recorder import Recorder
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 COMPONENTS: dict[str, type[Component]] = {
     kind.name: kind
     for kind in (
-        Metadata, Airflow, Primary, Replica, Images, Cluster, Staging, Workloads, Recorder, Registry, Mail, Aws,
+        Metadata, Airflow, Primary, Replica, Images, Cluster, Staging, Workloads, Recorder, Registry, Mail, Aws, Edge,
     )
 }  # fmt: skip
 """In the order in which they start where nothing else decides: what others wait for longest comes first."""

@@ -26,6 +26,7 @@ class Kind:
 
 
 NAMESPACE = Kind("", "Namespace", "namespaces", ("ns",), namespaced=False)
+NODE = Kind("", "Node", "nodes", ("no",), namespaced=False)
 POD = Kind("", "Pod", "pods", ("po",), status=True)
 SERVICE = Kind("", "Service", "services", ("svc",), status=True)
 SLICE = Kind("discovery.k8s.io", "EndpointSlice", "endpointslices")
@@ -37,5 +38,5 @@ REPLICA_SET = Kind("apps", "ReplicaSet", "replicasets", ("rs",), status=True, sc
 JOB = Kind("batch", "Job", "jobs", status=True)
 LEASE = Kind("coordination.k8s.io", "Lease", "leases")
 
-KINDS = (NAMESPACE, POD, SERVICE, SLICE, CONFIG_MAP, SECRET, EVENT, DEPLOYMENT, REPLICA_SET, JOB, LEASE)
+KINDS = (NAMESPACE, NODE, POD, SERVICE, SLICE, CONFIG_MAP, SECRET, EVENT, DEPLOYMENT, REPLICA_SET, JOB, LEASE)
 BY_PATH = {(kind.group, kind.plural): kind for kind in KINDS}

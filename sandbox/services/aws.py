@@ -12,6 +12,7 @@ from sandbox.processes import Process
 from sandbox.services import ready
 from sandbox.services.component import Component, Context
 from sandbox.services.connections import REGION
+from sandbox.services.databases import PRODUCTION, STAGING
 from sandbox.settings import Settings
 
 BUCKET = "backup-bucket"
@@ -20,7 +21,9 @@ IMPORTS = "import-bucket"
 LOG_GROUPS = ("/pms/staging", "/pms/production")
 LOG_STREAM = "pms"
 RETENTION_DAYS = 90
-SECRET = "pms/production"
+SECRET, STAGING_SECRET = "pms/production", "pms/staging"
+BACKUP_REGION = "eu-central-1"
+"""Another one than production's, as the plan demands."""
 
 
 class Aws(Component):
@@ -55,8 +58,11 @@ def client(settings: Settings, service: str) -> Any:
 
 
 def furnish(settings: Settings) -> None:
-    for bucket in (BUCKET, IMPORTS):
-        client(settings, "s3").create_bucket(Bucket=bucket)
+    s3 = client(settings, "s3")
+    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": BACKUP_REGION})
+    s3.create_bucket(Bucket=IMPORTS)
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    s3.put_bucket_encryption(Bucket=BUCKET, ServerSideEncryptionConfiguration={"Rules": [rule]})
     logs = client(settings, "logs")
     for group in LOG_GROUPS:
         logs.create_log_group(logGroupName=group)
@@ -64,5 +70,19 @@ def furnish(settings: Settings) -> None:
         logs.create_log_stream(logGroupName=group, logStreamName=LOG_STREAM)
         event = {"timestamp": int(time.time() * 1000), "message": "INFO started"}
         logs.put_log_events(logGroupName=group, logStreamName=LOG_STREAM, logEvents=[event])
-    secret = {"JWT_SECRET": settings.secrets.jwt, "STRIPE_API_KEY": settings.secrets.service}
-    client(settings, "secretsmanager").create_secret(Name=SECRET, SecretString=json.dumps(secret))
+    vault = client(settings, "secretsmanager")
+    for name, values in secrets(settings).items():
+        vault.create_secret(Name=name, SecretString=json.dumps(values))
+
+
+def secrets(settings: Settings) -> dict[str, dict[str, str]]:
+    """What lies in Secrets Manager: name to its keys and values."""
+    known, password = settings.secrets, settings.secrets.pms
+    keys = ("STRIPE_API_KEY", "OPENAI_API_KEY", "SENDGRID_API_KEY", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET")
+    production = settings.dsn("primary", PRODUCTION, "pms", password)
+    return {
+        SECRET: {"DATABASE_URL": production, "JWT_SECRET": known.jwt, **dict.fromkeys(keys, known.service)},
+        STAGING_SECRET: {
+            "DATABASE_URL": settings.dsn("metadata", STAGING, "pms", password), "JWT_SECRET": known.staging_jwt,
+        },
+    }  # fmt: skip

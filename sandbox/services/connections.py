@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
+from sandbox.services import edge
 from sandbox.services.access import kubeconfig
-from sandbox.services.databases import PRODUCTION, RECORD, RESTORE
+from sandbox.services.databases import PRODUCTION, RECORD, RESTORE, STAGING
 from sandbox.settings import TEST_EMAIL, Settings
 
 Connection = dict[str, Any]
 REGION = "us-east-1"
 REGISTRY_USER = "deployer"
-OUTSIDE = {"pms_status_page": "statuspage", "pms_sentry": "sentry", "pms_jira": "jira", "pms_datadog": "datadog"}
+OUTSIDE = {
+    "pms_status_page": "statuspage", "pms_sentry": "sentry", "pms_jira": "jira", "pms_datadog": "datadog",
+    "pms_github": "github", "pms_prometheus": "prometheus", "pms_grafana": "grafana", "pms_pagerduty": "pagerduty",
+    "pms_flags": "flags",
+}  # fmt: skip
 """Connections that the recorder answers: id to the first part of its paths."""
 
 
@@ -28,6 +33,12 @@ def connections(settings: Settings) -> dict[str, Connection]:
         "pms_replica": _postgres(settings, "replica", PRODUCTION, "pms", secrets.pms),
         "pms_record": _postgres(settings, "metadata", RECORD, "record", secrets.record),
         "pms_restore": _postgres(settings, "metadata", RESTORE, "restore", secrets.restore),
+        "pms_staging_database": _postgres(settings, "metadata", STAGING, "pms", secrets.pms),
+        "pms_dns": {"conn_type": "dns", "host": settings.host("dns"), "port": settings.port("dns")},
+        "pms_edge": {
+            "conn_type": "http", "host": settings.host("edge"), "port": settings.port("edge"),
+            "extra": {"ca_file": str(edge.folder(settings) / "ca.pem")},
+        },
         "pms_aws": {
             "conn_type": "aws", "login": "sandbox", "password": secrets.service,
             "extra": {"endpoint_url": settings.url("aws"), "region_name": REGION},

@@ -1,7 +1,8 @@
-"""Everything outside that only has to be told: Slack, status page, Sentry, Datadog, Jira. `python -m
-sandbox.services.recorder --host --port`. Answers as each would, and keeps every call for tests to read.
+"""Everything outside that only has to be told or asked: Slack, status page, Sentry, Datadog, Jira, GitHub, Grafana ...
+`python -m sandbox.services.recorder --host --port`. Answers as each would, and keeps every call for tests to read.
 
-The first part of a path names the service: `/slack/api/chat.postMessage`, `/jira/rest/api/2/issue`.
+The first part of a path names the service: `/slack/api/chat.postMessage`, `/jira/rest/api/2/issue`. What is only asked
+has its answers in answers.yaml.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 import uvicorn
+import yaml
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -28,7 +32,11 @@ from sandbox.processes import Process
 from sandbox.services import ready
 from sandbox.services.component import Component, Context
 
-SERVICES = ("slack", "statuspage", "sentry", "datadog", "jira", "smtp")
+SERVICES = (
+    "slack", "statuspage", "sentry", "datadog", "jira", "smtp", "github", "prometheus", "grafana", "pagerduty", "flags",
+)  # fmt: skip
+CANNED = Path(__file__).with_name("answers.yaml")
+"""Service to patterns of paths to what a GET answers."""
 KEPT = 100_000
 SECRET_HEADERS = {"authorization", "cookie", "dd-api-key", "dd-application-key"}
 SECRET_FIELDS = {"token"}
@@ -54,6 +62,7 @@ class Answers:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._incidents: dict[str, Json] = {}
+        self._canned: dict[str, Json] = yaml.safe_load(CANNED.read_text(encoding="utf-8"))
         self._services: dict[str, Callable[[Call], Response]] = {
             "slack": self._slack,
             "statuspage": self._status_page,
@@ -64,7 +73,12 @@ class Answers:
         }
 
     def to(self, service: str, call: Call) -> Response:
-        return self._services[service](call)
+        if call.method == "GET":
+            for pattern, body in self._canned.get(service, {}).items():
+                if fnmatch(call.path, pattern):
+                    return JSONResponse(body)
+        known = self._services.get(service)
+        return known(call) if known else JSONResponse({"message": "Not Found"}, 404)
 
     def _number(self) -> int:
         return next(self._numbers)
@@ -125,7 +139,7 @@ class Answers:
 
 def create_app() -> Starlette:
     recorded: deque[Json] = deque(maxlen=KEPT)
-    overrides: dict[str, Json] = {}
+    overrides: dict[str, dict[str, Json]] = {}
     answers = Answers()
 
     async def service(request: Request) -> Response:
@@ -144,11 +158,9 @@ def create_app() -> Starlette:
                 "at": datetime.now(UTC).isoformat(),
             }
         )
-        if override := overrides.get(name):
-            content = override.get("body")
-            if isinstance(content, str):
-                return PlainTextResponse(content, override.get("status", 200))
-            return JSONResponse(content, override.get("status", 200))
+        for pattern, override in overrides.get(name, {}).items():
+            if fnmatch(path, pattern):
+                return overridden(override)
         return answers.to(name, Call(request.method, path, body))
 
     async def read(request: Request) -> Response:
@@ -160,11 +172,17 @@ def create_app() -> Starlette:
         return Response(status_code=204)
 
     async def answer(request: Request) -> Response:
-        """`{"status", "body"}` from now on; an empty object: as usual again."""
+        """`{"status", "body", "headers", "path"}` from now on, for paths of this pattern (all by default); an empty
+        object: as usual again.
+        """
         name = request.path_params["service"]
         if name not in SERVICES:
             return JSONResponse({"error": f"no service {name}"}, 404)
-        overrides[name] = await request.json()
+        wanted = await request.json()
+        if wanted:
+            overrides.setdefault(name, {})[wanted.get("path", "*")] = wanted
+        else:
+            overrides.pop(name, None)
         return Response(status_code=204)
 
     async def usual(request: Request) -> Response:
@@ -181,6 +199,13 @@ def create_app() -> Starlette:
             Route("/{service}/{path:path}", service, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
         ]
     )
+
+
+def overridden(wanted: Json) -> Response:
+    content, status, headers = wanted.get("body"), wanted.get("status", 200), wanted.get("headers")
+    if isinstance(content, str):
+        return PlainTextResponse(content, status, headers)
+    return JSONResponse(content, status, headers)
 
 
 def decode(body: bytes, content_type: str) -> Any:

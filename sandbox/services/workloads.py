@@ -44,7 +44,7 @@ class Workloads(Component):
 
 def manifests(settings: Settings) -> list[tuple[str, Object]]:
     """API path and body of everything that is there before the first deployment, but its namespaces."""
-    found: list[tuple[str, Object]] = []
+    found: list[tuple[str, Object]] = [] if settings.cluster else [("/api/v1/nodes", _node())]
     for namespace in NAMESPACES:
         found.append((f"/api/v1/namespaces/{namespace}/secrets", _secret(settings, namespace)))
     found.append(("/api/v1/namespaces/production/secrets", _scanner(settings)))
@@ -83,6 +83,12 @@ def _scanner(settings: Settings) -> Object:
     url, user, password = registry(settings)
     values = {"TRIVY_USERNAME": user, "TRIVY_PASSWORD": password, "REGISTRY_MIRROR": url}
     return {"metadata": {"name": "pms-scanner"}, "type": "Opaque", "stringData": values}
+
+
+def _node() -> Object:
+    """The machine that the stand-in runs its pods on; a real cluster has its own."""
+    ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
+    return {"metadata": {"name": "stand-in"}, "status": {"conditions": [ready]}}
 
 
 def _service(settings: Settings, name: str, selector: dict[str, str]) -> Object:

@@ -89,3 +89,17 @@ def test_every_fault_is_named_at_once():
     with pytest.raises(BadRequest) as error:
         release_of(PLAN, {"version": "1", "image": "x:1", "reason": ""}, WEDNESDAY)
     assert all(word in str(error.value) for word in ("version:", "image:", "reason:", "window:", "nothing was touched"))
+
+
+def test_a_release_that_is_only_judged_needs_no_window():
+    assert release_of(PLAN, GOOD, None).version == "v1.1.0"
+    with pytest.raises(BadRequest, match="semantic version"):
+        release_of(PLAN, {**GOOD, "version": "1"}, None)
+
+
+def test_an_override_of_readiness_is_part_of_the_recorded_reason():
+    with pytest.raises(BadRequest, match="readiness_override_reason"):
+        release_of(PLAN, {**GOOD, "readiness_override_reason": "x"}, IN_WINDOW)
+    asked = release_of(PLAN, {**GOOD, "readiness_override_reason": "security fix"}, IN_WINDOW)
+    assert asked.why == "the November release; readiness overridden: security fix"
+    assert release_of(PLAN, GOOD, IN_WINDOW).readiness_override_reason == ""

@@ -148,31 +148,16 @@ class TestRestore(_DatabaseStep):
 
     def work(self, job: Job) -> Evidence:
         from pms.database import storage
-        from pms.database.restore import RestoreFailed, differences, restore, scratch_database
+        from pms.database.rehearsal import rehearse
 
-        record = self.state(job).backup
+        record, plan = self.state(job).backup, self.plan.backup
         if record is None:
             return failed(self.task_id, "there is no backup to test")
-        server = self._database(self.plan.backup.restore_connection)
-        if server.server == self.primary.server:
-            return failed(
-                self.task_id, "backup.restore_connection is the production server; test restores go elsewhere"
-            )
-        client = storage.s3(self.plan.backup.connection)
-        try:
-            with scratch_database(server, self.scratch_name(job, "restore_test")) as target:
-                restored = restore(client, record, target, timeout_seconds=self.plan.backup.timeout_seconds)
-        except (storage.BackupDamaged, RestoreFailed) as error:
-            return failed(self.task_id, str(error))
-        seen = [
-            Measurement(what=f"restored rows of {table}", value=rows, source=record.uri)
-            for table, rows in restored.counts.items()
-        ]
-        seen.append(Measurement(what="restore_seconds", value=round(restored.seconds, 3), unit="s", source=record.uri))
-        if wrong := differences(record, restored):
-            return failed(self.task_id, "; ".join(wrong), *seen)
-        rows = sum(restored.counts.values())
-        return passed(self.task_id, f"{rows} rows in {len(restored.counts)} tables came back", *seen)
+        return rehearse(
+            self.task_id, record, storage.s3(plan.connection), server=self._database(plan.restore_connection),
+            production=self.primary, scratch=self.scratch_name(job, "restore_test"),
+            timeout_seconds=plan.timeout_seconds,
+        )  # fmt: skip
 
 
 class SchemaCheck(_DatabaseStep):

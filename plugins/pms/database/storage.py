@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
 from pms.models.deployment import BackupRecord
+from pms.models.readiness import RESTORE_SECONDS_TAG
 
 PART_BYTES = 16 * 1024 * 1024
 MAX_PARTS = 9_000
@@ -80,6 +81,13 @@ def seal(client: Any, record: BackupRecord) -> None:
     if there != record.size_bytes:
         raise BackupDamaged(f"{record.uri}: {record.size_bytes} bytes were sent, S3 has {there}")
     tags = [{"Key": SHA256, "Value": record.sha256}]
+    client.put_object_tagging(Bucket=bucket, Key=key, Tagging={"TagSet": tags})
+
+
+def tag_restored(client: Any, record: BackupRecord, seconds: float) -> None:
+    """Says on the object that it was read back whole, and how long that took."""
+    bucket, key = place(record.uri)
+    tags = [{"Key": SHA256, "Value": record.sha256}, {"Key": RESTORE_SECONDS_TAG, "Value": f"{seconds:.3f}"}]
     client.put_object_tagging(Bucket=bucket, Key=key, Tagging={"TagSet": tags})
 
 

@@ -56,10 +56,12 @@ def for_each_plan(build: Callable[[Plan], None], *, report_broken: bool, section
             if getattr(plan, section) is not None:
                 build(plan)
         elif report_broken:
-            _import_error(plan)
+            report(plan)
 
 
-def _import_error(error: ValueError) -> None:
+def report(error: ValueError) -> None:
+    """Makes an import error of it."""
+
     class BrokenPlan(DAG):
         def validate(self) -> None:
             raise error
@@ -128,6 +130,10 @@ def _deployment_form(plan: Plan) -> dict[str, Param]:
         ),
         "window_override_reason": Param(
             None, type=["null", "string"], title="Reason of the override", section="Deployment window",
+        ),
+        "readiness_override_reason": Param(
+            None, type=["null", "string"], title="Deploy without readiness because", section="Readiness",
+            description=f"Empty: only with a pass of {plan.readiness_dag_id} for this version and image",
         ),
     }  # fmt: skip
 

@@ -12,6 +12,7 @@ from airflow.sdk.bases.branch import BranchMixIn
 from airflow.sdk.exceptions import AirflowFailException
 
 from pms.flow.decision import decide
+from pms.flow.gate import Gate, readiness_gate
 from pms.flow.request import BadRequest, release_of
 from pms.models.deployment import DeploymentState, Release, Status, Ticket
 from pms.models.evidence import Evidence, passed
@@ -53,27 +54,34 @@ class ReleaseDue(BaseOperator):
         return f"{release.version} as {release.image}"
 
     def _due(self) -> dict[str, Any]:
-        from airflow.sdk import Variable
-
-        variable = f"{self.plan.name}_release_due"
-        due = Variable.get(variable, default=None, deserialize_json=True)
-        if not due:
-            raise skipped(f"no release is due (the Variable {variable} is empty)")
+        due = release_due(self.plan)
         if not window.may_start(self.plan.window, _now()):  # Airflow was down on the day, or is new and catches up
             raise skipped("this run is late: its deployment window has closed")
-        if not isinstance(due, dict):
-            raise AirflowFailException(f"the Variable {variable} must be a JSON object, not {type(due).__name__}")
-        from pms.kube import state
-        from pms.kube.client import connect
-
-        async def last() -> DeploymentState | None:
-            async with connect(self.plan.cluster.connection, self.plan.cluster.namespace) as kube:
-                return await state.read(kube, self.plan.lock_name)
-
-        done = asyncio.run(last())
-        if done and done.status is Status.SUCCEEDED and done.version == due.get("version"):
-            raise skipped(f"{done.version} is deployed already, nothing else is due")
         return due
+
+
+def release_due(plan: Plan) -> dict[str, Any]:
+    """What the Airflow Variable ``<plan>_release_due`` asks for, unless it is deployed; raises a skip for nothing."""
+    from airflow.sdk import Variable
+
+    from pms.kube import state
+    from pms.kube.client import connect
+
+    variable = f"{plan.name}_release_due"
+    due = Variable.get(variable, default=None, deserialize_json=True)
+    if not due:
+        raise skipped(f"no release is due (the Variable {variable} is empty)")
+    if not isinstance(due, dict):
+        raise AirflowFailException(f"the Variable {variable} must be a JSON object, not {type(due).__name__}")
+
+    async def last() -> DeploymentState | None:
+        async with connect(plan.cluster.connection, plan.cluster.namespace) as kube:
+            return await state.read(kube, plan.lock_name)
+
+    done = asyncio.run(last())
+    if done and done.status is Status.SUCCEEDED and done.version == due.get("version"):
+        raise skipped(f"{done.version} is deployed already, nothing else is due")
+    return due
 
 
 class Open(Step):
@@ -113,7 +121,8 @@ class Open(Step):
         async with job.kube() as kube:
             if problem := await permissions.refusal(kube, self.plan):
                 raise AirflowFailException(f"nothing was touched: {problem}")
-            old_colour, previous = await _serving(kube, self.plan)
+            release, gate = await readiness_gate(kube, self.plan, release)
+            old_colour, previous = await serving(kube, self.plan)
             try:
                 generation = await lock.acquire(
                     kube, self.plan.lock_name, job.run_id, f"{release.version}: {release.why}"
@@ -126,16 +135,17 @@ class Open(Step):
             )  # fmt: skip
             known = await state.read(kube, self.plan.lock_name)
             if known is None or known.generation != generation:
-                fresh = _new_state(release, ticket, previous)
+                fresh = _new_state(release, ticket, previous, gate)
                 await state.write(kube, self.plan.lock_name, fresh)
                 began = fresh.started_at
             else:  # this task ran before
                 began = known.started_at
                 ticket = ticket.model_copy(update={"old_colour": known.old_colour, "new_colour": known.new_colour})
+        gate.announce(self.plan, release)
         opened = Deployment(
             plan=self.plan.name, version=release.version, image=release.image, previous_version=previous["version"],
             previous_image=previous["image"], method=release.method, requested_by=job.asked_by, reason=release.reason,
-            override_reason=release.window_override_reason if release.window_override else "", started_at=began,
+            override_reason=release.overrides, started_at=began,
         )  # fmt: skip
         job.context["ti"].xcom_push(key=DEPLOYMENT_KEY, value=opened.model_dump(mode="json"))
         job.context["ti"].xcom_push(key=TICKET_KEY, value=ticket.model_dump(mode="json"))
@@ -143,11 +153,11 @@ class Open(Step):
         return passed(
             self.task_id,
             f"{release.version} goes to {ticket.new_colour}, {previous['version']} serves on {ticket.old_colour}, "
-            f"generation {generation}",
+            f"generation {generation}; {gate.text}",
         )
 
 
-async def _serving(kube: Kube, plan: Plan) -> tuple[str, dict[str, str]]:
+async def serving(kube: Kube, plan: Plan) -> tuple[str, dict[str, str]]:
     """The colour that the Service selects, with the version and image that run there."""
     cluster = plan.cluster
     service = await kube.get("services", cluster.service)
@@ -163,11 +173,12 @@ async def _serving(kube: Kube, plan: Plan) -> tuple[str, dict[str, str]]:
     return colour, {"version": version, "image": image}
 
 
-def _new_state(release: Release, ticket: Ticket, previous: dict[str, str]) -> DeploymentState:
+def _new_state(release: Release, ticket: Ticket, previous: dict[str, str], gate: Gate) -> DeploymentState:
     return DeploymentState(
         deployment=ticket.deployment, generation=ticket.generation, status=Status.DEPLOYING, version=release.version,
         image=release.image, previous_version=previous["version"], previous_image=previous["image"],
         old_colour=ticket.old_colour, new_colour=ticket.new_colour, reason=release.why, started_at=time.time(),
+        readiness=gate.text,
     )  # fmt: skip
 
 

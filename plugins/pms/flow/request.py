@@ -22,24 +22,30 @@ class BadRequest(ValueError):
     """The request cannot be carried out; the text lists everything that is wrong and what to do."""
 
 
-def release_of(plan: Plan, asked: Mapping[str, Any], now: datetime.datetime) -> Release:
-    """The release that the parameters ask for. Raises `BadRequest` with every fault at once."""
+def release_of(plan: Plan, asked: Mapping[str, Any], now: datetime.datetime | None) -> Release:
+    """The release that the parameters ask for. Raises `BadRequest` with every fault at once.
+
+    :param now: when it is to be deployed; None when it is only judged, which may be done at any time
+    """
     version = (asked.get("version") or "").strip()
     image = (asked.get("image") or "").strip() or f"{plan.image.repository}:{version}"
     override = bool(asked.get("window_override"))
     override_reason = (asked.get("window_override_reason") or "").strip()
+    readiness_reason = (asked.get("readiness_override_reason") or "").strip()
     reason = (asked.get("reason") or "").strip()
     faults = [
         *_version_faults(version),
         *_image_faults(plan, image),
         *([] if len(reason) >= MIN_REASON else ["reason: say in a few words why this release is deployed"]),
-        *_window_faults(plan, override, override_reason, now),
+        *_readiness_faults(readiness_reason),
+        *(_window_faults(plan, override, override_reason, now) if now else []),
     ]
     if faults:
         raise BadRequest("nothing was touched, because of:\n- " + "\n- ".join(faults))
     return Release(
         version=version, image=image, method=asked.get("method") or "sql", banner=bool(asked.get("banner", True)),
         reason=reason, window_override=override, window_override_reason=override_reason,
+        readiness_override_reason=readiness_reason,
     )  # fmt: skip
 
 
@@ -61,6 +67,11 @@ def _image_faults(plan: Plan, image: str) -> list[str]:
     if repository != plan.image.repository:
         return [f"image: {image!r} is not from {plan.image.repository}, the only repository that this plan trusts"]
     return [] if well_formed else [f"image: {image!r} has neither a tag nor a sha256 digest"]
+
+
+def _readiness_faults(reason: str) -> list[str]:
+    missing = "readiness_override_reason: say in a few words why it may go out without readiness; it is recorded"
+    return [missing] if reason and len(reason) < MIN_REASON else []
 
 
 def _window_faults(plan: Plan, override: bool, reason: str, now: datetime.datetime) -> list[str]:

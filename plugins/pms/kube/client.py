@@ -70,6 +70,10 @@ class Kube:
         except NotFound:
             return None
 
+    async def nodes(self) -> list[Json]:
+        """The nodes of the cluster, which are in no namespace."""
+        return (await self._json("GET", "/api/v1/nodes")).get("items", [])
+
     async def list(self, resource: str, labels: dict[str, str] | None = None) -> list[Json]:
         selector = ",".join(f"{k}={v}" for k, v in (labels or {}).items())
         query = [("labelSelector", selector)] if selector else []

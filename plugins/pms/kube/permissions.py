@@ -54,6 +54,7 @@ def rendered(plan: Plan) -> str:
         preview_service=cluster.preview_service,
         deployments=", ".join(map(cluster.deployment_of, cluster.colours)),
         lock=plan.lock_name,
+        readiness=plan.readiness_name,
     )
 
 

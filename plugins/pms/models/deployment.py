@@ -22,13 +22,20 @@ class Release(Frozen):
     reason: str
     window_override: bool = False
     window_override_reason: str = ""
+    readiness_override_reason: str = ""
 
     @property
     def why(self) -> str:
-        """The reason as it is recorded: with that of an override, if there is one."""
-        return (
-            f"{self.reason}; window overridden: {self.window_override_reason}" if self.window_override else self.reason
-        )
+        """The reason as it is recorded: with those of overrides, if there are any."""
+        return "; ".join(part for part in (self.reason, self.overrides) if part)
+
+    @property
+    def overrides(self) -> str:
+        """What was overridden, and why; empty when nothing was."""
+        parts = [f"window overridden: {self.window_override_reason}"] if self.window_override else []
+        if self.readiness_override_reason:
+            parts.append(f"readiness overridden: {self.readiness_override_reason}")
+        return "; ".join(parts)
 
 
 class Ticket(Frozen):
@@ -108,3 +115,5 @@ class DeploymentState(Frozen):
     """What the old version measured before the deployment, by measurement name (`pms.models.names`)."""
     rollback_reason: str = ""
     incidents: tuple[Incident, ...] = ()
+    readiness: str = ""
+    """What the gate found: the readiness that it rests on, or why there is none and the reason of the override."""

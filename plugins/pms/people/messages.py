@@ -6,11 +6,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pms.models.deployment import DeploymentState
+from pms.models.deployment import DeploymentState, Release
+from pms.models.evidence import Verdict
+from pms.models.readiness import Readiness
 
 if TYPE_CHECKING:
     from pms.models.incident import Incident
     from pms.plan.model import Plan
+
+MAX_TABLE = 2700
+"""Characters: Slack's block takes 3,000."""
 
 
 @dataclass(frozen=True)
@@ -101,4 +106,32 @@ def asked(plan: Plan, role: str, question: str, link: str, minutes: int) -> Mess
     return Message(
         slack=f"{who.title} ({', '.join(who.users)}): {question}\nAnswer within {minutes} minutes, "
         f"else the answer is Rollback: {link}"
+    )
+
+
+def readiness_asked(plan: Plan, role: str, release: str, lines: int, link: str, seconds: float) -> Message:
+    """A role is asked what only it knows about a release."""
+    who = plan.team[role]
+    return Message(
+        slack=f"{who.title} ({', '.join(who.users)}): readiness of {release}: {lines} questions wait for you. "
+        f"What is not answered within {seconds / 3600:.3g} h counts as not known: {link}"
+    )
+
+
+def readiness_result(plan: Plan, result: Readiness) -> Message:
+    """The verdict on a release, with a table of what is against it and who must act."""
+    if result.verdict is Verdict.PASS:
+        return Message(slack=f"{plan.title} {result.version} is ready: all {result.lines} lines of the checklist pass.")
+    rows = [
+        f"{one.verdict:<8}{plan.team[one.owner].title:<20}{one.line[:60]}: {one.reason[:160]}" for one in result.against
+    ]
+    head = f"{plan.title} {result.version} is NOT ready: {len(rows)} of {result.lines} lines are against it"
+    return Message(slack=f"@here {head}\n```\n" + "\n".join(rows)[:MAX_TABLE] + "\n```")
+
+
+def readiness_overridden(plan: Plan, release: Release, missing: str) -> Message:
+    """Somebody deploys a release that is not ready."""
+    return Message(
+        slack=f"@here {plan.title} {release.version} is deployed WITHOUT readiness.\n"
+        f"Reason: {release.readiness_override_reason}\nMissing: {missing[:MAX_TABLE]}"
     )

@@ -1,4 +1,4 @@
-"""When something may be deployed: the window and the freezes of a plan, as sections of its file."""
+"""When something may be deployed: window, freezes and readiness of a plan, as sections of its file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, StringConstraints, model_validator
 
-from pms.plan.parts import Calendar, Seconds, Section
+from pms.plan.parts import Calendar, ChecklistFile, Seconds, Section
 
 
 def _known_zone(name: str) -> str:
@@ -52,3 +52,12 @@ class Freeze(Section):
 
     periods: tuple[FrozenPeriod, ...] = ()
     calendar: Calendar | None = None
+
+
+class ReadinessRules(Section):
+    """How readiness is found out: from which checklist, how long before the window, and how long it counts."""
+
+    checklist: ChecklistFile
+    before_seconds: Seconds
+    valid_seconds: Seconds
+    response_seconds: Seconds

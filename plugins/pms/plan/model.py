@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ByteSize, Field, StringConstraints, model_validator
 
 from pms.models.incident import Severity
-from pms.plan.change import Freeze, Window
+from pms.plan.change import Freeze, ReadinessRules, Window
 from pms.plan.data import Data
 from pms.plan.parts import INCLUDE as INCLUDE
 from pms.plan.parts import (
@@ -321,6 +321,7 @@ class Plan(Section):
     cluster: Cluster
     window: Window
     freeze: Freeze = Freeze()
+    readiness: ReadinessRules
     team: dict[Name, Role]
     staging: Staging
     backup: Backup
@@ -367,6 +368,15 @@ class Plan(Section):
     @property
     def seed_dag_id(self) -> str:
         return f"{self.name}_seed"
+
+    @property
+    def readiness_dag_id(self) -> str:
+        return f"{self.name}_readiness"
+
+    @property
+    def readiness_name(self) -> str:
+        """ConfigMap of the last verdict on a release."""
+        return f"{self.cluster.app}-readiness"
 
     @property
     def lock_name(self) -> str:

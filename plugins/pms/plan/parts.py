@@ -34,6 +34,7 @@ SqlFile = Annotated[str, _in_include("sql")]
 Manifest = Annotated[str, _in_include("k8s")]
 Calendar = Annotated[str, _in_include("calendars")]
 Checklist = Annotated[str, _in_include("report")]
+ChecklistFile = Annotated[str, _in_include("readiness")]
 SeedFile = Annotated[str, _in_include("seed")]
 
 

@@ -32,6 +32,11 @@ def may_start(window: Window, now: datetime.datetime) -> bool:
 
 def start_cron(window: Window) -> str:
     """Cron expression of the start of Phase 1, ``prepare_seconds`` before the window opens."""
+    return cron_before(window, window.prepare_seconds)
+
+
+def cron_before(window: Window, seconds: float) -> str:
+    """Cron expression of the moment that lies so long before the window opens; less than a week."""
     monday = datetime.datetime(2024, 1, 1) + datetime.timedelta(days=DAYS.index(window.weekday))
-    start = datetime.datetime.combine(monday, window.opens) - datetime.timedelta(seconds=window.prepare_seconds)
+    start = datetime.datetime.combine(monday, window.opens) - datetime.timedelta(seconds=seconds)
     return f"{start.minute} {start.hour} * * {(start.weekday() + 1) % 7}"

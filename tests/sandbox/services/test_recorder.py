@@ -90,3 +90,17 @@ def test_datadog_takes_events(recorder):
 def test_an_unknown_service_is_an_error_and_not_recorded(recorder):
     assert recorder.post("/teams/hook", json={}).status_code == 404
     assert recorder.get("/recorded").json() == []
+
+
+def test_what_is_only_asked_answers_from_the_file_and_can_be_overridden_by_path(recorder):
+    runs = "/github/repos/ai-hotel/pms/commits/v1.1.0/check-runs"
+    pulls = "/github/repos/ai-hotel/pms/commits/abc/pulls"
+    assert recorder.get(runs).json()["check_runs"][0]["name"] == "snyk"
+    limited = {"path": "*/check-runs", "status": 403, "body": {}, "headers": {"Retry-After": "60"}}
+    recorder.put("/answers/github", json=limited)
+    answer = recorder.get(runs)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (403, "60")
+    assert recorder.get(pulls).json()[0]["number"] == 41
+    recorder.delete("/answers/github")
+    assert recorder.get(runs).status_code == 200
+    assert recorder.get("/github/repos/somebody/else/pulls").status_code == 404

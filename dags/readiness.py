@@ -1,0 +1,27 @@
+"""<plan>_readiness: is a release ready? The plan's pre-deployment checklist, section by section, 48 hours before.
+
+One Airflow DAG per plan, with a task for each line of its checklist. It changes nothing in production.
+"""
+
+from __future__ import annotations
+
+from pms.flow.readiness import Conclude, ReleaseToJudge
+from pms.flow.readiness_dag import for_each_checklist, in_order, questions, readiness_dag, section
+from pms.plan.model import Plan
+from pms.readiness.checklist import Checklist
+
+
+def build(plan: Plan, checklist: Checklist) -> None:
+    with readiness_dag(plan):
+        release = ReleaseToJudge(task_id="release")
+        checks = {line: task for part in checklist.sections for line, task in section(plan, part).items()}
+        tasks = {**checks, **questions(plan, checklist)}
+        names = {line: task.task_id for line, task in tasks.items()}
+        conclude = Conclude(task_id="conclude", checklist=checklist, tasks=names)
+
+        in_order(checklist, checks)
+        release >> list(tasks.values()) >> conclude
+        release >> conclude
+
+
+for_each_checklist(build)

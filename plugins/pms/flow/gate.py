@@ -1,0 +1,63 @@
+"""The gate in front of a deployment: only a release that is ready goes out, or one whose override says why."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from pms.models.deployment import Release
+
+if TYPE_CHECKING:
+    from pms.kube.client import Kube
+    from pms.plan.model import Plan
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Why a deployment may begin. ``overridden``: what was missing, when an override let it pass."""
+
+    text: str
+    overridden: str = ""
+
+    def announce(self, plan: Plan, release: Release) -> None:
+        """An override is told to everybody; undelivered messages stop nothing."""
+        from pms.people.channels import send
+        from pms.people.messages import readiness_overridden
+
+        if self.overridden:
+            send(plan, readiness_overridden(plan, release, self.overridden))
+
+
+async def readiness_gate(kube: Kube, plan: Plan, release: Release) -> tuple[Release, Gate]:
+    """The release with its image pinned to the digest that was judged, and why it may go out.
+
+    Raises `AirflowFailException` when it may not: readiness is missing, failed, expired, or of another release.
+    """
+    from pms.readiness import result
+    from pms.workload.registry import pinned
+
+    problem, image = "", release.image
+    try:
+        image = await asyncio.to_thread(pinned, plan, release.image)
+        known = await result.read(kube, plan.readiness_name)
+        problem = result.problem(known, release.version, image.partition("@")[2], time.time())
+    except result.Unreadable as error:
+        problem = str(error)
+    except Exception as error:  # whatever the registry or its network does; a registry that is away is no readiness
+        problem = f"the image {release.image} cannot be compared with its readiness: {error}"
+    if not problem and known:
+        until = datetime.datetime.fromtimestamp(known.expires, datetime.UTC)
+        return release.model_copy(update={"image": image}), Gate(
+            f"ready until {until:%Y-%m-%d %H:%M} UTC ({known.run})"
+        )
+    if release.readiness_override_reason:
+        return release, Gate(f"readiness overridden ({release.readiness_override_reason}): {problem}", problem)
+    raise AirflowFailException(
+        f"nothing was touched: {problem}. Run the DAG {plan.readiness_dag_id} for {release.version} until it passes, "
+        "or set readiness_override_reason, which is recorded and announced"
+    )

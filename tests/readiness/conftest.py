@@ -1,0 +1,88 @@
+"""The stand-in's services without cluster and Airflow, and the checks of the repository's own checklist."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from pydantic import TypeAdapter
+
+from pms.models.evidence import Evidence
+from pms.models.readiness import Subject
+from pms.plan.load import load_plan
+from pms.plan.model import INCLUDE
+from pms.readiness.check import Check, Scope, judged
+from pms.readiness.checklist import Line, load
+from pms.readiness.kinds import AnyCheck
+from pms.readiness.operators import line_verdict
+from sandbox.services.connections import connections
+from sandbox.stack import Sandbox
+from tests.support.cluster import cluster, in_cluster, namespace, plan  # noqa: F401 - fixtures
+
+PARTS = ("primary", "replica", "staging", "recorder", "aws", "edge")
+KINDS: TypeAdapter[Check] = TypeAdapter(AnyCheck)
+SUBJECT = Subject(version="v1.1.0", image="i@sha256:1", digest="sha256:1", previous="v1.0.0")
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory):
+    with Sandbox(tmp_path_factory.mktemp("readiness") / "home", small=True, only=PARTS) as running:
+        yield running
+
+
+@pytest.fixture
+def settings(stand_in, monkeypatch):
+    """The stand-in's settings, with every Airflow connection in place but the cluster's."""
+    for name, connection in connections(stand_in.settings).items():
+        if name != "pms_kubernetes":
+            monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(connection))
+    return stand_in.settings
+
+
+@pytest.fixture(scope="session")
+def small_plan(tmp_path_factory):
+    """The repository's plan, with a size rule that a few bytes can keep."""
+    overlay = tmp_path_factory.mktemp("plan") / "overlay.yaml"
+    overlay.write_text(yaml.safe_dump({"backup": {"min_bytes": "10B"}}))
+    return load_plan(INCLUDE / "plans" / "pms.yaml", overlay)
+
+
+@pytest.fixture
+def scope(small_plan):
+    return Scope(small_plan, SUBJECT, time.time())
+
+
+@pytest.fixture
+def lines(small_plan) -> dict[str, Line]:
+    """The leaves of the checklist by id."""
+    return {leaf.id: leaf for leaf in load(small_plan).leaves}
+
+
+@pytest.fixture
+def verdict(settings, scope, lines):
+    """The evidence of a line of the repository's checklist."""
+    return lambda name: line_verdict(lines[name], scope)
+
+
+def look(scope: Scope, **parameters: Any) -> Evidence:
+    """The evidence of a check that is given as the checklist would give it."""
+    return judged(KINDS.validate_python(parameters), scope)
+
+
+@pytest.fixture
+def says(settings):
+    """Sets what a service of the recorder answers: ``says("github", body, path="*/pulls", status=200)``."""
+    with httpx.Client(base_url=settings.url("recorder"), trust_env=False) as client:
+        touched = set()
+
+        def say(service: str, body: Any, **more: Any) -> None:
+            touched.add(service)
+            client.put(f"/answers/{service}", json={"body": body, **more}).raise_for_status()
+
+        yield say
+        for service in touched:
+            client.delete(f"/answers/{service}")

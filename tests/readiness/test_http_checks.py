@@ -1,0 +1,230 @@
+"""Checks that ask over HTTP: pass, fail, and every way in which a source can give no answer."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+
+from pms.models.evidence import Verdict
+from tests.readiness.conftest import look
+from tests.support.web import Answer, serving
+
+RUN = {"status": "completed", "conclusion": "success", "started_at": "2026-11-20T10:00:00Z"}
+PULL = {"number": 41, "user": {"login": "grace"}, "merged_at": "2026-11-19T12:00:00Z"}
+
+
+def runs(**changed):
+    return {"check_runs": [{"name": name, **RUN, **change} for name, change in changed.items()]}
+
+
+def review(who, state, at="2026-11-19T10:00:00Z"):
+    return {"user": {"login": who}, "state": state, "submitted_at": at}
+
+
+def rules(query, health="ok"):
+    rule = {"type": "alerting", "name": "PmsErrorRate", "health": health, "query": query}
+    return {"status": "success", "data": {"groups": [{"rules": [rule]}]}}
+
+
+ASKED_BY_HTTP = [
+    "pull_requests", "coverage", "security_scans", "sast", "types", "lint", "unit_tests", "integration_tests",
+    "e2e_auth", "e2e_bookings", "e2e_payments", "e2e_stays", "e2e_staff", "e2e_admin", "performance_tests",
+    "migrations_reviewed", "feature_flags", "application_dashboard", "infrastructure_dashboard", "database_dashboard",
+    "error_rate_alert", "response_time_alert", "replication_lag_alert", "disk_usage_alert", "error_tracking", "apm",
+    "status_page", "slack_channels", "on_call",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ASKED_BY_HTTP)
+def test_on_the_stand_in_the_line_passes(verdict, line):
+    found = verdict(line)
+    assert found.passed, found
+
+
+FAILS = [
+    ("pull_requests", "github", "*/reviews", [review("ada", "APPROVED")], "#41: 1 of 2 approvals"),
+    ("pull_requests", "github", "*/reviews", [review("ada", "APPROVED"), review("grace", "APPROVED")], "1 of 2"),
+    ("pull_requests", "github", "*/reviews",
+     [review("ada", "APPROVED"), review("bob", "APPROVED"), review("ada", "CHANGES_REQUESTED", "2026-11-20T00:00:00Z")],
+     "ada asked for changes"),
+    ("pull_requests", "github", "*/commits/*/pulls", [], "commit 6dcb09b5b5 came without a pull request"),
+    ("coverage", "github", "*/check-runs", runs(coverage={"output": {"title": "80% of lines"}}), "80 %, must be above"),
+    ("security_scans", "github", "*/check-runs",
+     runs(snyk={}, sonarqube={"conclusion": "neutral"}, gitleaks={}), "sonarqube: neutral"),
+    ("security_scans", "github", "*/secret-scanning/alerts",
+     [{"number": 3, "secret": "ghp_verysecret", "secret_type": "github_token"}], "1 open: #3"),
+    ("sast", "github", "*/code-scanning/alerts",
+     [{"number": 8, "rule": {"security_severity_level": "high"}}, {"number": 9, "rule": {}}], "1 open: #8 high"),
+    ("lint", "github", "*/check-runs", runs(lint={"conclusion": "failure"}), "lint: failure"),
+    ("lint", "github", "*/check-runs", runs(lint={"conclusion": "skipped"}), "lint: skipped"),
+    ("migrations_reviewed", "github", "*/reviews", [review("ada", "APPROVED")], "without approval by pms-dba"),
+    ("feature_flags", "flags", "*", {"features": [{"name": "payments", "enabled": False}]}, "payments is off"),
+    ("application_dashboard", "grafana", "*", {"dashboard": {"title": "D", "panels": [{"title": "Requests"}]}},
+     "no panel about requests, errors, latency"),
+    ("error_rate_alert", "prometheus", "*", rules("sum(rate(http_requests_total[5m])) > 0.05"), "fires at > 0.05"),
+    ("error_rate_alert", "prometheus", "*", rules("sum(rate(http_requests_total[5m])) < 0.01"), "fires at < 0.01"),
+    ("error_rate_alert", "prometheus", "*", rules("sum(rate(http_requests_total[1m])) > 0.01"), "not look at [5m]"),
+    ("error_rate_alert", "prometheus", "*", rules("x > 0.01", health="err"), "its health is err"),
+    ("error_rate_alert", "prometheus", "*", {"status": "success", "data": {"groups": []}}, "no such rule"),
+    ("error_tracking", "sentry", "*/pms/", {"status": "pending_deletion"}, "pending_deletion"),
+    ("error_tracking", "sentry", "*/keys/", [{"isActive": False}], "no active key"),
+    ("apm", "datadog", "*/validate", {"valid": False}, "API key is not valid"),
+    ("status_page", "statuspage", "*", {"name": "x", "url": "https://other.example.com"}, "the plan says"),
+    ("slack_channels", "slack", "*/conversations.list",
+     {"ok": True, "channels": [{"name": "pms-deployments", "is_member": False}]},
+     "the deployer's app is not in #pms-deployments; #pms-incidents does not exist"),
+    ("on_call", "pagerduty", "*",
+     {"oncalls": [{"user": {"summary": "A"}, "start": "2020-01-01T00:00:00Z", "end": "2020-01-02T00:00:00Z"}]},
+     "nobody is on call from"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "service", "path", "body", "reason"), FAILS)
+def test_what_is_not_as_the_plan_says_fails(verdict, says, line, service, path, body, reason):
+    says(service, body, path=path)
+    found = verdict(line)
+    assert found.verdict is Verdict.FAIL, found
+    assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("line", "service", "path"),
+    [
+        ("application_dashboard", "grafana", "*"),
+        ("error_tracking", "sentry", "*"),
+        ("apm", "datadog", "*/definitions/*"),
+        ("status_page", "statuspage", "*"),
+    ],
+)
+def test_what_has_to_be_there_and_is_not_fails(verdict, says, line, service, path):
+    says(service, {}, path=path, status=404)
+    assert verdict(line).verdict is Verdict.FAIL
+
+
+UNKNOWN = [
+    ("lint", "github", "*/check-runs", runs(types={}), "lint never ran"),
+    ("lint", "github", "*/check-runs", runs(lint={"status": "in_progress", "conclusion": None}), "lint is in_progress"),
+    ("coverage", "github", "*/check-runs", runs(coverage={"output": {"title": "all fine"}}), "names no percentage"),
+    ("sast", "github", "*/analyses", [{"commit_sha": "another"}], "has not looked at 6dcb09b5b5"),
+    ("error_rate_alert", "prometheus", "*", rules("up == on() http_requests_total[5m]"), "not end in a comparison"),
+    ("on_call", "pagerduty", "*", {"more": True, "oncalls": []}, "more entries"),
+    ("slack_channels", "slack", "*", {"ok": False, "error": "invalid_auth"}, "invalid_auth"),
+]
+
+
+@pytest.mark.parametrize(("line", "service", "path", "body", "reason"), UNKNOWN)
+def test_what_cannot_be_told_is_unknown(verdict, says, line, service, path, body, reason):
+    says(service, body, path=path)
+    found = verdict(line)
+    assert found.verdict is Verdict.UNKNOWN, found
+    assert reason in found.reason
+
+
+def service_of(line):
+    table = {
+        "feature_flags": "flags", "error_tracking": "sentry", "apm": "datadog", "status_page": "statuspage",
+        "slack_channels": "slack", "on_call": "pagerduty",
+    }  # fmt: skip
+    suffixes = {"dashboard": "grafana", "alert": "prometheus"}
+    return table.get(line) or suffixes.get(line.rpartition("_")[2], "github")
+
+
+@pytest.mark.parametrize("line", ASKED_BY_HTTP)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"body": "down for maintenance", "status": 503},
+        {"body": {"message": "boom"}, "status": 500},
+        {"body": {"message": "API rate limit exceeded"}, "status": 429, "headers": {"Retry-After": "30"}},
+        {"body": {}, "status": 401},
+        {"body": "<html>not JSON</html>", "status": 200},
+        {"body": 7, "status": 200},
+        {"body": {"something": "else"}, "status": 200},
+        {"body": ["something", "else"], "status": 200},
+    ],
+    ids=["503", "500", "rate-limit", "401", "no-json", "number", "other-object", "other-list"],
+)
+def test_a_source_that_gives_no_answer_is_unknown_with_a_reason(verdict, says, line, answer):
+    says(service_of(line), **answer)
+    found = verdict(line)
+    assert found.verdict is Verdict.UNKNOWN, found
+    assert found.reason
+    if answer["status"] == 429:
+        assert "rate limit" in found.reason and "30 s" in found.reason
+
+
+@pytest.mark.parametrize("headers", [{"Retry-After": "60"}, {"X-RateLimit-Remaining": "0"}])
+def test_githubs_rate_limit_comes_as_403(verdict, says, headers):
+    says("github", {"message": "You have exceeded a secondary rate limit"}, status=403, headers=headers)
+    assert "rate limit reached, try again" in verdict("lint").reason
+
+
+def test_a_403_without_a_limit_is_a_matter_of_credentials(verdict, says):
+    says("github", {"message": "Resource not accessible"}, status=403, headers={"X-RateLimit-Remaining": "4000"})
+    assert "credentials are refused" in verdict("lint").reason
+
+
+@pytest.mark.parametrize("line", ["lint", "feature_flags", "slack_channels", "on_call", "apm"])
+def test_a_source_that_is_silent_refuses_or_is_not_configured_is_unknown(verdict, monkeypatch, line):
+    monkeypatch.setattr("pms.readiness.web.TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("pms.readiness.chat.TIMEOUT_SECONDS", 1)
+    names = {
+        "feature_flags": "pms_flags",
+        "slack_channels": "pms_slack",
+        "on_call": "pms_pagerduty",
+        "apm": "pms_datadog",
+    }
+    variable = f"AIRFLOW_CONN_{names.get(line, 'pms_github').upper()}"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        connection = {"conn_type": "http", "host": url, "password": "s", "extra": {"base_url": f"{url}/"}}
+        monkeypatch.setenv(variable, json.dumps(connection))
+        found = verdict(line)
+        assert found.verdict is Verdict.UNKNOWN, found
+    found = verdict(line)  # nobody listens any more
+    assert found.verdict is Verdict.UNKNOWN, found
+    monkeypatch.delenv(variable)
+    found = verdict(line)
+    assert found.verdict is Verdict.UNKNOWN, found
+    assert "pms_" in found.reason
+
+
+def test_no_token_and_no_secret_of_an_alert_is_in_any_evidence(verdict, says, settings):
+    says("github", [{"number": 3, "secret": "ghp_verysecret"}], path="*/secret-scanning/alerts")
+    said = "".join(verdict(line).model_dump_json() for line in ASKED_BY_HTTP)
+    assert not [secret for secret in ("ghp_verysecret", settings.secrets.service) if secret in said]
+
+
+def test_without_the_version_that_serves_nobody_knows_what_is_new(settings, scope, lines):
+    from dataclasses import replace
+
+    from pms.readiness.operators import line_verdict
+
+    blind = replace(scope, subject=scope.subject.model_copy(update={"previous": ""}))
+    assert line_verdict(lines["pull_requests"], blind).verdict is Verdict.UNKNOWN
+
+
+def test_every_page_is_read(scope, monkeypatch):
+    """A failing run on the second page counts."""
+
+    def answer(asked):
+        page = int(asked.path.rpartition("page=")[2])
+        run = {"name": f"run-{page}", **RUN, "conclusion": "success" if page == 1 else "failure"}
+        link = {"Link": f'<http://elsewhere.invalid/?page={page + 1}>; rel="next"'} if page == 1 else {}
+        return Answer(200, {"check_runs": [run]}, link)
+
+    with serving(answer) as web:
+        monkeypatch.setenv("AIRFLOW_CONN_PMS_GITHUB", json.dumps({"conn_type": "http", "host": web.url}))
+        found = look(scope, kind="check_runs", repository="a/b", names=["run-1", "run-2"])
+    assert (found.verdict, found.reason) == (Verdict.FAIL, "run-2: failure")
+
+
+def test_a_list_without_an_end_is_unknown(scope, monkeypatch):
+    link = {"Link": '<http://elsewhere.invalid/>; rel="next"'}
+    with serving(lambda asked: Answer(200, {"check_runs": []}, link)) as web:
+        monkeypatch.setenv("AIRFLOW_CONN_PMS_GITHUB", json.dumps({"conn_type": "http", "host": web.url}))
+        found = look(scope, kind="check_runs", repository="a/b", names=["x"])
+    assert (found.verdict, "more than 3000 items" in found.reason) == (Verdict.UNKNOWN, True)
+    assert all(asked.headers["host"].startswith("127.0.0.1") for asked in web.asked)
