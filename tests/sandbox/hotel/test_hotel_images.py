@@ -38,8 +38,8 @@ def npm(image: dict[str, Any], *words: str, **env: str) -> subprocess.CompletedP
 
 
 def test_the_catalogue_has_every_release(images: dict[str, dict[str, Any]]) -> None:
-    assert list(images) == [*(f"v1.{number}.0" for number in range(9)), "v1"]
-    assert len({image["digest"] for image in images.values()}) == 10
+    assert list(images) == [*(release.tag for release in RELEASES), "v1"]
+    assert len({image["digest"] for image in images.values()}) == len(images)
     for release in RELEASES:
         folder = Path(images[release.tag]["workdir"]) / "prisma" / "migrations"
         found = sorted(path.parent.name for path in folder.glob("*/migration.sql"))
