@@ -37,6 +37,8 @@ GOING_AWAY = 1001
 """RFC 6455, 7.4.1."""
 REFRESH_SECONDS = 1.0
 """How late a pod may notice a logout at another pod, or a column that a migration has added."""
+LOOK_SECONDS = 2.0
+"""How long the start waits for the first look at the database, which may be away."""
 CACHE_SECONDS = 60.0
 
 
@@ -92,6 +94,7 @@ class Hotel:
         self.metrics = Metrics(self.store.connections)
         self._cache = Cache(CACHE_SECONDS, self.metrics.cache_hits, self.metrics.cache_misses)
         self._revoked: frozenset[str] = frozenset()
+        self._looked = asyncio.Event()
         app = Starlette(
             routes=self._routes(),
             lifespan=self._lifespan,
@@ -134,6 +137,8 @@ class Hotel:
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         await self.store.open()
         task = asyncio.create_task(self._refresh())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._looked.wait(), LOOK_SECONDS)
         yield
         task.cancel()
         await self.store.close()
@@ -144,6 +149,7 @@ class Hotel:
             with contextlib.suppress(*UNAVAILABLE, asyncpg.PostgresError):
                 await self.store.detect()
                 self._revoked = await self.store.revoked()
+            self._looked.set()
             await asyncio.sleep(REFRESH_SECONDS)
 
     # --- errors

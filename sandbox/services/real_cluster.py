@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 GONE_SECONDS = 90
 DEPLOYER = "pms-deployer"
+READS_NODES = "pms-readiness-nodes"
+"""ClusterRole and its binding: in no namespace, so removed by name."""
 OURS = {"pms.sandbox/made-by": "sandbox"}
 """Label of the namespaces that a sandbox may delete."""
 TOKEN_SECONDS = 24 * 3600
@@ -74,7 +76,7 @@ class RealCluster(Component):
             ca = settings.folder("cluster") / "ca.crt"
             shutil.copyfile(api.configuration.ssl_ca_cert, ca)
             remember(settings, Access(api.configuration.host, _admin_token(api), str(ca)))
-            utils.create_from_yaml(api, yaml_objects=_deployer())
+            utils.create_from_yaml(api, yaml_objects=_deployer(), apply=True)
             token = _token(core, DEPLOYER, NAMESPACES[0])
             _write_kubeconfig(kubeconfig(settings), api.configuration.host, ca, token)
 
@@ -82,7 +84,12 @@ class RealCluster(Component):
         from kubernetes import client, config
 
         with config.new_client_from_config(_cluster(settings).kubeconfig) as api:
-            _remove_namespaces(client.CoreV1Api(api))
+            core, rbac = client.CoreV1Api(api), client.RbacAuthorizationV1Api(api)
+            _remove_namespaces(core)
+            _unless(404, core.delete_namespaced_service_account, ADMIN, "kube-system")
+            for binding in (ADMIN, READS_NODES):
+                _unless(404, rbac.delete_cluster_role_binding, binding)
+            _unless(404, rbac.delete_cluster_role, READS_NODES)
 
 
 def _cluster(settings: Settings) -> Cluster:
@@ -123,12 +130,15 @@ def _admin_token(api: ApiClient) -> str:
 
 def _deployer() -> list[dict[str, Any]]:
     """What the product says that its deployer needs: it runs with that and nothing else."""
-    argv = [sys.executable, "-m", "pms.kube", "rbac", "--plan", "pms"]
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY / "plugins")}
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SandboxError(f"the deployer's permissions: {done.stderr.strip()}")
-    return list(yaml.safe_load_all(done.stdout))
+    found: list[dict[str, Any]] = []
+    for part in ((), ("--nodes",)):
+        argv = [sys.executable, "-m", "pms.kube", "rbac", *part, "--plan", "pms"]
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SandboxError(f"the deployer's permissions: {done.stderr.strip()}")
+        found += yaml.safe_load_all(done.stdout)
+    return found
 
 
 def _token(core: Any, account: str, namespace: str) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from pms.kube.permissions import Permission, granted, rendered
+from pms.kube.permissions import RBAC_NODES, Permission, granted, rendered
 from pms.plan.load import load_plan
 from pms.plan.model import INCLUDE
 from sandbox.crowds import Guests, seconds_to_traffic_back
@@ -237,13 +237,14 @@ def either_colour(permission: Permission) -> str:
 def test_the_role_allows_what_whole_runs_ask_for_and_nothing_more(team, endpoints):
     """Of every run of this session: those before count, too."""
     assert team.deploy("v1.2.0").outcome == "rolled_back"
-    role = granted(rendered(load_plan(INCLUDE / "plans" / "pms.yaml")))
+    plan = load_plan(INCLUDE / "plans" / "pms.yaml")
+    role, of_readiness = granted(rendered(plan)), granted(rendered(plan, RBAC_NODES))
     named = {dataclasses.replace(p, name="") for p in role if p.name}
     asked = [
         p if dataclasses.replace(p, name="") in named else dataclasses.replace(p, name="")
         for p in asked_of_the_cluster(Path(endpoints["audit_log"]))
     ]
-    assert sorted({str(p) for p in asked} - {str(p) for p in role}) == []
+    assert sorted({str(p) for p in asked} - {str(p) for p in (*role, *of_readiness)}) == []
     assert sorted({either_colour(p) for p in role} - {either_colour(p) for p in asked}) == []
 
 

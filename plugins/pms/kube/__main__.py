@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     except (PlanError, KubeError, OSError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return UNANSWERED
-    print(permissions.rendered(plan), end="")
+    print(permissions.rendered(plan, permissions.RBAC_NODES if arguments.nodes else permissions.RBAC), end="")
     return 0
 
 
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pms.kube", description=__doc__)
     parser.add_argument("command", choices=["rbac", "check"])
     parser.add_argument("--plan", required=True, help="a plan file, or the name of one in include/plans")
+    parser.add_argument("--nodes", action="store_true", help="with rbac: what the readiness check of the nodes needs")
     parser.add_argument("--kubeconfig", help="for check; by default the one that kubectl uses")
     return parser
 

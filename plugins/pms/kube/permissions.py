@@ -14,10 +14,13 @@ import yaml
 from pms.plan.model import INCLUDE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pms.kube.client import Kube
     from pms.plan.model import Plan
 
 RBAC = INCLUDE / "k8s" / "rbac.yaml"
+RBAC_NODES = INCLUDE / "k8s" / "rbac-nodes.yaml"
 APPLY = "apply include/k8s/rbac.yaml"
 _DENIED = re.compile(
     r'^\S+(?: "(?P<name>[^"]*)")? is forbidden: .* cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)"'
@@ -43,10 +46,13 @@ class Permission:
         return f"{self.verb} {what} in {self.namespace or 'the cluster'}"
 
 
-def rendered(plan: Plan) -> str:
-    """The manifest for a plan: a ServiceAccount, and a Role with its binding in each namespace."""
+def rendered(plan: Plan, source: Path = RBAC) -> str:
+    """The manifest for a plan: a ServiceAccount, and a Role with its binding in each namespace.
+
+    With `RBAC_NODES`: the ClusterRole of the readiness check that lists nodes, which no deployment needs.
+    """
     cluster = plan.cluster
-    return Template(RBAC.read_text(encoding="utf-8")).substitute(
+    return Template(source.read_text(encoding="utf-8")).substitute(
         app=cluster.app,
         namespace=cluster.namespace,
         staging_namespace=cluster.staging_namespace,
@@ -62,11 +68,11 @@ def granted(manifest: str) -> list[Permission]:
     """Everything that the Roles in a manifest allow, one by one."""
     found: dict[Permission, None] = {}
     for role in yaml.safe_load_all(manifest):
-        for rule in role.get("rules") or () if role["kind"] == "Role" else ():
+        for rule in role.get("rules") or () if role["kind"] in ("Role", "ClusterRole") else ():
             names = rule.get("resourceNames") or [""]
             for group, kind, verb, name in product(rule["apiGroups"], rule["resources"], rule["verbs"], names):
                 resource, _, sub = kind.partition("/")
-                found[Permission(role["metadata"]["namespace"], group, resource, verb, sub, name)] = None
+                found[Permission(role["metadata"].get("namespace", ""), group, resource, verb, sub, name)] = None
     return list(found)
 
 
