@@ -69,32 +69,39 @@ class RealCluster(Component):
         settings = context.settings
         with config.new_client_from_config(_cluster(settings).kubeconfig) as api:
             core = client.CoreV1Api(api)
-            _remove_namespaces(core)
+            _remove(api)
             for name in NAMESPACES:
                 _until_gone(core, name)
                 core.create_namespace({"metadata": {"name": name, "labels": OURS}})
             ca = settings.folder("cluster") / "ca.crt"
             shutil.copyfile(api.configuration.ssl_ca_cert, ca)
             remember(settings, Access(api.configuration.host, _admin_token(api), str(ca)))
-            utils.create_from_yaml(api, yaml_objects=_deployer(), apply=True)
+            utils.create_from_yaml(api, yaml_objects=_deployer())
             token = _token(core, DEPLOYER, NAMESPACES[0])
             _write_kubeconfig(kubeconfig(settings), api.configuration.host, ca, token)
 
     def remove(self, settings: Settings) -> None:
-        from kubernetes import client, config
+        from kubernetes import config
 
         with config.new_client_from_config(_cluster(settings).kubeconfig) as api:
-            core, rbac = client.CoreV1Api(api), client.RbacAuthorizationV1Api(api)
-            _remove_namespaces(core)
-            _unless(404, core.delete_namespaced_service_account, ADMIN, "kube-system")
-            for binding in (ADMIN, READS_NODES):
-                _unless(404, rbac.delete_cluster_role_binding, binding)
-            _unless(404, rbac.delete_cluster_role, READS_NODES)
+            _remove(api)
 
 
 def _cluster(settings: Settings) -> Cluster:
     assert settings.cluster is not None
     return settings.cluster
+
+
+def _remove(api: ApiClient) -> None:
+    """What a sandbox has made; refuses before anything is touched if the namespaces are somebody else's."""
+    from kubernetes import client
+
+    core, rbac = client.CoreV1Api(api), client.RbacAuthorizationV1Api(api)
+    _remove_namespaces(core)
+    for binding in (ADMIN, READS_NODES):
+        _unless(404, rbac.delete_cluster_role_binding, binding)
+    _unless(404, rbac.delete_cluster_role, READS_NODES)
+    _unless(404, core.delete_namespaced_service_account, ADMIN, "kube-system")
 
 
 def _remove_namespaces(core: Any) -> None:

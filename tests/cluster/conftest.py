@@ -29,9 +29,9 @@ def kubeconfig(real_cluster):
     return Path(real_cluster.kubeconfig)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def hotel(real_cluster, tmp_path_factory):
-    """Both namespaces as before a first deployment; gone again when the last test of this folder has run."""
+    """Both namespaces as before a first deployment; gone again before the whole runs, which need the same addresses."""
     home = tmp_path_factory.mktemp("hotel") / "home"
     plan = load_plan(REPOSITORY / "include" / "plans" / "pms.yaml", OVERLAY)
     with Sandbox(home, small=True, only=["pms"], cluster=real_cluster) as running:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from functools import partial
 
 import pytest
 import yaml
@@ -13,11 +14,12 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from pms.flow.operators import Open
 from pms.kube import lock, permissions
 from pms.kube.__main__ import main
-from pms.kube.client import Forbidden, connect
+from pms.kube.client import Forbidden, connect, connect_with_kubeconfig
 from pms.kube.permissions import Permission, denied, granted, rendered
 from pms.plan.load import load_plan
 from pms.plan.model import INCLUDE
 from pms.step import EVIDENCE_KEY
+from pms.traffic.service import patiently
 from pms.workload.manifests import DEPLOYMENTS
 from pms.workload.operators import DeployIdleColour, ReleaseCommand
 from tests.support.cluster import image
@@ -128,6 +130,31 @@ def test_a_refusal_names_verb_and_resource(message, says):
 )  # fmt: skip
 def test_another_403_is_not_blamed_on_the_role(message):
     assert denied(message) == ""
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("knows_its_roles", [True, False])
+def test_an_api_server_that_has_just_started_is_not_believed_when_it_refuses(cluster, plan, tmp_path, knows_its_roles):
+    """It answers before it knows its roles: a restart in the middle of a switch must not look like a lost right."""
+    states = ["starting", "starting", "ready"]
+
+    def allowed():
+        return granted(rendered(plan)) if knows_its_roles and len(states) == 1 else []
+
+    def is_ready():
+        return (states.pop(0) if len(states) > 1 else states[0]) == "ready"
+
+    async def read(url):
+        async with connect_with_kubeconfig(str(kubeconfig(tmp_path, url)), plan.cluster.namespace) as kube:
+            return await patiently(partial(kube.get, "services", plan.cluster.service))
+
+    with guarded(cluster, allowed, is_ready) as web:
+        if knows_its_roles:
+            assert asyncio.run(read(web.url))["metadata"]["name"] == plan.cluster.service
+        else:
+            with pytest.raises(Forbidden, match="may not get services"):
+                asyncio.run(read(web.url))
+    assert states == ["ready"]
 
 
 # --- asking for it

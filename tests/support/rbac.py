@@ -19,13 +19,17 @@ VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"
 
 
 @contextmanager
-def guarded(cluster: Cluster, allowed: Callable[[], list[Permission]]) -> Iterator[Web]:
-    """In front of the cluster for as long as the block runs."""
+def guarded(
+    cluster: Cluster, allowed: Callable[[], list[Permission]], is_ready: Callable[[], bool] = lambda: True
+) -> Iterator[Web]:
+    """In front of the cluster for as long as the block runs; asked whether it is ready after each refusal."""
 
     def answer(asked: Asked) -> Answer:
         if asked.path == REVIEWS:
             wanted = Permission(**_without_nothing(asked.body["spec"]["resourceAttributes"]))
             return Answer(201, asked.body | {"status": {"allowed": allows(allowed(), wanted)}})
+        if asked.path == "/readyz":
+            return Answer(200 if is_ready() else 500)
         wanted = _of(asked)
         if not allows(allowed(), wanted):
             return Answer(403, {"kind": "Status", "status": "Failure", "code": 403, "message": said(wanted)})

@@ -24,6 +24,7 @@ MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 REQUEST_TIMEOUT = 10.0
+READY_TIMEOUT = 2.0
 
 
 class KubeError(Exception):
@@ -145,10 +146,24 @@ class Kube:
             raise KubeError(0, f"{method} {path}: the API server did not answer: {error!r}") from error
         if response.status < 300:
             return text
+        if response.status == 403 and not await self._ready():
+            raise KubeError(503, f"{method} {path}: the API server is not ready yet")
         kind_of = {403: Forbidden, 404: NotFound, 409: Conflict}.get(response.status, KubeError)
         message = _message(text)
         lacking = f"{denied(message)}; " if kind_of is Forbidden and denied(message) else ""
         raise kind_of(response.status, f"{lacking}{method} {path}: {response.status} {message}")
+
+    async def _ready(self) -> bool:
+        """Whether a refusal can be believed: an API server that has just started refuses until it knows its roles."""
+        try:
+            response = await self._api.call_api(
+                "/readyz", "GET", auth_settings=["BearerToken"], _preload_content=False, _request_timeout=READY_TIMEOUT
+            )
+        except Exception as error:
+            if not _is_silence(error):
+                raise
+            return False
+        return bool(response.status < 300 or response.status == 403)  # 403: a cluster that keeps its health to itself
 
 
 def _is_silence(error: Exception) -> bool:

@@ -20,7 +20,7 @@ from pms.models.evidence import Measurement
 from pms.traffic import switch
 from pms.traffic.api import Api
 from pms.traffic.drain import drain
-from pms.traffic.service import SERVICES, Check, NotReady, change, full, until_behind
+from pms.traffic.service import SERVICES, Check, NotReady, change, full, patiently, until_behind
 
 if TYPE_CHECKING:
     import aiohttp
@@ -86,7 +86,7 @@ class Forward:
             await until_behind(self.kube, service, [old, new], traffic.endpoint_timeout_seconds, self._ours)
             await asyncio.sleep(traffic.overlap_seconds)
             await until_behind(self.kube, service, [old, new], traffic.endpoint_timeout_seconds, self._ours)
-            await self.fence()
+            await patiently(self.fence)
             await self._change(switch.narrow)
         except (FencedOut, switch.Refused):
             raise
@@ -143,7 +143,7 @@ async def verify(plan: Plan, url: str, version: str, meanwhile: Check) -> int:
             else:
                 other = answered
             good = 0
-            await meanwhile()
+            await patiently(meanwhile)
             if time.monotonic() > deadline:
                 raise SwitchFailed(f"new connections still reach {other or 'an unnamed version'} instead of {version}")
             await asyncio.sleep(PAUSE_SECONDS)

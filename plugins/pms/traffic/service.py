@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pms.kube.client import Conflict, KubeError
 from pms.kube.lock import FencedOut
@@ -24,6 +24,7 @@ PATIENCE_SECONDS = 15.0
 """How long an API server that does not answer is asked again."""
 Decide = Callable[["Json"], Patch | None]
 Check = Callable[[], Awaitable[object]]
+T = TypeVar("T")
 
 
 class NotReady(Exception):
@@ -40,18 +41,31 @@ async def change(
     :param known: a copy read before: saves one round trip, and a stale one only costs a conflict
     :return: the Service as it is now, and whether we changed it
     """
-    deadline = time.monotonic() + patience
     if known is not None:
         with contextlib.suppress(FencedOut, Refused, KubeError):
             if patch := decide(known):
                 return await kube.merge(SERVICES, name, patch), True
+
+    async def attempt() -> tuple[Json, bool]:
+        while True:
+            service = await kube.get(SERVICES, name)
+            if (patch := decide(service)) is None:
+                return service, False
+            with contextlib.suppress(Conflict):
+                return await kube.merge(SERVICES, name, patch), True
+
+    return await patiently(attempt, patience)
+
+
+async def patiently(attempt: Callable[[], Awaitable[T]], patience: float = PATIENCE_SECONDS) -> T:
+    """Tries again while the API server is away or has a fault of its own, as when it is restarted.
+
+    Raises what ``attempt`` raises; a passing `KubeError` only after ``patience`` seconds.
+    """
+    deadline = time.monotonic() + patience
     while True:
         try:
-            service = await kube.get(SERVICES, name)
-            patch = decide(service)
-            return (service, False) if patch is None else (await kube.merge(SERVICES, name, patch), True)
-        except Conflict:
-            continue
+            return await attempt()
         except KubeError as error:
             if not passing(error) or time.monotonic() > deadline:
                 raise
@@ -90,16 +104,18 @@ async def until_behind(
 ) -> set[str]:
     """Waits until exactly the ready pods of these colours (labels of each) are behind the Service.
 
-    Raises `NotReady` after ``timeout`` seconds, or when a colour has no ready pod by then.
+    Raises `NotReady` after ``timeout`` seconds, or when a colour has no ready pod by then, and `KubeError`.
 
     :param meanwhile: called while waiting; raises when there is nothing to wait for any more
     """
     deadline = time.monotonic() + timeout
     wanted = list(colours)
+
+    async def look() -> list[set[str]]:
+        return await asyncio.gather(endpoints(kube, service), *(ready_pods(kube, labels) for labels in wanted))
+
     while True:
-        behind, *ready = await asyncio.gather(
-            endpoints(kube, service), *(ready_pods(kube, labels) for labels in wanted)
-        )
+        behind, *ready = await patiently(look, timeout)
         if all(ready) and behind == set().union(*ready):
             return behind
         if time.monotonic() > deadline:
@@ -108,7 +124,7 @@ async def until_behind(
             )
             raise NotReady(f"behind Service {service} after {timeout:g} s: {sorted(behind)}; ready pods: {pods}")
         if meanwhile:
-            await meanwhile()
+            await patiently(meanwhile, timeout)
         await asyncio.sleep(POLL_SECONDS)
 
 
