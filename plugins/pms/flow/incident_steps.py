@@ -50,7 +50,7 @@ class FixOrRollback(HITLOperator):
         from pms.people.channels import tell
         from pms.people.messages import asked
 
-        if nothing := _nothing_to_do(self.task_id, asyncio.run(_state(self._job(context)))):
+        if nothing := _nothing_to_do(self.task_id, asyncio.run(self._job(context).known())):
             return self._conclude(context, nothing)
         minutes = max(1, round(self.plan.incidents.response_seconds / 60))
         link = self.generate_link_to_ui_from_context(context=context)
@@ -86,7 +86,7 @@ class FixWorks(Step):
         from pms.flow.watch_trigger import WatchTrigger
 
         job, asked = self.job(context), self.plan.incidents
-        if nothing := _nothing_to_do(self.task_id, asyncio.run(_state(job))):
+        if nothing := _nothing_to_do(self.task_id, asyncio.run(job.known())):
             return self.conclude(context, nothing)
         trigger = WatchTrigger(
             plan=self.plan.model_dump(mode="json"), ticket=job.ticket.model_dump(mode="json"), check=self.task_id,
@@ -113,7 +113,7 @@ class DocumentIncidents(Step):
     def work(self, job: Job) -> Evidence:
         from pms.people.channels import ticket
 
-        state = asyncio.run(_state(job))
+        state = asyncio.run(job.known())
         due = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=self.plan.messages.post_mortem_hours)
         keys = [
             ticket(
@@ -132,11 +132,6 @@ def _nothing_to_do(check: str, state: DeploymentState) -> Evidence | None:
     if lost := given_up(state.incidents):
         return failed(check, f"{lost.timeline[-1].what}: {lost.reason}")
     return passed(check, "no incident") if pending(state.incidents) is None else None
-
-
-async def _state(job: Job) -> DeploymentState:
-    async with job.kube() as kube:
-        return await job.state(kube)
 
 
 async def _add(job: Job, what: str, outcome: Outcome | None) -> DeploymentState:
