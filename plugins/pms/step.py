@@ -76,6 +76,11 @@ class Job:
         """What the current deployment knows; raises `NoDeployment`, or `FencedOut` for another generation's."""
         return await self.remember(kube)
 
+    async def known(self) -> DeploymentState:
+        """Like `state`, with a connection of its own, for a step that needs nothing else of the cluster."""
+        async with self.kube() as kube:
+            return await self.state(kube)
+
     async def remember(self, kube: Kube, **changes: Any) -> DeploymentState:
         """Stores facts that a later step or the rollback needs, e.g. ``remember(kube, banner=True)``."""
         return await self.change(kube, lambda old: old.model_copy(update=changes) if changes else old)

@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sandbox.images import layers, store
+from sandbox.images import layers
 from sandbox.images.layers import Layer
-from sandbox.images.store import Tell
 from sandbox.services import cache
+from sandbox.services.cache import Tell
 from sandbox.settings import SandboxError
 
 SUITE = "bookworm"
@@ -93,7 +93,7 @@ def system(tell: Tell) -> Layer:
         archive.unlink()
         shutil.rmtree(site)
 
-    return Layer.read(store.obtain("image-system", key, make, tell))
+    return Layer.read(cache.keep("image-system", key, make, tell))
 
 
 def prisma(tell: Tell) -> Layer:
@@ -121,7 +121,7 @@ def prisma(tell: Tell) -> Layer:
         layers.of_tree(tree, folder)
         shutil.rmtree(tree)
 
-    return Layer.read(store.obtain("image-prisma", key, make, tell))
+    return Layer.read(cache.keep("image-prisma", key, make, tell))
 
 
 def mirrors() -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from sandbox.images.layout import MANIFEST, Image
-from sandbox.images.store import Tell
+from sandbox.services.cache import Tell
 from sandbox.settings import SandboxError
 
 TIMEOUT_SECONDS = 60

@@ -11,11 +11,11 @@ from pathlib import Path
 from sandbox.hotel import releases as hotel
 from sandbox.hotel.build import REPOSITORY, TOOLS, TRIVY, VULNERABILITIES
 from sandbox.hotel.releases import MIGRATIONS, RELEASES, Release
-from sandbox.images import base, layers, layout, store
+from sandbox.images import base, layers, layout
 from sandbox.images.layers import Layer
 from sandbox.images.layout import Image, Recipe
-from sandbox.images.store import Tell
 from sandbox.services import cache
+from sandbox.services.cache import Tell
 from sandbox.settings import SandboxError
 
 HOTEL = Path(hotel.__file__).parent
@@ -29,7 +29,7 @@ def build(tell: Tell) -> list[Image]:
     """Every image in one OCI layout, made unless cached. Raises SandboxError when a program or the network fails."""
     if missing := base.requirements():
         raise SandboxError("the images cannot be made here:\n  " + "\n  ".join(missing))
-    return layout.read(store.obtain("image-layout", _key(), lambda folder: _make(folder, tell), tell))
+    return layout.read(cache.keep("image-layout", _key(), lambda folder: _make(folder, tell), tell))
 
 
 def _key() -> str:

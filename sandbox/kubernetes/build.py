@@ -6,23 +6,18 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.services import cache
-from sandbox.settings import FileLock, SandboxError
+from sandbox.services.cache import Tell
+from sandbox.settings import SandboxError
 
 MODULES = Path(__file__).parent / "go"
 KUBERNETES = "v1.36.3"
 _VERSION = "k8s.io/component-base/version"
-KEPT = 2
-"""Builds kept in the cache: today's, and that of the branch next door."""
 PROGRESS_SECONDS = 15
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -70,22 +65,11 @@ def obtain(tell: Tell) -> Path:
 
     Raises SandboxError when Go is missing or a build fails.
     """
-    folder = _folder()
-    if not folder.is_dir():
-        with _only_one(folder.name, tell):
-            if not folder.is_dir():  # somebody else may have built it while we waited
-                _build_all(folder, tell)
-    os.utime(folder)
-    _prune()
-    return folder / "bin"
+    return cache.keep("kubernetes", key(), lambda folder: _build_all(folder, tell), tell) / "bin"
 
 
 def is_built() -> bool:
-    return _folder().is_dir()
-
-
-def _folder() -> Path:
-    return cache.root() / f"kubernetes-{key()}"
+    return cache.folder_of("kubernetes", key()).is_dir()
 
 
 def go() -> str | None:
@@ -95,15 +79,10 @@ def go() -> str | None:
 
 
 def _build_all(folder: Path, tell: Tell) -> None:
-    draft = Path(tempfile.mkdtemp(prefix=".kubernetes-", dir=cache.root()))
-    try:
-        for module in (RUNTIME, NODE):
-            _build(module, draft, tell)
-        for old, new in RENAMED.items():
-            (draft / "bin" / old).rename(draft / "bin" / new)
-        draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    for module in (RUNTIME, NODE):
+        _build(module, folder, tell)
+    for old, new in RENAMED.items():
+        (folder / "bin" / old).rename(folder / "bin" / new)
 
 
 def _build(module: Module, draft: Path, tell: Tell) -> None:
@@ -135,25 +114,3 @@ def _wait(process: subprocess.Popen[bytes]) -> int | None:
         return process.wait(PROGRESS_SECONDS)
     except subprocess.TimeoutExpired:
         return None
-
-
-@contextmanager
-def _only_one(name: str, tell: Tell) -> Iterator[None]:
-    """Two builds at once take twice as long, and both would be wanted for the same thing."""
-    path, told = cache.root() / f"{name}.lock", False
-    while (lock := FileLock.take(path)) is None:
-        if not told:
-            tell("another build is under way: waiting for it")
-            told = True
-        time.sleep(1)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _prune() -> None:
-    """Remove builds that nobody used lately."""
-    folders = [path for path in cache.root().glob("kubernetes-*") if path.is_dir()]
-    for old in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)

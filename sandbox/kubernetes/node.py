@@ -20,6 +20,7 @@ from sandbox.kubernetes.description import FILE, Cluster
 from sandbox.kubernetes.folder import REGISTRY_USER, State
 from sandbox.kubernetes.machine import requirements
 from sandbox.processes import log_end
+from sandbox.services.cache import Tell
 from sandbox.settings import FileLock, SandboxError
 from sandbox.state import Identity, remove_if_empty
 
@@ -28,7 +29,6 @@ POLL_SECONDS = 0.05
 READY_SECONDS = 90
 """What each stage may take; many times what it takes on an idle machine."""
 GONE_SECONDS = 30
-Tell = Callable[[str], None]
 
 
 class Kubernetes:

@@ -1,4 +1,4 @@
-"""Data folders that take long to make and are the same every time, kept in the user's cache folder."""
+"""What takes long to make, made once: folders in the user's cache folder, named after all that shapes them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from sandbox.settings import FileLock
 
 KEPT = 2
 """Folders kept of a kind: today's, and that of the branch next door."""
+LOOK_SECONDS = 0.5
+Tell = Callable[[str], None]
+"""Given a line of progress now and then."""
 
 
 def root() -> Path:
@@ -31,27 +38,56 @@ def key_of(parts: Iterable[str | Path]) -> str:
     return digest.hexdigest()[:20]
 
 
-def obtain(kind: str, key: str, target: Path, make: Callable[[Path], None]) -> bool:
-    """Put the folder `kind`-`key` at `target`, made by `make(folder)` when it is not cached; True if it was.
+def folder_of(kind: str, key: str) -> Path:
+    """Where the folder `kind`-`key` is, or would be."""
+    return root() / f"{kind}-{key}"
 
-    Two that start together may both make it: each works in a folder of its own, and the first to rename it wins.
+
+def keep(kind: str, key: str, make: Callable[[Path], None], tell: Tell = lambda _: None) -> Path:
+    """The folder `kind`-`key`, filled by `make(folder)` when it is not there; a second maker waits for the first.
+
+    Nobody may change what is in it.
     """
-    cached = root() / f"{kind}-{key}"
-    hit = cached.is_dir()
-    if not hit:
-        draft = Path(tempfile.mkdtemp(prefix=f".{kind}-", dir=root()))
-        try:
-            make(draft)
-            os.rename(draft, cached)
-        except OSError:
-            if not cached.is_dir():
-                raise
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    os.utime(cached)
-    _copy(cached, target)
+    folder = folder_of(kind, key)
+    if not folder.is_dir():
+        with _alone(folder.name, tell):
+            if not folder.is_dir():  # somebody else may have made it while we waited
+                _make(kind, folder, make, tell)
+    os.utime(folder)
     _prune(kind)
+    return folder
+
+
+def obtain(kind: str, key: str, target: Path, make: Callable[[Path], None]) -> bool:
+    """Put a copy of what `keep` gives at `target`; True if it was there already."""
+    hit = folder_of(kind, key).is_dir()
+    _copy(keep(kind, key, make), target)
     return hit
+
+
+def _make(kind: str, folder: Path, make: Callable[[Path], None], tell: Tell) -> None:
+    begin = time.monotonic()
+    draft = Path(tempfile.mkdtemp(prefix=f".{kind}-", dir=folder.parent))
+    try:
+        make(draft)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    tell(f"{kind}: made in {time.monotonic() - begin:.0f} s")
+
+
+@contextmanager
+def _alone(name: str, tell: Tell) -> Iterator[None]:
+    path, told = root() / f"{name}.lock", False
+    while (lock := FileLock.take(path)) is None:
+        if not told:
+            tell(f"{name} is being made by another process: waiting for it")
+            told = True
+        time.sleep(LOOK_SECONDS)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -61,6 +97,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _prune(kind: str) -> None:
-    folders = sorted(root().glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in folders[KEPT:]:
+    """Remove folders that nobody used lately; the locks lie beside them."""
+    folders = [path for path in root().glob(f"{kind}-*") if path.is_dir()]
+    for old in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)

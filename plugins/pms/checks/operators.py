@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from pms.checks import verdicts
-from pms.checks.sensors import state_of, version_of
+from pms.checks.sensors import version_of
 from pms.models.evidence import Evidence, Measurement, combined, failed, passed, unknown
 from pms.step import Job, Step
 
@@ -43,7 +43,7 @@ class KeyEndpoints(Step):
     async def _ask(self, job: Job) -> Evidence:
         from pms.checks.client import LoginFailed, endpoint, log_in, session
 
-        version = version_of(await state_of(job), self.version)
+        version = version_of(await job.known(), self.version)
         api = await endpoint(self.plan.traffic.api_connection)
         async with session() as http:
             try:
@@ -104,7 +104,7 @@ class Baseline(Step):
     async def _measure(self, job: Job) -> Evidence:
         from pms.checks.client import measure
 
-        state = await state_of(job)
+        state = await job.known()
         sources = self.sources(self.plan, state) if self.sources else ()
         await self._look(sources)
         load = await measure(self.plan)
@@ -145,7 +145,7 @@ class Performance(Step):
     async def _compare(self, job: Job) -> Evidence:
         from pms.checks.client import measure
 
-        baseline = (await state_of(job)).baseline
+        baseline = (await job.known()).baseline
         limits, at_a_time = self.plan.thresholds, self.plan.performance.concurrency
         evidence = unknown(self.task_id, "there is no baseline to compare with")
         for _ in range(PERFORMANCE_ROUNDS if baseline else 0):
@@ -170,7 +170,7 @@ class ErrorTracker(Step):
 
         from pms.checks.sources import ErrorTrackerSource, NoAnswer
 
-        source = ErrorTrackerSource(self.plan, (await state_of(job)).version)
+        source = ErrorTrackerSource(self.plan, (await job.known()).version)
         try:
             measured = await source.measure()
         except (NoAnswer, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
@@ -239,7 +239,7 @@ class CriticalPaths(Step):
         from pms.checks.scenario import Scenario, StepFailed, beginnings
 
         functional, header = self.plan.functional, self.plan.traffic.version_header
-        version = version_of(asyncio.run(state_of(job)), self.version)
+        version = version_of(asyncio.run(job.known()), self.version)
         api = asyncio.run(endpoint(self.plan.traffic.api_connection))
         measured: list[Measurement] = []
         try:

@@ -38,7 +38,7 @@ class Healthy(Step):
     def work(self, job: Job) -> Evidence:
         from pms.checks.triggers import HealthTrigger
 
-        version = version_of(asyncio.run(state_of(job)), self.version) if self.expect_version else None
+        version = version_of(asyncio.run(job.known()), self.version) if self.expect_version else None
         trigger = HealthTrigger(
             check=self.task_id,
             connection=self.connection,
@@ -54,8 +54,3 @@ class Healthy(Step):
 
 def version_of(state: DeploymentState, which: Literal["new", "old"]) -> str:
     return state.version if which == "new" else state.previous_version
-
-
-async def state_of(job: Job) -> DeploymentState:
-    async with job.kube() as kube:
-        return await job.state(kube)

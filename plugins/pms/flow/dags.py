@@ -109,16 +109,23 @@ def rollback_dag(plan: Plan) -> DAG:
     )  # fmt: skip
 
 
-def _deployment_form(plan: Plan) -> dict[str, Param]:
+def release_fields(plan: Plan) -> dict[str, Param]:
+    """The fields of a form that say which release is meant, as `pms.flow.request.release_of` takes them."""
     return {
         "version": Param(
             None, type=["null", "string"], pattern=VERSION, title="Version", examples=["v1.1.0"],
-            description="Semantic version, the tag of the image",
+            description="Semantic version, the tag of the image and of the commit",
         ),
         "image": Param(
             None, type=["null", "string"], title="Image",
             description=f"Empty: {plan.image.repository}:<version>; or that repository with a tag or a digest",
         ),
+    }  # fmt: skip
+
+
+def _deployment_form(plan: Plan) -> dict[str, Param]:
+    return {
+        **release_fields(plan),
         "method": Param(
             "sql", enum=["sql", "prisma", "none"], title="Migration method",
             values_display={"sql": "SQL files", "prisma": "Prisma", "none": "No migration"},

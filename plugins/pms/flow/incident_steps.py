@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from pms.flow import incidents
 from pms.models.evidence import Evidence, failed, passed
-from pms.models.incident import Outcome, pending
+from pms.models.incident import Outcome, given_up, pending
 from pms.models.record import DECISION_KEY, SAMPLES_KEY, Decision
 from pms.people.operators import ROLLBACK
 from pms.step import EVIDENCE_KEY, LOST_TRIGGERER, Job, Step
@@ -50,8 +50,8 @@ class FixOrRollback(HITLOperator):
         from pms.people.channels import tell
         from pms.people.messages import asked
 
-        if pending(asyncio.run(_state(self._job(context))).incidents) is None:
-            return self._conclude(context, passed(self.task_id, "no incident"))
+        if nothing := _nothing_to_do(self.task_id, asyncio.run(self._job(context).known())):
+            return self._conclude(context, nothing)
         minutes = max(1, round(self.plan.incidents.response_seconds / 60))
         link = self.generate_link_to_ui_from_context(context=context)
         tell(context, self.plan, asked(self.plan, self.plan.incidents.role, self.subject, link, minutes))
@@ -86,8 +86,8 @@ class FixWorks(Step):
         from pms.flow.watch_trigger import WatchTrigger
 
         job, asked = self.job(context), self.plan.incidents
-        if pending(asyncio.run(_state(job)).incidents) is None:
-            return self.conclude(context, passed(self.task_id, "no incident"))
+        if nothing := _nothing_to_do(self.task_id, asyncio.run(job.known())):
+            return self.conclude(context, nothing)
         trigger = WatchTrigger(
             plan=self.plan.model_dump(mode="json"), ticket=job.ticket.model_dump(mode="json"), check=self.task_id,
             seconds=asked.healthy_seconds, colour="new", on_breach="recover", patience=asked.fix_seconds,
@@ -113,7 +113,7 @@ class DocumentIncidents(Step):
     def work(self, job: Job) -> Evidence:
         from pms.people.channels import ticket
 
-        state = asyncio.run(_state(job))
+        state = asyncio.run(job.known())
         due = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=self.plan.messages.post_mortem_hours)
         keys = [
             ticket(
@@ -125,9 +125,13 @@ class DocumentIncidents(Step):
         return passed(self.task_id, f"tickets {', '.join(keys)}" if keys else "no incident")
 
 
-async def _state(job: Job) -> DeploymentState:
-    async with job.kube() as kube:
-        return await job.state(kube)
+def _nothing_to_do(check: str, state: DeploymentState) -> Evidence | None:
+    """How a step ends that finds no open incident, or None. One that ended in a rollback is a failure: whoever wrote
+    that was killed before it could fail.
+    """
+    if lost := given_up(state.incidents):
+        return failed(check, f"{lost.timeline[-1].what}: {lost.reason}")
+    return passed(check, "no incident") if pending(state.incidents) is None else None
 
 
 async def _add(job: Job, what: str, outcome: Outcome | None) -> DeploymentState:

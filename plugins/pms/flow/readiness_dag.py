@@ -6,12 +6,11 @@ import datetime
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from airflow.sdk import DAG, CronTriggerTimetable, Param, TaskGroup, TriggerRule
+from airflow.sdk import DAG, CronTriggerTimetable, TaskGroup, TriggerRule
 
-from pms.flow.dags import FIRST_DAY, RETRIES, for_each_plan, report
+from pms.flow.dags import FIRST_DAY, RETRIES, for_each_plan, release_fields, report
 from pms.flow.readiness import AskRole, form
 from pms.flow.readiness_steps import step_of
-from pms.flow.request import VERSION
 from pms.plan.window import cron_before
 from pms.readiness.checklist import ChecklistError, load
 from pms.readiness.operators import CheckLine
@@ -56,19 +55,10 @@ def readiness_dag(plan: Plan) -> DAG:
         max_active_tasks=AT_A_TIME,
         is_paused_upon_creation=False,
         default_args={"plan": plan, "ticket_from": "release", **RETRIES},
-        params={
-            "version": Param(
-                None, type=["null", "string"], pattern=VERSION, title="Version", examples=["v1.1.0"],
-                description="Semantic version, the tag of the image and of the commit",
-            ),
-            "image": Param(
-                None, type=["null", "string"], title="Image",
-                description=f"Empty: {plan.image.repository}:<version>; or that repository with a tag or a digest",
-            ),
-        },
+        params=release_fields(plan),
         tags=[plan.name, "readiness"],
         doc_md=f"Is a release of {plan.title} ready? `{plan.deployment_dag_id}` refuses one that is not.",
-    )  # fmt: skip
+    )
 
 
 def section(plan: Plan, of: ChecklistSection) -> dict[str, Step]:

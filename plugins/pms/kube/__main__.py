@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 from pathlib import Path
 
 from pms.kube import permissions
 from pms.kube.client import KubeError, connect_with_kubeconfig
-from pms.plan.load import OVERLAY_VARIABLE, PlanError, load_plan
+from pms.plan.load import PlanError, load_plan_in_use
 from pms.plan.model import INCLUDE, Plan
 
 MISSING, UNANSWERED = 1, 2
@@ -22,9 +21,8 @@ MISSING, UNANSWERED = 1, 2
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    overlay = os.environ.get(OVERLAY_VARIABLE)
     try:
-        plan = load_plan(_plan_file(arguments.plan), Path(overlay) if overlay else None)
+        plan = load_plan_in_use(_plan_file(arguments.plan))
         if arguments.command == "check":
             return asyncio.run(_check(plan, arguments.kubeconfig))
     except (PlanError, KubeError, OSError) as error:

@@ -70,6 +70,11 @@ def pending(incidents: tuple[Incident, ...]) -> Incident | None:
     return next((incident for incident in incidents if incident.open), None)
 
 
+def given_up(incidents: tuple[Incident, ...]) -> Incident | None:
+    """The first one that was answered with a rollback: nothing that comes after it may pass any more."""
+    return next((incident for incident in incidents if incident.outcome is Outcome.ROLLED_BACK), None)
+
+
 def changed(
     incidents: tuple[Incident, ...], at: float, what: str, outcome: Outcome | None = None
 ) -> tuple[Incident, ...]:

@@ -34,7 +34,7 @@ class Announce(Step):
     def work(self, job: Job) -> Evidence:
         from pms.people.channels import tell
 
-        undelivered = tell(job.context, self.plan, self.message(self.plan, _state(job)))
+        undelivered = tell(job.context, self.plan, self.message(self.plan, asyncio.run(job.known())))
         return passed(self.task_id, f"not delivered: {', '.join(undelivered)}" if undelivered else "delivered")
 
 
@@ -123,7 +123,7 @@ class OpenTicket(Step):
     def work(self, job: Job) -> Evidence:
         from pms.people.channels import ticket
 
-        state = _state(job)
+        state = asyncio.run(job.known())
         due = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=self.plan.messages.post_mortem_hours)
         key = ticket(
             self.plan,
@@ -137,11 +137,3 @@ class OpenTicket(Step):
 
 def _timelines(state: DeploymentState) -> str:
     return "".join(f"\n{found}\n" for found in state.incidents)
-
-
-def _state(job: Job) -> DeploymentState:
-    async def read() -> DeploymentState:
-        async with job.kube() as kube:
-            return await job.state(kube)
-
-    return asyncio.run(read())

@@ -38,13 +38,20 @@ def load_plan(path: Path, overlay: Path | None = None) -> Plan:
         raise PlanError(f"{where}:\n{reasons}") from None
 
 
+def load_plan_in_use(path: Path) -> Plan:
+    """The plan in ``path`` as this process is told to read it: with the overlay that the environment names, if any.
+    Raises `PlanError`.
+    """
+    overlay = os.environ.get(OVERLAY_VARIABLE)
+    return load_plan(path, Path(overlay) if overlay else None)
+
+
 def load_plans() -> Iterator[Plan | PlanError]:
     """Every plan of the folder in the order of file names; a broken one comes as its error."""
     folder = Path(os.environ.get(FOLDER_VARIABLE) or INCLUDE / "plans")
-    overlay = os.environ.get(OVERLAY_VARIABLE)
     for path in sorted(folder.glob("*.yaml")):
         try:
-            yield load_plan(path, Path(overlay) if overlay else None)
+            yield load_plan_in_use(path)
         except PlanError as error:
             yield error
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from pms.models.record import Change
-from pms.plan.load import OVERLAY_VARIABLE, PlanError, load_plan
+from pms.plan.load import PlanError, load_plan_in_use
 from pms.plan.model import INCLUDE, Plan
 from pms.record import checklist, dora, render, report
 from pms.record.checklist import ChecklistError
@@ -30,9 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     arguments = _parser().parse_args(argv)
-    overlay = os.environ.get(OVERLAY_VARIABLE)
     try:
-        plan = load_plan(arguments.plan, Path(overlay) if overlay else None)
+        plan = load_plan_in_use(arguments.plan)
         run: Callable[[Plan, argparse.Namespace], str] = arguments.run
         print(run(plan, arguments))
     except (NotRecorded, PlanError, ChecklistError, SchemaChanged, AirflowNotFoundException) as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 from pms.kube import state as states
 from pms.kube.client import Kube, KubeError
 from pms.kube.lock import FencedOut
-from pms.plan.load import OVERLAY_VARIABLE, PlanError, load_plan
+from pms.plan.load import PlanError, load_plan_in_use
 from pms.plan.model import Plan
 from pms.traffic import switch
 from pms.traffic.back import Known, NothingToRollBack, let_go, look, move_back
@@ -28,9 +27,8 @@ REFUSED, UNANSWERED = 1, 2
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    overlay = os.environ.get(OVERLAY_VARIABLE)
     try:
-        plan = load_plan(arguments.plan, Path(overlay) if overlay else None)
+        plan = load_plan_in_use(arguments.plan)
         return asyncio.run(_run(plan, arguments))
     except (FencedOut, NothingToRollBack, NotReady, PlanError) as error:
         print(f"refused: {error}", file=sys.stderr)

@@ -12,7 +12,7 @@ from pms.workload.job_step import JobStep
 
 if TYPE_CHECKING:
     from pms.kube import jobs
-    from pms.plan.model import ImageCheck, ImageJob
+    from pms.plan.image import ImageCheck, ImageJob
 
 
 class ImagePresent(Step):

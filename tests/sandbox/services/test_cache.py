@@ -30,16 +30,24 @@ def test_it_is_made_once_and_copied_out(tmp_path):
     assert [(tmp_path / name / "data").read_text() for name in "abc"] == ["changed", "seed", "seed"]
 
 
-def test_two_that_start_together_both_get_it(tmp_path):
-    together = threading.Barrier(2, timeout=10)
+def test_two_that_start_together_both_get_it_and_one_makes_it(tmp_path):
+    made, told = [], []
+    waits = threading.Event()
 
     def make(folder):
-        together.wait()
+        made.append(folder)
+        assert waits.wait(10)
         (folder / "data").write_text("seed")
 
+    def tell(line):
+        told.append(line)
+        waits.set()
+
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda name: cache.obtain("kind", "1", tmp_path / name, make), "ab"))
-    assert (tmp_path / "a" / "data").read_text() == (tmp_path / "b" / "data").read_text() == "seed"
+        folders = list(pool.map(lambda _: cache.keep("kind", "1", make, tell), range(2)))
+    assert len(made) == 1
+    assert [(folder / "data").read_text() for folder in folders] == ["seed", "seed"]
+    assert told[0] == "kind-1 is being made by another process: waiting for it"
     assert [path.name for path in cache.root().iterdir()] == ["kind-1"]
 
 
@@ -58,6 +66,16 @@ def test_only_the_newest_are_kept(tmp_path):
     for number in range(4):
         cache.obtain("kind", str(number), tmp_path / str(number), lambda folder: None)
     assert sorted(path.name for path in cache.root().iterdir()) == ["kind-2", "kind-3"]
+
+
+def test_a_lock_beside_the_folders_is_no_folder_to_be_removed(tmp_path):
+    for number in range(2):
+        cache.keep("kind", str(number), lambda folder: None)
+    for number in range(2, 9):
+        (cache.root() / f"kind-{number}.lock").touch()
+    cache.keep("kind", "0", lambda folder: None)
+    assert sorted(path.name for path in cache.root().iterdir() if path.is_dir()) == ["kind-0", "kind-1"]
+    assert (cache.root() / "kind-8.lock").exists()
 
 
 def test_the_cache_is_closed_to_others(tmp_path):
