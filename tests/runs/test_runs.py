@@ -164,14 +164,21 @@ def test_a_rollback_of_a_run_that_does_not_exist_is_refused(team, production):
     assert not production.lock_holder()
 
 
+def each_where_it_came_last(texts: list[str]) -> list[str]:
+    return list(dict.fromkeys(reversed(texts)))[::-1]
+
+
 def the_record_is_whole(team, endpoints, sandbox, run_id, slack) -> None:
-    """Every step of the DAG, who decided what, what was said and in which order; and the report of it."""
+    """Every step of the DAG, who decided what, what was said and in which order; and the report of it.
+
+    When Airflow loses a question and asks it again, people hear it twice; on record is the one that was answered.
+    """
     record = reading.read(endpoints, run_id, "report")
     assert {c.step for c in record.checks if c.verdict == "pass"} == set(reading.steps_of(team, DEPLOYMENT, run_id))
     by = {d.step.rpartition(".")[2]: (d.choice, d.who) for d in record.decisions}
     assert (by["team_briefing"], by["user_acceptance"]) == (("Proceed", "lead"), ("Proceed", "qa"))
     assert [d.choice for d in record.decisions if d.who == "system"] == ["Proceed"] * 4
-    assert [m.text for m in record.messages if m.channel.startswith("slack")] == slack
+    assert [m.text for m in record.messages if m.channel.startswith("slack")] == each_where_it_came_last(slack)
     assert {m.channel for m in record.messages} >= {"status page", "e-mail"}
     assert len({s.at for s in record.samples if s.what == "error_rate"}) > 20
     assert record.outcomes[-1].status == "succeeded"
