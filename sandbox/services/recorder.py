@@ -129,7 +129,7 @@ class Answers:
         asked = {**call.query, **(call.body if isinstance(call.body, dict) else {})}
         since, limit = float(asked.get("oldest") or 0), int(asked.get("limit") or 100)
         found = [m for m in self._posted.get(asked.get("channel", ""), []) if float(m["ts"]) >= since][:limit]
-        if asked.get("include_all_metadata") == "true":
+        if str(asked.get("include_all_metadata")) in ("true", "1"):
             return found
         return [{key: value for key, value in m.items() if key != "metadata"} for m in found]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-MAX_HEADER, MAX_TEXT, MAX_FIELDS = 150, 3000, 10
+MAX_HEADER, MAX_TEXT, MAX_FIELD, MAX_FIELDS = 150, 3000, 2000, 10
 """Slack's own limits, in characters and fields; what is longer is refused as a whole."""
 HERE = "@here"
 
@@ -19,7 +19,7 @@ def blocks(title: str, text: str, fields: Mapping[str, str], links: Mapping[str,
         found.append({"type": "header", "text": {"type": "plain_text", "text": _cut(title, MAX_HEADER)}})
     found.append({"type": "section", "text": _mrkdwn(mrkdwn(text))})
     if shown := {name: value for name, value in fields.items() if value}:
-        cells = [_mrkdwn(f"*{escape(name)}*\n{escape(value)}") for name, value in shown.items()]
+        cells = [_mrkdwn(f"*{escape(name)}*\n{escape(value)}", MAX_FIELD) for name, value in shown.items()]
         found.append({"type": "section", "fields": cells[:MAX_FIELDS]})
     if known := [f"<{address}|{escape(name)}>" for name, address in links.items() if address]:
         found.append({"type": "context", "elements": [_mrkdwn(" · ".join(known))]})
@@ -41,8 +41,8 @@ def late(written: str) -> Block:
     return {"type": "context", "elements": [_mrkdwn(f"delivered late: written at {escape(written)}")]}
 
 
-def _mrkdwn(text: str) -> Block:
-    return {"type": "mrkdwn", "text": _cut(text, MAX_TEXT)}
+def _mrkdwn(text: str, length: int = MAX_TEXT) -> Block:
+    return {"type": "mrkdwn", "text": _cut(text, length)}
 
 
 def _cut(text: str, length: int) -> str:
