@@ -134,8 +134,8 @@ class Answers:
         return [{key: value for key, value in m.items() if key != "metadata"} for m in found]
 
     def _status_page(self, call: Call) -> Response:
-        """Incidents as Statuspage has them: made by POST, changed by PATCH or PUT, listed by GET, newest first. One that
-        is scheduled goes through other states than one that just happened, and neither takes the other's.
+        """Incidents as Statuspage has them: made by POST, changed by PATCH or PUT, listed by GET, newest first. One
+        that is scheduled goes through other states than one that just happened, and neither takes the other's.
         """
         wanted, given = call.path.rstrip("/").rpartition("/")[2], call.field("incident") or {}
         known = self._incidents.get(wanted)

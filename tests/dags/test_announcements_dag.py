@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_the_moments_are_those_of_the_plan_in_its_order(dag):
     moments = [dag.get_task(f"{group}.moment") for group in GROUPS]
     assert [m.before_seconds for m in moments] == [604_800, 86_400, 900]
     assert moments[0].upstream_task_ids == {"release"}
-    for first, second in zip(moments, moments[1:], strict=False):
+    for first, second in itertools.pairwise(moments):
         assert second.upstream_task_ids == {first.task_id}
 
 

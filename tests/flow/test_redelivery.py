@@ -186,7 +186,7 @@ def test_a_status_page_letter_has_no_address():
 
 
 @pytest.mark.parametrize(
-    ("delay", "seconds", "count"), [(2, 1, 1), (2, 2, 1), (2, 60, 5), (30, 86_400, 54), (3600, 7200, 2)]
+    ("delay", "seconds", "count"), [(2, 1, 1), (2, 2, 1), (2, 60, 5), (30, 86_400, 53), (3600, 7200, 2)]
 )
 def test_the_pauses_cover_the_time(delay, seconds, count):
     assert retries(delay, seconds) == count

@@ -267,7 +267,7 @@ def test_a_plan_may_have_no_data(tmp_path):
         ("retry_delay_seconds", 90_000, "must not be above retry_for_seconds"),
         ("retry_for_seconds", 0, "greater than 0"),
         ("available", [], "at least 1 item"),
-        ("confirmed", None, "valid tuple"),
+        ("confirmed", "all", "valid tuple"),
         ("role", "nobody", "no role 'nobody' in team"),
         ("hour_before_seconds", 3600, "Extra inputs are not permitted"),
     ],
