@@ -71,7 +71,7 @@ def test_waiting_takes_no_worker(dag):
 
 
 def test_questions_hand_over_what_they_could_not_tell(dags):
-    for dag_id in ("pms_announcements", "pms_deployment"):
+    for dag_id in ("pms_announcements", "pms_deployment", "pms_readiness"):
         questions = [task for task in dags[dag_id].tasks if hasattr(task, "response_timeout")]
         assert questions
         for task in questions:
@@ -83,7 +83,7 @@ def test_a_redelivery_is_one_task_that_is_tried_again(dags):
     (task,) = dag.tasks
     assert isinstance(task, Redeliver)
     assert not dag.timetable.can_be_scheduled and not dag.is_paused_upon_creation
-    assert task.retries > 10 and task.retry_exponential_backoff
+    assert task.retries > 10 and task.retry_exponential_backoff == 2
 
 
 def test_the_form_refuses_what_is_no_version(dag):

@@ -194,6 +194,6 @@ def test_the_pauses_cover_the_time(delay, seconds, count):
 
 def test_the_pauses_grow_up_to_a_limit():
     made = task()
-    assert made.retry_exponential_backoff
+    assert made.retry_exponential_backoff == 2
     assert made.retries == retries(30, 86_400)
     assert made.max_retry_delay.total_seconds() == redelivery.MAX_DELAY_SECONDS

@@ -41,6 +41,13 @@ def test_the_start_is_announced_in_the_words_of_the_plan(told, monkeypatch):
     assert page["body"]["incident"]["status"] == "in_progress"
 
 
+@pytest.mark.parametrize("message", [messages.started, messages.rollback_initiated, messages.rolled_back])
+def test_the_status_page_is_told_no_reason_and_calls_nobody(message):
+    shown = [one for one in channels.letters(PLAN, message(PLAN, STATE), "run") if one.kind == "status page"]
+    assert len(shown) == 1
+    assert "@here" not in shown[0].text and "errors" not in shown[0].text
+
+
 def test_a_rollback_goes_to_the_incident_channel_with_its_reason(told):
     assert tell(messages.rollback_initiated(PLAN, STATE)) == []
     assert told()[0]["body"]["channel"] == "#pms-incidents"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PATIENT: dict[str, Any] = {
     "retries": 12,
     "retry_delay": datetime.timedelta(seconds=5),
-    "retry_exponential_backoff": True,
+    "retry_exponential_backoff": 2,
     "max_retry_delay": datetime.timedelta(minutes=10),
 }
 """Nobody waits for an announcement, so it outlasts a cluster or an Airflow that is away for an hour."""

@@ -11,6 +11,7 @@ from airflow.sdk import DAG, CronTriggerTimetable, Param, TaskGroup, TriggerRule
 from pms.flow.dags import FIRST_DAY, RETRIES, for_each_plan, report
 from pms.flow.readiness import AskRole, form
 from pms.flow.readiness_steps import step_of
+from pms.flow.redelivery import HandOver
 from pms.flow.request import VERSION
 from pms.plan.window import cron_before
 from pms.readiness.checklist import ChecklistError, load
@@ -55,7 +56,7 @@ def readiness_dag(plan: Plan) -> DAG:
         max_active_runs=2,
         max_active_tasks=AT_A_TIME,
         is_paused_upon_creation=False,
-        default_args={"plan": plan, "ticket_from": "release", **RETRIES},
+        default_args={"plan": plan, "ticket_from": "release", "notifiers": [HandOver(plan)], **RETRIES},
         params={
             "version": Param(
                 None, type=["null", "string"], pattern=VERSION, title="Version", examples=["v1.1.0"],

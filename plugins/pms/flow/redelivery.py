@@ -91,7 +91,7 @@ class Redeliver(BaseOperator):
         super().__init__(
             retries=retries(rules.retry_delay_seconds, rules.retry_for_seconds),
             retry_delay=datetime.timedelta(seconds=rules.retry_delay_seconds),
-            retry_exponential_backoff=True,
+            retry_exponential_backoff=2,
             max_retry_delay=datetime.timedelta(seconds=max(rules.retry_delay_seconds, MAX_DELAY_SECONDS)),
             **kwargs,
         )

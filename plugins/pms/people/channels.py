@@ -70,7 +70,9 @@ def letters(plan: Plan, message: Message, origin: str, link: str = "") -> list[L
             status=message.status_page, version=message.version, deployment=message.deployment, opens=message.opens,
             closes=message.closes,
         )  # fmt: skip
-        found.append(Letter(key=f"{key}/status page", kind="status page", text=text, page=page, at=now))
+        found.append(
+            Letter(key=f"{key}/status page", kind="status page", text=message.public or text, page=page, at=now)
+        )
     to = (*(m.stakeholders if message.to_stakeholders else ()), *(m.users if message.to_users else ()))
     if to:
         found.append(

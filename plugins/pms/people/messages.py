@@ -23,9 +23,9 @@ MAX_TABLE = 2700
 class Message:
     """One announcement; an empty field means that this channel is not used for it.
 
-    ``event`` names what happened: the same event of the same task is told once. ``text``: for status page and e-mail,
-    where it is not the text for Slack. ``title`` and ``fields``: what Slack shows above and below the text. Times are
-    seconds since the epoch.
+    ``event`` names what happened: the same event of the same task is told once. ``text``: of the e-mail, ``public``: of
+    the status page, where they are not the text for Slack. ``title`` and ``fields``: what Slack shows above and below
+    the text. Times are seconds since the epoch.
     """
 
     event: str
@@ -34,6 +34,7 @@ class Message:
     fields: tuple[tuple[str, str], ...] = ()
     incident_channel: bool = False
     status_page: PageStatus | Literal[""] = ""
+    public: str = ""
     text: str = ""
     subject: str = ""
     to_stakeholders: bool = False
@@ -63,6 +64,7 @@ def started(plan: Plan, state: DeploymentState) -> Message:
         slack=f"@here Starting production deployment {state.version}\n"
         f"Expected duration: {plan.banner.expected_minutes} minutes\nStatus: {plan.messages.status_page_url}",
         status_page="in_progress",
+        public=f"We are updating {plan.title} to {state.version}. {plan.banner.message}",
     )
 
 
@@ -74,6 +76,7 @@ def succeeded(plan: Plan, state: DeploymentState) -> Message:
         **_of(state),
         slack=f"{plan.title} {state.version} is deployed: every check passed and the watch is over.",
         status_page="completed",
+        public=f"{plan.title} {state.version} is in place.",
         subject=f"{plan.title} {state.version}: deployment completed successfully",
         to_stakeholders=True,
     )
@@ -90,6 +93,7 @@ def rollback_initiated(plan: Plan, state: DeploymentState, now: float | None = N
         f"ETA: {plan.rollback.eta} to previous version",
         incident_channel=True,
         status_page="investigating",
+        public=f"We are going back to the version of {plan.title} before this one. This takes {plan.rollback.eta}.",
     )
 
 
@@ -111,6 +115,7 @@ def rolled_back(plan: Plan, state: DeploymentState) -> Message:
         f"({state.rollback_reason or 'no reason given'}).",
         incident_channel=True,
         status_page="resolved",
+        public=f"{plan.title} runs in the version before this one again.",
         subject=f"{plan.title} {state.version}: rolled back to {state.previous_version}",
         to_stakeholders=True,
         to_users=state.switched_at is not None,
@@ -129,6 +134,7 @@ def incident_began(plan: Plan, state: DeploymentState, found: Incident) -> Messa
         slack=f"{here}{found.severity.upper()} incident after {state.version}: {found.reason}{asks}",
         incident_channel=True,
         status_page="investigating" if found.open else "",
+        public=f"We are looking into a problem with {plan.title}.",
     )
 
 
