@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from pms.flow import listener
 from pms.flow.recording import complete, record_task
 from pms.models.message import ORIGIN_KEY, UNDELIVERED_KEY, Letter
 from pms.models.record import DECISION_KEY, MESSAGES_KEY, Decision, SentMessage
@@ -50,6 +51,14 @@ def test_a_redelivery_is_recorded_under_the_deployment_that_it_is_for(connected,
 def test_a_run_that_was_never_a_deployment_is_not_recorded(connected, plan, dag_id):  # noqa: F811
     record_task(task(dag_id, "open", **{MESSAGES_KEY: [message()]}), plan)
     assert rows(connected, "messages") == []
+
+
+@pytest.mark.parametrize("hook", [listener.on_task_instance_success, listener.on_task_instance_skipped])
+def test_a_task_that_skips_itself_is_recorded_like_any_other(connected, plan, hook):  # noqa: F811
+    ti = task("pms_announcements", "day_before.moment", **{MESSAGES_KEY: [message()]})
+    ti.task.plan = plan
+    hook(previous_state=None, task_instance=ti)
+    assert rows(connected, "messages") == [(RUN, RUN, "day_before.moment")]
 
 
 LETTER = Letter(key="k", kind="slack", to=("#pms-deployments",), text="hello", at=1.0).model_dump(mode="json")

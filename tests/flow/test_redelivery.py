@@ -196,4 +196,5 @@ def test_the_pauses_grow_up_to_a_limit():
     made = task()
     assert made.retry_exponential_backoff == 2
     assert made.retries == retries(30, 86_400)
+    assert made.max_active_tis_per_dag == redelivery.AT_A_TIME
     assert made.max_retry_delay.total_seconds() == redelivery.MAX_DELAY_SECONDS

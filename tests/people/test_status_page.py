@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import httpx
@@ -10,10 +11,11 @@ import pytest
 from pms.models.deployment import DeploymentState, Status
 from pms.models.message import Announced, Letter, PageUpdate
 from pms.people import announcements, channels, messages
-from pms.people.status_page import changes
+from pms.people.status_page import changes, show
 from pms.plan.load import load_plan
 from pms.plan.model import INCLUDE
 from tests.support.task import Ti, context_of
+from tests.support.web import Answer, serving
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
 NOW = 1_795_010_400.0
@@ -150,3 +152,23 @@ def test_a_whole_life_over_http_with_states_that_each_kind_takes(told):
     assert sorted(one["status"] for one in mine) == ["completed", "resolved"]
     unresolved = httpx.get(f"{told.url}/statuspage/v1/pages/pms/incidents/unresolved", trust_env=False).json()
     assert not [one for one in unresolved if one in mine]
+
+
+@pytest.mark.parametrize(
+    ("extra", "sent"), [({}, "Bearer key"), ({"authorization_scheme": "OAuth"}, "OAuth key")]
+)  # fmt: skip
+def test_the_key_is_shown_as_the_connection_says(monkeypatch, extra, sent):
+    with serving(lambda asked: Answer(200, [])) as web:
+        connection = {"conn_type": "http", "host": web.url, "password": "key", "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_PMS_STATUS_PAGE", json.dumps(connection))
+        show(PLAN, letter("in_progress"))
+    assert [(one.method, one.headers["authorization"]) for one in web.asked] == [("GET", sent), ("POST", sent)]
+
+
+@pytest.mark.parametrize("listed", [None, {}, "nonsense", ["x", {"id": "a"}, {"id": "b", "metadata": {"pms": 3}}]])
+def test_a_page_that_answers_nonsense_gets_a_new_entry(monkeypatch, listed):
+    with serving(lambda asked: Answer(200, listed if asked.method == "GET" else {})) as web:
+        connection = {"conn_type": "http", "host": web.url, "password": "key"}
+        monkeypatch.setenv("AIRFLOW_CONN_PMS_STATUS_PAGE", json.dumps(connection))
+        show(PLAN, letter("in_progress"))
+    assert [one.method for one in web.asked] == ["GET", "POST"]

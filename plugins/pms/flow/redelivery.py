@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MAX_DELAY_SECONDS = 1800.0
+AT_A_TIME = 2
+"""Of all letters together: an outage of every channel must not take the workers that a deployment needs."""
 
 
 class NotDelivered(AirflowException):
@@ -92,6 +94,7 @@ class Redeliver(BaseOperator):
             retries=retries(rules.retry_delay_seconds, rules.retry_for_seconds),
             retry_delay=datetime.timedelta(seconds=rules.retry_delay_seconds),
             retry_exponential_backoff=2,
+            max_active_tis_per_dag=AT_A_TIME,
             max_retry_delay=datetime.timedelta(seconds=max(rules.retry_delay_seconds, MAX_DELAY_SECONDS)),
             **kwargs,
         )
