@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,6 +61,15 @@ def test_a_task_that_was_killed_before_its_mark_finds_its_message_in_slack(told,
     channels.tell(context_of(ti(2), Store()), PLAN, messages.started(PLAN, state))
     assert len(told.posts("@here Starting")) == 1
     assert len(told("statuspage", "POST", "PATCH")) == 1
+
+
+def test_a_task_that_was_cleared_by_hand_tells_again_and_its_own_retry_does_not(told, state, ti):
+    store, message = Store(), messages.decided(PLAN, "phase 1", True, ["x"])
+    for tries, most in ((1, 4), (2, 4), (3, 6), (4, 6)):  # tried twice, then cleared, and tried twice again
+        one = ti(tries)
+        one.task, one.max_tries = SimpleNamespace(retries=4), most
+        assert channels.tell(context_of(one, store), PLAN, message) == []
+    assert len(told.posts()) == 2
 
 
 def test_another_event_of_the_same_task_is_another_message(told, state, ti):

@@ -29,6 +29,7 @@ class Ti:
         self.task_id, self.dag_id, self.run_id, self.try_number = task_id, "pms_announcements", RUN, tries
         self.found, self.pushed = found or {}, {}
         self.task: Any = None
+        self.max_tries = 0
         self.start_date = None
 
     def xcom_pull(self, task_ids: str, key: str) -> Any:

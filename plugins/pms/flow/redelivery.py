@@ -111,7 +111,7 @@ class Redeliver(BaseOperator):
         if sent.delivered:
             self._record(context, letter, "")
             return f"delivered to {letter.channel}"
-        last = context["ti"].try_number > (self.retries or 0)
+        last = context["ti"].try_number > max(context["ti"].max_tries, self.retries or 0)
         if last or time.time() >= letter.at + self.seconds:
             self._record(context, letter, f"given up: {sent.problem}")
             raise AirflowFailException(f"given up after {time.time() - letter.at:.0f} s: {sent.problem}")

@@ -30,9 +30,10 @@ def tell(context: Any, plan: Plan, message: Message) -> list[str]:
     with its reason. Leaves for the record what was sent, and what was not for the redelivery.
     """
     ti, store = context["ti"], context.get("task_state_store")
-    origin = f"{context['run_id']}/{getattr(ti, 'task_id', '')}"
+    tries = _tries_before(ti)
+    origin = f"{context['run_id']}/{getattr(ti, 'task_id', '')}" + (f"/{tries}" if tries else "")
     sent = [
-        (letter, _once(plan, letter, store, look=getattr(ti, "try_number", 1) > 1))
+        (letter, _once(plan, letter, store, look=getattr(ti, "try_number", 1) > tries + 1))
         for letter in letters(plan, message, origin, run_link(ti, context["run_id"]))
     ]
     _leave(ti, MESSAGES_KEY, [one for _, one in sent])
@@ -128,6 +129,12 @@ def ticket(plan: Plan, summary: str, description: str, due: str) -> str:
     except Exception as error:
         log.warning("no ticket was opened: %s", error)
         return f"none ({type(error).__name__})"
+
+
+def _tries_before(ti: Any) -> int:
+    """Tries before somebody cleared the task: that person wants it done anew, and so told anew (a question, say)."""
+    retries = getattr(getattr(ti, "task", None), "retries", None) or 0
+    return max(0, (getattr(ti, "max_tries", None) or 0) - retries)
 
 
 def _once(plan: Plan, letter: Letter, store: Any, *, look: bool) -> SentMessage:
