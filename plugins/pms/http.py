@@ -23,7 +23,8 @@ def call(
     connection_id: str, method: str, path: str, *, bearer: bool = True, headers: dict[str, str] | None = None,
     json: Any = None, timeout: float = 10.0,
 ) -> Response:  # fmt: skip
-    """One request; the connection's login and password as basic auth, or its password alone as bearer token.
+    """One request; the connection's login and password as basic auth, or its password alone as a token: a bearer's, or
+    with the ``authorization_scheme`` of the connection's extra (Statuspage takes ``OAuth`` and nothing else).
 
     Raises `requests.RequestException` when there is no answer, and `requests.HTTPError` for a status of 400 or more.
     """
@@ -34,7 +35,8 @@ def call(
     headers = dict(headers or {})
     auth = (connection.login, connection.password) if connection.login and connection.password else None
     if auth is None and bearer and connection.password:
-        headers["Authorization"] = f"Bearer {connection.password}"
+        scheme = connection.extra_dejson.get("authorization_scheme", "Bearer")
+        headers["Authorization"] = f"{scheme} {connection.password}"
     response = requests.request(
         method, f"{base_url(connection)}{path}", json=json, headers=headers, auth=auth, timeout=timeout
     )

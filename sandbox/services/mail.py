@@ -36,7 +36,7 @@ class Forward:
 
 
 def read(content: bytes) -> dict[str, Any]:
-    """Subject and texts of a mail, decoded."""
+    """Subject, id and texts of a mail, decoded."""
     mail = message_from_bytes(content, policy=default)
     assert isinstance(mail, EmailMessage)
     texts = {
@@ -44,7 +44,7 @@ def read(content: bytes) -> dict[str, Any]:
         for kind, name in (("text", "plain"), ("html", "html"))
         if (part := mail.get_body((name,))) is not None
     }
-    return {"subject": str(mail["subject"] or ""), **texts}
+    return {"subject": str(mail["subject"] or ""), "message_id": str(mail["message-id"] or ""), **texts}
 
 
 async def serve(host: str, port: int, recorder: str) -> None:

@@ -14,7 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
@@ -40,6 +40,13 @@ CANNED = Path(__file__).with_name("answers.yaml")
 KEPT = 100_000
 SECRET_HEADERS = {"authorization", "cookie", "dd-api-key", "dd-application-key"}
 SECRET_FIELDS = {"token"}
+MAINTENANCE = ("scheduled", "in_progress", "verifying", "completed")
+LISTS = {
+    "unresolved": ("investigating", "identified", "monitoring"),
+    "upcoming": ("scheduled",),
+    "active_maintenance": ("in_progress", "verifying"),
+}
+"""The status page's own lists, by the states of what is on them."""
 
 Json = dict[str, Any]
 
@@ -51,6 +58,7 @@ class Call:
     method: str
     path: str
     body: Any
+    query: dict[str, str] = field(default_factory=dict)
 
     def field(self, name: str, default: Any = None) -> Any:
         return self.body.get(name, default) if isinstance(self.body, dict) else default
@@ -62,6 +70,7 @@ class Answers:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._incidents: dict[str, Json] = {}
+        self._posted: dict[str, list[Json]] = {}
         self._canned: dict[str, Json] = yaml.safe_load(CANNED.read_text(encoding="utf-8"))
         self._services: dict[str, Callable[[Call], Response]] = {
             "slack": self._slack,
@@ -108,21 +117,41 @@ class Answers:
         }
         if method == "chat.postMessage" and not channel:
             return JSONResponse({"ok": False, "error": "channel_not_found"})
+        if method == "chat.postMessage":
+            message = {"ts": now, "text": call.field("text"), "metadata": call.field("metadata") or {}}
+            self._posted.setdefault(f"C{channel}", []).insert(0, message)
+        if method == "conversations.history":
+            return JSONResponse({"ok": True, "messages": self._history(call)})
         return JSONResponse({"ok": True, **said.get(method, {})})
 
+    def _history(self, call: Call) -> list[Json]:
+        """What was said in a channel, newest first; metadata only for who asks for it."""
+        asked = {**call.query, **(call.body if isinstance(call.body, dict) else {})}
+        since, limit = float(asked.get("oldest") or 0), int(asked.get("limit") or 100)
+        found = [m for m in self._posted.get(asked.get("channel", ""), []) if float(m["ts"]) >= since][:limit]
+        if str(asked.get("include_all_metadata")) in ("true", "1"):
+            return found
+        return [{key: value for key, value in m.items() if key != "metadata"} for m in found]
+
     def _status_page(self, call: Call) -> Response:
-        """Incidents as Statuspage has them: made by POST, changed by PATCH or PUT, listed by GET."""
-        wanted = call.path.rstrip("/").rpartition("/")[2]
-        if call.method == "POST":
-            number = f"incident-{self._number()}"
-            self._incidents[number] = {"id": number, "status": "investigating", **(call.field("incident") or {})}
-            return JSONResponse(self._incidents[number], 201)
-        if wanted in self._incidents:
-            if call.method in ("PATCH", "PUT"):
-                self._incidents[wanted] |= call.field("incident") or {}
-            return JSONResponse(self._incidents[wanted])
+        """Incidents as Statuspage has them: made by POST, changed by PATCH or PUT, listed by GET, newest first. One
+        that is scheduled goes through other states than one that just happened, and neither takes the other's.
+        """
+        wanted, given = call.path.rstrip("/").rpartition("/")[2], call.field("incident") or {}
+        known = self._incidents.get(wanted)
+        if call.method != "GET" and (known or call.method == "POST"):
+            made = {"status": "investigating"} | (known or {}) | given
+            if (made["status"] in MAINTENANCE) != ("scheduled_for" in made):
+                return JSONResponse({"error": ["Status is not one of this kind of incident"]}, 422)
+            number = wanted if known else f"incident-{self._number()}"
+            self._incidents[number] = {"id": number} | made
+            return JSONResponse(self._incidents[number], 200 if known else 201)
+        if known:
+            return JSONResponse(known)
         if call.method == "GET":
-            return JSONResponse(list(self._incidents.values()))
+            states = LISTS.get(wanted)
+            found = reversed(self._incidents.values())
+            return JSONResponse([one for one in found if states is None or one["status"] in states])
         return JSONResponse({"error": "not found"}, 404)
 
     def _jira(self, call: Call) -> Response:
@@ -161,7 +190,7 @@ def create_app() -> Starlette:
         for pattern, override in overrides.get(name, {}).items():
             if fnmatch(path, pattern):
                 return overridden(override)
-        return answers.to(name, Call(request.method, path, body))
+        return answers.to(name, Call(request.method, path, body, dict(request.query_params)))
 
     async def read(request: Request) -> Response:
         wanted = request.query_params.get("service")

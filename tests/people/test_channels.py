@@ -6,14 +6,13 @@ import json
 import socket
 import time
 
-import httpx
 import pytest
 
 from pms.models.deployment import DeploymentState, Status
 from pms.people import channels, messages
 from pms.plan.load import load_plan
 from pms.plan.model import INCLUDE
-from sandbox.stack import Sandbox
+from tests.support.task import Ti, context_of
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
 STATE = DeploymentState(
@@ -22,44 +21,35 @@ STATE = DeploymentState(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def recorder(tmp_path_factory):
-    with Sandbox(tmp_path_factory.mktemp("people") / "home", only=["recorder", "smtp"]) as sandbox:
-        yield sandbox
+def tell(message):
+    return channels.tell(context_of(Ti()), PLAN, message)
 
 
-@pytest.fixture
-def told(recorder, monkeypatch):
-    """Points the plan's connections at the recorder; gives what it has recorded since."""
-    url, settings = recorder.endpoints["recorder"], recorder.settings
-    connections = {
-        "PMS_SLACK": {"conn_type": "slack", "password": "xoxb-secret", "extra": {"base_url": f"{url}/slack/api/"}},
-        "PMS_STATUS_PAGE": {"conn_type": "http", "host": f"{url}/statuspage", "password": "secret"},
-        "PMS_JIRA": {"conn_type": "http", "host": f"{url}/jira", "login": "me", "password": "secret"},
-        "PMS_SMTP": {
-            "conn_type": "smtp", "host": settings.host("smtp"), "port": settings.port("smtp"),
-            "extra": {"disable_ssl": True, "disable_tls": True},
-        },
-    }  # fmt: skip
-    for name, connection in connections.items():
-        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(connection))
-    httpx.delete(f"{url}/recorded", trust_env=False)
-    yield lambda: httpx.get(f"{url}/recorded", trust_env=False).json()
-    for service in ("slack", "statuspage", "jira"):
-        httpx.delete(f"{url}/answers/{service}", trust_env=False)
-
-
-def test_the_start_is_announced_in_the_words_of_the_plan(told):
-    assert channels.send(PLAN, messages.started(PLAN, STATE)) == []
-    slack, page = told()
-    assert slack["body"]["channel"] == "#pms-deployments"
-    assert slack["body"]["text"].startswith("@here Starting production deployment v1.1.0\nExpected duration: 30-60 min")
-    assert "<!here>" in slack["body"]["blocks"][0]["text"]["text"]
+def test_the_start_is_announced_in_the_words_of_the_plan(told, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
+    assert tell(messages.started(PLAN, STATE)) == []
+    (slack,) = told.posts()
+    assert slack["channel"] == "#pms-deployments"
+    assert slack["text"].startswith("@here Starting production deployment v1.1.0\nExpected duration: 30-60 min")
+    header, text, fields, links = slack["blocks"]
+    assert header["text"] == {"type": "plain_text", "text": "Deployment in progress"}
+    assert text["text"]["text"].startswith("<!here> Starting")
+    assert {"type": "mrkdwn", "text": "*Previous version*\nv1.0.0"} in fields["fields"]
+    assert "<https://airflow.example.com/dags/pms_announcements/runs/scheduled__2026" in links["elements"][0]["text"]
+    assert f"<{PLAN.messages.status_page_url}|Status page>" in links["elements"][0]["text"]
+    (page,) = told("statuspage", "POST")
     assert page["body"]["incident"]["status"] == "in_progress"
 
 
+@pytest.mark.parametrize("message", [messages.started, messages.rollback_initiated, messages.rolled_back])
+def test_the_status_page_is_told_no_reason_and_calls_nobody(message):
+    shown = [one for one in channels.letters(PLAN, message(PLAN, STATE), "run") if one.kind == "status page"]
+    assert len(shown) == 1
+    assert "@here" not in shown[0].text and "errors" not in shown[0].text
+
+
 def test_a_rollback_goes_to_the_incident_channel_with_its_reason(told):
-    assert channels.send(PLAN, messages.rollback_initiated(PLAN, STATE)) == []
+    assert tell(messages.rollback_initiated(PLAN, STATE)) == []
     assert told()[0]["body"]["channel"] == "#pms-incidents"
     assert "ROLLBACK INITIATED - v1.1.0" in told()[0]["body"]["text"]
     assert "Reason: errors" in told()[0]["body"]["text"]
@@ -68,18 +58,29 @@ def test_a_rollback_goes_to_the_incident_channel_with_its_reason(told):
 @pytest.mark.parametrize(("switched_at", "users"), [(None, 0), (1.0, 1)])
 def test_users_hear_of_a_rollback_only_when_they_could_have_seen_it(told, switched_at, users):
     state = STATE.model_copy(update={"switched_at": switched_at})
-    assert channels.send(PLAN, messages.rolled_back(PLAN, state)) == []
+    assert tell(messages.rolled_back(PLAN, state)) == []
     mails = json.dumps([call for call in told() if call["service"] == "smtp"])
     assert PLAN.messages.stakeholders[0] in mails
     assert (PLAN.messages.users[0] in mails) == bool(users)
 
 
-def test_an_outage_is_said_and_raises_nothing(recorder, told):
-    url = recorder.endpoints["recorder"]
-    for service in ("slack", "statuspage"):
-        httpx.put(f"{url}/answers/{service}", json={"status": 500, "body": {}}, trust_env=False).raise_for_status()
-    undelivered = channels.send(PLAN, messages.started(PLAN, STATE))
+def test_an_outage_is_said_and_raises_nothing(told):
+    told.away("slack", "statuspage", status=500)
+    undelivered = tell(messages.started(PLAN, STATE))
     assert [text.partition(":")[0] for text in undelivered] == ["slack #pms-deployments", "status page"]
+
+
+def test_a_mail_server_that_never_answers_costs_seconds_not_minutes(told, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_PMS_SMTP",
+            json.dumps({"conn_type": "smtp", "host": "127.0.0.1", "port": silent.getsockname()[1],
+                        "extra": {"disable_ssl": True, "disable_tls": True}}),
+        )  # fmt: skip
+        began = time.monotonic()
+        (problem,) = tell(messages.succeeded(PLAN, STATE))
+        assert problem.startswith("e-mail: ")
+        assert time.monotonic() - began < 2 * PLAN.messages.timeout_seconds
 
 
 def test_a_channel_that_never_answers_costs_seconds_not_minutes(told, monkeypatch):
@@ -88,13 +89,13 @@ def test_a_channel_that_never_answers_costs_seconds_not_minutes(told, monkeypatc
         connection = {"conn_type": "slack", "password": "xoxb-secret", "extra": {"base_url": url}}
         monkeypatch.setenv("AIRFLOW_CONN_PMS_SLACK", json.dumps(connection))
         began = time.monotonic()
-        assert channels.send(PLAN, messages.rollback_initiated(PLAN, STATE))
+        assert tell(messages.rollback_initiated(PLAN, STATE))
         assert time.monotonic() - began < 2 * PLAN.messages.timeout_seconds
 
 
 def test_a_missing_connection_is_an_undelivered_message(told, monkeypatch):
     monkeypatch.delenv("AIRFLOW_CONN_PMS_SLACK")
-    assert channels.send(PLAN, messages.decided(PLAN, "phase 1", True, ["fine"]))
+    assert tell(messages.decided(PLAN, "phase 1", True, ["fine"]))
 
 
 def test_the_ticket_has_a_key_and_a_due_date(told):
@@ -103,7 +104,6 @@ def test_the_ticket_has_a_key_and_a_due_date(told):
     assert call["body"]["fields"]["duedate"] == "2026-11-25"
 
 
-def test_without_the_ticket_system_the_reason_stands_in_for_the_key(recorder, told):
-    url = recorder.endpoints["recorder"]
-    httpx.put(f"{url}/answers/jira", json={"status": 503, "body": {}}, trust_env=False).raise_for_status()
+def test_without_the_ticket_system_the_reason_stands_in_for_the_key(told):
+    told.away("jira")
     assert channels.ticket(PLAN, "rolled back", "because", "2026-11-25") == "none (HTTPError)"

@@ -256,3 +256,25 @@ def test_files_are_imported_from_folders_only(tmp_path, source):
 def test_a_plan_may_have_no_data(tmp_path):
     plan = load_plan(written(tmp_path, changed("data", None)))
     assert plan.data is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("week_before_seconds", 60, "each must be the longer"),
+        ("starting_before_seconds", 90_000, "each must be the longer"),
+        ("response_seconds", 90_000, "must not reach beyond the start of the window"),
+        ("retry_delay_seconds", 90_000, "must not be above retry_for_seconds"),
+        ("retry_for_seconds", 0, "greater than 0"),
+        ("available", [], "at least 1 item"),
+        ("confirmed", "all", "valid tuple"),
+        ("role", "nobody", "no role 'nobody' in team"),
+        ("hour_before_seconds", 3600, "Extra inputs are not permitted"),
+    ],
+)
+def test_announcements_that_cannot_be_made_are_refused(tmp_path, key, value, reason):
+    assert reason in error_of(tmp_path, changed(f"announcements.{key}", value))
+
+
+def test_a_plan_may_announce_nothing(tmp_path):
+    assert load_plan(written(tmp_path, changed("announcements", None))).announcements is None

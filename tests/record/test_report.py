@@ -57,6 +57,11 @@ def test_it_says_how_it_ended_and_what_happened_in_order(plan):
     assert [m.name for m in found.moments] == ["switch", "traffic back", "incident", "end"]
 
 
+def test_a_message_that_got_through_at_a_later_try_counts_as_delivered(plan):
+    late = SentMessage(at=made.START + 200, channel="slack #pms-incidents", text="@here ROLLBACK")
+    assert built(plan, *story(), late.of(made.RUN, "redelivery__x", "redeliver")).undelivered == 0
+
+
 def test_a_deployment_that_has_not_ended_has_a_report_too(plan):
     found = built(plan, made.deployment(), made.check("phase_1_pre_deployment.x.backup", at=20))
     assert (found.outcome, found.ended, found.ended_at) == ("has not ended", False, made.START + 20)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,20 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[Web]:
         def handle_any(self) -> None:
             text = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {key.lower(): value for key, value in self.headers.items()}
-            asked = Asked(self.command, self.path, headers, json.loads(text) if text else None)
+            form = "x-www-form-urlencoded" in headers.get("content-type", "")
+            body = dict(parse_qsl(text.decode())) if form else json.loads(text) if text else None
+            asked = Asked(self.command, self.path, headers, body)
             web.asked.append(asked)
             given = answer(asked)
-            body = given.body if isinstance(given.body, bytes) else json.dumps(given.body).encode()
+            said = given.body if isinstance(given.body, bytes) else json.dumps(given.body).encode()
             self.send_response(given.status)
             for key, value in given.headers.items():
                 self.send_header(key, value)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(said)))
             self.end_headers()
             with contextlib.suppress(ConnectionError):  # a client may have given up
                 if self.command != "HEAD":
-                    self.wfile.write(body)
+                    self.wfile.write(said)
 
         do_GET = do_POST = do_PUT = do_HEAD = do_PATCH = do_DELETE = handle_any
 

@@ -21,6 +21,7 @@ from airflow.sdk import (
 
 from pms.data.csv_file import Delimiter, Encoding
 from pms.flow.operators import Decide, RollBack
+from pms.flow.redelivery import HandOver
 from pms.flow.report import Report
 from pms.flow.request import MIN_REASON, VERSION
 from pms.kube.lock import FencedOut
@@ -79,7 +80,12 @@ def deployment_dag(plan: Plan) -> DAG:
         catchup=False,
         max_active_runs=2,  # a second one is refused by the lock at once, instead of waiting unseen
         is_paused_upon_creation=False,
-        default_args={"plan": plan, "on_failure_callback": roll_back_after_step(plan), **RETRIES},
+        default_args={
+            "plan": plan,
+            "on_failure_callback": roll_back_after_step(plan),
+            "notifiers": [HandOver(plan)],
+            **RETRIES,
+        },
         on_failure_callback=roll_back_after_run(plan),
         params=_deployment_form(plan),
         tags=[plan.name, "deployment"],

@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -24,13 +24,13 @@ class Gate:
     text: str
     overridden: str = ""
 
-    def announce(self, plan: Plan, release: Release) -> None:
+    def announce(self, context: Any, plan: Plan, release: Release) -> None:
         """An override is told to everybody; undelivered messages stop nothing."""
-        from pms.people.channels import send
+        from pms.people.channels import tell
         from pms.people.messages import readiness_overridden
 
         if self.overridden:
-            send(plan, readiness_overridden(plan, release, self.overridden))
+            tell(context, plan, readiness_overridden(plan, release, self.overridden))
 
 
 async def readiness_gate(kube: Kube, plan: Plan, release: Release) -> tuple[Release, Gate]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pms.flow import redelivery
 from pms.kube import state as states
 from pms.kube.client import KubeError
 from pms.kube.lock import FencedOut
@@ -30,8 +31,13 @@ async def note(kube: Kube, plan: Plan, ticket: Ticket, rule: str, reason: str) -
     outcome = Outcome.ASKED if severity is Severity.CRITICAL else Outcome.NOTED
     found = incident.began(rule, reason, severity, time.time(), outcome)
     state = await _change(kube, plan, ticket, lambda old: (*old, found))
-    await asyncio.to_thread(send, plan, messages.incident_began(plan, state, found))
+    await asyncio.to_thread(_tell, plan, state, found)
     return found
+
+
+def _tell(plan: Plan, state: DeploymentState, found: Incident) -> None:
+    missing = send(plan, messages.incident_began(plan, state, found), state.deployment)
+    redelivery.hand_over(plan, missing, state.deployment)
 
 
 async def rolled_back(kube: Kube, plan: Plan, ticket: Ticket, rule: str, reason: str, what: str) -> None:

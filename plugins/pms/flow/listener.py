@@ -28,6 +28,11 @@ def on_task_instance_success(previous_state: Any, task_instance: Any) -> None:
 
 
 @hookimpl
+def on_task_instance_skipped(previous_state: Any, task_instance: Any) -> None:
+    _record(task_instance, None)
+
+
+@hookimpl
 def on_task_instance_failed(previous_state: Any, task_instance: Any, error: Any) -> None:
     _record(task_instance, error or "failed")
 

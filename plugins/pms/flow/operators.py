@@ -60,8 +60,11 @@ class ReleaseDue(BaseOperator):
         return due
 
 
-def release_due(plan: Plan) -> dict[str, Any]:
-    """What the Airflow Variable ``<plan>_release_due`` asks for, unless it is deployed; raises a skip for nothing."""
+def release_due(plan: Plan, *, later: bool = False) -> dict[str, Any]:
+    """What the Airflow Variable ``<plan>_release_due`` asks for, unless it is deployed; raises a skip for nothing.
+
+    :param later: about a window to come, so that a release that is being deployed now is none, either
+    """
     from airflow.sdk import Variable
 
     from pms.kube import state
@@ -81,6 +84,8 @@ def release_due(plan: Plan) -> dict[str, Any]:
     done = asyncio.run(last())
     if done and done.status is Status.SUCCEEDED and done.version == due.get("version"):
         raise skipped(f"{done.version} is deployed already, nothing else is due")
+    if later and done and done.status is Status.DEPLOYING and done.version == due.get("version"):
+        raise skipped(f"{done.version} is being deployed now, nothing else is due")
     return due
 
 
@@ -141,7 +146,7 @@ class Open(Step):
             else:  # this task ran before
                 began = known.started_at
                 ticket = ticket.model_copy(update={"old_colour": known.old_colour, "new_colour": known.new_colour})
-        gate.announce(self.plan, release)
+        gate.announce(job.context, self.plan, release)
         opened = Deployment(
             plan=self.plan.name, version=release.version, image=release.image, previous_version=previous["version"],
             previous_image=previous["image"], method=release.method, requested_by=job.asked_by, reason=release.reason,

@@ -105,12 +105,12 @@ class AskRole(HITLOperator):
         )
 
     def execute(self, context: Context) -> Any:
-        from pms.people.channels import send
+        from pms.people.channels import tell
         from pms.people.messages import readiness_asked
 
         subject = Subject.model_validate(context["ti"].xcom_pull(task_ids=self.ticket_from, key=SUBJECT_KEY))
         link, seconds = self.generate_link_to_ui_from_context(context=context), self.plan.readiness.response_seconds
-        send(self.plan, readiness_asked(self.plan, self.role, subject.version, len(self.lines), link, seconds))
+        tell(context, self.plan, readiness_asked(self.plan, self.role, subject.version, len(self.lines), link, seconds))
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -134,7 +134,7 @@ class Conclude(BaseOperator):
         self.plan, self.checklist, self.tasks, self.release_from = plan, checklist, dict(tasks), release_from
 
     def execute(self, context: Context) -> Any:
-        from pms.people.channels import send
+        from pms.people.channels import tell
         from pms.people.messages import readiness_result
 
         ti = context["ti"]
@@ -145,7 +145,7 @@ class Conclude(BaseOperator):
         for one in result.against:
             self.log.warning("%s: %s: %s (%s)", one.id, one.verdict, one.reason, one.owner)
         lost = self._kept(result)
-        send(self.plan, readiness_result(self.plan, result))
+        tell(context, self.plan, readiness_result(self.plan, result))
         if lost:
             raise AirflowFailException(f"the verdict {result.verdict} could not be kept for the gate: {lost}")
         if result.verdict is not Verdict.PASS:

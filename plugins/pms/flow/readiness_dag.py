@@ -11,6 +11,7 @@ from airflow.sdk import DAG, CronTriggerTimetable, TaskGroup, TriggerRule
 from pms.flow.dags import FIRST_DAY, RETRIES, for_each_plan, release_fields, report
 from pms.flow.readiness import AskRole, form
 from pms.flow.readiness_steps import step_of
+from pms.flow.redelivery import HandOver
 from pms.plan.window import cron_before
 from pms.readiness.checklist import ChecklistError, load
 from pms.readiness.operators import CheckLine
@@ -54,7 +55,7 @@ def readiness_dag(plan: Plan) -> DAG:
         max_active_runs=2,
         max_active_tasks=AT_A_TIME,
         is_paused_upon_creation=False,
-        default_args={"plan": plan, "ticket_from": "release", **RETRIES},
+        default_args={"plan": plan, "ticket_from": "release", "notifiers": [HandOver(plan)], **RETRIES},
         params=release_fields(plan),
         tags=[plan.name, "readiness"],
         doc_md=f"Is a release of {plan.title} ready? `{plan.deployment_dag_id}` refuses one that is not.",

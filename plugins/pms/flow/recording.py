@@ -13,10 +13,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from pms.flow import redelivery
 from pms.flow.airflow_api import Airflow, run_path
 from pms.flow.entries import FAILED, KEYS, SUCCESS, TaskRun, entries_of, incident_of
 from pms.flow.rollback import OPEN_TASK, rollback_run_id
 from pms.models.deployment import Ticket
+from pms.models.message import ORIGIN_KEY, UNDELIVERED_KEY, Letter
 from pms.record.ledger import ledger
 from pms.step import TICKET_KEY
 
@@ -32,25 +34,31 @@ def record_task(ti: Any, plan: Plan, error: object = None) -> None:
     waits for it. Logs instead of raising.
     """
     try:
-        entries = _of_running(ti, plan, error)
+        deployment = _deployment(ti, plan)
+        redelivery.hand_over_left(ti, plan, deployment or ti.run_id)
+        entries = _of_running(ti, deployment, error) if deployment else []
         if entries:
             ledger(plan.record.connection).write(entries)
     except Exception as problem:
         log.warning("not recorded now, but when the run ends: %s: %s", type(problem).__name__, problem)
 
 
-def _of_running(ti: Any, plan: Plan, error: object) -> list[Entry]:
+def _deployment(ti: Any, plan: Plan) -> str:
+    """Whose record this task belongs to; empty for a run that did nothing, or was refused and never a deployment."""
+    if ti.dag_id == plan.announcements_dag_id:  # there is no deployment yet: they are on record under their own run
+        return str(ti.run_id)
+    if ti.dag_id == plan.redelivery_dag_id:
+        return str(ti.xcom_pull(task_ids=ti.task_id, key=ORIGIN_KEY) or "")
+    ticket = ti.xcom_pull(task_ids=getattr(ti.task, "ticket_from", OPEN_TASK), key=TICKET_KEY)
+    if ticket is None:
+        return ""
+    return Ticket.model_validate(ticket).deployment if ti.dag_id == plan.rollback_dag_id else str(ti.run_id)
+
+
+def _of_running(ti: Any, deployment: str, error: object) -> list[Entry]:
     left = {key: value for key in KEYS if (value := ti.xcom_pull(task_ids=ti.task_id, key=key)) is not None}
     if not left and error is None:
         return []
-    deployment, opener = ti.run_id, getattr(ti.task, "ticket_from", OPEN_TASK)
-    if ti.dag_id == plan.rollback_dag_id:
-        ticket = ti.xcom_pull(task_ids=opener, key=TICKET_KEY)
-        if ticket is None:  # it did nothing
-            return []
-        deployment = Ticket.model_validate(ticket).deployment
-    elif ti.xcom_pull(task_ids=opener, key=TICKET_KEY) is None:
-        return []  # refused: never a deployment
     started = ti.start_date.timestamp() if ti.start_date else time.time()
     state = FAILED if error is not None else SUCCESS
     task = TaskRun(
@@ -71,21 +79,23 @@ def complete(plan: Plan, deployment: str, more_runs: Iterable[str] = ()) -> int:
     :param more_runs: runs of the rollback DAG beside the one that is named after the deployment
     """
     airflow = Airflow(plan)
-    entries = _of_run(airflow, plan.deployment_dag_id, deployment, deployment)
+    entries = _of_run(airflow, plan, plan.deployment_dag_id, deployment, deployment)
     for rollback in dict.fromkeys((rollback_run_id(deployment), *more_runs)):
         if airflow.find(run_path(plan.rollback_dag_id, rollback)):
-            entries += _of_run(airflow, plan.rollback_dag_id, rollback, deployment)
+            entries += _of_run(airflow, plan, plan.rollback_dag_id, rollback, deployment)
             entries += incident_of(rollback, entries)
     return ledger(plan.record.connection).write(entries)
 
 
-def _of_run(airflow: Airflow, dag_id: str, run_id: str, deployment: str) -> list[Entry]:
+def _of_run(airflow: Airflow, plan: Plan, dag_id: str, run_id: str, deployment: str) -> list[Entry]:
     path = f"{run_path(dag_id, run_id)}/taskInstances"
-    wanted = [e for e in airflow.pages(f"{path}/~/xcomEntries", "xcom_entries") if e["key"] in KEYS]
+    wanted = [e for e in airflow.pages(f"{path}/~/xcomEntries", "xcom_entries") if e["key"] in (*KEYS, UNDELIVERED_KEY)]
     left: dict[str, dict[str, Any]] = {}
     for entry in wanted:
         where = f"{path}/{quote(entry['task_id'], safe='')}/xcomEntries/{entry['key']}"
         left.setdefault(entry["task_id"], {})[entry["key"]] = airflow.get(where, deserialize="true")["value"]
+    for one in left.values():  # what a task that was killed could not hand over itself
+        redelivery.hand_over(plan, [Letter.model_validate(x) for x in one.pop(UNDELIVERED_KEY, ())], deployment)
     found: list[Entry] = []
     for task in airflow.pages(path, "task_instances"):
         if task["state"] in (SUCCESS, FAILED) and task["start_date"]:

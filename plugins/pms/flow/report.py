@@ -36,7 +36,7 @@ class Report(Step):
         record = ledger(self.plan.record.connection).read(deployment)
         found = report.build(self.plan, checklist.load(self.plan.record.checklist), record)
         keys = _store(self.plan, job.run_id, found)
-        tell(job.context, self.plan, Message(slack=_text(self.plan, found, keys)))
+        tell(job.context, self.plan, Message(event="report", title="Report", slack=_text(self.plan, found, keys)))
         seconds = round(time.monotonic() - begun, 3)
         uri = f"s3://{self.plan.backup.bucket}/{keys['html']}"
         return passed(

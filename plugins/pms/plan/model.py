@@ -31,6 +31,7 @@ from pms.plan.parts import (
     SqlFile,
     UrlPath,
 )
+from pms.plan.people import Announcements, Messages
 from pms.plan.record import Record
 
 
@@ -236,24 +237,6 @@ class Performance(Section):
     concurrency: Count
 
 
-class Messages(Section):
-    slack_connection: ConnectionId
-    deployments_channel: Annotated[str, StringConstraints(pattern=r"^#[a-z0-9_-]+$")]
-    incidents_channel: Annotated[str, StringConstraints(pattern=r"^#[a-z0-9_-]+$")]
-    status_page_connection: ConnectionId
-    status_page_path: UrlPath
-    status_page_url: str
-    email_connection: ConnectionId
-    email_from: str
-    stakeholders: Items
-    users: Items
-    ticket_connection: ConnectionId
-    ticket_path: UrlPath
-    ticket_project: str
-    post_mortem_hours: Count
-    timeout_seconds: Seconds
-
-
 class Incidents(Section):
     """What a breach after the deployment means, by the name of the measurement that broke its limit."""
 
@@ -304,13 +287,15 @@ class Plan(Section):
     rollback: Rollback
     record: Record
     data: Data | None = None
+    announcements: Announcements | None = None
 
     @model_validator(mode="after")
     def _roles_exist(self) -> Plan:
         for who, role in self.team.items():
             if role.escalates_to is not None and role.escalates_to not in self.team:
                 raise ValueError(f"team.{who}.escalates_to: no role {role.escalates_to!r} in team")
-        for section in ("lead", self.briefing.role, self.acceptance.role, self.incidents.role):
+        asked = [self.announcements.role] if self.announcements else []
+        for section in ("lead", self.briefing.role, self.acceptance.role, self.incidents.role, *asked):
             if section not in self.team:
                 raise ValueError(f"no role {section!r} in team")
         if self.rollback.window_seconds >= self.watch.stabilization_seconds:
@@ -336,6 +321,14 @@ class Plan(Section):
     @property
     def readiness_dag_id(self) -> str:
         return f"{self.name}_readiness"
+
+    @property
+    def announcements_dag_id(self) -> str:
+        return f"{self.name}_announcements"
+
+    @property
+    def redelivery_dag_id(self) -> str:
+        return f"{self.name}_redelivery"
 
     @property
     def readiness_name(self) -> str:

@@ -21,6 +21,27 @@ def opening(window: Window, now: datetime.datetime) -> datetime.datetime:
     return datetime.datetime.combine(day, window.opens, ZoneInfo(window.timezone))
 
 
+def upcoming(window: Window, now: datetime.datetime) -> datetime.datetime:
+    """When the next window opens; one that is open now does not count."""
+    found = opening(window, now)
+    return found if found > now else opening(window, now + datetime.timedelta(days=1))
+
+
+def announced(window: Window, moment: datetime.datetime, seconds: float) -> datetime.datetime:
+    """The opening that ``moment`` lies so long before, when `cron_before` has named that moment. An hour of daylight
+    saving in between, and the seconds that cron does not know, move neither day nor opening.
+    """
+    meant = moment + datetime.timedelta(seconds=seconds) - datetime.timedelta(hours=2)
+    return upcoming(window, meant)
+
+
+def length(window: Window) -> float:
+    """Of a window, in seconds."""
+    day = datetime.date(2024, 1, 1)
+    start, end = (datetime.datetime.combine(day, at) for at in (window.opens, window.closes))
+    return (end - start).total_seconds()
+
+
 def is_open(window: Window, now: datetime.datetime) -> bool:
     return opening(window, now) <= now
 
@@ -36,7 +57,7 @@ def start_cron(window: Window) -> str:
 
 
 def cron_before(window: Window, seconds: float) -> str:
-    """Cron expression of the moment that lies so long before the window opens; less than a week."""
+    """Cron expression of the moment that lies so long before the window opens."""
     monday = datetime.datetime(2024, 1, 1) + datetime.timedelta(days=DAYS.index(window.weekday))
     start = datetime.datetime.combine(monday, window.opens) - datetime.timedelta(seconds=seconds)
     return f"{start.minute} {start.hour} * * {(start.weekday() + 1) % 7}"

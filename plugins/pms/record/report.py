@@ -136,7 +136,7 @@ def build(plan: Plan, checklist: Checklist, record: Record) -> Report:
         plots=tuple(_plots(plan, record)),
         moments=tuple(_moments(record, last)),
         log=log,
-        undelivered=sum(1 for message in record.messages if not message.delivered),
+        undelivered=_undelivered(record),
     )
 
 
@@ -200,6 +200,12 @@ def _plots(plan: Plan, record: Record) -> Iterator[Plot]:
          _single(record, names.REPLICATION_LAG, "in single steps", 1)),
         limits.max_replication_lag_seconds,
     )  # fmt: skip
+
+
+def _undelivered(record: Record) -> int:
+    """Messages that nobody got: what was delivered at a later try has an entry for each."""
+    told = {(m.channel, m.text) for m in record.messages if m.delivered}
+    return len({(m.channel, m.text) for m in record.messages} - told)
 
 
 def _series(record: Record, what: str, source: str, name: str, factor: float) -> Series:

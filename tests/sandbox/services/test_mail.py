@@ -17,6 +17,7 @@ def send(settings, mail):
 def mail():
     mail = EmailMessage()
     mail["From"], mail["To"], mail["Subject"] = "a@example.com", "b@example.com, c@example.com", "Rückkehr zu v1.0.0"
+    mail["Message-ID"] = "<1@example.com>"
     mail.set_content("Grüße")
     mail.add_alternative("<b>Grüße</b>", subtype="html")
     return mail
@@ -29,6 +30,7 @@ def test_a_mail_is_recorded_decoded(settings, recorder, mail):
         "from": "a@example.com",
         "to": ["b@example.com", "c@example.com"],
         "subject": "Rückkehr zu v1.0.0",
+        "message_id": "<1@example.com>",
         "text": "Grüße",
         "html": "<b>Grüße</b>",
     }

@@ -58,6 +58,31 @@ def test_status_page_incidents_are_created_updated_and_listed(recorder):
     assert recorder.patch(f"{path}/unknown", json={}).status_code == 404
 
 
+def test_the_status_page_lists_by_state_and_keeps_its_two_kinds_apart(recorder):
+    path = "/statuspage/v1/pages/pms/incidents"
+    times = {"scheduled_for": "2026-12-01T14:00:00Z", "scheduled_until": "2026-12-01T18:00:00Z"}
+    planned = recorder.post(path, json={"incident": {"name": "a", "status": "scheduled", **times}}).json()
+    happened = recorder.post(path, json={"incident": {"name": "b"}}).json()
+    assert [one["id"] for one in recorder.get(path).json()][:2] == [happened["id"], planned["id"]]
+    assert happened in recorder.get(f"{path}/unresolved").json()
+    assert planned not in recorder.get(f"{path}/unresolved").json()
+    assert planned in recorder.get(f"{path}/upcoming").json()
+    wrong = recorder.patch(f"{path}/{planned['id']}", json={"incident": {"status": "investigating"}})
+    assert (wrong.status_code, recorder.get(f"{path}/{planned['id']}").json()["status"]) == (422, "scheduled")
+    assert recorder.post(path, json={"incident": {"name": "c", "status": "in_progress"}}).status_code == 422
+
+
+def test_what_was_said_in_a_channel_is_found_there_with_its_metadata(recorder, slack):
+    metadata = {"event_type": "pms_message", "event_payload": {"key": "k"}}
+    posted = slack.chat_postMessage(channel="#pms-incidents", text="hello", metadata=metadata)
+    found = slack.conversations_history(channel=posted["channel"], include_all_metadata=True)["messages"][0]
+    assert (found["text"], found["metadata"], found["ts"]) == ("hello", metadata, posted["ts"])
+    assert "metadata" not in slack.conversations_history(channel=posted["channel"])["messages"][0]
+    later = str(float(posted["ts"]) + 1)
+    assert slack.conversations_history(channel=posted["channel"], oldest=later)["messages"] == []
+    assert slack.conversations_history(channel="Cother")["messages"] == []
+
+
 def test_sentry_has_no_issues_until_told_so_and_again_afterwards(recorder):
     path = "/sentry/api/0/projects/ai-hotel/pms/issues/"
     assert recorder.get(path, params={"query": "is:unresolved"}).json() == []
