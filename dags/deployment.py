@@ -16,7 +16,14 @@ from pms.checks.operators import (
 from pms.checks.sensors import Healthy
 from pms.database.operators import Backup, DataIntegrity, Migrate, SchemaCheck, TestRestore
 from pms.database.sensors import ReplicationLag
-from pms.flow.dags import decide, deployment_dag, for_each_plan, report_after, roll_back_on_failure
+from pms.flow.dags import (
+    decide,
+    deployment_dag,
+    for_each_plan,
+    remind_of_questions,
+    report_after,
+    roll_back_on_failure,
+)
 from pms.flow.incident_steps import DocumentIncidents, FixOrRollback, FixWorks
 from pms.flow.operators import Close, GiveUp, Open, ReleaseDue, WindowOpen
 from pms.flow.watch import Watch, baseline_sources
@@ -141,6 +148,7 @@ def build(plan: Plan) -> None:
         decide(plan, phase_4, then=phase_5)
         report_after(plan, close)
         roll_back_on_failure(plan, dag, except_for=["release_due", "open", "give_up", "report", "end"])
+        remind_of_questions(plan, dag)
 
 
 for_each_plan(build, report_broken=True)

@@ -13,40 +13,12 @@ from pms.models.deployment import DeploymentState, Status
 from pms.people import channels, messages
 from pms.plan.load import load_plan
 from pms.plan.model import INCLUDE
-from sandbox.stack import Sandbox
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
 STATE = DeploymentState(
     deployment="run", generation=1, status=Status.DEPLOYING, version="v1.1.0", image="i", previous_version="v1.0.0",
     previous_image="j", old_colour="blue", new_colour="green", reason="r", started_at=0.0, rollback_reason="errors",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def recorder(tmp_path_factory):
-    with Sandbox(tmp_path_factory.mktemp("people") / "home", only=["recorder", "smtp"]) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def told(recorder, monkeypatch):
-    """Points the plan's connections at the recorder; gives what it has recorded since."""
-    url, settings = recorder.endpoints["recorder"], recorder.settings
-    connections = {
-        "PMS_SLACK": {"conn_type": "slack", "password": "xoxb-secret", "extra": {"base_url": f"{url}/slack/api/"}},
-        "PMS_STATUS_PAGE": {"conn_type": "http", "host": f"{url}/statuspage", "password": "secret"},
-        "PMS_JIRA": {"conn_type": "http", "host": f"{url}/jira", "login": "me", "password": "secret"},
-        "PMS_SMTP": {
-            "conn_type": "smtp", "host": settings.host("smtp"), "port": settings.port("smtp"),
-            "extra": {"disable_ssl": True, "disable_tls": True},
-        },
-    }  # fmt: skip
-    for name, connection in connections.items():
-        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(connection))
-    httpx.delete(f"{url}/recorded", trust_env=False)
-    yield lambda: httpx.get(f"{url}/recorded", trust_env=False).json()
-    for service in ("slack", "statuspage", "jira"):
-        httpx.delete(f"{url}/answers/{service}", trust_env=False)
 
 
 def test_the_start_is_announced_in_the_words_of_the_plan(told):

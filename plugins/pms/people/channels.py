@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def tell(context: Any, plan: Plan, message: Message) -> list[str]:
-    """Like `send`, and leaves for the record what was sent."""
-    sent = deliver(plan, message)
-    context["ti"].xcom_push(key=MESSAGES_KEY, value=[one.model_dump(mode="json") for one in sent])
+def tell(context: Any, plan: Plan, message: Message, *, more: bool = False) -> list[str]:
+    """Like `send`, and leaves for the record what was sent; with ``more`` beside what this task sent before."""
+    sent, ti = deliver(plan, message), context["ti"]
+    before = (ti.xcom_pull(task_ids=ti.task_id, key=MESSAGES_KEY) or []) if more else []
+    ti.xcom_push(key=MESSAGES_KEY, value=[*before, *(one.model_dump(mode="json") for one in sent)])
     return _undelivered(sent)
 
 

@@ -1,0 +1,37 @@
+"""A recorder that stands for Slack, the status page, e-mail and the ticket system."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+
+from sandbox.stack import Sandbox
+
+
+@pytest.fixture(scope="module")
+def recorder(tmp_path_factory):
+    with Sandbox(tmp_path_factory.mktemp("people") / "home", only=["recorder", "smtp"]) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def told(recorder, monkeypatch):
+    """Points the plan's connections at the recorder; gives what it has recorded since."""
+    url, settings = recorder.endpoints["recorder"], recorder.settings
+    connections = {
+        "PMS_SLACK": {"conn_type": "slack", "password": "xoxb-secret", "extra": {"base_url": f"{url}/slack/api/"}},
+        "PMS_STATUS_PAGE": {"conn_type": "http", "host": f"{url}/statuspage", "password": "secret"},
+        "PMS_JIRA": {"conn_type": "http", "host": f"{url}/jira", "login": "me", "password": "secret"},
+        "PMS_SMTP": {
+            "conn_type": "smtp", "host": settings.host("smtp"), "port": settings.port("smtp"),
+            "extra": {"disable_ssl": True, "disable_tls": True},
+        },
+    }  # fmt: skip
+    for name, connection in connections.items():
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(connection))
+    httpx.delete(f"{url}/recorded", trust_env=False)
+    yield lambda: httpx.get(f"{url}/recorded", trust_env=False).json()
+    for service in ("slack", "statuspage", "jira"):
+        httpx.delete(f"{url}/answers/{service}", trust_env=False)
