@@ -13,7 +13,12 @@ import yaml
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import RetryAction, TriggerRule
 
+from pms.checks.operators import RecentErrors
+from pms.checks.sensors import Healthy
+from pms.database.sensors import ReplicationLag
 from pms.flow.operators import Decide, RollBack
+from pms.flow.preview import Preview
+from pms.flow.readiness_steps import DataChecks
 from pms.kube.client import KubeError
 from pms.kube.lock import FencedOut
 from pms.people.operators import ROLLBACK, Confirm
@@ -53,7 +58,7 @@ def plans(tmp_path, monkeypatch):
     return tmp_path
 
 
-DAGS = ("data_import", "deployment", "readiness", "rollback", "seed")
+DAGS = ("data_import", "deployment", "dry_run", "readiness", "rollback", "seed")
 
 
 def dags_of(*plans: str) -> list[str]:
@@ -138,6 +143,18 @@ def test_a_plan_without_reminders_has_no_tasks_for_them(plans):
         assert not [task for task in dag.task_ids if task.startswith("remind")]
 
 
+def test_the_dry_run_has_the_deployments_form_and_nothing_that_changes(bag, deployment):
+    dry = bag.dags["pms_dry_run"]
+    assert dry.params.dump() == deployment.params.dump()
+    summary = dry.get_task("summary")
+    steps = [task for task in dry.tasks if task.task_id not in ("release", "summary")]
+    assert all(isinstance(task, (Preview, Healthy, RecentErrors, ReplicationLag, DataChecks)) for task in steps)
+    assert set(summary.reads) == {task.task_id for task in steps}
+    assert summary.upstream_task_ids == set(summary.reads)
+    assert not dry.timetable.can_be_scheduled
+    assert not any(task.on_failure_callback for task in dry.tasks) and not dry.on_failure_callback
+
+
 def test_rollback_moves_traffic_before_anything_else(bag):
     rollback = bag.dags["pms_rollback"]
     assert [task.task_id for task in rollback.roots] == ["move_traffic_back"]
@@ -165,7 +182,7 @@ def test_a_plan_without_data_has_no_dags_for_it(plans):
     plan = yaml.safe_load((plans / "pms.yaml").read_text())
     del plan["data"]
     (plans / "pms.yaml").write_text(yaml.safe_dump(plan))
-    assert sorted(dag_bag().dags) == ["pms_deployment", "pms_readiness", "pms_rollback"]
+    assert sorted(dag_bag().dags) == ["pms_deployment", "pms_dry_run", "pms_readiness", "pms_rollback"]
 
 
 @pytest.mark.parametrize(("dag", "close"), [("pms_deployment", "phase_5_monitoring.close"), ("pms_rollback", "close")])

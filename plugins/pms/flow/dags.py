@@ -111,6 +111,21 @@ def rollback_dag(plan: Plan) -> DAG:
     )  # fmt: skip
 
 
+def dry_run_dag(plan: Plan) -> DAG:
+    """The dry run of a plan, still empty, with the deployment's form. Nothing in it is given a ticket."""
+    return DAG(
+        dag_id=plan.dry_run_dag_id,
+        schedule=None,
+        start_date=FIRST_DAY,
+        max_active_runs=2,
+        is_paused_upon_creation=False,
+        default_args={"plan": plan, "ticket_from": "release", **RETRIES},
+        params=_deployment_form(plan),
+        tags=[plan.name, "dry run"],
+        doc_md=f"What `{plan.deployment_dag_id}` would do with a release, and whether it would. It changes nothing.",
+    )
+
+
 def release_fields(plan: Plan) -> dict[str, Param]:
     """The fields of a form that say which release is meant, as `pms.flow.request.release_of` takes them."""
     return {

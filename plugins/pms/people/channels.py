@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pms.http import call
@@ -35,15 +36,25 @@ def send(plan: Plan, message: Message) -> list[str]:
 
 def deliver(plan: Plan, message: Message) -> list[SentMessage]:
     """Sends to every channel of the message."""
+    return [_attempt(*way) for way in _ways(plan, message)]
+
+
+def would_go(plan: Plan, message: Message) -> list[tuple[str, str]]:
+    """Channel and text of everything that `deliver` would send."""
+    return [(channel, text) for channel, text, _ in _ways(plan, message)]
+
+
+def _ways(plan: Plan, message: Message) -> list[tuple[str, str, Callable[[], None]]]:
     m, text = plan.messages, message.slack
     channel = m.incidents_channel if message.incident_channel else m.deployments_channel
-    sent = [_attempt(f"slack {channel}", text, lambda: _slack(plan, channel, text))]
+    ways: list[tuple[str, str, Callable[[], None]]]
+    ways = [(f"slack {channel}", text, partial(_slack, plan, channel, text))]
     if message.status_page:
-        sent.append(_attempt("status page", text, lambda: _status_page(plan, message.status_page, text)))
+        ways.append(("status page", text, partial(_status_page, plan, message.status_page, text)))
     to = [*(m.stakeholders if message.to_stakeholders else ()), *(m.users if message.to_users else ())]
     if to:
-        sent.append(_attempt("e-mail", f"{message.subject}\n{text}", lambda: _email(plan, to, message.subject, text)))
-    return sent
+        ways.append(("e-mail", f"{message.subject}\n{text}", partial(_email, plan, to, message.subject, text)))
+    return ways
 
 
 def _undelivered(sent: list[SentMessage]) -> list[str]:

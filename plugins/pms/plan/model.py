@@ -338,6 +338,10 @@ class Plan(Section):
         return f"{self.name}_readiness"
 
     @property
+    def dry_run_dag_id(self) -> str:
+        return f"{self.name}_dry_run"
+
+    @property
     def readiness_name(self) -> str:
         """ConfigMap of the last verdict on a release."""
         return f"{self.cluster.app}-readiness"
