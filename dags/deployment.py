@@ -24,7 +24,7 @@ from pms.flow.dags import (
     report_after,
     roll_back_on_failure,
 )
-from pms.flow.incident_steps import DocumentIncidents, FixOrRollback, FixWorks
+from pms.flow.incident_steps import DocumentIncidents, FixOrRollback, FixWorks, WatchOn
 from pms.flow.operators import Close, GiveUp, Open, ReleaseDue, WindowOpen
 from pms.flow.watch import Watch, baseline_sources
 from pms.models.deployment import Status
@@ -44,6 +44,7 @@ def incident_response(plan: Plan) -> TaskGroup:
             Watch(task_id="monitoring", seconds=plan.asking_seconds, on_breach="ask"),
             FixOrRollback(task_id="fix_or_rollback"),
             FixWorks(task_id="fix_works"),
+            WatchOn(task_id="monitoring_after_fix"),
             DocumentIncidents(task_id="document_incidents"),
         )
     return group

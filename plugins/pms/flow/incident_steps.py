@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException
 
 from pms.flow import incidents
+from pms.flow.watch import Watch
 from pms.models.evidence import Evidence, failed, passed
 from pms.models.incident import Outcome, given_up, pending
 from pms.models.record import DECISION_KEY, SAMPLES_KEY, Decision
@@ -105,6 +106,27 @@ class FixWorks(Step):
 
     def work(self, job: Job) -> Evidence:
         raise NotImplementedError("the trigger watches")
+
+
+class WatchOn(Watch):
+    """After a fix that works: watches to the end of the monitoring that the incident has cut short, and at least for as
+    long as a fix has to be healthy. A second critical incident is not put to anybody any more, it is rolled back at
+    once. Without an incident it passes at once.
+    """
+
+    def __init__(self, *, plan: Plan, **kwargs: Any) -> None:
+        super().__init__(plan=plan, seconds=plan.incidents.healthy_seconds, on_breach="guard", **kwargs)
+
+    def execute(self, context: Context) -> Any:
+        state = asyncio.run(self.job(context).known())
+        if lost := given_up(state.incidents):
+            return self.conclude(context, failed(self.task_id, f"{lost.timeline[-1].what}: {lost.reason}"))
+        if not any(one.outcome is Outcome.FIXED for one in state.incidents):
+            return self.conclude(context, passed(self.task_id, "no incident"))
+        left = (state.watch_until or 0) - time.time()
+        if left <= 0:
+            return self.conclude(context, passed(self.task_id, "the fix was watched to the end of the monitoring"))
+        return self.watch(context, max(left, self.seconds))
 
 
 class DocumentIncidents(Step):
