@@ -19,12 +19,14 @@ from pms.flow.preview import (
     WouldTell,
 )
 from pms.kube import lock
+from pms.kube.permissions import granted, rendered
 from pms.models.evidence import Evidence, Verdict
 from pms.step import EVIDENCE_KEY, RELEASE_KEY
 from pms.workload.operators import DeployIdleColour
 from sandbox.hotel import build, seed
 from tests.database.conftest import PASSWORD, owned, programs, servers  # noqa: F401 - fixtures
 from tests.support.cluster import cluster, in_cluster, namespace, plan, plan_with  # noqa: F401 - fixtures
+from tests.support.rbac import guarded, kubeconfig
 from tests.support.steps import RUN_ID, connect_to
 from tests.support.web import Answer, serving
 
@@ -175,6 +177,17 @@ def test_a_dry_run_tells_what_would_be_and_changes_nothing(world, in_cluster, ho
     assert versions(in_cluster) == before
     assert contents(hotel) == data
     assert slack.asked == []
+
+
+def test_it_asks_for_no_more_rights_than_the_deployment(world, cluster, tmp_path, monkeypatch):  # noqa: F811
+    with guarded(cluster, lambda: granted(rendered(world))) as web:
+        extra = {"kube_config_path": str(kubeconfig(tmp_path, web.url))}
+        monkeypatch.setenv("AIRFLOW_CONN_PMS_KUBERNETES", json.dumps({"conn_type": "kubernetes", "extra": extra}))
+        run = Run(world)
+        run(ReleaseToTry, "release")
+        for kind in (WouldDeploy, WouldSwitch, WouldMigrate, WouldTell):
+            found = run(kind, kind.__name__)
+            assert found.passed, found.reason
 
 
 def test_a_release_that_is_not_there_would_not_go_out(world, in_cluster):  # noqa: F811
