@@ -16,8 +16,15 @@ from pms.checks.operators import (
 from pms.checks.sensors import Healthy
 from pms.database.operators import Backup, DataIntegrity, Migrate, SchemaCheck, TestRestore
 from pms.database.sensors import ReplicationLag
-from pms.flow.dags import decide, deployment_dag, for_each_plan, report_after, roll_back_on_failure
-from pms.flow.incident_steps import DocumentIncidents, FixOrRollback, FixWorks
+from pms.flow.dags import (
+    decide,
+    deployment_dag,
+    for_each_plan,
+    remind_of_questions,
+    report_after,
+    roll_back_on_failure,
+)
+from pms.flow.incident_steps import DocumentIncidents, FixOrRollback, FixWorks, WatchOn
 from pms.flow.operators import Close, GiveUp, Open, ReleaseDue, WindowOpen
 from pms.flow.watch import Watch, baseline_sources
 from pms.models.deployment import Status
@@ -37,6 +44,7 @@ def incident_response(plan: Plan) -> TaskGroup:
             Watch(task_id="monitoring", seconds=plan.asking_seconds, on_breach="ask"),
             FixOrRollback(task_id="fix_or_rollback"),
             FixWorks(task_id="fix_works"),
+            WatchOn(task_id="monitoring_after_fix"),
             DocumentIncidents(task_id="document_incidents"),
         )
     return group
@@ -141,6 +149,7 @@ def build(plan: Plan) -> None:
         decide(plan, phase_4, then=phase_5)
         report_after(plan, close)
         roll_back_on_failure(plan, dag, except_for=["release_due", "open", "give_up", "report", "end"])
+        remind_of_questions(plan, dag)
 
 
 for_each_plan(build, report_broken=True)

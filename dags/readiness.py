@@ -5,6 +5,7 @@ One Airflow DAG per plan, with a task for each line of its checklist. It changes
 
 from __future__ import annotations
 
+from pms.flow.dags import remind_of_questions
 from pms.flow.readiness import Conclude, ReleaseToJudge
 from pms.flow.readiness_dag import for_each_checklist, in_order, questions, readiness_dag, section
 from pms.plan.model import Plan
@@ -12,7 +13,7 @@ from pms.readiness.checklist import Checklist
 
 
 def build(plan: Plan, checklist: Checklist) -> None:
-    with readiness_dag(plan):
+    with readiness_dag(plan) as dag:
         release = ReleaseToJudge(task_id="release")
         checks = {line: task for part in checklist.sections for line, task in section(plan, part).items()}
         tasks = {**checks, **questions(plan, checklist)}
@@ -22,6 +23,7 @@ def build(plan: Plan, checklist: Checklist) -> None:
         in_order(checklist, checks)
         release >> list(tasks.values()) >> conclude
         release >> conclude
+        remind_of_questions(plan, dag)
 
 
 for_each_checklist(build)

@@ -13,14 +13,21 @@ import yaml
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import RetryAction, TriggerRule
 
+from pms.checks.operators import RecentErrors
+from pms.checks.sensors import Healthy
+from pms.database.sensors import ReplicationLag
 from pms.flow.operators import Decide, RollBack
+from pms.flow.preview import Preview
+from pms.flow.readiness_steps import DataChecks
 from pms.kube.client import KubeError
 from pms.kube.lock import FencedOut
 from pms.people.operators import ROLLBACK, Confirm
+from pms.people.question import Remind, RoleQuestion
 from pms.plan.load import FOLDER_VARIABLE
 from pms.step import Step
 
 ROOT = Path(__file__).resolve().parents[2]
+REMINDERS = {"remind_team_briefing", "remind_user_acceptance", "remind_fix_or_rollback", "reminded"}
 PHASES = [
     "phase_1_pre_deployment",
     "phase_2_application_deployment",
@@ -51,7 +58,7 @@ def plans(tmp_path, monkeypatch):
     return tmp_path
 
 
-DAGS = ("announcements", "data_import", "deployment", "readiness", "redelivery", "rollback", "seed")
+DAGS = ("announcements", "data_import", "deployment", "dry_run", "readiness", "redelivery", "rollback", "seed")
 
 
 def dags_of(*plans: str) -> list[str]:
@@ -92,12 +99,12 @@ def test_an_image_is_pinned_scanned_and_verified_before_it_is_deployed(deploymen
 def test_no_failure_escapes_the_net(deployment):
     net = deployment.get_task("roll_back_on_failure")
     outside = set(deployment.task_ids) - net.upstream_task_ids - {net.task_id}
-    assert outside == {"release_due", "open", "give_up", "report", "end"}
+    assert outside == {"release_due", "open", "give_up", "report", "end", *REMINDERS}
 
 
 def test_every_step_after_opening_calls_back_on_failure(deployment):
     silent = {t.task_id for t in deployment.tasks if not t.on_failure_callback}
-    assert silent == {"release_due", "open", "give_up", "report", "end"}
+    assert silent == {"release_due", "open", "give_up", "report", "end", *REMINDERS}
     assert deployment.on_failure_callback
 
 
@@ -113,6 +120,39 @@ def test_nobody_answering_means_rollback(deployment):
         assert question.defaults == [ROLLBACK]
         assert question.assigned_users
         assert question.response_timeout
+
+
+def test_every_question_is_reminded_of_beside_it_and_nothing_waits_for_that(deployment):
+    questions = [t for t in deployment.tasks if isinstance(t, RoleQuestion)]
+    reminders = {t.question: t for t in deployment.tasks if isinstance(t, Remind)}
+    assert {t.task_id for t in reminders.values()} | {"reminded"} == REMINDERS
+    assert reminders.keys() == {q.task_id for q in questions}
+    for question in questions:
+        assert reminders[question.task_id].upstream_task_ids == question.upstream_task_ids
+        assert reminders[question.task_id].downstream_task_ids == {"reminded"}
+    after = deployment.get_task("reminded")
+    assert after.trigger_rule == TriggerRule.NONE_SKIPPED  # a leaf that never fails, and is skipped with the run
+    assert after.downstream_task_ids == set()
+
+
+def test_a_plan_without_reminders_has_no_tasks_for_them(plans):
+    plan = yaml.safe_load((plans / "pms.yaml").read_text())
+    del plan["asking"]
+    (plans / "pms.yaml").write_text(yaml.safe_dump(plan))
+    for dag in dag_bag().dags.values():
+        assert not [task for task in dag.task_ids if task.startswith("remind")]
+
+
+def test_the_dry_run_has_the_deployments_form_and_nothing_that_changes(bag, deployment):
+    dry = bag.dags["pms_dry_run"]
+    assert dry.params.dump() == deployment.params.dump()
+    summary = dry.get_task("summary")
+    steps = [task for task in dry.tasks if task.task_id not in ("release", "summary")]
+    assert all(isinstance(task, (Preview, Healthy, RecentErrors, ReplicationLag, DataChecks)) for task in steps)
+    assert set(summary.reads) == {task.task_id for task in steps}
+    assert summary.upstream_task_ids == set(summary.reads)
+    assert not dry.timetable.can_be_scheduled
+    assert not any(task.on_failure_callback for task in dry.tasks) and not dry.on_failure_callback
 
 
 def test_rollback_moves_traffic_before_anything_else(bag):
@@ -203,7 +243,8 @@ def test_dag_files_hold_names_and_order_only():
 
 def test_everything_but_the_frame_is_a_step_with_evidence(deployment):
     frame = {type(task).__name__ for task in deployment.tasks if not isinstance(task, Step)}
-    assert frame == {"ReleaseDue", "GiveUp", "Decide", "RollBack", "Confirm", "FixOrRollback", "EmptyOperator"}
+    questions = {"Confirm", "FixOrRollback", "Remind"}
+    assert frame == {"ReleaseDue", "GiveUp", "Decide", "RollBack", "EmptyOperator"} | questions
 
 
 def test_a_step_that_is_fenced_out_is_never_tried_again(bag):

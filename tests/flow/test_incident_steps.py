@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from pms.flow.incident_steps import FIX, FixOrRollback, FixWorks
+from pms.flow.incident_steps import FIX, FixOrRollback, FixWorks, WatchOn
+from pms.flow.watch import Watch
 from pms.kube import state
 from pms.models.evidence import Evidence, failed, passed
 from pms.models.incident import Incident, Outcome, Severity, began
@@ -102,6 +103,55 @@ def test_an_answer_of_fix_lets_the_deployment_go_on_to_the_wait_for_it(in_cluste
     assert outcomes(in_cluster, plan) == [Outcome.ASKED]
     FixWorks(task_id="fix_works", plan=plan).resume(context(ti), told(passed("fix_works", "healthy")))
     assert outcomes(in_cluster, plan) == [Outcome.FIXED]
+
+
+def state_with(in_cluster, plan, **known: Any):  # noqa: F811
+    return in_cluster(lambda kube: opened(kube, plan.lock_name, IMAGE, **known))
+
+
+def watch_on(plan, ticket) -> tuple[Ti, TaskDeferred | None]:  # noqa: F811
+    ti = Ti(ticket, release(IMAGE))
+    try:
+        WatchOn(task_id="monitoring_after_fix", plan=plan).execute(context(ti))
+    except TaskDeferred as deferred:
+        return ti, deferred
+    return ti, None
+
+
+def test_monitoring_writes_down_when_it_ends_once(in_cluster, plan):  # noqa: F811
+    ticket = state_with(in_cluster, plan)
+    monitoring = Watch(task_id="monitoring", plan=plan, seconds=500, on_breach="ask")
+    ends = []
+    for _ in range(2):  # the second one is another try
+        with pytest.raises(TaskDeferred):
+            monitoring.execute(context(Ti(ticket, release(IMAGE))))
+        ends.append(in_cluster(partial(state.read, name=plan.lock_name)).watch_until)
+    assert ends[0] == ends[1] == pytest.approx(time.time() + 500, abs=30)
+
+
+@pytest.mark.parametrize(("left", "seconds"), [(500, 500), (5, 60)])
+def test_after_a_fix_the_rest_of_the_monitoring_is_watched(in_cluster, plan, left, seconds):  # noqa: F811
+    known = {"incidents": (incident(Outcome.NOTED), incident(Outcome.FIXED)), "watch_until": time.time() + left}
+    _, deferred = watch_on(plan, state_with(in_cluster, plan, **known))
+    assert deferred.trigger.on_breach == "guard"
+    assert deferred.trigger.seconds == pytest.approx(seconds, abs=30 if left > 60 else 0)
+
+
+@pytest.mark.parametrize(("known", "reason"), [
+    ({}, "no incident"),
+    ({"incidents": (incident(Outcome.NOTED),)}, "no incident"),
+    ({"incidents": (incident(Outcome.FIXED),), "watch_until": time.time() - 1}, "to the end of the monitoring"),
+])  # fmt: skip
+def test_nothing_is_left_to_watch(in_cluster, plan, known, reason):  # noqa: F811
+    ti, deferred = watch_on(plan, state_with(in_cluster, plan, **known))
+    assert deferred is None
+    assert reason in evidence(ti).reason
+
+
+def test_after_a_rollback_nothing_is_watched_on(in_cluster, plan):  # noqa: F811
+    known = {"incidents": (incident(Outcome.FIXED), incident(Outcome.ROLLED_BACK)), "watch_until": time.time() + 500}
+    with pytest.raises(AirflowFailException, match="30 % of answers failed"):
+        watch_on(plan, state_with(in_cluster, plan, **known))
 
 
 def told(found: Evidence) -> dict[str, Any]:

@@ -74,6 +74,26 @@ def test_an_incident_that_is_not_critical_is_noted_and_the_watch_goes_on(serves)
     assert {found.outcome for found in incidents(serves)} == {Outcome.NOTED}
 
 
+def test_a_guard_moves_traffic_back_for_a_critical_incident(serves):  # noqa: F811
+    with load(serves.url):
+        evidence, seconds = watched(serves, trigger(serves, 30, on_breach="guard"), bad(serves))
+    assert not evidence.passed
+    assert evidence.reason.endswith("; traffic is back on blue")
+    assert seconds < 5
+    assert serves.run(serves.service) == ("blue", "back")
+    (found,) = incidents(serves)
+    assert (found.outcome, found.rule) == (Outcome.ROLLED_BACK, "error_rate")
+
+
+def test_a_guard_notes_what_is_not_critical_and_watches_on(serves):  # noqa: F811
+    with load(serves.url):
+        subject = trigger(serves, 12, on_breach="guard", **planned(serves, error_rate="high", p99_seconds="low"))
+        evidence, _ = watched(serves, subject, bad(serves, seconds=1.0))
+    assert evidence.passed, evidence.reason
+    assert serves.run(serves.service) == ("green", "new")
+    assert {found.outcome for found in incidents(serves)} == {Outcome.NOTED}
+
+
 def test_a_fix_that_works_ends_the_wait(serves):  # noqa: F811
     with load(serves.url):
         subject = trigger(serves, 2.5, on_breach="recover", patience=40)

@@ -87,9 +87,25 @@ def test_merge_removes_by_null_and_swaps_with_a_version(in_cluster):
     in_cluster(work)
 
 
+def test_a_rehearsing_client_keeps_nothing_and_reaches_no_pod(in_cluster):
+    async def work(kube):
+        dry = kube.rehearsing()
+        assert (await dry.create("configmaps", config_map("a", x="1")))["data"] == {"x": "1"}
+        assert await dry.find("configmaps", "a") is None
+        first = await kube.create("configmaps", config_map("a", x="1"))
+        assert (await dry.merge("configmaps", "a", {"data": {"x": "2"}}))["data"] == {"x": "2"}
+        await dry.replace("configmaps", "a", {**first, "data": {"x": "3"}})
+        await dry.delete("configmaps", "a")
+        assert await kube.get("configmaps", "a") == first
+        with pytest.raises(ValueError, match="a pod knows no dry run"):
+            await dry.proxy("pod", 8080, "/-/drain", "POST")
+
+    in_cluster(work)
+
+
 def test_applying_twice_changes_nothing_and_a_dry_run_never_does(in_cluster):
     async def work(kube):
-        await kube.apply("configmaps", config_map("a", x="1"), dry_run=True)
+        await kube.rehearsing().apply("configmaps", config_map("a", x="1"))
         assert await kube.find("configmaps", "a") is None
         first = await kube.apply("configmaps", config_map("a", x="1"))
         second = await kube.apply("configmaps", config_map("a", x="1"))

@@ -106,7 +106,8 @@ def test_a_verdict_that_cannot_be_kept_is_told_and_fails(plan, slack, monkeypatc
     [
         ({"id": "devops", "name": "Dev"}, asked.YES, Verdict.PASS),
         ({"id": "devops", "name": "Dev"}, asked.NO, Verdict.FAIL),
-        ({"id": "lead", "name": "Lead"}, asked.YES, Verdict.UNKNOWN),
+        ({"id": "lead", "name": "Lead"}, asked.YES, Verdict.PASS),
+        ({"id": "qa", "name": "Q"}, asked.YES, Verdict.UNKNOWN),
         (None, asked.YES, Verdict.UNKNOWN),
     ],
 )

@@ -25,7 +25,9 @@ from pms.flow.redelivery import HandOver
 from pms.flow.report import Report
 from pms.flow.request import MIN_REASON, VERSION
 from pms.kube.lock import FencedOut
+from pms.people.asking import calls
 from pms.people.operators import Confirm
+from pms.people.question import Remind, RoleQuestion
 from pms.plan.load import load_plans
 from pms.plan.window import start_cron
 from pms.step import Step
@@ -113,6 +115,21 @@ def rollback_dag(plan: Plan) -> DAG:
         tags=[plan.name, "rollback"],
         doc_md=f"Brings the previous version of {plan.title} back: traffic first, then everything else.",
     )  # fmt: skip
+
+
+def dry_run_dag(plan: Plan) -> DAG:
+    """The dry run of a plan, still empty, with the deployment's form. Nothing in it is given a ticket."""
+    return DAG(
+        dag_id=plan.dry_run_dag_id,
+        schedule=None,
+        start_date=FIRST_DAY,
+        max_active_runs=2,
+        is_paused_upon_creation=False,
+        default_args={"plan": plan, "ticket_from": "release", **RETRIES},
+        params=_deployment_form(plan),
+        tags=[plan.name, "dry run"],
+        doc_md=f"What `{plan.deployment_dag_id}` would do with a release, and whether it would. It changes nothing.",
+    )
 
 
 def release_fields(plan: Plan) -> dict[str, Param]:
@@ -225,6 +242,21 @@ def report_after(plan: Plan, close: BaseOperator) -> None:
     end = EmptyOperator(task_id="end", on_failure_callback=None, trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
     close >> report >> end
     close >> end
+
+
+def remind_of_questions(plan: Plan, dag: DAG) -> None:
+    """Beside every question a task that reminds people of it. No net has to catch these tasks, and whatever becomes of
+    them, the run ends as it would without.
+    """
+    questions = [task for task in dag.tasks if isinstance(task, RoleQuestion) and calls(plan, task.asked)]
+    if not questions:
+        return
+    reminded = EmptyOperator(task_id="reminded", on_failure_callback=None, trigger_rule=TriggerRule.NONE_SKIPPED)
+    for question in questions:
+        name = f"remind_{question.task_id.rpartition('.')[2]}"
+        reminder = Remind(task_id=name, plan=plan, question=question, on_failure_callback=None)
+        reminder << [dag.get_task(before) for before in question.upstream_task_ids]
+        reminder >> reminded
 
 
 def roll_back_after_step(plan: Plan) -> Callable[[Any], None]:

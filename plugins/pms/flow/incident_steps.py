@@ -7,14 +7,15 @@ import datetime
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from pms.flow import incidents
+from pms.flow.watch import Watch
 from pms.models.evidence import Evidence, failed, passed
 from pms.models.incident import Outcome, given_up, pending
 from pms.models.record import DECISION_KEY, SAMPLES_KEY, Decision
 from pms.people.operators import ROLLBACK
+from pms.people.question import RoleQuestion
 from pms.step import EVIDENCE_KEY, LOST_TRIGGERER, Job, Step
 
 if TYPE_CHECKING:
@@ -26,25 +27,26 @@ if TYPE_CHECKING:
 FIX = "Fix"
 
 
-class FixOrRollback(HITLOperator):
+class FixOrRollback(RoleQuestion):
     """Asks the plan's role about a critical incident; without one it passes at once. Nobody answering in time is the
     answer "Rollback", and that answer fails the task, which starts the rollback.
     """
 
-    def __init__(self, *, plan: Plan, ticket_from: str = "open", **kwargs: Any) -> None:
-        asked, role = plan.incidents, plan.team[plan.incidents.role]
+    def __init__(self, *, plan: Plan, **kwargs: Any) -> None:
+        incidents = plan.incidents
         super().__init__(
+            plan=plan,
+            role=incidents.role,
+            seconds=incidents.response_seconds,
+            silence=ROLLBACK,
             subject="5.3 Critical incident: fix or rollback?",
             body=f"Details are in {plan.messages.incidents_channel} and in the log of the watch before this task.\n\n"
-            f"**{FIX}**: you have {asked.fix_seconds / 60:g} minutes until it has to work.\n\n"
+            f"**{FIX}**: you have {incidents.fix_seconds / 60:g} minutes until it has to work.\n\n"
             f"**{ROLLBACK}**: the old version serves again at once.",
             options=[FIX, ROLLBACK],
             defaults=ROLLBACK,
-            response_timeout=datetime.timedelta(seconds=asked.response_seconds),
-            assigned_users=[{"id": user, "name": role.title} for user in role.users],
             **kwargs,
         )
-        self.plan, self.ticket_from = plan, ticket_from
 
     def execute(self, context: Context) -> Any:
         from pms.people.channels import tell
@@ -52,15 +54,14 @@ class FixOrRollback(HITLOperator):
 
         if nothing := _nothing_to_do(self.task_id, asyncio.run(self._job(context).known())):
             return self._conclude(context, nothing)
-        minutes = max(1, round(self.plan.incidents.response_seconds / 60))
         link = self.generate_link_to_ui_from_context(context=context)
-        tell(context, self.plan, asked(self.plan, self.plan.incidents.role, self.subject, link, minutes))
+        tell(context, self.plan, asked(self.plan, self.asked, link))
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         answer = super().execute_complete(context, event)
         by, fix = answer["responded_by_user"], answer["chosen_options"] == [FIX]
-        who = by["name"] if by else f"nobody (no answer in {self.plan.incidents.response_seconds:.0f} s)"
+        who = by["name"] if by else f"nobody (no answer in {self.asked.seconds:.0f} s)"
         said = f"{FIX if fix else ROLLBACK} by {who}"
         state = asyncio.run(_add(self._job(context), said, None if fix else Outcome.ROLLED_BACK))
         decision = Decision(at=time.time(), question=self.subject, choice=FIX if fix else ROLLBACK, who=who)
@@ -105,6 +106,27 @@ class FixWorks(Step):
 
     def work(self, job: Job) -> Evidence:
         raise NotImplementedError("the trigger watches")
+
+
+class WatchOn(Watch):
+    """After a fix that works: watches to the end of the monitoring that the incident has cut short, and at least for as
+    long as a fix has to be healthy. A second critical incident is not put to anybody any more, it is rolled back at
+    once. Without an incident it passes at once.
+    """
+
+    def __init__(self, *, plan: Plan, **kwargs: Any) -> None:
+        super().__init__(plan=plan, seconds=plan.incidents.healthy_seconds, on_breach="guard", **kwargs)
+
+    def execute(self, context: Context) -> Any:
+        state = asyncio.run(self.job(context).known())
+        if lost := given_up(state.incidents):
+            return self.conclude(context, failed(self.task_id, f"{lost.timeline[-1].what}: {lost.reason}"))
+        if not any(one.outcome is Outcome.FIXED for one in state.incidents):
+            return self.conclude(context, passed(self.task_id, "no incident"))
+        left = (state.watch_until or 0) - time.time()
+        if left <= 0:
+            return self.conclude(context, passed(self.task_id, "the fix was watched to the end of the monitoring"))
+        return self.watch(context, max(left, self.seconds))
 
 
 class DocumentIncidents(Step):

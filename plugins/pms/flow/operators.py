@@ -99,16 +99,7 @@ class Open(Step):
         return asyncio.run(self._open(job, release))
 
     def _connections_exist(self) -> None:
-        from airflow.sdk import BaseHook
-        from airflow.sdk.exceptions import AirflowNotFoundException
-
-        missing = []
-        for connection in self.plan.connections:
-            try:
-                BaseHook.get_connection(connection)
-            except AirflowNotFoundException:
-                missing.append(connection)
-        if missing:
+        if missing := missing_connections(self.plan):
             raise AirflowFailException(
                 f"nothing was touched: missing Airflow connections: {', '.join(missing)}; add them under "
                 "Admin > Connections or with `airflow connections add`"
@@ -160,6 +151,20 @@ class Open(Step):
             f"{release.version} goes to {ticket.new_colour}, {previous['version']} serves on {ticket.old_colour}, "
             f"generation {generation}; {gate.text}",
         )
+
+
+def missing_connections(plan: Plan) -> list[str]:
+    """Airflow connections that the plan names and nobody has made."""
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    missing = []
+    for connection in plan.connections:
+        try:
+            BaseHook.get_connection(connection)
+        except AirflowNotFoundException:
+            missing.append(connection)
+    return missing
 
 
 async def serving(kube: Kube, plan: Plan) -> tuple[str, dict[str, str]]:

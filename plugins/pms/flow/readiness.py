@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import BaseOperator, Param, TriggerRule
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -15,6 +13,7 @@ from pms.flow.operators import release_due, serving
 from pms.flow.request import BadRequest, release_of
 from pms.models.evidence import Evidence, Verdict
 from pms.models.readiness import Readiness, Subject
+from pms.people.question import RoleQuestion
 from pms.readiness import asked
 from pms.readiness.operators import SUBJECT_KEY
 from pms.step import EVIDENCE_KEY
@@ -88,21 +87,23 @@ def form(lines: Sequence[Line]) -> dict[str, Param]:
     return {**fields, asked.COMMENT: Param("", type="string", maxLength=1000, title="What should be known beside that")}
 
 
-class AskRole(HITLOperator):
+class AskRole(RoleQuestion):
     """Asks one role everything that only it knows, on one form (see `form`). No answer is no pass."""
 
     def __init__(self, *, plan: Plan, role: str, lines: Sequence[Line], ticket_from: str = "release", **kwargs: Any):
-        self.plan, self.role, self.lines, self.ticket_from = plan, role, tuple(lines), ticket_from
-        who, seconds = plan.team[role], plan.readiness.response_seconds
         super().__init__(
-            subject=f"Readiness: {who.title}, please say what only you know",
+            plan=plan,
+            role=role,
+            seconds=plan.readiness.response_seconds,
+            silence=asked.NOT_KNOWN,
+            subject=f"Readiness: {plan.team[role].title}, please say what only you know",
             body="\n".join(f"- {line.ask}" for line in lines),
             options=[SENT],
             defaults=SENT,
-            assigned_users=[{"id": user, "name": who.title} for user in who.users],
-            response_timeout=datetime.timedelta(seconds=seconds),
+            ticket_from=ticket_from,
             **kwargs,
         )
+        self.role, self.lines = role, tuple(lines)
 
     def execute(self, context: Context) -> Any:
         from pms.people.channels import tell
@@ -115,12 +116,13 @@ class AskRole(HITLOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         answer = super().execute_complete(context, event)
-        who = self.plan.team[self.role]
-        found = asked.verdicts(self.lines, who.title, who.users, answer, self.plan.readiness.response_seconds)
+        by, may = answer["responded_by_user"], {user["id"] for user in self.assigned_users or ()}
+        title = self.answered_as(by) if by else self.plan.team[self.role].title
+        found = asked.verdicts(self.lines, title, may, answer, self.asked.seconds)
         context["ti"].xcom_push(key=ANSWERS_KEY, value={k: e.model_dump(mode="json") for k, e in found.items()})
         if against := [f"{name}: {e.verdict}: {e.reason}" for name, e in found.items() if not e.passed]:
             raise AirflowFailException("; ".join(against))
-        return f"{who.title} confirmed {len(found)} lines"
+        return f"{title} confirmed {len(found)} lines"
 
 
 class Conclude(BaseOperator):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import time
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pms.models.evidence import Evidence
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from pms.plan.model import Plan
 
 
-OnBreach = Literal["move_back", "ask", "fail"]
+OnBreach = Literal["move_back", "ask", "guard", "fail"]
 
 
 def baseline_sources(plan: Plan, state: DeploymentState) -> list[Source]:
@@ -43,7 +45,8 @@ class Watch(Step):
     :param seconds: one of the plan's ``watch.*_seconds``
     :param colour: whose pods
     :param on_breach: ``move_back`` moves traffic to the old colour; ``ask`` records an incident, and passes with it
-        when it is critical, so that the next step can ask; ``fail`` only says so (the rollback's own watch: a rollback
+        when it is critical, so that the next step can ask; ``guard`` moves traffic back for a critical incident, and
+        records the others; ``fail`` only says so (the rollback's own watch: a rollback
         is never rolled back)
     """
 
@@ -59,18 +62,30 @@ class Watch(Step):
         self.seconds, self.colour, self.on_breach = seconds, colour, on_breach
 
     def execute(self, context: Context) -> Any:
+        if self.on_breach == "ask":
+            asyncio.run(self._begin(self.job(context)))
+        return self.watch(context, self.seconds)
+
+    async def _begin(self, job: Job) -> None:
+        """Writes down when the watch ends, since an incident may end it earlier."""
+        ends = {"watch_until": time.time() + self.seconds}
+        async with job.kube() as kube:
+            await job.change(kube, lambda old: old if old.watch_until else old.model_copy(update=ends))
+
+    def watch(self, context: Context, seconds: float) -> Any:
+        """Defers to the trigger, which does the work."""
         from pms.flow.watch_trigger import WatchTrigger
 
         trigger = WatchTrigger(
             plan=self.plan.model_dump(mode="json"),
             ticket=self.job(context).ticket.model_dump(mode="json"),
             check=self.task_id,
-            seconds=self.seconds,
+            seconds=seconds,
             colour=self.colour,
             on_breach=self.on_breach,
             run=context["run_id"],
         )
-        timeout = datetime.timedelta(seconds=2 * self.seconds) + LOST_TRIGGERER
+        timeout = datetime.timedelta(seconds=2 * seconds) + LOST_TRIGGERER
         self.defer(trigger=trigger, method_name="resume", timeout=timeout)
 
     def resume(self, context: Context, event: Any) -> Any:

@@ -26,7 +26,7 @@ from pms.kube.lock import FencedOut
 from pms.models import names
 from pms.models.deployment import DeploymentState, Ticket
 from pms.models.evidence import Evidence, Measurement, Verdict, failed, passed
-from pms.models.incident import pending
+from pms.models.incident import Severity, pending
 from pms.plan.model import Plan
 from pms.traffic import switch
 from pms.traffic.api import Api, api
@@ -83,8 +83,8 @@ class WatchTrigger(BaseTrigger):
                 evidence = failed(self.check, f"{reason}; nothing was watched")
             else:
                 self.log.info("watching %s for %g s", _colour(ticket, self.colour), self.seconds)
-                watching = {"ask": self._ask, "recover": self._recover}.get(self.on_breach, self._once)
-                evidence = await watching(Scene(kube, plan, ticket, state, public))
+                ways = {"ask": self._ask, "guard": self._ask, "recover": self._recover}
+                evidence = await ways.get(self.on_breach, self._once)(Scene(kube, plan, ticket, state, public))
         left = [sample for samples in self._samples for sample in samples.left()]
         event = {"evidence": evidence.model_dump(mode="json"), "samples": left}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
@@ -93,9 +93,12 @@ class WatchTrigger(BaseTrigger):
         return (await self._watch(scene, self.seconds)).evidence
 
     async def _ask(self, scene: Scene) -> Evidence:
-        """Watches on after every incident that is not critical; passes with the first one that is."""
+        """Watches on after every incident that is not critical. With the first one that is it passes; a guard has moved
+        traffic back by then, and fails.
+        """
         plan, until, noted = scene.plan, time.monotonic() + self.seconds, 0
-        if open_one := pending(scene.state.incidents):  # noted by a triggerer that died
+        open_one = pending(scene.state.incidents) if self.on_breach == "ask" else None
+        if open_one:  # noted by a triggerer that died
             return passed(self.check, f"critical incident: {open_one.reason}; {plan.incidents.role} is asked")
         while True:
             seen = await self._watch(scene, max(0.0, until - time.monotonic()))
@@ -147,18 +150,24 @@ class WatchTrigger(BaseTrigger):
             found = observing.result()
             verdict, reason = (Verdict.FAIL, f"{found.rule}: {found.reason}") if found else judge.conclude(seen, now)
             measured = seen.summary(now)
-            if verdict is not Verdict.PASS and self.on_breach == "move_back":
+            moves = verdict is not Verdict.PASS and self._moves(plan, _rule(found))
+            if moves:
                 self.log.warning("%s: %s", verdict, reason)
                 text, *more = await self._move_back(place, reason, public)
                 await incidents.rolled_back(kube, plan, ticket, _rule(found), reason, text)
                 reason, measured = f"{reason}; {text}", measured + more
             evidence = Evidence(check=self.check, verdict=verdict, reason=reason, measurements=tuple(measured))
-            return Watched(evidence, _rule(found))
+            return Watched(evidence, _rule(found), moved=moves)
         finally:
             tasks = (observing, learning, moved, sampling)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, database.close(), return_exceptions=True)
+
+    def _moves(self, plan: Plan, rule: str) -> bool:
+        """Whether traffic goes back at once when this rule is broken."""
+        critical = plan.incidents.severity_of(rule) is Severity.CRITICAL
+        return self.on_breach == "move_back" or (self.on_breach == "guard" and critical)
 
     async def _move_back(self, place: Place, reason: str, public: Api) -> tuple[Any, ...]:
         """Says where traffic is now, with how long that took."""
@@ -190,7 +199,8 @@ class Scene:
 
 @dataclass(frozen=True)
 class Watched:
-    """What one observation came to. ``rule``: what was broken; ``moved``: somebody else moved the traffic."""
+    """What one observation came to. ``rule``: what was broken; ``moved``: traffic is not there any more, by us or
+    by somebody else."""
 
     evidence: Evidence
     rule: str = ""

@@ -50,9 +50,16 @@ class Forbidden(KubeError):
 class Kube:
     """Reads and changes objects of one namespace. ``api`` is a `kubernetes_asyncio.client.ApiClient`."""
 
-    def __init__(self, api: Any, namespace: str) -> None:
+    def __init__(self, api: Any, namespace: str, *, dry_run: bool = False) -> None:
         self._api = api
         self.namespace = namespace
+        self._dry_run = dry_run
+
+    def rehearsing(self) -> Kube:
+        """The same, but every change is only tried by the API server (``dryRun=All``): it answers what would be, and
+        keeps nothing. It asks for the same rights.
+        """
+        return Kube(self._api, self.namespace, dry_run=True)
 
     def path(self, resource: str, name: str = "", sub: str = "") -> str:
         """``resource`` as ``services`` or ``apps/v1/deployments``; gives the URL path in this namespace."""
@@ -91,9 +98,9 @@ class Kube:
         """Merge patch; with ``metadata.resourceVersion`` in it, compare and swap."""
         return await self._json("PATCH", self.path(resource, name, sub), body=body, kind=MERGE_PATCH)
 
-    async def apply(self, resource: str, body: Json, *, dry_run: bool = False) -> Json:
+    async def apply(self, resource: str, body: Json) -> Json:
         """Server-side apply: running it twice changes nothing the second time."""
-        query = [("fieldManager", FIELD_MANAGER), ("force", "true")] + ([("dryRun", "All")] if dry_run else [])
+        query = [("fieldManager", FIELD_MANAGER), ("force", "true")]
         path = self.path(resource, body["metadata"]["name"])
         return await self._json("PATCH", path, body=body, kind=APPLY_PATCH, query=query)
 
@@ -133,9 +140,14 @@ class Kube:
         self, method: str, path: str, *, query: Query | None = None, body: Json | None = None,
         kind: str = "application/json", headers: dict[str, str] | None = None, timeout: float = REQUEST_TIMEOUT,
     ) -> str:  # fmt: skip
+        query = query or []
+        if self._dry_run and method != "GET" and path != ACCESS_REVIEWS:
+            if "/proxy" in path:
+                raise ValueError(f"{method} {path}: a pod knows no dry run")
+            query = [*query, ("dryRun", "All")]
         try:
             response = await self._api.call_api(
-                path, method, query_params=query or [], body=body, auth_settings=["BearerToken"],
+                path, method, query_params=query, body=body, auth_settings=["BearerToken"],
                 header_params={"Accept": "*/*", "Content-Type": kind, **(headers or {})},
                 _preload_content=False, _request_timeout=timeout,
             )  # fmt: skip

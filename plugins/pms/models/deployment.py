@@ -114,6 +114,8 @@ class DeploymentState(Frozen):
     baseline: dict[str, float] = {}
     """What the old version measured before the deployment, by measurement name (`pms.models.names`)."""
     rollback_reason: str = ""
+    watch_until: float | None = None
+    """When the monitoring of 5.1 ends; known once it has begun."""
     incidents: tuple[Incident, ...] = ()
     readiness: str = ""
     """What the gate found: the readiness that it rests on, or why there is none and the reason of the override."""

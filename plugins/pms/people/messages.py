@@ -13,6 +13,7 @@ from pms.models.readiness import Readiness
 
 if TYPE_CHECKING:
     from pms.models.incident import Incident
+    from pms.people.asking import Asked
     from pms.plan.model import Plan
 
 MAX_TABLE = 2700
@@ -147,14 +148,43 @@ def decided(plan: Plan, phase: str, proceed: bool, reasons: list[str]) -> Messag
     )  # fmt: skip
 
 
-def asked(plan: Plan, role: str, question: str, link: str, minutes: int) -> Message:
+def asked(plan: Plan, question: Asked, link: str) -> Message:
     """A person has to answer."""
-    who = plan.team[role]
+    who = plan.team[question.role]
     return Message(
         event="asked", title="Your answer is needed",
-        slack=f"{who.title} ({', '.join(who.users)}): {question}\nAnswer within {minutes} minutes, "
-        f"else the answer is Rollback: {link}",
+        slack=f"{who.title} ({', '.join(who.users)}): {question.subject}\n"
+        f"{_or_else(question, question.seconds)}: {link}",
     )  # fmt: skip
+
+
+def reminded(plan: Plan, asked: Asked, link: str, left: float, above_too: bool) -> Message:
+    """A question still waits. ``left``: seconds until it runs out; ``above_too``: the role above has been told."""
+    roles = plan.may_answer(asked.role) if above_too else plan.may_answer(asked.role)[:1]
+    who = " or ".join(f"{role.title} ({', '.join(role.users)})" for role in roles)
+    return Message(
+        event=f"reminded {left:g}", title="Your answer is still needed",
+        slack=f"{who}: {asked.subject} Nobody has answered yet.\n{_or_else(asked, left)}: {link}",
+    )  # fmt: skip
+
+
+def escalated(plan: Plan, asked: Asked, link: str, waited: float, left: float) -> Message:
+    """A role has not answered in its share of the time: it is the turn of the role above. Times in seconds."""
+    role, above = plan.may_answer(asked.role)
+    return Message(
+        event="escalated", title="It is your turn",
+        slack=f"@here {above.title} ({', '.join(above.users)}), it is your turn: {asked.subject} {role.title} "
+        f"({', '.join(role.users)}) has not answered for {_long(waited)}, and may still do so.\n"
+        f"{_or_else(asked, left)}: {link}",
+    )  # fmt: skip
+
+
+def _or_else(asked: Asked, left: float) -> str:
+    return f"Answer within {_long(left)}, else the answer is {asked.silence}"
+
+
+def _long(seconds: float) -> str:
+    return f"{seconds / 3600:.3g} h" if seconds > 5400 else f"{max(1, round(seconds / 60))} minutes"
 
 
 def readiness_asked(plan: Plan, role: str, release: str, lines: int, link: str, seconds: float) -> Message:

@@ -8,18 +8,18 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.standard.operators.hitl import HITLOperator
-
 from pms.models.deployment import DeploymentState
 from pms.models.evidence import Evidence, Verdict, passed
 from pms.models.record import DECISION_KEY, Decision
 from pms.people.messages import Message, asked
+from pms.people.question import RoleQuestion
 from pms.step import EVIDENCE_KEY, Job, Step
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from pms.plan.model import Plan, Question
+    from pms.plan.model import Plan
+    from pms.plan.people import Question
 
 PROCEED, ROLLBACK = "Proceed", "Rollback"
 
@@ -68,49 +68,42 @@ class Banner(Step):
         return passed(self.task_id, "the banner is shown" if self.show else "the banner is gone")
 
 
-class Confirm(HITLOperator):
+class Confirm(RoleQuestion):
     """Asks one role (plan 1.3, 4.3); nobody answering in time is the answer "Rollback".
 
     The answer is evidence for the branch behind the phase, which alone decides.
     """
 
-    def __init__(
-        self, *, plan: Plan, question: Question, subject: str, ticket_from: str = "open", **kwargs: Any
-    ) -> None:
-        role = plan.team[question.role]
-        kwargs.setdefault("response_timeout", datetime.timedelta(seconds=question.response_seconds))
+    def __init__(self, *, plan: Plan, question: Question, **kwargs: Any) -> None:
         super().__init__(
-            subject=subject,
+            plan=plan,
+            role=question.role,
+            seconds=question.response_seconds,
+            silence=ROLLBACK,
             body="\n".join(f"- {item}" for item in question.items),
             options=[PROCEED, ROLLBACK],
             defaults=ROLLBACK,
-            assigned_users=[{"id": user, "name": role.title} for user in role.users],
             **kwargs,
         )
-        self.plan, self.question = plan, question
 
     def execute(self, context: Context) -> Any:
         from pms.people.channels import tell
 
         link = self.generate_link_to_ui_from_context(context=context)
-        minutes = max(1, round(self.question.response_seconds / 60))
-        tell(context, self.plan, asked(self.plan, self.question.role, self.subject, link, minutes))
+        tell(context, self.plan, asked(self.plan, self.asked, link))
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         answer = super().execute_complete(context, event)
-        by = answer["responded_by_user"]
-        who = by["name"] if by else f"nobody (no answer in {self.question.response_seconds:.0f} s)"
-        yes = answer["chosen_options"] == [PROCEED]
+        by, choice = answer["responded_by_user"], ", ".join(answer["chosen_options"])
+        who = by["name"] if by else f"nobody (no answer in {self.asked.seconds:.0f} s)"
+        title = self.plan.team[self.asked.role].title
         evidence = Evidence(
             check=self.task_id,
-            verdict=Verdict.PASS if yes else Verdict.FAIL,
-            reason=f"{self.plan.team[self.question.role].title}: {', '.join(answer['chosen_options'])} by {who}",
+            verdict=Verdict.PASS if answer["chosen_options"] == [PROCEED] else Verdict.FAIL,
+            reason=f"{self.answered_as(by) if by else title}: {choice} by {who}",
         )
-        decision = Decision(
-            at=time.time(), question=self.subject, choice=", ".join(answer["chosen_options"]), who=who,
-            why=f"asked as {self.plan.team[self.question.role].title}",
-        )  # fmt: skip
+        decision = Decision(at=time.time(), question=self.subject, choice=choice, who=who, why=f"asked as {title}")
         context["ti"].xcom_push(key=EVIDENCE_KEY, value=evidence.model_dump(mode="json"))
         context["ti"].xcom_push(key=DECISION_KEY, value=decision.model_dump(mode="json"))
         self.log.info("%s", evidence.reason)

@@ -22,7 +22,6 @@ from pms.plan.parts import (
     Count,
     Fraction,
     Growth,
-    Items,
     KubeName,
     Manifest,
     Name,
@@ -31,7 +30,7 @@ from pms.plan.parts import (
     SqlFile,
     UrlPath,
 )
-from pms.plan.people import Announcements, Messages
+from pms.plan.people import Announcements, Asking, Messages, Question, Role
 from pms.plan.record import Record
 
 
@@ -75,12 +74,6 @@ class Cluster(Section):
         return {"app": self.app} | ({self.colour_key: colour} if colour else {})
 
 
-class Role(Section):
-    title: str
-    users: Annotated[tuple[str, ...], Field(min_length=1)]
-    escalates_to: str | None = None
-
-
 class Staging(Section):
     connection: ConnectionId
     health_path: UrlPath
@@ -100,14 +93,6 @@ class Backup(Section):
     compression: Literal["auto", "zstd", "lz4", "gzip", "none"]
     restore_connection: ConnectionId
     timeout_seconds: Seconds
-
-
-class Question(Section):
-    """Something that a person confirms (1.3 and 4.3)."""
-
-    role: str
-    response_seconds: Seconds
-    items: Items
 
 
 class Banner(Section):
@@ -282,6 +267,7 @@ class Plan(Section):
     functional: Functional
     performance: Performance
     acceptance: Question
+    asking: Asking = Asking()
     messages: Messages
     incidents: Incidents
     rollback: Rollback
@@ -294,6 +280,8 @@ class Plan(Section):
         for who, role in self.team.items():
             if role.escalates_to is not None and role.escalates_to not in self.team:
                 raise ValueError(f"team.{who}.escalates_to: no role {role.escalates_to!r} in team")
+            if role.escalates_to == who:
+                raise ValueError(f"team.{who}.escalates_to: a role cannot be above itself")
         asked = [self.announcements.role] if self.announcements else []
         for section in ("lead", self.briefing.role, self.acceptance.role, self.incidents.role, *asked):
             if section not in self.team:
@@ -301,6 +289,16 @@ class Plan(Section):
         if self.rollback.window_seconds >= self.watch.stabilization_seconds:
             raise ValueError("rollback.window_seconds must be less than watch.stabilization_seconds")
         return self
+
+    def above(self, role: str) -> Role | None:
+        """The next role up, if there is one."""
+        name = self.team[role].escalates_to
+        return self.team[name] if name else None
+
+    def may_answer(self, role: str) -> tuple[Role, ...]:
+        """Who may answer a question to this role: itself first, then the role that it escalates to."""
+        above = self.above(role) if self.asking.escalates_at is not None else None
+        return (self.team[role], above) if above else (self.team[role],)
 
     @property
     def deployment_dag_id(self) -> str:
@@ -329,6 +327,10 @@ class Plan(Section):
     @property
     def redelivery_dag_id(self) -> str:
         return f"{self.name}_redelivery"
+
+    @property
+    def dry_run_dag_id(self) -> str:
+        return f"{self.name}_dry_run"
 
     @property
     def readiness_name(self) -> str:

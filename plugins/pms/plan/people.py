@@ -1,12 +1,45 @@
-"""Sections `messages` and `announcements` of the plan: who is told where, and when ("Communication Plan")."""
+"""The people of the plan: its roles, what they are asked, who is told where and when ("Communication Plan")."""
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated
 
-from pydantic import StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from pms.plan.parts import ConnectionId, Count, Items, Seconds, Section, UrlPath
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Role(Section):
+    title: str
+    users: Annotated[tuple[str, ...], Field(min_length=1)]
+    escalates_to: str | None = None
+
+
+class Question(Section):
+    """Something that a person confirms (1.3 and 4.3)."""
+
+    role: str
+    response_seconds: Seconds
+    items: Items
+
+
+class Asking(Section):
+    """What happens while a question waits, as shares of the time that it waits for."""
+
+    reminders: tuple[Share, ...] = ()
+    """When the role is told again."""
+    escalates_at: Share | None = None
+    """When it is the turn of the role above (``escalates_to``), which is told then and may answer as well; without,
+    nobody but the role may answer."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Asking:
+        if any(later <= earlier for earlier, later in itertools.pairwise(self.reminders)):
+            raise ValueError("reminders must be in order, each one once")
+        return self
 
 
 class Messages(Section):

@@ -1,0 +1,35 @@
+"""<plan>_dry_run: what a deployment of this release would do now, and whether it would go out. It changes nothing."""
+
+from __future__ import annotations
+
+from airflow.sdk import TaskGroup
+
+from pms.checks.operators import RecentErrors
+from pms.checks.sensors import Healthy
+from pms.database.sensors import ReplicationLag
+from pms.flow.dags import dry_run_dag, for_each_plan
+from pms.flow.preview import MayBegin, ReleaseToTry, Summary, WouldDeploy, WouldMigrate, WouldSwitch, WouldTell
+from pms.flow.readiness_steps import DataChecks
+from pms.plan.model import Plan
+
+
+def build(plan: Plan) -> None:
+    limit = plan.thresholds.max_replication_lag_seconds
+    with dry_run_dag(plan):
+        release = ReleaseToTry(task_id="release")
+        with TaskGroup("checks", tooltip="1.1, 2.3, 3.1: what only looks") as checks:
+            MayBegin(task_id="may_begin")
+            Healthy(task_id="staging_health", connection=plan.staging.connection, path=plan.staging.health_path)
+            RecentErrors(task_id="recent_errors")
+            ReplicationLag(task_id="replication_lag", limit_seconds=limit)
+            DataChecks(task_id="data_checks")
+        with TaskGroup("changes", tooltip="2.2, 3.2: what would be different") as changes:
+            WouldDeploy(task_id="deploy_idle_colour")
+            WouldSwitch(task_id="switch_traffic")
+            WouldMigrate(task_id="execute_migration")
+            WouldTell(task_id="messages")
+        reads = [task.task_id for group in (checks, changes) for task in group.iter_tasks()]
+        release >> [checks, changes] >> Summary(task_id="summary", reads=reads)
+
+
+for_each_plan(build, report_broken=False)
