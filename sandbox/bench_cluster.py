@@ -43,8 +43,10 @@ OVERLAY = REPOSITORY / "sandbox" / "overlay.yaml"
 CHANGES: dict[str, dict[str, Any]] = {
     "backup": {"min_bytes": "100KB"},
     "watch": {"after_switch_seconds": 60, "no_data_seconds": manifests.MISSED * manifests.RETRY_SECONDS},
+    "thresholds": {"min_connection_growth": 200},
 }
-"""On top of that: little data, a watch long enough for a source to fall silent in it, and as patient as Argo then."""
+"""On top of that: little data, a watch long enough for a source to fall silent in it, and as patient as Argo then.
+Guests come only to the side that is measured, so the database's connections grow by theirs."""
 Say = Callable[[str], None]
 OUR_REASONS = {
     Cause.FAULT: "error_rate: ",
