@@ -32,6 +32,7 @@ RELEASES = (
     Release("v1.0.0", "running at the start", migrations=BASE),
     Release("v1.1.0", "good, with an additive migration"),
     Release("v1.1.1", "good, and nothing but its number is new"),
+    Release("v1.1.2", "good, and nothing but its number is new"),
     Release("v1.2.0", "answers 500 after the switch", fault="errors"),
     Release("v1.3.0", "slow after the switch", fault="slow"),
     Release("v1.4.0", "does not start", fault="start"),

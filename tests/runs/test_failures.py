@@ -10,7 +10,7 @@ from sandbox.runs import DEPLOYMENT, ROLLBACK
 from tests.runs import reading
 
 pytestmark = pytest.mark.run
-STABILIZATION = "phase_5_monitoring.stabilization"
+REDELIVERY = "pms_redelivery"
 
 
 def came_back(team, production, run_id) -> None:
@@ -93,7 +93,7 @@ def test_a_ledger_that_stays_away_costs_the_report_and_nothing_else(team, produc
     assert {c.step for c in record.checks if c.run == run_id} == set(reading.steps_of(team, DEPLOYMENT, run_id))
 
 
-def test_an_outage_of_every_channel_stops_nothing(team, production, endpoints):
+def test_an_outage_of_every_channel_stops_nothing_and_is_made_up_for(team, endpoints):
     recorder = endpoints["recorder"]
     channels = ("slack", "statuspage", "jira")
     try:
@@ -106,3 +106,8 @@ def test_an_outage_of_every_channel_stops_nothing(team, production, endpoints):
     finally:
         for channel in channels:
             httpx.delete(f"{recorder}/answers/{channel}", trust_env=False)
+    told_later = [run["dag_run_id"] for run in team.admin.runs(REDELIVERY)]
+    assert told_later
+    assert "success" in {team.admin.wait_for_run(REDELIVERY, run, 120) for run in told_later}  # the early ones gave up
+    record = reading.read(endpoints, run_id, "report")
+    assert any("serves again" in m.text and m.delivered for m in record.messages)
