@@ -16,7 +16,7 @@ from pms.checks.operators import (
 from pms.checks.sensors import Healthy
 from pms.database.operators import Backup, DataIntegrity, Migrate, SchemaCheck, TestRestore
 from pms.database.sensors import ReplicationLag
-from pms.flow.dags import decide, deployment_dag, for_each_plan, report_after, roll_back_on_failure
+from pms.flow.dags import decide, deployment_dag, ended_outlets, for_each_plan, report_after, roll_back_on_failure
 from pms.flow.incident_steps import DocumentIncidents, FixOrRollback, FixWorks
 from pms.flow.operators import Close, GiveUp, Open, ReleaseDue, WindowOpen
 from pms.flow.watch import Watch, baseline_sources
@@ -123,7 +123,7 @@ def build(plan: Plan) -> None:
             )
 
         with TaskGroup("phase_5_monitoring", tooltip="T+120 minutes and on") as phase_5:
-            close = Close(task_id="close", status=Status.SUCCEEDED)
+            close = Close(task_id="close", status=Status.SUCCEEDED, outlets=ended_outlets(plan))
             chain(
                 Watch(task_id="stabilization", seconds=plan.rollback.window_seconds),
                 incident_response(plan),

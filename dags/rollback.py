@@ -10,7 +10,7 @@ from airflow.sdk import TaskGroup, TriggerRule, chain
 from pms.checks.operators import KeyEndpoints
 from pms.checks.sensors import Healthy
 from pms.database.operators import RollBackDatabase
-from pms.flow.dags import for_each_plan, report_after, rollback_dag
+from pms.flow.dags import ended_outlets, for_each_plan, report_after, rollback_dag
 from pms.flow.operators import Close
 from pms.flow.report import Report
 from pms.flow.watch import Watch
@@ -46,7 +46,7 @@ def build(plan: Plan) -> None:
             Banner(task_id="banner", show=False)
             OpenTicket(task_id="open_ticket")
             Announce(task_id="notify", message=messages.rolled_back)
-        close = Close(task_id="close", status=Status.ROLLED_BACK)
+        close = Close(task_id="close", status=Status.ROLLED_BACK, outlets=ended_outlets(plan))
         failed = Close(task_id="report_failure", status=Status.ROLLBACK_FAILED, trigger_rule=TriggerRule.ONE_FAILED)
 
         back >> alert

@@ -51,7 +51,7 @@ def plans(tmp_path, monkeypatch):
     return tmp_path
 
 
-DAGS = ("data_import", "deployment", "readiness", "rollback", "seed")
+DAGS = ("data_import", "deployment", "followups", "readiness", "rollback", "seed")
 
 
 def dags_of(*plans: str) -> list[str]:
@@ -142,7 +142,7 @@ def test_a_plan_without_data_has_no_dags_for_it(plans):
     plan = yaml.safe_load((plans / "pms.yaml").read_text())
     del plan["data"]
     (plans / "pms.yaml").write_text(yaml.safe_dump(plan))
-    assert sorted(dag_bag().dags) == ["pms_deployment", "pms_readiness", "pms_rollback"]
+    assert sorted(dag_bag().dags) == ["pms_deployment", "pms_followups", "pms_readiness", "pms_rollback"]
 
 
 @pytest.mark.parametrize(("dag", "close"), [("pms_deployment", "phase_5_monitoring.close"), ("pms_rollback", "close")])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import (
     DAG,
+    Asset,
     BaseOperator,
     CronTriggerTimetable,
     ExceptionRetryPolicy,
@@ -107,6 +108,16 @@ def rollback_dag(plan: Plan) -> DAG:
         tags=[plan.name, "rollback"],
         doc_md=f"Brings the previous version of {plan.title} back: traffic first, then everything else.",
     )  # fmt: skip
+
+
+def ended_asset(plan: Plan) -> Asset:
+    """Its events say that a deployment has ended, and how (`pms.models.followup.Ended`)."""
+    return Asset(name=f"{plan.name}_deployment_ended", uri=f"pms://{plan.name}/deployment_ended")
+
+
+def ended_outlets(plan: Plan) -> list[Asset]:
+    """What the last step of a deployment or rollback publishes; nothing without follow-ups."""
+    return [ended_asset(plan)] if plan.followups else []
 
 
 def release_fields(plan: Plan) -> dict[str, Param]:

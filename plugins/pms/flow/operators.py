@@ -16,6 +16,7 @@ from pms.flow.gate import Gate, readiness_gate
 from pms.flow.request import BadRequest, release_of
 from pms.models.deployment import DeploymentState, Release, Status, Ticket
 from pms.models.evidence import Evidence, passed
+from pms.models.followup import Ended
 from pms.models.record import DECISION_KEY, DEPLOYMENT_KEY, INCIDENTS_KEY, OUTCOME_KEY, SYSTEM, Deployment, Outcome
 from pms.models.record import Decision as Recorded
 from pms.people.operators import PROCEED, ROLLBACK
@@ -304,5 +305,15 @@ class Close(Step):
         job.context["ti"].xcom_push(key=OUTCOME_KEY, value=outcome.model_dump(mode="json"))
         found = [incident.model_dump(mode="json") for incident in state.incidents]
         job.context["ti"].xcom_push(key=INCIDENTS_KEY, value=found)
+        self._publish(job.context, state)
         seconds = (state.finished_at or 0) - state.started_at
         return passed(self.task_id, f"{state.version}: {self.status} after {seconds:.0f} s")
+
+    def _publish(self, context: Any, state: DeploymentState) -> None:
+        """What the event of this task's asset says; Airflow publishes it when the task has succeeded."""
+        ended = Ended(
+            deployment=state.deployment, version=state.version, previous_version=state.previous_version,
+            outcome=self.status, at=state.finished_at or 0, incidents=len(state.incidents),
+        )  # fmt: skip
+        for asset in self.outlets:
+            context["outlet_events"][asset].extra = ended.model_dump(mode="json")

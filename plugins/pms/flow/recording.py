@@ -17,6 +17,7 @@ from pms.flow.airflow_api import Airflow, run_path
 from pms.flow.entries import FAILED, KEYS, SUCCESS, TaskRun, entries_of, incident_of
 from pms.flow.rollback import OPEN_TASK, rollback_run_id
 from pms.models.deployment import Ticket
+from pms.models.followup import ENDED_KEY, ENDED_TASK, Ended
 from pms.record.ledger import ledger
 from pms.step import TICKET_KEY
 
@@ -44,7 +45,12 @@ def _of_running(ti: Any, plan: Plan, error: object) -> list[Entry]:
     if not left and error is None:
         return []
     deployment, opener = ti.run_id, getattr(ti.task, "ticket_from", OPEN_TASK)
-    if ti.dag_id == plan.rollback_dag_id:
+    if ti.dag_id == plan.followups_dag_id:
+        ended = ti.xcom_pull(task_ids=ENDED_TASK, key=ENDED_KEY)
+        if ended is None:  # nobody knows which deployment it is about
+            return []
+        deployment = Ended.model_validate(ended).deployment
+    elif ti.dag_id == plan.rollback_dag_id:
         ticket = ti.xcom_pull(task_ids=opener, key=TICKET_KEY)
         if ticket is None:  # it did nothing
             return []
@@ -77,6 +83,11 @@ def complete(plan: Plan, deployment: str, more_runs: Iterable[str] = ()) -> int:
             entries += _of_run(airflow, plan.rollback_dag_id, rollback, deployment)
             entries += incident_of(rollback, entries)
     return ledger(plan.record.connection).write(entries)
+
+
+def complete_followups(plan: Plan, deployment: str, run_id: str) -> int:
+    """The same for a run of the follow-ups, whose answers belong to the deployment that it is about."""
+    return ledger(plan.record.connection).write(_of_run(Airflow(plan), plan.followups_dag_id, run_id, deployment))
 
 
 def _of_run(airflow: Airflow, dag_id: str, run_id: str, deployment: str) -> list[Entry]:

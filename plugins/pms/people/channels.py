@@ -49,7 +49,7 @@ def _undelivered(sent: list[SentMessage]) -> list[str]:
     return [f"{one.channel}: {one.problem}" for one in sent if not one.delivered]
 
 
-def ticket(plan: Plan, summary: str, description: str, due: str) -> str:
+def ticket(plan: Plan, summary: str, description: str, due: str, label: str = "") -> str:
     """Opens an incident ticket and gives its key, or the reason why there is none. ``due``: YYYY-MM-DD."""
     fields = {
         "project": {"key": plan.messages.ticket_project},
@@ -57,6 +57,7 @@ def ticket(plan: Plan, summary: str, description: str, due: str) -> str:
         "summary": summary,
         "description": description,
         "duedate": due,
+        **({"labels": [label]} if label else {}),
     }
     try:
         answer = call(

@@ -11,6 +11,7 @@ from pms.models.evidence import Verdict
 from pms.models.readiness import Readiness
 
 if TYPE_CHECKING:
+    from pms.models.followup import Ended
     from pms.models.incident import Incident
     from pms.plan.model import Plan
 
@@ -134,4 +135,22 @@ def readiness_overridden(plan: Plan, release: Release, missing: str) -> Message:
     return Message(
         slack=f"@here {plan.title} {release.version} is deployed WITHOUT readiness.\n"
         f"Reason: {release.readiness_override_reason}\nMissing: {missing[:MAX_TABLE]}"
+    )
+
+
+def thanks(plan: Plan, ended: Ended, link: str) -> Message:
+    """Plan "Thank the team, celebrate success!", with the figures."""
+    how = "is back on the version before" if ended.rolled_back else "is in production"
+    return Message(
+        slack=f"Thank you, team: {plan.title} {ended.version} {how} ({ended.outcome}, {ended.incidents} incidents). "
+        f"Figures: {link}"
+    )
+
+
+def learnings(plan: Plan, ended: Ended, link: str) -> Message:
+    """Plan "Share learnings with wider organization"."""
+    return Message(
+        slack=f"{plan.title} {ended.version} ({ended.outcome}), from {ended.previous_version}: what we learned: {link}",
+        subject=f"{plan.title} {ended.version}: what we learned",
+        to_stakeholders=True,
     )

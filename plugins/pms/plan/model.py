@@ -14,6 +14,7 @@ from pydantic import ByteSize, Field, StringConstraints, model_validator
 from pms.models.incident import Severity
 from pms.plan.change import Freeze, ReadinessRules, Window
 from pms.plan.data import Data
+from pms.plan.followups import Followups
 from pms.plan.image import Image
 from pms.plan.parts import INCLUDE as INCLUDE
 from pms.plan.parts import (
@@ -32,6 +33,9 @@ from pms.plan.parts import (
     UrlPath,
 )
 from pms.plan.record import Record
+
+FOLLOWED_BY = ("lead", "frontend", "devops", "qa")
+"""Roles that the follow-ups ask."""
 
 
 class Cluster(Section):
@@ -304,13 +308,15 @@ class Plan(Section):
     rollback: Rollback
     record: Record
     data: Data | None = None
+    followups: Followups | None = None
 
     @model_validator(mode="after")
     def _roles_exist(self) -> Plan:
         for who, role in self.team.items():
             if role.escalates_to is not None and role.escalates_to not in self.team:
                 raise ValueError(f"team.{who}.escalates_to: no role {role.escalates_to!r} in team")
-        for section in ("lead", self.briefing.role, self.acceptance.role, self.incidents.role):
+        asked = FOLLOWED_BY if self.followups else ("lead",)
+        for section in (*asked, self.briefing.role, self.acceptance.role, self.incidents.role):
             if section not in self.team:
                 raise ValueError(f"no role {section!r} in team")
         if self.rollback.window_seconds >= self.watch.stabilization_seconds:
@@ -332,6 +338,10 @@ class Plan(Section):
     @property
     def seed_dag_id(self) -> str:
         return f"{self.name}_seed"
+
+    @property
+    def followups_dag_id(self) -> str:
+        return f"{self.name}_followups"
 
     @property
     def readiness_dag_id(self) -> str:
