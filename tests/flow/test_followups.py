@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
+from pms.flow.dags import ended_asset
 from pms.flow.followups import DeploymentEnded, Due, Ticket
-from pms.models.deployment import Status
+from pms.flow.operators import Close
+from pms.models.deployment import DeploymentState, Status
 from pms.models.followup import ENDED_KEY, Ended
 from pms.plan.load import load_plan
 from pms.plan.model import INCLUDE
@@ -83,3 +86,15 @@ def test_without_trouble_no_ticket_is_opened():
 def test_a_step_without_a_deployment_says_so():
     with pytest.raises(AirflowFailException, match="nobody knows what this run is about"):
         Due(task_id="due", plan=PLAN, seconds=5).execute(context())
+
+
+@pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.ROLLED_BACK])
+def test_the_end_says_how_it_ended_and_the_next_run_understands_it(status):
+    state = DeploymentState(
+        deployment="run", generation=1, status=status, version="v1.1.0", image="i", previous_version="v1.0.0",
+        previous_image="j", old_colour="blue", new_colour="green", reason="r", started_at=1.0, finished_at=9.0,
+    )  # fmt: skip
+    asset, events = ended_asset(PLAN), OutletEventAccessors()
+    Close(task_id="close", plan=PLAN, status=status, outlets=[asset])._publish({"outlet_events": events}, state)
+    found = Ended.model_validate(events[asset].extra)
+    assert (found.deployment, found.outcome, found.at, found.incidents) == ("run", status, 9.0, 0)
