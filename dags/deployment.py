@@ -148,7 +148,7 @@ def build(plan: Plan) -> None:
         decide(plan, phase_3, then=phase_4)
         decide(plan, phase_4, then=phase_5)
         report_after(plan, close)
-        roll_back_on_failure(plan, dag, except_for=["release_due", "open", "give_up", "report", "end"])
+        roll_back_on_failure(plan, dag, except_for=["release_due", "open", "give_up", "report", "publish_end", "end"])
         remind_of_questions(plan, dag)
 
 

@@ -71,6 +71,7 @@ class Answers:
         self._numbers = itertools.count(1)
         self._incidents: dict[str, Json] = {}
         self._posted: dict[str, list[Json]] = {}
+        self._issues: list[Json] = []
         self._canned: dict[str, Json] = yaml.safe_load(CANNED.read_text(encoding="utf-8"))
         self._services: dict[str, Callable[[Call], Response]] = {
             "slack": self._slack,
@@ -155,7 +156,11 @@ class Answers:
         return JSONResponse({"error": "not found"}, 404)
 
     def _jira(self, call: Call) -> Response:
-        """A new issue gets the next key of its project; everything else is an empty success."""
+        """A new issue gets the next key of its project and is found by its labels; all else is an empty success."""
+        if call.method == "POST" and call.path.endswith("/search"):
+            jql = call.field("jql", "")
+            found = [i for i in self._issues if any(f'"{label}"' in jql for label in i["labels"])]
+            return JSONResponse({"issues": [{"key": i["key"]} for i in found], "total": len(found)})
         if call.method != "POST" or not call.path.endswith("/issue"):
             return JSONResponse({}) if call.method == "GET" else Response(status_code=204)
         fields = call.field("fields") or {}
@@ -163,6 +168,7 @@ class Answers:
             return JSONResponse({"errorMessages": [], "errors": {"summary": "You must specify a summary."}}, 400)
         number = self._number()
         key = f"{fields.get('project', {}).get('key', 'PMS')}-{number}"
+        self._issues.append({"key": key, "labels": fields.get("labels") or []})
         return JSONResponse({"id": str(10_000 + number), "key": key, "self": f"/rest/api/2/issue/{number}"}, 201)
 
 

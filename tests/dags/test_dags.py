@@ -58,7 +58,9 @@ def plans(tmp_path, monkeypatch):
     return tmp_path
 
 
-DAGS = ("announcements", "data_import", "deployment", "dry_run", "readiness", "redelivery", "rollback", "seed")
+DAGS = (
+    "announcements", "data_import", "deployment", "dry_run", "followups", "readiness", "redelivery", "rollback", "seed",
+)  # fmt: skip
 
 
 def dags_of(*plans: str) -> list[str]:
@@ -99,12 +101,12 @@ def test_an_image_is_pinned_scanned_and_verified_before_it_is_deployed(deploymen
 def test_no_failure_escapes_the_net(deployment):
     net = deployment.get_task("roll_back_on_failure")
     outside = set(deployment.task_ids) - net.upstream_task_ids - {net.task_id}
-    assert outside == {"release_due", "open", "give_up", "report", "end", *REMINDERS}
+    assert outside == {"release_due", "open", "give_up", "report", "publish_end", "end", *REMINDERS}
 
 
 def test_every_step_after_opening_calls_back_on_failure(deployment):
     silent = {t.task_id for t in deployment.tasks if not t.on_failure_callback}
-    assert silent == {"release_due", "open", "give_up", "report", "end", *REMINDERS}
+    assert silent == {"release_due", "open", "give_up", "report", "publish_end", "end", *REMINDERS}
     assert deployment.on_failure_callback
 
 
@@ -190,7 +192,7 @@ def test_whatever_becomes_of_the_report_the_run_ends_as_close_does(bag, dag, clo
     """A report that fails is red in the grid, and changes neither the state of the run nor anything behind it."""
     tasks = bag.dags[dag]
     end = tasks.get_task("end")
-    assert end.upstream_task_ids == {close, "report"}
+    assert end.upstream_task_ids == {close, "report", "publish_end"}
     assert end.trigger_rule == TriggerRule.ALL_DONE_MIN_ONE_SUCCESS
     assert tasks.get_task("report").downstream_task_ids == {"end"}
     assert tasks.get_task("report").upstream_task_ids == {close}
@@ -244,7 +246,7 @@ def test_dag_files_hold_names_and_order_only():
 def test_everything_but_the_frame_is_a_step_with_evidence(deployment):
     frame = {type(task).__name__ for task in deployment.tasks if not isinstance(task, Step)}
     questions = {"Confirm", "FixOrRollback", "Remind"}
-    assert frame == {"ReleaseDue", "GiveUp", "Decide", "RollBack", "EmptyOperator"} | questions
+    assert frame == {"ReleaseDue", "GiveUp", "Decide", "RollBack", "PublishEnd", "EmptyOperator"} | questions
 
 
 def test_a_step_that_is_fenced_out_is_never_tried_again(bag):

@@ -278,3 +278,23 @@ def test_announcements_that_cannot_be_made_are_refused(tmp_path, key, value, rea
 
 def test_a_plan_may_announce_nothing(tmp_path):
     assert load_plan(written(tmp_path, changed("announcements", None))).announcements is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        ("followups.review_seconds", 60, "debrief_seconds must be less than review_seconds"),
+        ("followups.response_seconds", 0, "followups.response_seconds: Input should be greater than 0"),
+        ("followups.ticket_search_path", "search", "followups.ticket_search_path: String should match pattern"),
+    ],
+)
+def test_followups_that_cannot_work_are_refused(tmp_path, path, value, reason):
+    assert reason in error_of(tmp_path, changed(path, value))
+
+
+def test_the_roles_that_followups_ask_have_to_be_there(tmp_path):
+    data = changed("team.devops.title", "DevOps")
+    del data["team"]["devops"]
+    assert "no role 'devops' in team" in error_of(tmp_path, data)
+    del data["followups"]
+    assert load_plan(written(tmp_path, data)).followups is None

@@ -15,7 +15,7 @@ from pms.record.ledger import Ledger, NotRecorded, Record
 from sandbox.services.aws import BUCKET, client
 from sandbox.services.databases import RECORD
 
-FRAME = {"ReleaseDue", "GiveUp", "Decide", "RollBack", "Remind", "EmptyOperator"}
+FRAME = {"ReleaseDue", "GiveUp", "Decide", "RollBack", "Remind", "PublishEnd", "EmptyOperator"}
 
 
 def ledger(endpoints: dict[str, Any]) -> Ledger:

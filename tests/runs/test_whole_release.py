@@ -38,7 +38,7 @@ def answer_yes(team, dag_id, run_id, done) -> None:
     while not done.wait(1):
         for question in team.admin.questions(dag_id, run_id):
             who = question["assigned_users"][0]["id"]
-            fields = {name: "it was calm" for name in question["params"] or {}}
+            fields = dict.fromkeys(question["params"] or {}, "it was calm")
             team.roles[who].answer(question, ["Yes"], fields)
 
 
@@ -195,9 +195,7 @@ def test_a_message_that_a_dead_channel_lost_comes_once_when_it_is_back(team, end
     for run in team.admin.runs("pms_redelivery"):
         team.admin.wait_for_run("pms_redelivery", run["dag_run_id"], 120)
     reminders = [text for text in said(recorded) if text.startswith("slack: Reminder:")]
-    delivered = [
-        call for call in recorded("slack") if (call["body"] or {}).get("text", "").startswith("Reminder:")
-    ]
+    delivered = [call for call in recorded("slack") if (call["body"] or {}).get("text", "").startswith("Reminder:")]
     assert reminders
     assert delivered
     record = reading.read(endpoints, run_id)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import (
     DAG,
+    Asset,
     BaseOperator,
     CronTriggerTimetable,
     ExceptionRetryPolicy,
@@ -20,7 +21,7 @@ from airflow.sdk import (
 )
 
 from pms.data.csv_file import Delimiter, Encoding
-from pms.flow.operators import Decide, RollBack
+from pms.flow.operators import Decide, PublishEnd, RollBack
 from pms.flow.redelivery import HandOver
 from pms.flow.report import Report
 from pms.flow.request import MIN_REASON, VERSION
@@ -132,6 +133,11 @@ def dry_run_dag(plan: Plan) -> DAG:
     )
 
 
+def ended_asset(plan: Plan) -> Asset:
+    """Its events say that a deployment has ended, and how (`pms.models.followup.Ended`)."""
+    return Asset(name=f"{plan.name}_deployment_ended", uri=f"pms://{plan.name}/deployment_ended")
+
+
 def release_fields(plan: Plan) -> dict[str, Param]:
     """The fields of a form that say which release is meant, as `pms.flow.request.release_of` takes them."""
     return {
@@ -235,13 +241,19 @@ def roll_back_on_failure(plan: Plan, dag: DAG, *, except_for: Iterable[str]) -> 
 
 
 def report_after(plan: Plan, close: BaseOperator) -> None:
-    """The report, and behind it the end of the run: whatever becomes of the report, the run has succeeded when
-    ``close`` has. No net has to catch these tasks.
+    """The report and the start of the follow-ups, and behind them the end of the run: whatever becomes of those, it has
+    succeeded when ``close`` has. No net has to catch these tasks.
     """
     report = Report(task_id="report", plan=plan, on_failure_callback=None)
     end = EmptyOperator(task_id="end", on_failure_callback=None, trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
     close >> report >> end
     close >> end
+    if plan.followups:
+        publish = PublishEnd(
+            task_id="publish_end", plan=plan, ended_from=close.task_id, outlets=[ended_asset(plan)],
+            on_failure_callback=None,
+        )  # fmt: skip
+        close >> publish >> end
 
 
 def remind_of_questions(plan: Plan, dag: DAG) -> None:

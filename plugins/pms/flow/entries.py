@@ -34,7 +34,7 @@ from pms.step import EVIDENCE_KEY
 KEYS = (EVIDENCE_KEY, DEPLOYMENT_KEY, DECISION_KEY, MESSAGES_KEY, OUTCOME_KEY, SAMPLES_KEY, INCIDENTS_KEY)
 """XComs that hold something for the record."""
 SUCCESS, FAILED = "success", "failed"
-FRAME = frozenset({"RollBack", "GiveUp", "Redeliver", "Remind"})
+FRAME = frozenset({"RollBack", "GiveUp", "Redeliver", "Remind", "PublishEnd"})
 """Operators that fail by design, or do nothing for the plan."""
 AFTER_SWITCH, BEFORE_SWITCH = Severity.CRITICAL, Severity.MEDIUM
 """Of a rollback that no incident of the watch has explained."""

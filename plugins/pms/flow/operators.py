@@ -16,6 +16,7 @@ from pms.flow.gate import Gate, readiness_gate
 from pms.flow.request import BadRequest, release_of
 from pms.models.deployment import DeploymentState, Release, Status, Ticket
 from pms.models.evidence import Evidence, passed
+from pms.models.followup import ENDED_KEY, Ended
 from pms.models.record import DECISION_KEY, DEPLOYMENT_KEY, INCIDENTS_KEY, OUTCOME_KEY, SYSTEM, Deployment, Outcome
 from pms.models.record import Decision as Recorded
 from pms.people.operators import PROCEED, ROLLBACK
@@ -314,5 +315,26 @@ class Close(Step):
         job.context["ti"].xcom_push(key=OUTCOME_KEY, value=outcome.model_dump(mode="json"))
         found = [incident.model_dump(mode="json") for incident in state.incidents]
         job.context["ti"].xcom_push(key=INCIDENTS_KEY, value=found)
+        ended = Ended(
+            deployment=state.deployment, version=state.version, previous_version=state.previous_version,
+            outcome=self.status, at=state.finished_at or 0, incidents=len(state.incidents),
+        )  # fmt: skip
+        job.context["ti"].xcom_push(key=ENDED_KEY, value=ended.model_dump(mode="json"))
         seconds = (state.finished_at or 0) - state.started_at
         return passed(self.task_id, f"{state.version}: {self.status} after {seconds:.0f} s")
+
+
+class PublishEnd(BaseOperator):
+    """Starts the follow-ups: publishes what ``close`` has left as an event of the asset. A task of its own, for an
+    asset that Airflow refuses must fail nothing that the deployment needs.
+    """
+
+    def __init__(self, *, plan: Plan, ended_from: str, ticket_from: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan, self.ended_from = plan, ended_from
+
+    def execute(self, context: Context) -> str:
+        ended = Ended.model_validate(context["ti"].xcom_pull(task_ids=self.ended_from, key=ENDED_KEY))
+        for asset in self.outlets:
+            context["outlet_events"][asset].extra = ended.model_dump(mode="json")
+        return f"{ended.deployment}: {ended.outcome}"

@@ -18,6 +18,7 @@ from pms.flow.airflow_api import Airflow, run_path
 from pms.flow.entries import FAILED, KEYS, SUCCESS, TaskRun, entries_of, incident_of
 from pms.flow.rollback import OPEN_TASK, rollback_run_id
 from pms.models.deployment import Ticket
+from pms.models.followup import ENDED_KEY, ENDED_TASK, Ended
 from pms.models.message import ORIGIN_KEY, UNDELIVERED_KEY, Letter
 from pms.record.ledger import ledger
 from pms.step import TICKET_KEY
@@ -49,6 +50,9 @@ def _deployment(ti: Any, plan: Plan) -> str:
         return str(ti.run_id)
     if ti.dag_id == plan.redelivery_dag_id:
         return str(ti.xcom_pull(task_ids=ti.task_id, key=ORIGIN_KEY) or "")
+    if ti.dag_id == plan.followups_dag_id:
+        ended = ti.xcom_pull(task_ids=ENDED_TASK, key=ENDED_KEY)
+        return Ended.model_validate(ended).deployment if ended else ""
     ticket = ti.xcom_pull(task_ids=getattr(ti.task, "ticket_from", OPEN_TASK), key=TICKET_KEY)
     if ticket is None:
         return ""
@@ -85,6 +89,11 @@ def complete(plan: Plan, deployment: str, more_runs: Iterable[str] = ()) -> int:
             entries += _of_run(airflow, plan, plan.rollback_dag_id, rollback, deployment)
             entries += incident_of(rollback, entries)
     return ledger(plan.record.connection).write(entries)
+
+
+def complete_followups(plan: Plan, deployment: str, run_id: str) -> int:
+    """The same for a run of the follow-ups, whose answers belong to the deployment that it is about."""
+    return ledger(plan.record.connection).write(_of_run(Airflow(plan), plan, plan.followups_dag_id, run_id, deployment))
 
 
 def _of_run(airflow: Airflow, plan: Plan, dag_id: str, run_id: str, deployment: str) -> list[Entry]:

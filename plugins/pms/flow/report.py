@@ -35,8 +35,9 @@ class Report(Step):
         new = complete(self.plan, deployment, runs)
         record = ledger(self.plan.record.connection).read(deployment)
         found = report.build(self.plan, checklist.load(self.plan.record.checklist), record)
-        keys = _store(self.plan, job.run_id, found)
-        tell(job.context, self.plan, Message(event="report", title="Report", slack=_text(self.plan, found, keys)))
+        keys = store(self.plan, job.run_id, found)
+        said = Message(event="report", title="Report", slack=_text(self.plan, found, job.run_id))
+        tell(job.context, self.plan, said)
         seconds = round(time.monotonic() - begun, 3)
         uri = f"s3://{self.plan.backup.bucket}/{keys['html']}"
         return passed(
@@ -46,7 +47,7 @@ class Report(Step):
         )  # fmt: skip
 
 
-def _store(plan: Plan, run_id: str, found: Found) -> dict[str, str]:
+def store(plan: Plan, run_id: str, found: Found) -> dict[str, str]:
     """Ending to key of what was stored; a second try overwrites the first one."""
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
@@ -54,20 +55,29 @@ def _store(plan: Plan, run_id: str, found: Found) -> dict[str, str]:
 
     client = S3Hook(aws_conn_id=plan.backup.connection).get_conn()
     texts = {"html": render.html(found), "md": render.markdown(found)}
-    keys = {ending: f"{plan.backup.prefix}{plan.record.prefix}{run_id}.{ending}" for ending in texts}
+    keys = {ending: _key(plan, run_id, ending) for ending in texts}
     for ending, text in texts.items():
         client.put_object(Bucket=plan.backup.bucket, Key=keys[ending], Body=text.encode(), ContentType=ENDINGS[ending])
     return keys
 
 
-def _text(plan: Plan, found: Found, keys: dict[str, str]) -> str:
-    """The link asks for a sign-in: a signed one would let anybody in who reads the channel's history."""
+def _key(plan: Plan, run_id: str, ending: str) -> str:
+    return f"{plan.backup.prefix}{plan.record.prefix}{run_id}.{ending}"
+
+
+def link(plan: Plan, run_id: str) -> str:
+    """Where the report of a run is. It asks for a sign-in: a signed one would let anybody in who reads the channel's
+    history.
+    """
     from urllib.parse import quote
 
-    bucket = plan.backup.bucket
-    link = plan.record.report_url.replace("{bucket}", bucket).replace("{key}", quote(keys["html"], safe="/"))
+    key = quote(_key(plan, run_id, "html"), safe="/")
+    return plan.record.report_url.replace("{bucket}", plan.backup.bucket).replace("{key}", key)
+
+
+def _text(plan: Plan, found: Found, run_id: str) -> str:
     counts = "; ".join(
         f"{section.title}: " + ", ".join(f"{n} {mark}" for mark, n in section.counts.items() if n)
         for section in found.sections
     )
-    return f"Report of {found.title}, which {found.outcome}: {link}\n{counts}"
+    return f"Report of {found.title}, which {found.outcome}: {link(plan, run_id)}\n{counts}"

@@ -111,7 +111,7 @@ def run_link(ti: Any, run_id: str) -> str:
     return f"{base.rstrip('/')}/dags/{quote(dag, safe='')}/runs/{quote(run_id, safe='')}" if base and dag else ""
 
 
-def ticket(plan: Plan, summary: str, description: str, due: str) -> str:
+def ticket(plan: Plan, summary: str, description: str, due: str, label: str = "") -> str:
     """Opens an incident ticket and gives its key, or the reason why there is none. ``due``: YYYY-MM-DD."""
     fields = {
         "project": {"key": plan.messages.ticket_project},
@@ -119,6 +119,7 @@ def ticket(plan: Plan, summary: str, description: str, due: str) -> str:
         "summary": summary,
         "description": description,
         "duedate": due,
+        **({"labels": [label]} if label else {}),
     }
     try:
         answer = call(

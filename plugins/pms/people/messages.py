@@ -12,6 +12,7 @@ from pms.models.message import PageStatus
 from pms.models.readiness import Readiness
 
 if TYPE_CHECKING:
+    from pms.models.followup import Ended
     from pms.models.incident import Incident
     from pms.people.asking import Asked
     from pms.plan.model import Plan
@@ -216,4 +217,23 @@ def readiness_overridden(plan: Plan, release: Release, missing: str) -> Message:
         event="readiness_overridden", title="Deployed without readiness",
         slack=f"@here {plan.title} {release.version} is deployed WITHOUT readiness.\n"
         f"Reason: {release.readiness_override_reason}\nMissing: {missing[:MAX_TABLE]}",
+    )  # fmt: skip
+
+
+def thanks(plan: Plan, ended: Ended, link: str) -> Message:
+    """Plan "Thank the team, celebrate success!", with the figures."""
+    how = "is back on the version before" if ended.rolled_back else "is in production"
+    return Message(
+        event="thanks", title="Thank you, team",
+        slack=f"Thank you, team: {plan.title} {ended.version} {how} ({ended.outcome}, {ended.incidents} incidents). "
+        f"Figures: {link}",
+    )  # fmt: skip
+
+
+def learnings(plan: Plan, ended: Ended, link: str) -> Message:
+    """Plan "Share learnings with wider organization"."""
+    return Message(
+        event="learnings", title="What we learned",
+        slack=f"{plan.title} {ended.version} ({ended.outcome}), from {ended.previous_version}: what we learned: {link}",
+        subject=f"{plan.title} {ended.version}: what we learned", to_stakeholders=True,
     )  # fmt: skip

@@ -115,6 +115,7 @@ class OpenTicket(Step):
 
     def work(self, job: Job) -> Evidence:
         from pms.people.channels import ticket
+        from pms.people.tickets import POST_MORTEM, label
 
         state = asyncio.run(job.known())
         due = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=self.plan.messages.post_mortem_hours)
@@ -124,6 +125,7 @@ class OpenTicket(Step):
             f"Reason: {state.rollback_reason}\nDeployment: {state.deployment}\n{_timelines(state)}"
             f"Post-mortem due: {due:%Y-%m-%d %H:%M} UTC",
             f"{due:%Y-%m-%d}",
+            label(POST_MORTEM, state.deployment),  # the follow-ups find it by this
         )
         return passed(self.task_id, f"ticket {key}, post-mortem due {due:%Y-%m-%d %H:%M} UTC")
 

@@ -14,6 +14,7 @@ from pydantic import ByteSize, Field, StringConstraints, model_validator
 from pms.models.incident import Severity
 from pms.plan.change import Freeze, ReadinessRules, Window
 from pms.plan.data import Data
+from pms.plan.followups import Followups
 from pms.plan.image import Image
 from pms.plan.parts import INCLUDE as INCLUDE
 from pms.plan.parts import (
@@ -32,6 +33,9 @@ from pms.plan.parts import (
 )
 from pms.plan.people import Announcements, Asking, Messages, Question, Role
 from pms.plan.record import Record
+
+FOLLOWED_BY = ("lead", "frontend", "devops", "qa")
+"""Roles that the follow-ups ask."""
 
 
 class Cluster(Section):
@@ -274,6 +278,7 @@ class Plan(Section):
     record: Record
     data: Data | None = None
     announcements: Announcements | None = None
+    followups: Followups | None = None
 
     @model_validator(mode="after")
     def _roles_exist(self) -> Plan:
@@ -282,8 +287,9 @@ class Plan(Section):
                 raise ValueError(f"team.{who}.escalates_to: no role {role.escalates_to!r} in team")
             if role.escalates_to == who:
                 raise ValueError(f"team.{who}.escalates_to: a role cannot be above itself")
-        asked = [self.announcements.role] if self.announcements else []
-        for section in ("lead", self.briefing.role, self.acceptance.role, self.incidents.role, *asked):
+        announcing = [self.announcements.role] if self.announcements else []
+        asked = [*(FOLLOWED_BY if self.followups else ("lead",)), *announcing]
+        for section in (*asked, self.briefing.role, self.acceptance.role, self.incidents.role):
             if section not in self.team:
                 raise ValueError(f"no role {section!r} in team")
         if self.rollback.window_seconds >= self.watch.stabilization_seconds:
@@ -315,6 +321,10 @@ class Plan(Section):
     @property
     def seed_dag_id(self) -> str:
         return f"{self.name}_seed"
+
+    @property
+    def followups_dag_id(self) -> str:
+        return f"{self.name}_followups"
 
     @property
     def readiness_dag_id(self) -> str:

@@ -45,6 +45,7 @@ class Line(Frozen):
     source: str = ""
     incidents: Severity | None = None
     outcome: Status | None = None
+    followups: tuple[str, ...] = ()
 
 
 class Group(Frozen):
@@ -91,7 +92,8 @@ def load(name: str) -> Checklist:
 
 def judge(line: Line, record: Record) -> Judged:
     """A line without a rule is not known yet, and so is one whose steps have not run."""
-    found = [*_steps(line, record), *_limits(line, record), *_decisions(line, record), *_ends(line, record)]
+    rules = (_steps, _limits, _decisions, _ends, _followups)
+    found = [one for rule in rules for one in rule(line, record)]
     if not found:
         return Judged(line.text, Mark.UNKNOWN, ("nobody has told the record",), None)
     mark = min((f.mark for f in found), key=list(Mark).index)
@@ -172,3 +174,26 @@ def _ends(line: Line, record: Record) -> Iterator[Found]:
             yield Found(Mark.FAILED, f"{entry.incident} ({entry.severity})", entry.at)
         if not bad:
             yield Found(Mark.PASSED if record.outcomes else Mark.UNKNOWN, "none")
+
+
+def _followups(line: Line, record: Record) -> Iterator[Found]:
+    """What came after the deployment, in runs of its own; the last word on it counts."""
+    for pattern in line.followups:
+        entries: tuple[Decision | Check, ...] = (*record.decisions, *record.checks)
+        said = [e for e in entries if fnmatchcase(e.step, pattern) and e.run != record.deployment.run]
+        if not said:
+            yield Found(Mark.UNKNOWN, f"{pattern.lstrip('*.')}: not yet asked or looked at")
+            continue
+        last = max(said, key=lambda entry: entry.at)
+        yield _answered(last) if isinstance(last, Decision) else _looked_at(last)
+
+
+def _answered(decision: Decision) -> Found:
+    marks = {"Yes": Mark.ASKED, "No": Mark.FAILED}
+    text = f"{decision.choice} by {decision.who}: {decision.why}"
+    return Found(marks.get(decision.choice, Mark.UNKNOWN), text, decision.at)
+
+
+def _looked_at(tried: Check) -> Found:
+    marks = {Verdict.PASS: Mark.PASSED, Verdict.FAIL: Mark.FAILED}
+    return Found(marks.get(tried.verdict, Mark.UNKNOWN), f"{tried.name}: {tried.reason}", tried.at)
