@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pms.flow.dags import for_each_plan
 from pms.flow.followup_checks import ConsistentPerformance, MonitoringWorks, NoUnexpectedIssues, StableErrorRates
-from pms.flow.followups import Ask, DeploymentEnded, Tell, Ticket, times
+from pms.flow.followups import Ask, DeploymentEnded, Invite, Tell, Ticket, times
 from pms.flow.followups_dag import due_after, followups_dag
 from pms.models.followup import ENDED_TASK
 from pms.people import messages
@@ -37,13 +37,18 @@ def build(plan: Plan) -> None:
                 seconds=day, only_troubled=True,
             )  # fmt: skip
             Ticket(task_id="update_documentation", purpose="documentation", summary="update documentation", seconds=day)
+            review = Invite(task_id="review_meeting", purpose="review", summary="review", seconds=day)
             Tell(task_id="thank_the_team", message=messages.thanks)
             Tell(task_id="share_learnings", message=messages.learnings)
 
         with due_after(ended, plan, "within_1_week", "Within 1 Week", week):
-            tickets = [
+            early = [
                 Ticket(
                     task_id="post_mortem", purpose=POST_MORTEM, summary="post-mortem meeting", seconds=week,
+                    rolled_back_seconds=post_mortem_seconds, only_troubled=True,
+                ),
+                Invite(
+                    task_id="post_mortem_meeting", purpose="post-mortem-meeting", summary="post-mortem", seconds=week,
                     rolled_back_seconds=post_mortem_seconds, only_troubled=True,
                 ),
                 Ticket(
@@ -53,7 +58,7 @@ def build(plan: Plan) -> None:
                     task_id="next_improvements", purpose="improvements", summary="plan next improvements", seconds=week
                 ),
             ]  # fmt: skip
-            ended >> tickets  # at once, so that there is a week to work on them; a post-mortem has only hours
+            ended >> [review, *early]  # at once, so that there is a week to work on them; a post-mortem has only hours
             Ask(task_id="user_feedback", role="frontend", question="User feedback collected, and positive?")
             MonitoringWorks(task_id="monitoring_works")
             NoUnexpectedIssues(task_id="no_unexpected_issues")

@@ -36,14 +36,18 @@ class Forward:
 
 
 def read(content: bytes) -> dict[str, Any]:
-    """Subject, id and texts of a mail, decoded."""
+    """Subject, id, texts and attached files of a mail, decoded."""
     mail = message_from_bytes(content, policy=default)
     assert isinstance(mail, EmailMessage)
-    texts = {
+    texts: dict[str, Any] = {
         kind: part.get_content().strip()
         for kind, name in (("text", "plain"), ("html", "html"))
         if (part := mail.get_body((name,))) is not None
     }
+    files = {str(part.get_filename()): part.get_content() for part in mail.iter_attachments()}
+    attached = {name: body.decode() if isinstance(body, bytes) else body for name, body in files.items()}
+    if attached:
+        texts["files"] = attached
     return {"subject": str(mail["subject"] or ""), "message_id": str(mail["message-id"] or ""), **texts}
 
 

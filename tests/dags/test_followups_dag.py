@@ -49,9 +49,10 @@ def test_the_groups_are_those_of_the_plan_and_each_waits_for_its_time(dag):
     assert [dag.get_task(f"{g}.due").seconds for g in GROUPS] == [14400, 14400, 604800]
 
 
-def test_tickets_of_the_week_are_opened_at_once(dag):
+def test_tickets_and_invitations_of_the_week_go_out_at_once(dag):
     at_once = dag.get_task("deployment_ended").downstream_task_ids - {f"{g}.due" for g in GROUPS}
-    assert at_once == {f"within_1_week.{t}" for t in ("post_mortem", "update_runbooks", "next_improvements")}
+    week = ("post_mortem", "post_mortem_meeting", "update_runbooks", "next_improvements")
+    assert at_once == {"within_24_hours.review_meeting", *(f"within_1_week.{task}" for task in week)}
 
 
 def test_silence_is_never_a_yes_and_no_wait_is_cut_short(dag):

@@ -199,6 +199,40 @@ class Ticket(FollowUp):
         return "\n".join(lines)
 
 
+class Invite(FollowUp):
+    """Mails an invitation to a meeting; a second try replaces the first one in everybody's calendar.
+
+    :param purpose: part of the meeting's UID, lower case with hyphens
+    :param seconds: when it begins, after the deployment's end; after a rollback ``rolled_back_seconds``, if given
+    :param only_troubled: skipped unless there was an incident or a rollback
+    """
+
+    def __init__(
+        self, *, purpose: str, summary: str, seconds: float, rolled_back_seconds: float | None = None,
+        only_troubled: bool = False, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(**kwargs)
+        self.purpose, self.summary, self.only_troubled = purpose, summary, only_troubled
+        self.seconds, self.rolled_back_seconds = seconds, rolled_back_seconds
+
+    def work(self, job: Job) -> Evidence:
+        from pms.flow.report import link
+        from pms.people.calendar import Meeting, invite
+        from pms.people.tickets import label
+
+        ended, asked = followed(job.context), times(self.plan)
+        if self.only_troubled and not ended.troubled:
+            raise skipped("no incident and no rollback: there is nothing to talk about")
+        seconds = self.rolled_back_seconds if ended.rolled_back and self.rolled_back_seconds else self.seconds
+        meeting = Meeting(
+            uid=label(self.purpose, ended.deployment), title=f"{self.plan.title} {ended.version}: {self.summary}",
+            text=f"Deployment: {ended.deployment} ({ended.outcome})\nReport: {link(self.plan, ended.deployment)}",
+            start=ended.at + seconds, seconds=asked.meeting_seconds, to=asked.meeting_emails,
+        )  # fmt: skip
+        invite(self.plan, meeting, time.time())
+        return passed(self.task_id, f"{', '.join(meeting.to)} invited: {meeting.title}")
+
+
 class Tell(FollowUp):
     """Tells people; passes whether or not the message got through."""
 

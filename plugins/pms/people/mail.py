@@ -7,6 +7,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from airflow.providers.smtp.hooks.smtp import SmtpHook
+
     from pms.models.message import Letter
     from pms.plan.model import Plan
 
@@ -17,8 +19,8 @@ def message_id(key: str, sender: str) -> str:
     return f"<{digest}@{sender.rpartition('@')[2].strip('> ')}>"
 
 
-def send(plan: Plan, letter: Letter) -> None:
-    """One try within the plan's timeout; raises what smtplib and Airflow's hook raise."""
+def hook(plan: Plan) -> SmtpHook:
+    """Airflow's, but with one try within the plan's timeout."""
     from airflow.providers.smtp.hooks.smtp import SmtpHook
 
     class Once(SmtpHook):
@@ -27,9 +29,14 @@ def send(plan: Plan, letter: Letter) -> None:
         timeout = max(1, int(plan.messages.timeout_seconds))
         smtp_retry_limit = 0
 
+    return Once(smtp_conn_id=plan.messages.email_connection)
+
+
+def send(plan: Plan, letter: Letter) -> None:
+    """One try; raises what smtplib and Airflow's hook raise."""
     sender = plan.messages.email_from
-    with Once(smtp_conn_id=plan.messages.email_connection) as hook:
-        hook.send_email_smtp(
+    with hook(plan) as smtp:
+        smtp.send_email_smtp(
             to=list(letter.to), subject=letter.subject, from_email=sender,
             html_content=escape(letter.text).replace("\n", "<br>"),
             custom_headers={"Message-ID": message_id(letter.key, sender)},

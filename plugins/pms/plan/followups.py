@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from pms.plan.parts import Seconds, Section, UrlPath
+from pms.plan.parts import Items, Seconds, Section, UrlPath
 
 
 class Followups(Section):
@@ -18,6 +18,9 @@ class Followups(Section):
     """Within 1 week: post-mortem, feedback, success metrics."""
     response_seconds: Seconds
     """Nobody answers for so long: recorded as not answered."""
+    meeting_emails: Items
+    """Who is invited to the review and to a post-mortem."""
+    meeting_seconds: Seconds
     ticket_search_path: UrlPath
     """Where the ticket system is asked whether a ticket exists already (JQL, by POST)."""
 

@@ -1,0 +1,53 @@
+"""Invitations: what a calendar reads of them, and that a second one is the same meeting."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from icalendar import Calendar
+
+from pms.people.calendar import FILE_NAME, Meeting, invitation, invite
+from pms.plan.load import load_plan
+from pms.plan.model import INCLUDE
+
+PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
+START = datetime.datetime(2026, 12, 2, 14, tzinfo=datetime.UTC)
+MEETING = Meeting(
+    uid="pms-post-mortem-1", title="PMS v1.2.0: post-mortem", text="Report: https://s3/r, and; more\nlines",
+    start=START.timestamp(), seconds=3600, to=("team@pms.example.com", "lead@pms.example.com"),
+)  # fmt: skip
+
+
+def event(text):
+    (found,) = Calendar.from_ical(text).walk("VEVENT")
+    return found
+
+
+def test_a_calendar_reads_when_where_and_who():
+    found = event(invitation(MEETING, "deployments@pms.example.com", START.timestamp() - 60))
+    assert found.decoded("dtstart") == START
+    assert found.decoded("duration") == datetime.timedelta(hours=1)
+    assert str(found["summary"]) == MEETING.title
+    assert str(found["description"]) == MEETING.text
+    assert [str(one) for one in found["attendee"]] == ["mailto:team@pms.example.com", "mailto:lead@pms.example.com"]
+
+
+def test_a_second_invitation_is_the_same_meeting():
+    first, second = (event(invitation(MEETING, "a@b.example", now)) for now in (1.0, 2.0))
+    assert first["uid"] == second["uid"] == "pms-post-mortem-1@b.example"
+    assert first["dtstamp"].dt < second["dtstamp"].dt
+
+
+def test_it_is_mailed_to_everybody(told):
+    invite(PLAN, MEETING, START.timestamp())
+    (mail,) = told("smtp")
+    assert mail["body"]["to"] == list(MEETING.to)
+    assert mail["body"]["subject"] == MEETING.title
+    assert event(mail["body"]["files"][FILE_NAME]).decoded("dtstart") == START
+
+
+def test_a_mail_server_that_is_away_is_an_error_and_no_wait(told, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_PMS_SMTP", '{"conn_type": "smtp", "host": "127.0.0.1", "port": 1}')
+    with pytest.raises(ConnectionRefusedError):
+        invite(PLAN, MEETING, START.timestamp())
