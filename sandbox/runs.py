@@ -13,6 +13,9 @@ from sandbox.airflow_client import AirflowClient, AirflowError
 Progress = Callable[[str], None]
 DEPLOYMENT, ROLLBACK = "pms_deployment", "pms_rollback"
 POLL_SECONDS = 0.5
+THINK_SECONDS = 2.0
+"""Nobody answers at the moment of being asked: Airflow loses an answer that comes before the task has paused, and
+takes a task that waited for less than a second for a lost one."""
 ENDED = frozenset({"success", "failed", "upstream_failed", "skipped"})
 
 
@@ -47,6 +50,7 @@ class Team:
             role: AirflowClient(airflow["url"], who["user"], who["password"]) for role, who in airflow["users"].items()
         }
         self.say = say
+        self._asked: dict[tuple[str, int], float] = {}
 
     def admin_of(self) -> AirflowClient:
         """Another session of the admin, for another thread."""
@@ -134,10 +138,19 @@ class Team:
                 errors[task["task_id"]] = ([line for line in log.splitlines() if " error " in line] or [""])[-1][:1500]
         return errors
 
+    def thought_over(self, questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Those that were first seen long enough ago to be answered."""
+        now, ripe = time.monotonic(), []
+        for question in questions:
+            task = question["task_instance"]
+            if now >= self._asked.setdefault((str(task["id"]), int(task["try_number"])), now) + THINK_SECONDS:
+                ripe.append(question)
+        return ripe
+
     def _answer(self, run_id: str, answer: str) -> list[str]:
         """Answers what is open and has such an answer, as the user it was assigned to."""
         answered = []
-        for question in self.admin.questions(DEPLOYMENT, run_id):
+        for question in self.thought_over(self.admin.questions(DEPLOYMENT, run_id)):
             if answer not in question["options"]:
                 continue
             who = question["assigned_users"][0]["id"]

@@ -21,7 +21,6 @@ pytestmark = pytest.mark.run
 ANNOUNCEMENTS, FOLLOW_UPS = "pms_announcements", "pms_followups"
 WINDOW_SECONDS = 75
 """From now to the start of the window: the announcements of the compressed plan begin 40 s before it."""
-ROLES_ASKED = {"lead", "qa", "frontend", "devops"}
 
 
 @pytest.fixture
@@ -35,11 +34,11 @@ def follow_ups(team):
 
 def answer_yes(team, dag_id, run_id, done) -> None:
     """Everybody says Yes to what is asked of them, as their own user, until `done` is set."""
+    admin = team.admin_of()
     while not done.wait(1):
-        for question in team.admin.questions(dag_id, run_id):
-            who = question["assigned_users"][0]["id"]
-            fields = dict.fromkeys(question["params"] or {}, "it was calm")
-            team.roles[who].answer(question, ["Yes"], fields)
+        for question in team.thought_over(admin.questions(dag_id, run_id)):
+            fields = {name: "it was calm" for name in question["params"] or {}}
+            team.roles[question["assigned_users"][0]["id"]].answer(question, ["Yes"], fields)
 
 
 def through(team, dag_id, run_id, seconds):
