@@ -37,7 +37,7 @@ def answer_yes(team, dag_id, run_id, done) -> None:
     admin = team.admin_of()
     while not done.wait(1):
         for question in team.thought_over(admin.questions(dag_id, run_id)):
-            fields = {name: "it was calm" for name in question["params"] or {}}
+            fields = dict.fromkeys(question["params"] or {}, "it was calm")
             team.roles[question["assigned_users"][0]["id"]].answer(question, ["Yes"], fields)
 
 
