@@ -13,7 +13,7 @@ import pytest
 from pms.kube.permissions import RBAC_NODES, Permission, granted, rendered
 from pms.plan.load import load_plan
 from pms.plan.model import INCLUDE
-from sandbox.crowds import Guests, seconds_to_traffic_back
+from sandbox.crowds import seconds_to_traffic_back
 from sandbox.demo import rows
 from sandbox.runs import DEPLOYMENT
 from sandbox.services.access import Access
@@ -21,12 +21,6 @@ from tests.runs import reading
 
 pytestmark = pytest.mark.run
 INCIDENT = "phase_5_monitoring.incident_response"
-
-
-@pytest.fixture
-def guests(endpoints, tmp_path):
-    with Guests(endpoints, tmp_path, rate=60) as crowd:
-        yield crowd
 
 
 @pytest.fixture
