@@ -150,12 +150,10 @@ class Ask(HITLOperator):
         return f"{said.choice} by {said.who}"
 
 
-class Ticket(FollowUp):
-    """Opens a ticket unless the one of this purpose and deployment exists (`pms.people.tickets`).
+class Dated(FollowUp):
+    """A follow-up with a date.
 
-    A ticket system that is away is retried; in the end the failed task is recorded, and the others go on.
-
-    :param purpose: part of the ticket's label, lower case with hyphens
+    :param purpose: what it is for, lower case with hyphens; with the deployment it names the ticket or the meeting
     :param seconds: when it is due, after the deployment's end; after a rollback ``rolled_back_seconds``, if given
     :param only_troubled: skipped unless there was an incident or a rollback
     """
@@ -168,18 +166,29 @@ class Ticket(FollowUp):
         self.purpose, self.summary, self.only_troubled = purpose, summary, only_troubled
         self.seconds, self.rolled_back_seconds = seconds, rolled_back_seconds
 
+    def due(self, ended: Ended) -> float:
+        """Seconds since the epoch. Raises `AirflowSkipException` when there is nothing to do."""
+        if self.only_troubled and not ended.troubled:
+            raise skipped("no incident and no rollback: there is nothing to analyse")
+        return ended.at + (self.rolled_back_seconds if ended.rolled_back and self.rolled_back_seconds else self.seconds)
+
+    def title(self, ended: Ended) -> str:
+        return f"{self.plan.title} {ended.version}: {self.summary}"
+
+
+class Ticket(Dated):
+    """Opens a ticket unless the one of this purpose and deployment exists (`pms.people.tickets`).
+
+    A ticket system that is away is retried; in the end the failed task is recorded, and the others go on.
+    """
+
     def work(self, job: Job) -> Evidence:
         from pms.people.tickets import label, open_once
 
         ended = followed(job.context)
-        if self.only_troubled and not ended.troubled:
-            raise skipped("no incident and no rollback: there is nothing to analyse")
-        seconds = self.rolled_back_seconds if ended.rolled_back and self.rolled_back_seconds else self.seconds
-        due = f"{datetime.datetime.fromtimestamp(ended.at + seconds, datetime.UTC):%Y-%m-%d}"
-        key, new = open_once(
-            self.plan, label(self.purpose, ended.deployment), f"{self.plan.title} {ended.version}: {self.summary}",
-            self._text(ended), due,
-        )  # fmt: skip
+        due = f"{datetime.datetime.fromtimestamp(self.due(ended), datetime.UTC):%Y-%m-%d}"
+        name = label(self.purpose, ended.deployment)
+        key, new = open_once(self.plan, name, self.title(ended), self._text(ended), due)
         return passed(self.task_id, f"ticket {key}, due {due}" if new else f"ticket {key} exists already")
 
     def _text(self, ended: Ended) -> str:
@@ -199,21 +208,8 @@ class Ticket(FollowUp):
         return "\n".join(lines)
 
 
-class Invite(FollowUp):
-    """Mails an invitation to a meeting; a second try replaces the first one in everybody's calendar.
-
-    :param purpose: part of the meeting's UID, lower case with hyphens
-    :param seconds: when it begins, after the deployment's end; after a rollback ``rolled_back_seconds``, if given
-    :param only_troubled: skipped unless there was an incident or a rollback
-    """
-
-    def __init__(
-        self, *, purpose: str, summary: str, seconds: float, rolled_back_seconds: float | None = None,
-        only_troubled: bool = False, **kwargs: Any,
-    ) -> None:  # fmt: skip
-        super().__init__(**kwargs)
-        self.purpose, self.summary, self.only_troubled = purpose, summary, only_troubled
-        self.seconds, self.rolled_back_seconds = seconds, rolled_back_seconds
+class Invite(Dated):
+    """Mails an invitation to a meeting; a second try replaces the first one in everybody's calendar."""
 
     def work(self, job: Job) -> Evidence:
         from pms.flow.report import link
@@ -221,13 +217,10 @@ class Invite(FollowUp):
         from pms.people.tickets import label
 
         ended, asked = followed(job.context), times(self.plan)
-        if self.only_troubled and not ended.troubled:
-            raise skipped("no incident and no rollback: there is nothing to talk about")
-        seconds = self.rolled_back_seconds if ended.rolled_back and self.rolled_back_seconds else self.seconds
         meeting = Meeting(
-            uid=label(self.purpose, ended.deployment), title=f"{self.plan.title} {ended.version}: {self.summary}",
+            uid=label(self.purpose, ended.deployment), title=self.title(ended),
             text=f"Deployment: {ended.deployment} ({ended.outcome})\nReport: {link(self.plan, ended.deployment)}",
-            start=ended.at + seconds, seconds=asked.meeting_seconds, to=asked.meeting_emails,
+            start=self.due(ended), seconds=asked.meeting_seconds, to=asked.meeting_emails,
         )  # fmt: skip
         invite(self.plan, meeting, time.time())
         return passed(self.task_id, f"{', '.join(meeting.to)} invited: {meeting.title}")
