@@ -9,6 +9,7 @@ import time
 import pytest
 
 from pms.models.deployment import DeploymentState, Status
+from pms.models.followup import Ended
 from pms.people import channels, messages
 from pms.plan.load import load_plan
 from pms.plan.model import INCLUDE
@@ -53,6 +54,7 @@ def test_a_rollback_goes_to_the_incident_channel_with_its_reason(told):
     assert told()[0]["body"]["channel"] == "#pms-incidents"
     assert "ROLLBACK INITIATED - v1.1.0" in told()[0]["body"]["text"]
     assert "Reason: errors" in told()[0]["body"]["text"]
+    assert "ETA: 10-15 minutes to previous version" in told()[0]["body"]["text"]
 
 
 @pytest.mark.parametrize(("switched_at", "users"), [(None, 0), (1.0, 1)])
@@ -62,6 +64,27 @@ def test_users_hear_of_a_rollback_only_when_they_could_have_seen_it(told, switch
     mails = json.dumps([call for call in told() if call["service"] == "smtp"])
     assert PLAN.messages.stakeholders[0] in mails
     assert (PLAN.messages.users[0] in mails) == bool(users)
+
+
+ENDED = Ended(
+    deployment="run", version="v1.1.0", previous_version="v1.0.0", outcome=Status.SUCCEEDED, at=0.0, incidents=2,
+)  # fmt: skip
+
+
+def test_the_team_is_thanked_with_the_figures(told):
+    assert tell(messages.thanks(PLAN, ENDED, "https://report")) == []
+    (slack,) = told.posts()
+    assert slack["channel"] == "#pms-deployments"
+    assert slack["text"].startswith("Thank you, team: ")
+    assert "2 incidents" in slack["text"] and "https://report" in slack["text"]
+
+
+def test_what_was_learned_reaches_the_team_and_the_stakeholders(told):
+    assert tell(messages.learnings(PLAN, ENDED, "https://report")) == []
+    assert "what we learned: https://report" in told.posts()[0]["text"]
+    (mail,) = told("smtp")
+    assert mail["body"]["to"] == list(PLAN.messages.stakeholders)
+    assert mail["body"]["subject"].endswith("what we learned")
 
 
 def test_an_outage_is_said_and_raises_nothing(told):
