@@ -7,7 +7,7 @@ CLUSTER ?= stand-in
 export PYTHONPATH := plugins:config:.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock format lint test test-cluster test-compose up down status \
+.PHONY: help venv lock format lint coverage test test-cluster test-compose up down status \
 	cluster-up cluster-down cluster-status demo bench bench-cluster bench-import cutover clean
 
 help:  ## This list
@@ -31,6 +31,9 @@ lint: venv  ## Style, format, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+coverage: venv  ## docs/coverage.md anew: every line of the plan, what covers it, and its test
+	AIRFLOW_HOME=$(CURDIR)/$(VENV)/airflow $(BIN)/python -m scripts.coverage
 
 test: venv  ## All tests that need nothing but this machine; says which others it could run
 	$(BIN)/pytest -m "not cluster and not compose"
