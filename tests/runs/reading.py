@@ -46,7 +46,7 @@ def steps_of(team: Any, dag_id: str, run_id: str) -> dict[str, str]:
 def rows(endpoints: dict[str, Any], table: str, run: str, *columns: str) -> list[tuple[Any, ...]]:
     """Of a run that is no deployment, such as the announcements before one; oldest first."""
     with psycopg.connect(endpoints["postgres"]["record"]) as connection:
-        query = f"SELECT {', '.join(columns)} FROM {table} WHERE run = %s ORDER BY at"  # noqa: S608
+        query = f"SELECT {', '.join(columns)} FROM {table} WHERE run = %s ORDER BY at"
         return connection.execute(query.encode(), (run,)).fetchall()
 
 

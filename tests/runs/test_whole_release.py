@@ -165,7 +165,8 @@ def test_a_release_that_is_rolled_back_is_followed_up_with_a_post_mortem(
     story = said(recorded)
     print("\n".join(line.replace("\n", " | ")[:150] for line in story))
     assert in_order(story, [
-        "slack: @here Starting production deployment v1.2.0", "slack: @here ROLLBACK INITIATED - v1.2.0", "serves again",
+        "slack: @here Starting production deployment v1.2.0", "slack: @here ROLLBACK INITIATED - v1.2.0",
+        "serves again",
     ]) == []  # fmt: skip
     assert [text for text in story if text.startswith("ticket: ") and "was rolled back" in text]
     assert [text for text in story if text.startswith("e-mail: ") and "rolled back to" in text]
@@ -204,7 +205,6 @@ def test_a_message_that_a_dead_channel_lost_comes_once_when_it_is_back(team, end
         team.admin.wait_for_run("pms_redelivery", run["dag_run_id"], 120)
     kept = reading.rows(endpoints, "messages", run_id, "text", "problem")
     reminders = [problem for text, problem in kept if text.startswith("Reminder:")]
-    assert reminders.pop(0)  # as it was on record while Slack was away
+    assert reminders and all(reminders)  # why it was not delivered while Slack was away
     late = [m for m in redelivered(endpoints, run_id) if m.startswith("Reminder:")]
     assert len(late) == 1, late
-    assert sum(text.startswith("slack: ") and "Reminder:" in text for text in said(recorded)) >= 1
