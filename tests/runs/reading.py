@@ -43,6 +43,18 @@ def steps_of(team: Any, dag_id: str, run_id: str) -> dict[str, str]:
     }
 
 
+def rows(endpoints: dict[str, Any], table: str, run: str, *columns: str) -> list[tuple[Any, ...]]:
+    """Of a run that is no deployment, such as the announcements before one; oldest first."""
+    with psycopg.connect(endpoints["postgres"]["record"]) as connection:
+        query = f"SELECT {', '.join(columns)} FROM {table} WHERE run = %s ORDER BY at"
+        return connection.execute(query.encode(), (run,)).fetchall()
+
+
+def tickets(recorded: Any) -> list[dict[str, Any]]:
+    """The fields of those that were opened, oldest first."""
+    return [call["body"]["fields"] for call in recorded("jira") if call["path"].endswith("/issue")]
+
+
 def stored(sandbox: Any, run_id: str, ending: str) -> str:
     """The report as it lies in S3."""
     key = f"production/reports/{run_id}.{ending}"

@@ -279,7 +279,7 @@ def test_a_critical_incident_after_the_decision_point_is_put_to_the_lead(team, p
     (incident,) = production.state()["incidents"]
     assert incident["outcome"] == ("fixed" if answer == "Fix" else "rolled_back")
     assert f"{answer} by lead" in [entry["what"] for entry in incident["timeline"]]
-    (ticket,) = [call["body"]["fields"] for call in recorded("jira")]
+    (ticket,) = reading.tickets(recorded)
     assert f"{answer} by lead" in ticket["description"]
     said = [call["body"]["text"] for call in recorded("slack") if "text" in (call["body"] or {})]
     assert any("CRITICAL incident" in text for text in said)
