@@ -27,8 +27,10 @@ def build(plan: Plan) -> None:
             Ask(task_id="team_debriefing", role="lead", question="Team debriefing held?", fields=DEBRIEFING)
             Ask(
                 task_id="monitor_longer", role="qa",
-                question="Watched for 2-4 more hours (skeleton crew), and nothing seen?",
+                question="Watched for 2-4 more hours (skeleton crew), support channels for issues and social media for "
+                "complaints too, and nothing seen?",
             )  # fmt: skip
+            Ask(task_id="dashboards_healthy", role="devops", question="All monitoring dashboards healthy?")
 
         with due_after(ended, plan, "within_24_hours", "Within 24 Hours", at.debrief_seconds):
             Ask(task_id="full_review", role="lead", question="Full post-deployment review done?")

@@ -19,14 +19,7 @@ PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
 TEXT = (ROOT / "docs" / "deployment-plan.md").read_text()
 OPEN = {
     "Monitor database CPU usage (should spike briefly)",
-    "Monitor support channels for issues",
-    "Check social media for complaints",
     "Data gradually migrated in background",
-    "API for programmatic data import",
-    "Manual entry for critical data",
-    "Runbooks updated",
-    "Team trained",
-    "All monitoring dashboards healthy",
 }
 """What nothing covers today. Whoever adds a line here hides nothing: docs/coverage.md begins with them."""
 
