@@ -34,9 +34,10 @@ def rows(kept, table):
         return connection.execute(query).fetchall()
 
 
-def test_decisions_and_messages_of_announcements_are_recorded_under_their_own_run(connected, plan):  # noqa: F811
+@pytest.mark.parametrize("dag_id", ["pms_announcements", "pms_readiness"])
+def test_decisions_and_messages_before_a_deployment_are_recorded_under_their_own_run(connected, plan, dag_id):  # noqa: F811
     left = {DECISION_KEY: DECISION, MESSAGES_KEY: [message()]}
-    record_task(task("pms_announcements", "day_before.team_available", **left), plan)
+    record_task(task(dag_id, "day_before.team_available", **left), plan)
     for table in ("decisions", "messages"):
         assert rows(connected, table) == [(RUN, RUN, "day_before.team_available")]
 
@@ -47,7 +48,7 @@ def test_a_redelivery_is_recorded_under_the_deployment_that_it_is_for(connected,
     assert rows(connected, "messages") == [("the deployment", RUN, "redeliver")]
 
 
-@pytest.mark.parametrize("dag_id", ["pms_deployment", "pms_rollback", "pms_readiness", "pms_redelivery"])
+@pytest.mark.parametrize("dag_id", ["pms_deployment", "pms_rollback", "pms_redelivery"])
 def test_a_run_that_was_never_a_deployment_is_not_recorded(connected, plan, dag_id):  # noqa: F811
     record_task(task(dag_id, "open", **{MESSAGES_KEY: [message()]}), plan)
     assert rows(connected, "messages") == []

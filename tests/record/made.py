@@ -23,6 +23,7 @@ from pms.record.ledger import Record
 
 START = 1_795_010_400.0
 RUN = "manual__2026-11-18T14:00:00+00:00"
+READINESS = "scheduled__2026-11-16T14:00:00+00:00"
 
 
 def deployment(run: str = RUN, **more: Any) -> Deployment:
@@ -77,7 +78,12 @@ def samples(seconds: int = 200, begin: float = 60) -> list[Sample]:
     return found
 
 
-def record(*entries: Entry) -> Record:
+def ready(name: str, verdict: Verdict = Verdict.PASS, reason: str = "fine") -> Check:
+    """A check of the readiness that the deployment rests on."""
+    return check(f"section.{name}", verdict, reason=reason, run=READINESS).of(READINESS, READINESS, f"section.{name}")
+
+
+def record(*entries: Entry, readiness: tuple[Check, ...] = ()) -> Record:
     """As the ledger would give it."""
 
     def of(kind: type[Any]) -> tuple[Any, ...]:
@@ -85,5 +91,13 @@ def record(*entries: Entry) -> Record:
 
     (opened,) = of(Deployment) or (deployment(),)
     return Record(
-        opened, of(Outcome), of(Check), of(Decision), of(SentMessage), of(IncidentEntry), of(Sample), of(Change)
+        opened,
+        of(Outcome),
+        of(Check),
+        of(Decision),
+        of(SentMessage),
+        of(IncidentEntry),
+        of(Sample),
+        of(Change),
+        readiness,
     )

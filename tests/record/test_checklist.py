@@ -9,6 +9,7 @@ import pytest
 from pms.models.deployment import Status
 from pms.models.evidence import Verdict
 from pms.models.record import IncidentKind
+from pms.plan.model import INCLUDE
 from pms.record import checklist
 from pms.record.checklist import ChecklistError, Line, Mark, judge
 from tests.record import made
@@ -47,6 +48,35 @@ def test_the_last_try_counts():
 def test_steps_of_a_rollback_say_nothing_about_the_deployment():
     smoke = made.check("verify_application.smoke_tests", run="rollback__x")
     assert marked(Line(text="x", steps=("*.smoke_tests",)), smoke) is Mark.UNKNOWN
+
+
+READY = Line(text="scans pass", readiness=("security_scans", "sast"))
+
+
+@pytest.mark.parametrize(
+    ("known", "mark"),
+    [
+        ([made.ready("security_scans"), made.ready("sast")], Mark.PASSED),
+        ([made.ready("security_scans"), made.ready("sast", Verdict.FAIL)], Mark.FAILED),
+        ([made.ready("security_scans"), made.ready("sast", Verdict.UNKNOWN)], Mark.UNKNOWN),
+        ([made.ready("security_scans")], Mark.UNKNOWN),
+        ([], Mark.UNKNOWN),
+    ],
+)
+def test_a_line_of_the_readiness_is_what_the_readiness_of_this_deployment_found(known, mark):
+    assert judge(READY, made.record(readiness=tuple(known))).mark is mark
+
+
+def test_every_line_that_the_report_takes_from_the_readiness_is_on_its_checklist():
+    wanted = {
+        name
+        for s in checklist.load("checklist.yaml").sections
+        for g in s.groups
+        for ln in g.lines
+        for name in ln.readiness
+    }
+    known = set(re.findall(r"- id: (\w+)", (INCLUDE / "readiness" / "pms.yaml").read_text()))
+    assert wanted and wanted <= known
 
 
 def test_a_line_without_a_rule_is_not_known():

@@ -81,6 +81,14 @@ def test_an_entry_that_comes_before_its_deployment_is_kept(book):
     assert len(book.ledger.read(made.RUN).checks) == 1
 
 
+def test_the_checks_of_the_readiness_behind_a_deployment_are_its_own_kind(book):
+    ready = made.ready("dns")
+    book.ledger.write([made.deployment(readiness=made.READINESS), made.check("a.b"), ready])
+    book.ledger.write([made.deployment("another")])
+    mine, other = book.ledger.read_all([made.RUN, "another"])
+    assert (mine.readiness, [c.step for c in mine.checks], other.readiness) == ((ready,), ["a.b"], ())
+
+
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("statement", ["UPDATE {} SET recorded_at = now()", "DELETE FROM {}", "TRUNCATE {}"])
 @pytest.mark.parametrize("role", ["owner", "writer"])

@@ -86,7 +86,7 @@ def compare(
         concurrency / baseline[THROUGHPUT], concurrency / found[THROUGHPUT], thresholds.noise_floor_seconds
     )
     told = {
-        name: f"{name} {_value(name, baseline[name])} -> {_value(name, found[name])} ({ratio:+.0%})"
+        name: f"{name} {_value(name, baseline[name])} -> {_value(name, found[name])} ({_told(ratio)})"
         for name, ratio in worse.items()
     }
     bad = [told[name] for name, ratio in worse.items() if ratio > thresholds.rollback_degradation]
@@ -117,6 +117,10 @@ def same_version(seen: str | None, wanted: str) -> bool:
 def _slower(before: float, now: float, noise: float) -> float:
     """How much slower as a fraction (0.1 = 10 %), 0 within the noise; faster is negative."""
     return 0.0 if 0 <= now - before <= noise else now / before - 1
+
+
+def _told(ratio: float) -> str:
+    return f"{ratio:+.0%}" if ratio else "within the noise"
 
 
 def _common(load: Load) -> str:

@@ -13,6 +13,7 @@ from pms.models.evidence import Evidence, Verdict
 from pms.models.incident import Incident, Severity
 from pms.models.incident import Outcome as Answer
 from pms.models.record import (
+    ANSWERS_KEY,
     DECISION_KEY,
     DEPLOYMENT_KEY,
     INCIDENTS_KEY,
@@ -31,7 +32,7 @@ from pms.models.record import (
 )
 from pms.step import EVIDENCE_KEY
 
-KEYS = (EVIDENCE_KEY, DEPLOYMENT_KEY, DECISION_KEY, MESSAGES_KEY, OUTCOME_KEY, SAMPLES_KEY, INCIDENTS_KEY)
+KEYS = (ANSWERS_KEY, EVIDENCE_KEY, DEPLOYMENT_KEY, DECISION_KEY, MESSAGES_KEY, OUTCOME_KEY, SAMPLES_KEY, INCIDENTS_KEY)
 """XComs that hold something for the record."""
 SUCCESS, FAILED = "success", "failed"
 FRAME = frozenset({"RollBack", "GiveUp", "Redeliver", "Remind", "PublishEnd"})
@@ -69,9 +70,11 @@ def entries_of(deployment: str, task: TaskRun, left: Mapping[str, Any]) -> list[
         found.append(outcome)
         for one in left.get(INCIDENTS_KEY) or ():
             found += _timeline(deployment, Incident.model_validate(one), outcome)
-    if check := _check(task, left.get(EVIDENCE_KEY)):
+    if answers := left.get(ANSWERS_KEY):
+        found += [_shown(task, Evidence.model_validate(one), f"{task.task_id}.{line}") for line, one in answers.items()]
+    elif check := _check(task, left.get(EVIDENCE_KEY)):
         found.append(check)
-    return [entry.of(deployment, task.run, task.task_id) for entry in found]
+    return [entry.of(deployment, task.run, entry.step or task.task_id) for entry in found]
 
 
 def _timeline(deployment: str, incident: Incident, ended: Outcome) -> list[IncidentEntry]:
@@ -100,9 +103,13 @@ def _check(task: TaskRun, raw: Any) -> Check | None:
         if raw
         else Evidence(check=task.task_id, verdict=Verdict.UNKNOWN, reason=task.error or "failed and left no evidence")
     )
+    return _shown(task, evidence)
+
+
+def _shown(task: TaskRun, evidence: Evidence, step: str = "") -> Check:
     return Check(
-        try_number=task.try_number, check_name=evidence.check, verdict=evidence.verdict, reason=evidence.reason,
-        measurements=evidence.measurements, started_at=task.started_at, at=task.ended_at,
+        step=step, try_number=task.try_number, check_name=evidence.check, verdict=evidence.verdict,
+        reason=evidence.reason, measurements=evidence.measurements, started_at=task.started_at, at=task.ended_at,
     )  # fmt: skip
 
 

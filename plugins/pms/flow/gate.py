@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gate:
-    """Why a deployment may begin. ``overridden``: what was missing, when an override let it pass."""
+    """Why a deployment may begin. ``run``: of the readiness that it rests on; ``overridden``: what was missing, when an
+    override let it pass.
+    """
 
     text: str
+    run: str = ""
     overridden: str = ""
 
     def announce(self, context: Any, plan: Plan, release: Release) -> None:
@@ -53,10 +56,12 @@ async def readiness_gate(kube: Kube, plan: Plan, release: Release) -> tuple[Rele
     if not problem and known:
         until = datetime.datetime.fromtimestamp(known.expires, datetime.UTC)
         return release.model_copy(update={"image": image}), Gate(
-            f"ready until {until:%Y-%m-%d %H:%M} UTC ({known.run})"
+            f"ready until {until:%Y-%m-%d %H:%M} UTC ({known.run})", known.run
         )
     if release.readiness_override_reason:
-        return release, Gate(f"readiness overridden ({release.readiness_override_reason}): {problem}", problem)
+        return release, Gate(
+            f"readiness overridden ({release.readiness_override_reason}): {problem}", overridden=problem
+        )
     raise AirflowFailException(
         f"nothing was touched: {problem}. Run the DAG {plan.readiness_dag_id} for {release.version} until it passes, "
         "or set readiness_override_reason, which is recorded and announced"

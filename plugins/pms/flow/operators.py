@@ -142,7 +142,7 @@ class Open(Step):
         opened = Deployment(
             plan=self.plan.name, version=release.version, image=release.image, previous_version=previous["version"],
             previous_image=previous["image"], method=release.method, requested_by=job.asked_by, reason=release.reason,
-            override_reason=release.overrides, started_at=began,
+            override_reason=release.overrides, readiness=gate.run, started_at=began,
         )  # fmt: skip
         job.context["ti"].xcom_push(key=DEPLOYMENT_KEY, value=opened.model_dump(mode="json"))
         job.context["ti"].xcom_push(key=TICKET_KEY, value=ticket.model_dump(mode="json"))

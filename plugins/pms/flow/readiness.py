@@ -13,6 +13,7 @@ from pms.flow.operators import release_due, serving
 from pms.flow.request import BadRequest, release_of
 from pms.models.evidence import Evidence, Verdict
 from pms.models.readiness import Readiness, Subject
+from pms.models.record import ANSWERS_KEY
 from pms.people.question import RoleQuestion
 from pms.readiness import asked
 from pms.readiness.operators import SUBJECT_KEY
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 SENT = "Send answers"
 """The one button of a question; what is said lies in its fields."""
-ANSWERS_KEY = "answers"
-"""XCom key of what a role said: line id to evidence."""
 
 
 class ReleaseToJudge(BaseOperator):

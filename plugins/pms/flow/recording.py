@@ -20,6 +20,7 @@ from pms.flow.rollback import OPEN_TASK, rollback_run_id
 from pms.models.deployment import Ticket
 from pms.models.followup import ENDED_KEY, ENDED_TASK, Ended
 from pms.models.message import ORIGIN_KEY, UNDELIVERED_KEY, Letter
+from pms.models.record import Deployment
 from pms.record.ledger import ledger
 from pms.step import TICKET_KEY
 
@@ -46,7 +47,7 @@ def record_task(ti: Any, plan: Plan, error: object = None) -> None:
 
 def _deployment(ti: Any, plan: Plan) -> str:
     """Whose record this task belongs to; empty for a run that did nothing, or was refused and never a deployment."""
-    if ti.dag_id == plan.announcements_dag_id:  # there is no deployment yet: they are on record under their own run
+    if ti.dag_id in (plan.announcements_dag_id, plan.readiness_dag_id):  # no deployment yet: under their own run
         return str(ti.run_id)
     if ti.dag_id == plan.redelivery_dag_id:
         return str(ti.xcom_pull(task_ids=ti.task_id, key=ORIGIN_KEY) or "")
@@ -84,6 +85,9 @@ def complete(plan: Plan, deployment: str, more_runs: Iterable[str] = ()) -> int:
     """
     airflow = Airflow(plan)
     entries = _of_run(airflow, plan, plan.deployment_dag_id, deployment, deployment)
+    for readiness in {e.readiness for e in entries if isinstance(e, Deployment) and e.readiness}:
+        if airflow.find(run_path(plan.readiness_dag_id, readiness)):
+            entries += _of_run(airflow, plan, plan.readiness_dag_id, readiness, readiness)
     for rollback in dict.fromkeys((rollback_run_id(deployment), *more_runs)):
         if airflow.find(run_path(plan.rollback_dag_id, rollback)):
             entries += _of_run(airflow, plan, plan.rollback_dag_id, rollback, deployment)

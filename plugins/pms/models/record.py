@@ -20,6 +20,8 @@ OUTCOME_KEY = "outcome"
 SAMPLES_KEY = "samples"
 INCIDENTS_KEY = "incidents"
 """XCom keys under which a step leaves what it did, beside its evidence."""
+ANSWERS_KEY = "answers"
+"""XCom key of what a role said of the checklist: line id to evidence."""
 SYSTEM = "system"
 """Who decided, when it was no person."""
 
@@ -49,6 +51,8 @@ class Deployment(Entry):
     reason: str
     override_reason: str = ""
     """Why the deployment window did not count; empty when it did."""
+    readiness: str = ""
+    """The run of the readiness DAG that it rests on; empty when it was overridden."""
     started_at: float
 
 

@@ -39,6 +39,7 @@ class Line(Frozen):
     """One line of the plan and the rules that decide it; see include/report/checklist.yaml."""
 
     text: str
+    readiness: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
     decisions: tuple[str, ...] = ()
     at_most: dict[str, float] = Field(default_factory=dict)
@@ -92,7 +93,7 @@ def load(name: str) -> Checklist:
 
 def judge(line: Line, record: Record) -> Judged:
     """A line without a rule is not known yet, and so is one whose steps have not run."""
-    rules = (_steps, _limits, _decisions, _ends, _followups)
+    rules = (_readiness, _steps, _limits, _decisions, _ends, _followups)
     found = [one for rule in rules for one in rule(line, record)]
     if not found:
         return Judged(line.text, Mark.UNKNOWN, ("nobody has told the record",), None)
@@ -113,6 +114,15 @@ def last_tries(record: Record) -> list[Check]:
 
 def _matching(pattern: str, record: Record) -> list[Check]:
     return [tried for tried in last_tries(record) if fnmatchcase(tried.step, pattern)]
+
+
+def _readiness(line: Line, record: Record) -> Iterator[Found]:
+    for name in line.readiness:
+        known = [looked for looked in record.readiness if looked.name == name]
+        if known:
+            yield _looked_at(max(known, key=lambda looked: looked.at))
+        else:
+            yield Found(Mark.UNKNOWN, f"{name}: no readiness of this deployment tells")
 
 
 def _steps(line: Line, record: Record) -> Iterator[Found]:

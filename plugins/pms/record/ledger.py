@@ -50,7 +50,9 @@ class NotRecorded(LookupError):
 
 @dataclass(frozen=True)
 class Record:
-    """All that the ledger has about one deployment, each kind in the order of time."""
+    """All that the ledger has about one deployment, each kind in the order of time. ``readiness``: the checks of the
+    readiness that it rests on.
+    """
 
     deployment: Deployment
     outcomes: tuple[Outcome, ...] = ()
@@ -60,6 +62,7 @@ class Record:
     incidents: tuple[IncidentEntry, ...] = ()
     samples: tuple[Sample, ...] = ()
     changes: tuple[Change, ...] = ()
+    readiness: tuple[Check, ...] = ()
 
 
 class Ledger:
@@ -87,9 +90,14 @@ class Ledger:
         """In the order of the ids that were given. Raises `NotRecorded`."""
         kinds = [kind for kind in TABLES if samples or kind is not Sample]
         with self._database.connect(wait_seconds=self._wait) as connection:
-            rows = {kind: connection.execute(_select(kind).encode(), (list(deployments),)).fetchall() for kind in kinds}
-        found = {kind: [_entry(kind, row) for row in rows.get(kind, [])] for kind in TABLES}
-        return [_record(found, name) for name in deployments]
+
+            def entries(kind: type[E_], owners: Sequence[str]) -> list[E_]:
+                return [_entry(kind, row) for row in connection.execute(_select(kind).encode(), (list(owners),))]
+
+            found: dict[type[Entry], list[Any]] = {kind: [] for kind in TABLES}
+            found |= {kind: entries(kind, deployments) for kind in kinds}
+            behind = entries(Check, [opened.readiness for opened in found[Deployment] if opened.readiness])
+        return [_record(found, behind, name) for name in deployments]
 
     def deployments(self, since: float = 0.0, plan: str = "") -> list[str]:
         """Ids of the deployments that were opened after this time, oldest first."""
@@ -145,13 +153,14 @@ def _entry(kind: type[E_], row: Sequence[Any]) -> E_:
     return kind.model_validate(dict(zip(kind.model_fields, row, strict=True)))
 
 
-def _record(found: dict[type[Entry], list[Any]], deployment: str) -> Record:
+def _record(found: dict[type[Entry], list[Any]], behind: Sequence[Check], deployment: str) -> Record:
     mine = {kind: tuple(e for e in entries if e.deployment == deployment) for kind, entries in found.items()}
     if not mine[Deployment]:
         raise NotRecorded(f"the ledger knows no deployment {deployment}")
+    opened = mine[Deployment][0]
     return Record(
-        mine[Deployment][0], mine[Outcome], mine[Check], mine[Decision], mine[SentMessage], mine[IncidentEntry],
-        mine[Sample], mine[Change],
+        opened, mine[Outcome], mine[Check], mine[Decision], mine[SentMessage], mine[IncidentEntry], mine[Sample],
+        mine[Change], tuple(check for check in behind if check.deployment == opened.readiness),
     )  # fmt: skip
 
 
