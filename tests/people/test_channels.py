@@ -76,7 +76,7 @@ def test_the_team_is_thanked_with_the_figures(told):
     (slack,) = told.posts()
     assert slack["channel"] == "#pms-deployments"
     assert slack["text"].startswith("Thank you, team: ")
-    assert "2 incidents" in slack["text"] and "https://report" in slack["text"]
+    assert "incidents: 2" in slack["text"] and "https://report" in slack["text"]
 
 
 def test_what_was_learned_reaches_the_team_and_the_stakeholders(told):

@@ -6,7 +6,7 @@ import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from pms.people.messages import Message
+from pms.people.messages import Message, in_words
 
 if TYPE_CHECKING:
     from pms.models.message import Announced
@@ -76,7 +76,7 @@ def asked_to_confirm(plan: Plan, release: Announced, question: str, link: str, s
     return Message(
         event="asked", title="Your confirmation is needed", fields=_fields(plan, release),
         slack=f"{who.title} ({', '.join(who.users)}): {question}\n"
-        f"No answer within {seconds / 3600:.3g} h is told to everybody: {link}",
+        f"No answer within {in_words(seconds)} is told to everybody: {link}",
     )  # fmt: skip
 
 

@@ -175,17 +175,20 @@ def escalated(plan: Plan, asked: Asked, link: str, waited: float, left: float) -
     return Message(
         event="escalated", title="It is your turn",
         slack=f"@here {above.title} ({', '.join(above.users)}), it is your turn: {asked.subject} {role.title} "
-        f"({', '.join(role.users)}) has not answered for {_long(waited)}, and may still do so.\n"
+        f"({', '.join(role.users)}) has not answered for {in_words(waited)}, and may still do so.\n"
         f"{_or_else(asked, left)}: {link}",
     )  # fmt: skip
 
 
 def _or_else(asked: Asked, left: float) -> str:
-    return f"Answer within {_long(left)}, else the answer is {asked.silence}"
+    return f"Answer within {in_words(left)}, else the answer is {asked.silence}"
 
 
-def _long(seconds: float) -> str:
-    return f"{seconds / 3600:.3g} h" if seconds > 5400 else f"{max(1, round(seconds / 60))} minutes"
+def in_words(seconds: float) -> str:
+    """A time to wait as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 3600:.3g} h" if seconds > 5400 else f"{round(seconds / 60)} minutes"
 
 
 def readiness_asked(plan: Plan, role: str, release: str, lines: int, link: str, seconds: float) -> Message:
@@ -193,8 +196,8 @@ def readiness_asked(plan: Plan, role: str, release: str, lines: int, link: str, 
     who = plan.team[role]
     return Message(
         event="readiness_asked", title="Readiness: your answers are needed",
-        slack=f"{who.title} ({', '.join(who.users)}): readiness of {release}: {lines} questions wait for you. "
-        f"What is not answered within {seconds / 3600:.3g} h counts as not known: {link}",
+        slack=f"{who.title} ({', '.join(who.users)}): readiness of {release}: questions for you: {lines}. "
+        f"What is not answered within {in_words(seconds)} counts as not known: {link}",
     )  # fmt: skip
 
 
@@ -225,7 +228,7 @@ def thanks(plan: Plan, ended: Ended, link: str) -> Message:
     how = "is back on the version before" if ended.rolled_back else "is in production"
     return Message(
         event="thanks", title="Thank you, team",
-        slack=f"Thank you, team: {plan.title} {ended.version} {how} ({ended.outcome}, {ended.incidents} incidents). "
+        slack=f"Thank you, team: {plan.title} {ended.version} {how} ({ended.outcome}, incidents: {ended.incidents}). "
         f"Figures: {link}",
     )  # fmt: skip
 
