@@ -11,7 +11,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from pms.checks.client import load, session
+from pms.checks.client import load, measure_until_good, session
 from pms.checks.operators import (
     Baseline,
     CriticalPaths,
@@ -24,7 +24,7 @@ from pms.checks.operators import (
 from pms.checks.sensors import Healthy
 from pms.checks.sources import ErrorTrackerSource, NoAnswer
 from pms.kube import state
-from pms.models.evidence import Measurement, Verdict
+from pms.models.evidence import Measurement, Verdict, failed, passed
 from pms.models.names import CONNECTIONS, NEW_ERRORS, P50, P95, P99, THROUGHPUT
 from tests.support.cluster import image, plan_with
 from tests.support.steps import connect_to, opened, release, run
@@ -262,6 +262,19 @@ def test_performance_as_before_slower_and_without_a_baseline(quick, ticket, api)
     assert slow.evidence.verdict is Verdict.FAIL
     assert "worse by more than 50%" in slow.evidence.reason
     assert len(api.web.asked) - asked == 3 * 21
+
+
+@pytest.mark.parametrize(("slow_series", "series", "good"), [(0, 1, True), (1, 2, True), (2, 3, True), (3, 3, False)])
+def test_only_what_is_bad_in_every_series_is_bad(quick, api, slow_series, series, good):
+    given = iter([failed("x", "slow")] * slow_series + [passed("x", "fast")] * 3)
+    taken = []
+
+    def judge(one):
+        taken.append(one.requests)
+        return next(given)
+
+    assert asyncio.run(measure_until_good(quick, judge)).passed is good
+    assert taken == [20] * series
 
 
 # --- the error tracker

@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from pms.checks.client import Load
     from pms.models.deployment import DeploymentState
     from pms.models.names import Source
     from pms.plan.model import Plan
 
 SOURCE = "requests through the public service"
-PERFORMANCE_ROUNDS = 3
-"""Only a release that is too slow each time is too slow."""
 MAX_LOG_PAGES = 100
 
 
@@ -143,20 +142,19 @@ class Performance(Step):
             return failed(self.task_id, str(error))
 
     async def _compare(self, job: Job) -> Evidence:
-        from pms.checks.client import measure
+        from pms.checks.client import measure_until_good
 
         baseline = (await job.known()).baseline
+        if not baseline:
+            return unknown(self.task_id, "there is no baseline to compare with")
         limits, at_a_time = self.plan.thresholds, self.plan.performance.concurrency
-        evidence = unknown(self.task_id, "there is no baseline to compare with")
-        for _ in range(PERFORMANCE_ROUNDS if baseline else 0):
-            load = await measure(self.plan)
-            evidence = verdicts.answered(self.task_id, load, limits, SOURCE) or verdicts.compare(
+
+        def judge(load: Load) -> Evidence:
+            return verdicts.answered(self.task_id, load, limits, SOURCE) or verdicts.compare(
                 self.task_id, baseline, verdicts.summary(load, SOURCE), limits, at_a_time
             )
-            if evidence.passed:
-                break
-            self.log.warning("%s", evidence.reason)
-        return evidence
+
+        return await measure_until_good(self.plan, judge)
 
 
 class ErrorTracker(Step):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pms.record.ledger import Record
 
 SOURCE = "service"
+PAUSE_SECONDS = 5.0
+"""Between two series: nobody waits for them, and a neighbour's short burst of work is over by then."""
 
 
 def _record(job: Job) -> Record:
@@ -42,15 +44,17 @@ class Measured(FollowUp):
     def work(self, job: Job) -> Evidence:
         import aiohttp
 
-        from pms.checks.client import LoginFailed, measure
+        from pms.checks.client import LoginFailed, measure_until_good
+
+        record = _record(job)
+
+        def judge(load: Load) -> Evidence:
+            return verdicts.answered(self.task_id, load, self.plan.thresholds, SOURCE) or self.judge(load, record)
 
         try:
-            load = asyncio.run(measure(self.plan))
+            return asyncio.run(measure_until_good(self.plan, judge, PAUSE_SECONDS))
         except (LoginFailed, aiohttp.ClientError, TimeoutError) as error:
             return unknown(self.task_id, f"the service cannot be asked: {type(error).__name__}: {error}")
-        if wrong := verdicts.answered(self.task_id, load, self.plan.thresholds, SOURCE):
-            return wrong
-        return self.judge(load, _record(job))
 
     def judge(self, load: Load, record: Record) -> Evidence:
         """Of a series that was answered well enough."""
