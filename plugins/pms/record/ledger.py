@@ -160,7 +160,7 @@ def _record(found: dict[type[Entry], list[Any]], behind: Sequence[Check], deploy
     opened = mine[Deployment][0]
     return Record(
         opened, mine[Outcome], mine[Check], mine[Decision], mine[SentMessage], mine[IncidentEntry], mine[Sample],
-        mine[Change], tuple(check for check in behind if check.deployment == opened.readiness),
+        mine[Change], tuple(one for one in behind if one.deployment == opened.readiness),
     )  # fmt: skip
 
 
