@@ -71,15 +71,23 @@ def moved(hotel, tmp_path, work: Callable[[Moving], Awaitable[None]]) -> tuple[d
 
     with Guests(hotel.endpoints, tmp_path, rate=200) as guests:
         asyncio.run(whole())
-    return guests.report(), settled(f"{hotel.endpoints['public']}/health")
+    return guests.report(), settled(hotel)
 
 
-def settled(url: str) -> str:
-    """The version that answers every new connection, once kube-proxy has followed."""
+def settled(hotel, version: str = "") -> str:
+    """The version that answers every new connection, once kube-proxy has followed; ``version`` waits for that one.
+
+    It follows at most once a second, so an older state of the Service may come first.
+    """
     deadline = time.monotonic() + SETTLED_SECONDS
-    while len(seen := {httpx.get(url, trust_env=False).headers["X-Version"] for _ in range(20)}) > 1:
+    while len(seen := answering(hotel)) > 1 or (version and seen != {version}):
         assert time.monotonic() < deadline, seen
     return seen.pop()
+
+
+def answering(hotel) -> set[str]:
+    url = f"{hotel.endpoints['public']}/health"
+    return {httpx.get(url, trust_env=False).headers["X-Version"] for _ in range(20)}
 
 
 def test_many_switches_and_rollbacks_lose_no_request(hotel, tmp_path):
@@ -131,13 +139,14 @@ def test_pods_that_stay_ready_but_fail_send_traffic_back_at_once(hotel, tmp_path
 
     async def work(moving: Moving) -> None:
         new = await moving.pods(moving.ticket.new_colour)
+        versions.append(VERSIONS[moving.ticket.old_colour])
         await tell(hotel, new, "errors")
         try:
             with pytest.raises(SwitchFailed, match="traffic is back on"):
                 await moving.forward()
+            await asyncio.to_thread(settled, hotel, versions[0])  # the pods fail until nobody reaches them
         finally:
             await tell(hotel, new, "none")
-        versions.append(VERSIONS[moving.ticket.old_colour])
 
     report, serving = moved(hotel, tmp_path, work)
     assert report["failed"] == 0

@@ -148,7 +148,9 @@ def test_pods_that_vanish_during_the_overlap_bring_the_old_selector_back(world):
     world.run(vanish)
 
 
-def test_a_version_that_answers_badly_or_is_another_one_is_moved_back_at_once(world):
+def test_a_version_that_answers_badly_is_moved_back_at_once_with_its_kept_connections(world, caplog):
+    caplog.set_level("INFO")
+
     async def bad(kube):
         await world.tell(kube, "green", mode="errors")
         with pytest.raises(SwitchFailed, match=r"3 bad answers.*status 500; traffic is back on blue"):
@@ -156,6 +158,7 @@ def test_a_version_that_answers_badly_or_is_another_one_is_moved_back_at_once(wo
         assert await world.service(kube) == ("blue", "back")
 
     world.run(bad)
+    assert "drained 2 pods of green" in caplog.text
 
 
 def test_another_version_than_the_released_one_is_moved_back(world):

@@ -19,6 +19,7 @@ from pms.kube.lock import FencedOut
 from pms.models.evidence import Measurement
 from pms.traffic import switch
 from pms.traffic.api import Api
+from pms.traffic.back import let_go
 from pms.traffic.drain import drain
 from pms.traffic.service import SERVICES, Check, NotReady, change, full, patiently, until_behind
 
@@ -108,6 +109,8 @@ class Forward:
             await self._change(partial(switch.back, reason=reason))
         except (FencedOut, KubeError) as error:
             return f"traffic could not be moved back from here: {error}"
+        kept, left = await let_go(self.kube, self.plan, self.ticket, self.api.token)
+        log.info("drained %s of %s, %s keeps %s", left, self.ticket.new_colour, self.ticket.old_colour, kept)
         return f"traffic is back on {self.ticket.old_colour}"
 
     async def _change(self, intent: Callable[..., switch.Patch | None]) -> tuple[Json, bool]:
