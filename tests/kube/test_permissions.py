@@ -157,6 +157,28 @@ def test_an_api_server_that_has_just_started_is_not_believed_when_it_refuses(clu
     assert states == ["ready"]
 
 
+@pytest.mark.sandbox
+def test_a_refusal_from_before_it_knew_its_roles_is_not_believed_though_it_knows_them_when_asked(
+    cluster, plan, tmp_path
+):
+    asked = []
+
+    def allowed():
+        return granted(rendered(plan)) if asked else []
+
+    def is_ready():
+        asked.append("readyz")
+        return True
+
+    async def read(url):
+        async with connect_with_kubeconfig(str(kubeconfig(tmp_path, url)), plan.cluster.namespace) as kube:
+            return await kube.get("services", plan.cluster.service)
+
+    with guarded(cluster, allowed, is_ready) as web:
+        assert asyncio.run(read(web.url))["metadata"]["name"] == plan.cluster.service
+    assert asked == ["readyz"]
+
+
 # --- asking for it
 
 

@@ -6,6 +6,7 @@ implementation of every step that touches production.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -25,6 +26,8 @@ APPLY_PATCH = "application/apply-patch+yaml"
 ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 REQUEST_TIMEOUT = 10.0
 READY_TIMEOUT = 2.0
+ROLES_SECONDS = 0.5
+"""An API server that answers has loaded its roles by then."""
 
 
 class KubeError(Exception):
@@ -145,28 +148,37 @@ class Kube:
             if "/proxy" in path:
                 raise ValueError(f"{method} {path}: a pod knows no dry run")
             query = [*query, ("dryRun", "All")]
+        header = {"Accept": "*/*", "Content-Type": kind, **(headers or {})}
+        status, text = await self._send(method, path, query, body, header, timeout)
+        if status == 403:
+            if not await self._ready():
+                raise KubeError(503, f"{method} {path}: the API server is not ready yet")
+            status, text = await self._send(method, path, query, body, header, timeout)
+        if status < 300:
+            return text
+        kind_of = {403: Forbidden, 404: NotFound, 409: Conflict}.get(status, KubeError)
+        message = _message(text)
+        lacking = f"{denied(message)}; " if kind_of is Forbidden and denied(message) else ""
+        raise kind_of(status, f"{lacking}{method} {path}: {status} {message}")
+
+    async def _send(
+        self, method: str, path: str, query: Query, body: Json | None, headers: dict[str, str], timeout: float
+    ) -> tuple[int, str]:
         try:
             response = await self._api.call_api(
-                path, method, query_params=query, body=body, auth_settings=["BearerToken"],
-                header_params={"Accept": "*/*", "Content-Type": kind, **(headers or {})},
+                path, method, query_params=query, body=body, auth_settings=["BearerToken"], header_params=headers,
                 _preload_content=False, _request_timeout=timeout,
             )  # fmt: skip
-            text = (await response.read()).decode("utf-8", "replace")
+            return response.status, (await response.read()).decode("utf-8", "replace")
         except Exception as error:
             if not _is_silence(error):
                 raise
             raise KubeError(0, f"{method} {path}: the API server did not answer: {error!r}") from error
-        if response.status < 300:
-            return text
-        if response.status == 403 and not await self._ready():
-            raise KubeError(503, f"{method} {path}: the API server is not ready yet")
-        kind_of = {403: Forbidden, 404: NotFound, 409: Conflict}.get(response.status, KubeError)
-        message = _message(text)
-        lacking = f"{denied(message)}; " if kind_of is Forbidden and denied(message) else ""
-        raise kind_of(response.status, f"{lacking}{method} {path}: {response.status} {message}")
 
     async def _ready(self) -> bool:
-        """Whether a refusal can be believed: an API server that has just started refuses until it knows its roles."""
+        """Whether it is time to believe a refusal: an API server that has just started refuses everything, this
+        question too, until it knows its roles. A cluster that keeps its health to itself gets a moment instead.
+        """
         try:
             response = await self._api.call_api(
                 "/readyz", "GET", auth_settings=["BearerToken"], _preload_content=False, _request_timeout=READY_TIMEOUT
@@ -175,7 +187,9 @@ class Kube:
             if not _is_silence(error):
                 raise
             return False
-        return bool(response.status < 300 or response.status == 403)  # 403: a cluster that keeps its health to itself
+        if response.status == 403:
+            await asyncio.sleep(ROLES_SECONDS)
+        return bool(response.status < 300 or response.status == 403)
 
 
 def _is_silence(error: Exception) -> bool:
