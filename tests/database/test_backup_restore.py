@@ -134,10 +134,10 @@ def test_backup_does_not_wait_for_a_locked_table_for_ever(database: Database, s3
 def test_killed_pg_dump_aborts_the_upload(database: Database, s3: Any) -> None:
     with database.connect() as session:
         session.execute(
-            "CREATE TABLE big AS SELECT n, md5(n::text) || md5((n + 1)::text) AS t FROM generate_series(1, 900000) n"
+            "CREATE TABLE big AS SELECT n, md5(n::text) || md5((n + 1)::text) AS t FROM generate_series(1, 1500000) n"
         )
     killed: list[int] = []
-    killer = threading.Thread(target=_kill_a_dump, args=(database.port, killed))
+    killer = threading.Thread(target=_kill_a_dump, args=(killed,))
     killer.start()
     with pytest.raises(DumpFailed, match="ended with -9"):
         dump_to_s3(database, s3, "backups", f"{database.name}/killed.dump", compression="none")
@@ -147,8 +147,8 @@ def test_killed_pg_dump_aborts_the_upload(database: Database, s3: Any) -> None:
     assert s3.list_multipart_uploads(Bucket="backups").get("Uploads", []) == []
 
 
-def _kill_a_dump(port: int, killed: list[int]) -> None:
-    """Ends our pg_dump once it has written something; and looks whether its command line tells the password."""
+def _kill_a_dump(killed: list[int]) -> None:
+    """Ends our pg_dump as soon as it has written something; looks whether its command line tells the password."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and not killed:
         for process in Path("/proc").glob("[0-9]*"):
@@ -159,11 +159,17 @@ def _kill_a_dump(port: int, killed: list[int]) -> None:
                 continue
             if mine and b"pg_dump" in argv and b"--snapshot" in argv:
                 assert PASSWORD.encode() not in argv
-                time.sleep(0.35)
+                while _written(process) < 1024 * 1024:
+                    time.sleep(0.001)
                 os.kill(int(process.name), signal.SIGKILL)
                 killed.append(int(process.name))
                 return
         time.sleep(0.01)
+
+
+def _written(process: Path) -> int:
+    """Bytes."""
+    return int((process / "io").read_text().split("wchar: ")[1].split()[0])
 
 
 def test_pg_dump_that_takes_too_long_is_stopped(shop: Database, s3: Any) -> None:
