@@ -23,15 +23,24 @@ def call(
     connection_id: str, method: str, path: str, *, bearer: bool = True, headers: dict[str, str] | None = None,
     json: Any = None, timeout: float = 10.0,
 ) -> Response:  # fmt: skip
+    """`request` through the connection of this id."""
+    from airflow.sdk import BaseHook
+
+    connection = BaseHook.get_connection(connection_id)
+    return request(connection, method, path, bearer=bearer, headers=headers, json=json, timeout=timeout)
+
+
+def request(
+    connection: Connection, method: str, path: str, *, bearer: bool = True, headers: dict[str, str] | None = None,
+    json: Any = None, timeout: float = 10.0,
+) -> Response:  # fmt: skip
     """One request; the connection's login and password as basic auth, or its password alone as a token: a bearer's, or
     with the ``authorization_scheme`` of the connection's extra (Statuspage takes ``OAuth`` and nothing else).
 
     Raises `requests.RequestException` when there is no answer, and `requests.HTTPError` for a status of 400 or more.
     """
     import requests
-    from airflow.sdk import BaseHook
 
-    connection = BaseHook.get_connection(connection_id)
     headers = dict(headers or {})
     auth = (connection.login, connection.password) if connection.login and connection.password else None
     if auth is None and bearer and connection.password:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+import psutil
 import uvicorn
 import yaml
 from starlette.applications import Starlette
@@ -79,6 +80,7 @@ class Answers:
             "sentry": lambda call: JSONResponse([] if call.method == "GET" else {}),
             "datadog": lambda call: JSONResponse({"status": "ok", "event": {"id": self._number()}}, 202),
             "jira": self._jira,
+            "prometheus": self._prometheus,
             "smtp": lambda call: JSONResponse({}),
         }
 
@@ -154,6 +156,14 @@ class Answers:
             found = reversed(self._incidents.values())
             return JSONResponse([one for one in found if states is None or one["status"] in states])
         return JSONResponse({"error": "not found"}, 404)
+
+    def _prometheus(self, call: Call) -> Response:
+        """An instant query, whatever it asks for, is told the busy share of this machine's CPU since the last one."""
+        if call.path != "/api/v1/query":
+            return JSONResponse({"status": "error", "error": "not found"}, 404)
+        value = [time.time(), str(psutil.cpu_percent() / 100)]
+        data = {"resultType": "vector", "result": [{"metric": {}, "value": value}]}
+        return JSONResponse({"status": "success", "data": data})
 
     def _jira(self, call: Call) -> Response:
         """A new issue gets the next key of its project and is found by its labels; all else is an empty success."""

@@ -21,6 +21,7 @@ from sandbox.hotel import build, seed
 from tests.database.conftest import PASSWORD, Servers, owned
 from tests.support import steps
 from tests.support.cluster import Cluster, plan_with
+from tests.support.web import Answer, serving
 
 SECONDS = {"rollout_timeout_seconds": 30, "job_timeout_seconds": 30}
 
@@ -116,7 +117,6 @@ def test_good_release_goes_out_and_comes_back(deploy: Callable[..., Deployment],
     assert remembered.backup.uri != remembered.restore_point.uri
     assert remembered.migration.applied == remembered.migration.planned == ("20261103100000_booking_channel",)
     assert remembered.migration.counts["bookings"] == 500
-
     again = deployment.run(Backup, kind="backup")
     assert "is there already" in again.evidence.reason
     assert deployment.state.backup == remembered.backup
@@ -128,6 +128,21 @@ def test_good_release_goes_out_and_comes_back(deploy: Callable[..., Deployment],
     with hotel.connect() as connection:
         assert connection.execute("SELECT to_regclass('guest_preferences')").fetchone() == (None,)
     assert "keep" in deployment.run(RollBackDatabase).evidence.reason
+
+
+def test_what_is_seen_during_a_migration_is_on_record(
+    deploy: Callable[..., Deployment], hotel: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = {"data": {"resultType": "scalar", "result": [0, "0.42"]}}
+    deployment = deploy("v1.1.0")
+    deployment.prepare()
+    with serving(lambda _asked: Answer(body=busy)) as web:
+        steps.connect_to(monkeypatch, "pms_prometheus", host=web.host, port=web.port, schema="http")
+        ran = deployment.run(Migrate)
+    seen = {measured.what: measured.value for measured in ran.evidence.measurements}
+    assert seen["max_database_cpu"] == 0.42
+    assert (seen["max_database_connections"] or 0) >= 1
+    assert seen["max_replication_lag_seconds"] is not None
 
 
 def test_compatible_schema_stays(deploy: Callable[..., Deployment], hotel: Database) -> None:

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from pms.database import ledger, migrations, runner, validation
+from pms.database.cpu import Cpu
 from pms.database.guard import Guard
 from pms.database.migrations import Bundle, Row
 from pms.models.evidence import Evidence, Measurement, failed, passed
@@ -57,8 +58,9 @@ class Migration:
 
     def _guarded(self, release: Bundle) -> Evidence:
         guard = Guard(self.primary, self.step.replicas, self.plan.thresholds.max_migration_lag_seconds)
+        cpu = Cpu(self.plan.migration.cpu)
         seconds, waits, failure = 0.0, 0, ""
-        with guard.watching():
+        with guard.watching(), cpu.watching():
             self.step.fence(self.job)
             try:
                 if self.job.release.method == "prisma":
@@ -71,7 +73,7 @@ class Migration:
         planned = self.step.state(self.job).migration.planned
         applied = self._applied(release, planned)
         self.step.remember_migration(self.job, applied=applied)
-        seen = (*self._measured(applied, seconds, waits), *guard.seen.measurements())
+        seen = (*self._measured(applied, seconds, waits), *guard.seen.measurements(), *cpu.measurements())
         if failure := failure or guard.breach() or "":
             return self._failed(failure, *seen)
         return passed(self.step.task_id, f"applied {', '.join(applied)}", *seen)

@@ -201,7 +201,8 @@ class Migrate(_DatabaseStep):
 
     What happens, in `pms.database`: ``migrations`` decides what is pending and whether it may run, ``runner`` runs it
     (method ``sql``) or the release's own Prisma does (method ``prisma``), ``guard`` watches replicas and sessions and
-    stops it when replicas fall behind. A failed migration leaves nothing behind; a killed one is found and run again.
+    stops it when replicas fall behind, ``cpu`` measures the machine. A failed migration leaves nothing behind; a killed
+    one is found and run again.
     """
 
     def work(self, job: Job) -> Evidence:

@@ -173,6 +173,13 @@ class Watch(Section):
     min_requests: Count
 
 
+class DatabaseCpu(Section):
+    """Who knows how busy the database's machine is. ``query``: PromQL for the busy share of its CPU, 0.7 for 70 %."""
+
+    connection: ConnectionId
+    query: Annotated[str, Field(min_length=1)]
+
+
 class Migration(Section):
     primary_connection: ConnectionId
     replica_connections: Annotated[tuple[ConnectionId, ...], Field(min_length=1)]
@@ -186,6 +193,7 @@ class Migration(Section):
     critical_queries: SqlFile
     max_query_seconds: Seconds
     lag_timeout_seconds: Seconds
+    cpu: DatabaseCpu | None = None
 
 
 SCENARIO_VARIABLES = frozenset({"test_email", "test_password", "day", "next_day"})

@@ -100,6 +100,12 @@ def test_an_outage_is_recorded_all_the_same(recorder, slack):
     assert len(recorder.get("/recorded").json()) == 1
 
 
+def test_prometheus_knows_how_busy_this_machine_is(recorder):
+    answer = recorder.get("/prometheus/api/v1/query", params={"query": "1 - rate(idle[1m])"}).json()
+    (series,) = answer["data"]["result"]
+    assert 0 <= float(series["value"][1]) <= 1
+
+
 def test_jira_gives_every_issue_its_own_key(recorder):
     fields = {"project": {"key": "PMS"}, "issuetype": {"name": "Incident"}, "summary": "Rolled back"}
     keys = [recorder.post("/jira/rest/api/2/issue", json={"fields": fields}).json()["key"] for _ in range(2)]
