@@ -33,7 +33,9 @@ CONNECTIONS = {
     "slack": {"conn_type": "slack", "password": "xoxb-"},
     "smtp": {"conn_type": "smtp", "host": "", "port": 587, "login": "", "password": ""},
     "api": {**_HTTP, "extra": {"test_email": "", "test_password": ""}},
-    **dict.fromkeys(["preview", "staging", "registry", "status_page", "sentry", "jira", "datadog", "prometheus"], _HTTP),
+    **dict.fromkeys(
+        ["preview", "staging", "registry", "status_page", "sentry", "jira", "datadog", "prometheus"], _HTTP
+    ),
 }
 """What the plan asks for, to be filled in; docs/architecture.md says what each is for."""
 HEADER = """\
