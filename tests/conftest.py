@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sandbox.crowds import Guests
 from sandbox.kubernetes import Kubernetes
 from sandbox.settings import REPOSITORY
 from sandbox.stack import Sandbox
@@ -44,6 +45,13 @@ def sandbox(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def endpoints(sandbox: Sandbox):
     """What `endpoints.json` holds."""
     return sandbox.endpoints
+
+
+@pytest.fixture
+def guests(endpoints: dict[str, Any], tmp_path: Path) -> Iterator[Guests]:
+    """Requests to production while the test does something to it."""
+    with Guests(endpoints, tmp_path, rate=60) as crowd:
+        yield crowd
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from sandbox.crowds import Guests
 from sandbox.hotel.releases import CHANNEL, FAILING
 from sandbox.runs import DEPLOYMENT, Team
 from sandbox.stack import Sandbox
@@ -23,12 +22,6 @@ def endpoints(real_cluster, tmp_path_factory):
     with Sandbox(folder / "home", small=True, overlay=overlay_for_little_data(folder), cluster=real_cluster) as running:
         Team(running.endpoints).admin.pause("pms_followups")
         yield running.endpoints
-
-
-@pytest.fixture
-def guests(endpoints, tmp_path):
-    with Guests(endpoints, tmp_path, rate=60) as crowd:
-        yield crowd
 
 
 def rows(endpoints, name: str) -> list[tuple[bool, bool]]:

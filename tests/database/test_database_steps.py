@@ -117,6 +117,7 @@ def test_good_release_goes_out_and_comes_back(deploy: Callable[..., Deployment],
     assert remembered.backup.uri != remembered.restore_point.uri
     assert remembered.migration.applied == remembered.migration.planned == ("20261103100000_booking_channel",)
     assert remembered.migration.counts["bookings"] == 500
+
     again = deployment.run(Backup, kind="backup")
     assert "is there already" in again.evidence.reason
     assert deployment.state.backup == remembered.backup

@@ -7,7 +7,6 @@ import json
 import httpx
 import pytest
 
-from sandbox.crowds import Guests
 from sandbox.runs import Team
 from sandbox.services.access import Access
 
@@ -69,9 +68,3 @@ def recorded(endpoints):
         return httpx.get(f"{endpoints['recorder']}/recorded", params=params, trust_env=False).json()
 
     return read
-
-
-@pytest.fixture
-def guests(endpoints, tmp_path):
-    with Guests(endpoints, tmp_path, rate=60) as crowd:
-        yield crowd

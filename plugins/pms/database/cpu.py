@@ -50,7 +50,7 @@ class Cpu:
 
     @contextmanager
     def watching(self) -> Iterator[Cpu]:
-        connection = self._connection()  # here, for only a task's own thread may ask Airflow for one
+        connection = self._connection()  # here: asked from a second thread, Airflow may refuse the first one's question
         if connection is None or self._source is None:
             yield self
             return

@@ -109,8 +109,9 @@ class Forward:
             await self._change(partial(switch.back, reason=reason))
         except (FencedOut, KubeError) as error:
             return f"traffic could not be moved back from here: {error}"
-        kept, left = await let_go(self.kube, self.plan, self.ticket, self.api.token)
-        log.info("drained %s of %s, %s keeps %s", left, self.ticket.new_colour, self.ticket.old_colour, kept)
+        kept, drained = await let_go(self.kube, self.plan, self.ticket, self.api.token)
+        old, new = self.ticket.old_colour, self.ticket.new_colour
+        log.info("drained %s of %s; %s keeps connections: %s", drained, new, old, kept)
         return f"traffic is back on {self.ticket.old_colour}"
 
     async def _change(self, intent: Callable[..., switch.Patch | None]) -> tuple[Json, bool]:
