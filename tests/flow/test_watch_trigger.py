@@ -17,19 +17,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from pms.flow import watch_trigger
-from pms.flow.watch import Watch, baseline_sources
+from pms.flow.watch import baseline_sources
 from pms.flow.watch_trigger import WatchTrigger
 from pms.models.evidence import Evidence, Measurement, Verdict
 from pms.models.names import CONNECTIONS, DISK_IO, ERROR_RATE, NETWORK_IO, NEW_ERRORS, P50, P99, REPLICATION_LAG
-from pms.models.record import SAMPLES_KEY, Sample
+from pms.models.record import Sample
 from pms.traffic import switch
 from pms.traffic.service import change
 from tests.support.cluster import cluster  # noqa: F401 - fixture
 from tests.support.colours import load, made_world, until, world  # noqa: F401 - fixtures
-from tests.support.steps import RUN_ID, Ti, connect_to, release, revived
+from tests.support.steps import connect_to, revived
 from tests.support.web import Answer, serving
 
 pytestmark = pytest.mark.sandbox
@@ -393,25 +392,3 @@ def test_a_watch_costs_little(serves):
         print(f"{share:.1%} of a core in the loop's thread, {time.process_time() - begun:.2f} s with the clients")
     assert evidence.passed, evidence.reason
     assert share < 0.25
-
-
-def test_the_step_defers_at_once_and_concludes_from_the_event(world):  # noqa: F811
-    step = Watch(task_id="watch", plan=world.plan, seconds=300)
-    ti = Ti(world.ticket, release("x"))
-    with pytest.raises(TaskDeferred) as deferred:
-        step.execute({"run_id": RUN_ID, "ti": ti})
-    assert deferred.value.timeout.total_seconds() == 660
-    stored = json.dumps(deferred.value.trigger.serialize())
-    assert "drain-token" not in stored
-    assert revived(deferred.value.trigger).seconds == 300
-    bad = Evidence(check="watch", verdict=Verdict.FAIL, reason="error_rate: all of them").model_dump(mode="json")
-    with pytest.raises(AirflowFailException, match="error_rate: all of them"):
-        step.resume({"run_id": RUN_ID, "ti": ti}, {"evidence": bad, "samples": [{"what": "error_rate"}]})
-    assert ti.pushed[SAMPLES_KEY] == [{"what": "error_rate"}]
-    good = Evidence(check="watch", verdict=Verdict.PASS, reason="300 s").model_dump(mode="json")
-    assert step.resume({"run_id": RUN_ID, "ti": ti}, {"evidence": good, "samples": []}) == "300 s"
-
-
-def test_a_watch_of_the_old_colour_can_not_move_traffic(world):  # noqa: F811
-    with pytest.raises(ValueError, match="nowhere to move traffic"):
-        Watch(task_id="watch", plan=world.plan, seconds=1, colour="old")

@@ -4,96 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.sandbox.cluster.space import Space
+
 pytestmark = pytest.mark.sandbox
 
 MERGE = "application/merge-patch+json"
-STRATEGIC = "application/strategic-merge-patch+json"
-
-
-class Space:
-    """One namespace, in the words of these tests."""
-
-    def __init__(self, cluster: Any, name: str, eventually: Callable[..., Any]) -> None:
-        self.cluster, self.name, self.eventually = cluster, name, eventually
-        self.deployments = f"/apis/apps/v1/namespaces/{name}/deployments"
-        self.jobs = f"/apis/batch/v1/namespaces/{name}/jobs"
-        self.pods_path = f"/api/v1/namespaces/{name}/pods"
-
-    def deploy(self, body: dict[str, Any]) -> None:
-        status, answer = self.cluster.call("POST", self.deployments, body)
-        assert status == 201, answer
-
-    def patch(self, name: str, **spec: Any) -> None:
-        status, answer = self.cluster.call("PATCH", f"{self.deployments}/{name}", {"spec": spec}, STRATEGIC)
-        assert status == 200, answer
-
-    def rolled_out(self, name: str = "app") -> Any:
-        def complete() -> Any:
-            found = self.cluster.get(f"{self.deployments}/{name}")
-            status, wanted = found["status"], found["spec"]["replicas"]
-            done = status.get("observedGeneration") == found["metadata"]["generation"]
-            fields = ("replicas", "updatedReplicas", "availableReplicas")
-            return found if done and all(status.get(field, 0) == wanted for field in fields) else None
-
-        return self.eventually(complete)
-
-    def condition(self, name: str, kind: str) -> Any:
-        conditions = self.cluster.get(f"{self.deployments}/{name}")["status"].get("conditions") or []
-        return next((one for one in conditions if one["type"] == kind), None)
-
-    def pods(self, selector: str = "") -> list[Any]:
-        return self.cluster.get(f"{self.pods_path}?labelSelector={selector}")["items"]
-
-    def run_pod(self, name: str, script: str, **spec: Any) -> None:
-        container = {"name": "main", "image": "test/tool:v1", "command": ["python", "-c", script]}
-        container |= spec.pop("container", {})
-        body = {"metadata": {"name": name}, "spec": {"restartPolicy": "Never", "containers": [container], **spec}}
-        status, answer = self.cluster.call("POST", self.pods_path, body)
-        assert status == 201, answer
-
-    def pod(self, name: str) -> Any:
-        return self.cluster.get(f"{self.pods_path}/{name}")
-
-    def in_phase(self, name: str, phase: str) -> Any:
-        return self.eventually(lambda: (found := self.pod(name))["status"]["phase"] == phase and found)
-
-    def log(self, name: str, query: str = "") -> str:
-        status, text = self.cluster.call("GET", f"{self.pods_path}/{name}/log?{query}")
-        assert status == 200, text
-        return str(text)
-
-    def run_job(self, name: str, script: str, **spec: Any) -> None:
-        container = {"name": "main", "image": "test/tool:v1", "command": ["python", "-c", script]}
-        template = {"spec": {"restartPolicy": spec.pop("restartPolicy", "Never"), "containers": [container]}}
-        status, answer = self.cluster.call(
-            "POST", self.jobs, {"metadata": {"name": name}, "spec": {"template": template, **spec}}
-        )
-        assert status == 201, answer
-
-    def job_ends(self, name: str) -> tuple[str, str, Any]:
-        def ended() -> Any:
-            status = self.cluster.get(f"{self.jobs}/{name}")["status"]
-            kinds = {one["type"]: one["reason"] for one in status.get("conditions") or ()}
-            return next(((kind, kinds[kind], status) for kind in ("Complete", "Failed") if kind in kinds), None)
-
-        return self.eventually(ended)
-
-    def events(self, name: str) -> dict[str, Any]:
-        found = self.cluster.get(f"/api/v1/namespaces/{self.name}/events?fieldSelector=involvedObject.name%3D{name}")[
-            "items"
-        ]
-        return {one["reason"]: one for one in found}
 
 
 @pytest.fixture
@@ -357,72 +279,3 @@ def test_a_finished_job_disappears_when_its_time_is_over(space: Space) -> None:
     space.run_job("brief", "pass", ttlSecondsAfterFinished=0)
     space.eventually(lambda: space.cluster.call("GET", f"{space.jobs}/brief")[0] == 404)
     space.eventually(lambda: not space.pods())
-
-
-# --- the end
-
-
-STRAY = "import subprocess,time; subprocess.Popen(['sleep', '300']); time.sleep(300)"
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_no_process_outlives_the_cluster(
-    start_cluster: Callable[..., Any], eventually: Callable[..., Any], number: int
-) -> None:
-    cluster = start_cluster()
-    space = Space(cluster, "default", eventually)
-    space.run_pod("stray", STRAY)
-    space.in_phase("stray", "Running")
-    group = int(re.findall(r"process://(\d+)", str(space.pod("stray")))[0])
-
-    def members() -> list[int]:
-        listed = subprocess.run(["ps", "-eo", "pid=,pgid=,stat="], capture_output=True, text=True, check=True).stdout
-        rows = [line.split() for line in listed.splitlines()]
-        return [int(pid) for pid, of, state in rows if int(of) == group and not state.startswith("Z")]
-
-    eventually(lambda: len(members()) == 2)
-    cluster.process.send_signal(number)
-    cluster.process.wait(timeout=20)
-    eventually(lambda: not members())
-
-
-def test_a_cluster_that_stops_starts_nothing_more(start_cluster: Callable[..., Any], eventually: Any) -> None:
-    cluster = start_cluster()
-    space = Space(cluster, "default", eventually)
-    space.run_job("long", "import signal,time; signal.signal(15, signal.SIG_IGN); time.sleep(60)", backoffLimit=9)
-    eventually(lambda: any(pod["status"]["phase"] == "Running" for pod in space.pods()))
-    cluster.process.terminate()
-    assert cluster.process.wait(timeout=10) == 0
-
-
-def test_a_second_cluster_on_the_same_address_fails_and_leaves_the_first_alone(
-    start_cluster: Callable[..., Any], eventually: Any
-) -> None:
-    cluster = start_cluster()
-    space = Space(cluster, "default", eventually)
-    space.run_pod("talking", "print('still here')")
-    space.in_phase("talking", "Succeeded")
-    second = [sys.executable, "-m", "sandbox.cluster", "--config", str(cluster.home / "config.json")]
-    done = subprocess.run(
-        second, capture_output=True, text=True, timeout=30, check=False, cwd=Path(__file__).parents[3]
-    )
-    assert done.returncode != 0
-    assert "Address already in use" in done.stderr
-    assert space.log("talking") == "still here\n"
-
-
-def test_open_watches_do_not_keep_a_cluster_from_stopping(start_cluster: Callable[..., Any]) -> None:
-    cluster = start_cluster()
-    headers = {"Authorization": f"Bearer {cluster.token}"}
-    watch = urllib.request.Request(f"{cluster.url}/api/v1/namespaces?watch=true", headers=headers)
-    with urllib.request.urlopen(watch, timeout=10) as events:
-        assert events.readline()
-        cluster.process.terminate()
-        assert cluster.process.wait(timeout=10) == 0
-    assert (cluster.home / "cluster.log").read_text() == ""
-
-
-def test_the_cluster_is_ready_within_a_second_or_so(start_cluster: Callable[..., Any]) -> None:
-    began = time.monotonic()
-    start_cluster()
-    assert time.monotonic() - began < 5
