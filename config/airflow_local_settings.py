@@ -24,10 +24,10 @@ HEAVY = (
     "airflow.providers.cncf.kubernetes.hooks.kubernetes",
     "airflow.providers.postgres.hooks.postgres",
     "airflow.providers.standard.operators.hitl",
-    "pms.models.deployment",
-    "pms.models.record",
-    "pms.plan.model",
-    "pms.readiness.kinds",
+    "handover.models.deployment",
+    "handover.models.record",
+    "handover.plan.model",
+    "handover.readiness.kinds",
 )
 
 if FORKING_COMMANDS.intersection(sys.argv[1:3]):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from airflow.sdk import TaskGroup, chain
 
-from pms.flow.announcements_dag import announcements_dag, redelivery_dag
-from pms.flow.announcing import AskToConfirm, Moment, ReleaseToAnnounce, TellOf
-from pms.flow.dags import for_each_plan
-from pms.flow.redelivery import Redeliver
-from pms.people import announcements as wording
-from pms.plan.model import Plan
-from pms.plan.people import Announcements
+from handover.people import announcements as wording
+from handover.plan.model import Plan
+from handover.plan.people import Announcements
+from handover.workflows.announcements.dag import announcements_dag, redelivery_dag
+from handover.workflows.announcements.steps import AskToConfirm, Moment, ReleaseToAnnounce, TellOf
+from handover.workflows.dags import for_each_plan
+from handover.workflows.redelivery.steps import Redeliver
 
 
 def build(plan: Plan) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from airflow.sdk import chain
 
-from pms.flow.dags import for_each_plan, import_dag, seed_dag
-from pms.flow.data import ImportRows, NobodyDeploys, SeedDatabase
-from pms.plan.model import Plan
+from handover.plan.model import Plan
+from handover.workflows.dags import for_each_plan, import_dag, seed_dag
+from handover.workflows.data.steps import ImportRows, NobodyDeploys, SeedDatabase
 
 
 def build(plan: Plan) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.sdk import TaskGroup, chain
 
-from pms.checks.operators import (
+from handover.checks.operators import (
     Baseline,
     CriticalPaths,
     ErrorTracker,
@@ -13,10 +13,15 @@ from pms.checks.operators import (
     RecentErrors,
     ResponseTimes,
 )
-from pms.checks.sensors import Healthy
-from pms.database.operators import Backup, DataIntegrity, Migrate, SchemaCheck, TestRestore
-from pms.database.sensors import ReplicationLag
-from pms.flow.dags import (
+from handover.checks.sensors import Healthy
+from handover.database.operators import Backup, DataIntegrity, Migrate, SchemaCheck, TestRestore
+from handover.database.sensors import ReplicationLag
+from handover.models.deployment import Status
+from handover.people import messages
+from handover.people.operators import Announce, Banner, Confirm
+from handover.plan.model import Plan
+from handover.traffic.operators import PointPreview, SettleTraffic, SwitchTraffic
+from handover.workflows.dags import (
     decide,
     deployment_dag,
     for_each_plan,
@@ -24,17 +29,15 @@ from pms.flow.dags import (
     report_after,
     roll_back_on_failure,
 )
-from pms.flow.incident_steps import DocumentIncidents, FixOrRollback, FixWorks, WatchOn
-from pms.flow.operators import Close, GiveUp, Open, ReleaseDue, WindowOpen
-from pms.flow.watch import Watch, baseline_sources
-from pms.models.deployment import Status
-from pms.people import messages
-from pms.people.operators import Announce, Banner, Confirm
-from pms.plan.model import Plan
-from pms.traffic.operators import PointPreview, SettleTraffic, SwitchTraffic
-from pms.workload.image import BuildImage, ImagePresent, ScanImage, VerifySignature
-from pms.workload.operators import DeployIdleColour, ReleaseCommand, RetireColour
-from pms.workload.sensors import RolloutComplete
+from handover.workflows.deployment.closing import Close
+from handover.workflows.deployment.deciding import WindowOpen
+from handover.workflows.deployment.opening import GiveUp, Open, ReleaseDue
+from handover.workflows.watch.incident_steps import DocumentIncidents, FixOrRollback, FixWorks, WatchOn
+from handover.workflows.watch.steps import Watch, baseline_sources
+from handover.workload.image import BuildImage, ImagePresent, ScanImage, VerifySignature
+from handover.workload.operators import DeployIdleColour, ReleaseCommand
+from handover.workload.scale_down import RetireColour
+from handover.workload.sensors import RolloutComplete
 
 
 def incident_response(plan: Plan) -> TaskGroup:

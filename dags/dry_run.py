@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from airflow.sdk import TaskGroup
 
-from pms.checks.operators import RecentErrors
-from pms.checks.sensors import Healthy
-from pms.database.sensors import ReplicationLag
-from pms.flow.dags import dry_run_dag, for_each_plan
-from pms.flow.preview import MayBegin, ReleaseToTry, Summary, WouldDeploy, WouldMigrate, WouldSwitch, WouldTell
-from pms.flow.readiness_steps import DataChecks
-from pms.plan.model import Plan
+from handover.checks.operators import RecentErrors
+from handover.checks.sensors import Healthy
+from handover.database.sensors import ReplicationLag
+from handover.plan.model import Plan
+from handover.workflows.dags import dry_run_dag, for_each_plan
+from handover.workflows.dry_run.steps import (
+    MayBegin,
+    ReleaseToTry,
+    Summary,
+    WouldDeploy,
+    WouldMigrate,
+    WouldSwitch,
+    WouldTell,
+)
+from handover.workflows.readiness.checks import DataChecks
 
 
 def build(plan: Plan) -> None:

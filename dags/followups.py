@@ -5,14 +5,19 @@ One Airflow DAG per plan, started by the asset that the last step of either publ
 
 from __future__ import annotations
 
-from pms.flow.dags import for_each_plan
-from pms.flow.followup_checks import ConsistentPerformance, MonitoringWorks, NoUnexpectedIssues, StableErrorRates
-from pms.flow.followups import Ask, DeploymentEnded, Invite, Tell, Ticket, times
-from pms.flow.followups_dag import due_after, followups_dag
-from pms.models.followup import ENDED_TASK
-from pms.people import messages
-from pms.people.tickets import POST_MORTEM
-from pms.plan.model import Plan
+from handover.models.followup import ENDED_TASK
+from handover.people import messages
+from handover.people.tickets import POST_MORTEM
+from handover.plan.model import Plan
+from handover.workflows.dags import for_each_plan
+from handover.workflows.followups.checks import (
+    ConsistentPerformance,
+    MonitoringWorks,
+    NoUnexpectedIssues,
+    StableErrorRates,
+)
+from handover.workflows.followups.dag import due_after, followups_dag
+from handover.workflows.followups.steps import Ask, DeploymentEnded, Invite, Tell, Ticket, times
 
 DEBRIEFING = {"went_well": "What went well?", "issues": "Any issues?"}
 

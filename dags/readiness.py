@@ -5,11 +5,11 @@ One Airflow DAG per plan, with a task for each line of its checklist. It changes
 
 from __future__ import annotations
 
-from pms.flow.dags import remind_of_questions
-from pms.flow.readiness import Conclude, ReleaseToJudge
-from pms.flow.readiness_dag import for_each_checklist, in_order, questions, readiness_dag, section
-from pms.plan.model import Plan
-from pms.readiness.checklist import Checklist
+from handover.plan.model import Plan
+from handover.readiness.checklist import Checklist
+from handover.workflows.dags import remind_of_questions
+from handover.workflows.readiness.dag import for_each_checklist, in_order, questions, readiness_dag, section
+from handover.workflows.readiness.steps import Conclude, ReleaseToJudge
 
 
 def build(plan: Plan, checklist: Checklist) -> None:

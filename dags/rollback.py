@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from airflow.sdk import TaskGroup, TriggerRule, chain
 
-from pms.checks.operators import KeyEndpoints
-from pms.checks.sensors import Healthy
-from pms.database.operators import RollBackDatabase
-from pms.flow.dags import for_each_plan, report_after, rollback_dag
-from pms.flow.operators import Close
-from pms.flow.report import Report
-from pms.flow.watch import Watch
-from pms.models.deployment import Status
-from pms.people import messages
-from pms.people.operators import Announce, Banner, OpenTicket
-from pms.plan.model import Plan
-from pms.traffic.operators import DrainColour, MoveTrafficBack
-from pms.workload.operators import ReleaseCommand, RemoveIdleColour
+from handover.checks.operators import KeyEndpoints
+from handover.checks.sensors import Healthy
+from handover.database.operators import RollBackDatabase
+from handover.models.deployment import Status
+from handover.people import messages
+from handover.people.operators import Announce, Banner, OpenTicket
+from handover.plan.model import Plan
+from handover.traffic.operators import DrainColour, MoveTrafficBack
+from handover.workflows.dags import for_each_plan, report_after, rollback_dag
+from handover.workflows.deployment.closing import Close
+from handover.workflows.recording.report import Report
+from handover.workflows.watch.steps import Watch
+from handover.workload.operators import ReleaseCommand
+from handover.workload.scale_down import RemoveIdleColour
 
 
 def build(plan: Plan) -> None:

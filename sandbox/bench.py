@@ -125,8 +125,8 @@ def _backup(endpoints: dict[str, Any]) -> float:
     """Wall time of our backup to S3 against ``pg_dump -Fc -Z0`` to nowhere, in turn on the same database."""
     import boto3
 
-    from pms.database.dump import dump_to_s3
-    from pms.postgres import Database
+    from handover.adapters.postgres import Database
+    from handover.database.dump import dump_to_s3
 
     database = Database.from_uri(endpoints["postgres"]["primary"])
     client = boto3.client(

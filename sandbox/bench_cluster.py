@@ -22,8 +22,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from pms.plan.load import OVERLAY_VARIABLE, load_plan
-from pms.plan.model import Plan
+from handover.plan.load import OVERLAY_VARIABLE, load_plan
+from handover.plan.model import Plan
 from sandbox.argo import Argo, Rollout, manifests
 from sandbox.argo.comparison import Cause, Round, Who, as_json, compare
 from sandbox.argo.observing import RATE, Disturbed, Event, observe
@@ -190,10 +190,10 @@ class Bench:
     def _we_decided(self) -> bool:
         with Access(**self._endpoints["kubernetes"]).client() as kube:
             service = kube.get("/api/v1/namespaces/production/services/pms-api").raise_for_status().json()
-        return bool(service["metadata"]["annotations"]["pms.deploy/traffic"] == "back")
+        return bool(service["metadata"]["annotations"]["handover/stage"] == "aborted")
 
     def _our_command(self) -> float:
-        argv = [sys.executable, "-m", "pms.traffic", "back", "--plan", str(PLAN), "--reason", "measuring"]
+        argv = [sys.executable, "-m", "handover", "back", "--plan", str(PLAN), "--reason", "measuring"]
         env = {"PYTHONPATH": str(REPOSITORY / "plugins"), OVERLAY_VARIABLE: str(self._overlay)}
         return _command([*argv, "--kubeconfig", self._endpoints["kubeconfig"]], env)
 

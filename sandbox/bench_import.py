@@ -141,9 +141,9 @@ def _import(dsn: str, file: Path, rows: int) -> tuple[float, int]:
 
 
 def _import_here(dsn: str, file: Path) -> dict[str, Any]:
-    from pms.data import csv_file, load, places
-    from pms.plan.load import load_plan
-    from pms.postgres import Database
+    from handover.adapters.postgres import Database
+    from handover.data import csv_file, load, places
+    from handover.plan.load import load_plan
 
     plan = load_plan(REPOSITORY / "include" / "plans" / "pms.yaml")
     assert plan.data is not None

@@ -16,17 +16,21 @@ from typing import Any
 
 from rich.console import Console
 
-from pms.kube import lock, state
-from pms.kube.client import Json, Kube, connect_with_kubeconfig
-from pms.models.deployment import DeploymentState, Status, Ticket
-from pms.plan.load import load_plan
-from pms.plan.model import Plan
-from pms.traffic.api import Api
-from pms.traffic.back import let_go, look, move_back
-from pms.traffic.drain import undrain
-from pms.traffic.forward import Forward
-from pms.traffic.service import NotReady, full
-from pms.workload.manifests import DEPLOYMENTS, deployment
+from handover.adapters import public_http
+from handover.adapters.kubernetes import connect_with_kubeconfig
+from handover.adapters.service_router import ServiceRouter
+from handover.coordination import lock, state
+from handover.coordination.routing import DEPLOYMENTS, NotReady, full
+from handover.models.deployment import DeploymentState, FencingToken, Status
+from handover.plan.load import load_plan
+from handover.plan.model import Plan
+from handover.ports.kube import Kube
+from handover.ports.public import PublicAddress
+from handover.ports.router import Route
+from handover.traffic.abort import abort, let_go, look
+from handover.traffic.cutover import Cutover
+from handover.traffic.drain import undrain
+from handover.workload.manifests import deployment
 from sandbox.crowds import Guests
 from sandbox.kubernetes import Cluster
 from sandbox.kubernetes.processes import memory
@@ -69,7 +73,7 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Seen:
+class MoveSeen:
     """What came of one move. Seconds since the last patch, in which the old version was still given requests."""
 
     kind: str
@@ -80,17 +84,16 @@ class Seen:
     wrong_version_after_drain: int
 
 
-class Watched(Kube):
+class TimedRouter(ServiceRouter):
     """Remembers when the Service was patched."""
 
-    def __init__(self, kube: Kube) -> None:
-        super().__init__(kube._api, kube.namespace)
+    def __init__(self, kube: Kube, plan: Plan) -> None:
+        super().__init__(kube, plan.cluster, plan.cluster.service)
         self.patches: list[float] = []
 
-    async def merge(self, resource: str, name: str, body: Json, sub: str = "") -> Json:
-        if resource == "services":
-            self.patches.append(time.time())
-        return await super().merge(resource, name, body, sub)
+    async def swap(self, route: Route) -> Route:
+        self.patches.append(time.time())
+        return await super().swap(route)
 
 
 def cutover(
@@ -147,14 +150,14 @@ def summary(report: dict[str, Any], moves: Sequence[Move], answers: Sequence[Ans
     }
 
 
-def judge(moves: Sequence[Move], answers: Iterable[Answer]) -> Iterator[Seen]:
+def judge(moves: Sequence[Move], answers: Iterable[Answer]) -> Iterator[MoveSeen]:
     """What came of each move, from the answers that were sent for between it and the next. Pure."""
     ordered = sorted(answers, key=lambda answer: answer.began)
     ends = [move.began for move in moves[1:]] + [float("inf")]
     for move, end in zip(moves, ends, strict=True):
         old = [a for a in ordered if move.last_patch < a.began < end and a.version == move.old]
         late = [a for a in old if a.began > move.drained + LET_GO_SECONDS]
-        yield Seen(
+        yield MoveSeen(
             kind=move.kind,
             old_on_new_connections=_latest((a.began for a in old if a.fresh), move.last_patch),
             old_on_any_connection=_latest((a.began for a in old), move.last_patch),
@@ -182,7 +185,7 @@ async def prepare(endpoints: dict[str, Any], plan: Plan) -> None:
     """The green colour beside the blue one, at full size."""
     cluster = plan.cluster
     async with connect_with_kubeconfig(endpoints["kubeconfig"], cluster.namespace) as kube:
-        green = deployment(plan, "green", VERSIONS["green"], endpoints["images"][VERSIONS["green"]])
+        green = deployment(plan, "green", VERSIONS["green"], endpoints["images"][VERSIONS["green"]], 0)
         await kube.apply(DEPLOYMENTS, green)
         deadline = time.monotonic() + ROLLOUT_SECONDS
         while True:
@@ -198,50 +201,53 @@ async def prepare(endpoints: dict[str, Any], plan: Plan) -> None:
 async def _moves(endpoints: dict[str, Any], plan: Plan, switches: int, rollbacks: int) -> list[Move]:
     """As many switches as asked for, the last of every few taken back."""
     moves: list[Move] = []
-    api = Api(endpoints["public"], endpoints["hotel"]["admin_token"])
     every = max(1, switches // max(1, rollbacks))
-    async with connect_with_kubeconfig(endpoints["kubeconfig"], plan.cluster.namespace) as plain:
-        serving = (await plain.get("services", plan.cluster.service))["spec"]["selector"][plan.cluster.colour_key]
+    async with (
+        connect_with_kubeconfig(endpoints["kubeconfig"], plan.cluster.namespace) as kube,
+        public_http.at(endpoints["public"], endpoints["hotel"]["admin_token"]) as public,
+    ):
+        serving = (await TimedRouter(kube, plan).read()).colour or ""
         for number in range(1, switches + 1):
-            kube, idle = Watched(plain), "green" if serving == "blue" else "blue"
-            ticket = await begin(kube, plan, number, serving, idle)
-            await undrain(kube, plan, idle, api.token)
-            moves.append(await switch(kube, plan, ticket, api))
+            idle = "green" if serving == "blue" else "blue"
+            token = await begin(kube, plan, number, serving, idle)
+            await undrain(kube, plan, idle, public.token)
+            moves.append(await switch(kube, plan, token, public))
             await asyncio.sleep(PAUSE_SECONDS)
             if number % every == 0 and sum(move.kind == "rollback" for move in moves) < rollbacks:
-                moves.append(await back(Watched(plain), plan, ticket, api))
+                moves.append(await back(kube, plan, token, public))
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
                 serving = idle
     return moves
 
 
-async def begin(kube: Kube, plan: Plan, number: int, old: str, new: str) -> Ticket:
+async def begin(kube: Kube, plan: Plan, number: int, old: str, new: str) -> FencingToken:
     """Lock and state of one more deployment."""
     name = f"cutover-{number}"
     generation = await lock.acquire(kube, plan.lock_name, name, "measuring", take_over=True)
     known = DeploymentState(
         deployment=name, generation=generation, status=Status.DEPLOYING, version=VERSIONS[new], image="",
-        previous_version=VERSIONS[old], previous_image="", old_colour=old, new_colour=new, reason="measuring",
+        previous_version=VERSIONS[old], previous_image="", stable=old, preview=new, reason="measuring",
         started_at=time.time(),
     )  # fmt: skip
     await state.write(kube, plan.lock_name, known)
-    return Ticket(deployment=name, generation=generation, old_colour=old, new_colour=new)
+    return FencingToken(deployment=name, generation=generation, stable=old, preview=new)
 
 
-async def switch(kube: Watched, plan: Plan, ticket: Ticket, api: Api) -> Move:
+async def switch(kube: Kube, plan: Plan, token: FencingToken, public: PublicAddress) -> Move:
     async def fence() -> None:
-        await lock.fence(kube, plan.lock_name, ticket)
+        await lock.fence(kube, plan.lock_name, token)
 
-    began = time.time()
-    await Forward(kube, plan, ticket, VERSIONS[ticket.new_colour], api, fence).run()
-    old, new = VERSIONS[ticket.old_colour], VERSIONS[ticket.new_colour]
-    return Move("switch", old, new, began, kube.patches[0], kube.patches[-1], time.time())
+    began, router = time.time(), TimedRouter(kube, plan)
+    await Cutover(kube, router, plan, token, VERSIONS[token.preview], public, fence).run()
+    old, new = VERSIONS[token.stable], VERSIONS[token.preview]
+    return Move("switch", old, new, began, router.patches[0], router.patches[-1], time.time())
 
 
-async def back(kube: Watched, plan: Plan, ticket: Ticket, api: Api) -> Move:
-    began = time.time()
-    await move_back(kube, plan, await look(kube, plan), "measuring")
-    await let_go(kube, plan, ticket, api.token)
-    old, new = VERSIONS[ticket.new_colour], VERSIONS[ticket.old_colour]
-    return Move("rollback", old, new, began, kube.patches[0], kube.patches[-1], time.time())
+async def back(kube: Kube, plan: Plan, token: FencingToken, public: PublicAddress) -> Move:
+    began, router = time.time(), TimedRouter(kube, plan)
+    _, position = await look(kube, router, plan)
+    await abort(router, plan, position, "measuring")
+    await let_go(kube, plan, token, public.token)
+    old, new = VERSIONS[token.preview], VERSIONS[token.stable]
+    return Move("rollback", old, new, began, router.patches[0], router.patches[-1], time.time())

@@ -40,7 +40,7 @@ def new_pods(endpoints: dict[str, Any]) -> list[str]:
         pods = kube.get("/api/v1/namespaces/production/pods").raise_for_status().json()["items"]
     found = [
         pod["metadata"]["name"] for pod in pods
-        if pod["metadata"].get("annotations", {}).get("pms.deploy/version") == NEW
+        if pod["metadata"].get("annotations", {}).get("handover/version") == NEW
     ]  # fmt: skip
     assert found, "no pod of the new version"
     return found

@@ -170,7 +170,7 @@ def _make_record(settings: Settings) -> None:
 
     owner = settings.dsn("metadata", RECORD, "record_owner", settings.secrets.record_owner)
     run(
-        [sys.executable, "-m", "pms.record", "migrate", "--writer", "record"], what="pms.record migrate",
+        [sys.executable, "-m", "handover", "record", "migrate", "--writer", "record"], what="handover record migrate",
         log=settings.log("metadata"), env={**airflow.environment(settings), "AIRFLOW_CONN_PMS_RECORD_OWNER": owner},
     )  # fmt: skip
 

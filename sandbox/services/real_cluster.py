@@ -140,7 +140,7 @@ def _deployer() -> list[dict[str, Any]]:
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY / "plugins")}
     found: list[dict[str, Any]] = []
     for part in ((), ("--nodes",)):
-        argv = [sys.executable, "-m", "pms.kube", "rbac", *part, "--plan", "pms"]
+        argv = [sys.executable, "-m", "handover", "rbac", *part, "--plan", "pms"]
         done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SandboxError(f"the deployer's permissions: {done.stderr.strip()}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pms.plan.load import load_plan
-from pms.readiness import checklist
+from handover.plan.load import load_plan
+from handover.readiness import checklist
 from scripts.coverage import book, facts, join, render
 from scripts.coverage.lines import lines
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
 
-from pms.readiness.checklist import Checklist, ChecklistSection, Line
+from handover.readiness.checklist import Checklist, ChecklistSection, Line
 
 Text = Annotated[str, StringConstraints(min_length=3)]
 ASKED = "ask"

@@ -45,9 +45,9 @@ def tasks(folder: Path) -> dict[str, dict[str, Task]]:
 def _task(dag: str, task: BaseOperator | MappedOperator) -> Task:
     from airflow.providers.standard.operators.hitl import HITLOperator
 
-    from pms.flow.followups import Invite, Ticket
-    from pms.flow.incident_steps import DocumentIncidents
-    from pms.people.operators import OpenTicket
+    from handover.people.operators import OpenTicket
+    from handover.workflows.followups.steps import Invite, Ticket
+    from handover.workflows.watch.incident_steps import DocumentIncidents
 
     name, how = f"{dag}.{task.task_id}", _first_sentence(type(task).__doc__ or "")
     if isinstance(task, HITLOperator):

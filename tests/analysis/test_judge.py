@@ -8,23 +8,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pms.analysis import judge
-from pms.analysis.metrics import Counters
-from pms.analysis.observations import PODS, PROBE, Limits, Probed, Seen
-from pms.analysis.window import Share, Window
-from pms.models import names
-from pms.models.evidence import Measurement, Verdict
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
+from handover.analysis import judge
+from handover.analysis.metrics import Counters
+from handover.analysis.observations import PODS, PROBE, Observations, PodLimits, Probed
+from handover.analysis.window import Share, Window
+from handover.models import names
+from handover.models.evidence import Measurement, Verdict
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
 
 PLAN = load_plan(Path(INCLUDE) / "plans" / "pms.yaml")
 WATCH = PLAN.watch
 SUSTAINED = WATCH.sustained_seconds
-ONE = Limits(cores=1, memory_bytes=100)
+ONE = PodLimits(cores=1, memory_bytes=100)
 
 
-def seen(**changes) -> Seen:
-    return Seen(PLAN, started=0.0, **changes)
+def seen(**changes) -> Observations:
+    return Observations(PLAN, started=0.0, **changes)
 
 
 def counters(at: float, total: float, errors: float = 0, slow: float = 0, **more: float) -> Counters:
@@ -33,7 +33,7 @@ def counters(at: float, total: float, errors: float = 0, slow: float = 0, **more
     return Counters(at, total, errors, buckets, **more)
 
 
-def probes(subject: Seen, outcomes: list[bool], begin: float = 0.0, seconds: float = 0.01) -> float:
+def probes(subject: Observations, outcomes: list[bool], begin: float = 0.0, seconds: float = 0.01) -> float:
     """One probe every 0.1 s, True for a good answer; gives the time of the last one."""
     now = begin
     for good in outcomes:
@@ -42,7 +42,7 @@ def probes(subject: Seen, outcomes: list[bool], begin: float = 0.0, seconds: flo
     return now
 
 
-def healthy(subject: Seen, until: float, step: float = 0.5) -> float:
+def healthy(subject: Observations, until: float, step: float = 0.5) -> float:
     """Everything good, all the time."""
     now, total = 0.0, 0.0
     while now < until:
@@ -204,7 +204,7 @@ def test_a_source_without_a_value_is_silent():
 # --- slow rules
 
 
-def series(subject: Seen, what: str, values: list[float], over: float = SUSTAINED) -> float:
+def series(subject: Observations, what: str, values: list[float], over: float = SUSTAINED) -> float:
     now = 0.0
     for i, value in enumerate(values):
         now = i * over / max(1, len(values) - 1)
@@ -270,7 +270,7 @@ def test_what_pods_use_is_measured_against_their_limits():
             subject.pod(
                 pod, counters(now, 0, cpu_seconds=cpu * now, memory_bytes=60, disk_bytes=10 * now, connections=4)
             )
-        subject.resources(now, Limits(cores=2, memory_bytes=80))
+        subject.resources(now, PodLimits(cores=2, memory_bytes=80))
     values = {what: m.value for what, m in subject.last.items()}
     assert values == {
         names.CPU: pytest.approx(0.4), names.MEMORY: 0.75, names.DISK_IO: pytest.approx(20),

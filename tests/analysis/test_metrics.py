@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pms.analysis import metrics
-from pms.analysis.metrics import Counters, NoMetrics, cores, parse, quantile, since, size, slower_than
-from pms.models import names
+from handover.analysis import metrics
+from handover.analysis.metrics import Counters, NoMetrics, cores, parse, quantile, since, size, slower_than
+from handover.models import names
 
 TEXT = """# HELP http_requests_total Answers
 # TYPE http_requests_total counter

@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pms.checks.operators import Baseline as TakeBaseline
-from pms.checks.operators import CriticalPaths, KeyEndpoints, Performance, ResponseTimes
-from pms.checks.sensors import Healthy
+from handover.checks.operators import Baseline as TakeBaseline
+from handover.checks.operators import CriticalPaths, KeyEndpoints, Performance, ResponseTimes
+from handover.checks.sensors import Healthy
 from tests.sandbox.hotel.conftest import (  # noqa: F401 - fixtures
     ADMIN_TOKEN,
     PASSWORD,
@@ -33,7 +33,7 @@ def service(start_pod, database, monkeypatch):  # noqa: F811
 
 
 def test_every_check_of_a_good_release_passes(in_cluster, plan, service):
-    ticket = in_cluster(lambda kube: opened(kube, plan.lock_name, image("v1.1.0")))
+    token = in_cluster(lambda kube: opened(kube, plan.lock_name, image("v1.1.0")))
     asked = release("unused:tag")
     plan = plan.model_copy(update={"performance": plan.performance.model_copy(update={"requests": 60})})
     steps = [
@@ -46,5 +46,5 @@ def test_every_check_of_a_good_release_passes(in_cluster, plan, service):
         Performance(task_id="performance", plan=plan),
     ]
     for step in steps:
-        ran = run(step, ticket, asked)
+        ran = run(step, token, asked)
         assert ran.evidence.passed, ran.evidence.reason

@@ -11,8 +11,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from pms.checks.client import load, measure_until_good, session
-from pms.checks.operators import (
+from handover.checks.client import load, measure_until_good, session
+from handover.checks.operators import (
     Baseline,
     CriticalPaths,
     ErrorTracker,
@@ -21,11 +21,11 @@ from pms.checks.operators import (
     RecentErrors,
     ResponseTimes,
 )
-from pms.checks.sensors import Healthy
-from pms.checks.sources import ErrorTrackerSource, NoAnswer
-from pms.kube import state
-from pms.models.evidence import Measurement, Verdict, failed, passed
-from pms.models.names import CONNECTIONS, NEW_ERRORS, P50, P95, P99, THROUGHPUT
+from handover.checks.sensors import Healthy
+from handover.checks.sources import ErrorTrackerSource, TrackerSilent
+from handover.coordination import state
+from handover.models.evidence import Measurement, Verdict, failed, passed
+from handover.models.names import CONNECTIONS, NEW_ERRORS, P50, P95, P99, THROUGHPUT
 from tests.support.cluster import image, plan_with
 from tests.support.steps import connect_to, opened, release, run
 from tests.support.web import Answer, serving
@@ -43,7 +43,7 @@ def quick(plan):
 
 
 @pytest.fixture
-def ticket(in_cluster, plan):
+def token(in_cluster, plan):
     return in_cluster(lambda kube: opened(kube, plan.lock_name, image("v1.1.0")))
 
 
@@ -101,31 +101,31 @@ def healthy(plan, **more):
     return Healthy(task_id="health", plan=plan, **{"connection": "pms_api", "path": "/health", **more})
 
 
-def test_health_defers_from_the_first_moment_and_keeps_the_admin_token(quick, ticket, api):
-    ran = run(healthy(quick, expect_version=True), ticket, ASKED)
+def test_health_defers_from_the_first_moment_and_keeps_the_admin_token(quick, token, api):
+    ran = run(healthy(quick, expect_version=True), token, ASKED)
     assert (ran.evidence.passed, len(ran.triggers)) == (True, 1)
     assert all("authorization" not in call.headers for call in api.web.asked)
 
 
-def test_health_of_the_old_version(quick, ticket, api):
-    ran = run(healthy(quick, expect_version=True, version="old"), ticket, ASKED)
+def test_health_of_the_old_version(quick, token, api):
+    ran = run(healthy(quick, expect_version=True, version="old"), token, ASKED)
     assert "answered by v1.1.0 instead of v1.0.0" in str(ran.error)
     api.version = "v1.0.0"
-    assert run(healthy(quick, expect_version=True, version="old"), ticket, ASKED).evidence.passed
+    assert run(healthy(quick, expect_version=True, version="old"), token, ASKED).evidence.passed
 
 
-def test_staging_gets_its_health_token(quick, ticket, monkeypatch):
+def test_staging_gets_its_health_token(quick, token, monkeypatch):
     with serving(lambda _: Answer()) as web:
         connect_to(monkeypatch, "pms_staging", host=web.host, port=web.port, password="health-token")
-        assert run(healthy(quick, connection="pms_staging"), ticket, ASKED).evidence.passed
+        assert run(healthy(quick, connection="pms_staging"), token, ASKED).evidence.passed
         assert web.asked[0].headers["authorization"] == "Bearer health-token"
 
 
 # --- key endpoints, critical paths
 
 
-def test_key_endpoints(plan, ticket, api):
-    ran = run(KeyEndpoints(task_id="key", plan=plan), ticket, ASKED)
+def test_key_endpoints(plan, token, api):
+    ran = run(KeyEndpoints(task_id="key", plan=plan), token, ASKED)
     assert ran.evidence.passed
     assert [m.what for m in ran.evidence.measurements] == ["status /bookings", "status /rooms", "status /staff"]
 
@@ -138,22 +138,22 @@ def test_key_endpoints(plan, ticket, api):
         ({"broken": "/auth"}, "POST /auth/login: 500 for the test user"),
     ],
 )
-def test_key_endpoints_that_are_wrong(plan, ticket, api, change, said):
+def test_key_endpoints_that_are_wrong(plan, token, api, change, said):
     vars(api).update(change)
-    ran = run(KeyEndpoints(task_id="key", plan=plan), ticket, ASKED)
+    ran = run(KeyEndpoints(task_id="key", plan=plan), token, ASKED)
     assert ran.evidence.verdict is Verdict.FAIL
     assert said in ran.evidence.reason
     assert "hush" not in str(ran.error)
 
 
-def test_a_connection_without_a_test_user(plan, ticket, api, monkeypatch):
+def test_a_connection_without_a_test_user(plan, token, api, monkeypatch):
     connect_to(monkeypatch, "pms_api", host=api.web.host, port=api.web.port)
     for step in (KeyEndpoints, CriticalPaths, ResponseTimes):
-        assert "no 'test_email'" in run(step(task_id="check", plan=plan), ticket, ASKED).evidence.reason
+        assert "no 'test_email'" in run(step(task_id="check", plan=plan), token, ASKED).evidence.reason
 
 
-def test_critical_paths(plan, ticket, api):
-    ran = run(CriticalPaths(task_id="critical", plan=plan), ticket, ASKED)
+def test_critical_paths(plan, token, api):
+    ran = run(CriticalPaths(task_id="critical", plan=plan), token, ASKED)
     assert ran.evidence.passed
     assert [m.what for m in ran.evidence.measurements] == ["login", "rooms", "booking", "payment", "check_in"]
     assert [(call.method, call.path) for call in api.web.asked] == [
@@ -164,9 +164,9 @@ def test_critical_paths(plan, ticket, api):
     assert api.web.asked[3].body == {"bookingId": 11, "amount": 100}
 
 
-def test_a_critical_path_that_is_broken(plan, ticket, api):
+def test_a_critical_path_that_is_broken(plan, token, api):
     api.broken = "/payments"
-    ran = run(CriticalPaths(task_id="critical", plan=plan), ticket, ASKED)
+    ran = run(CriticalPaths(task_id="critical", plan=plan), token, ASKED)
     assert ran.evidence.verdict is Verdict.FAIL
     assert "payment: POST /payments: 500 instead of 201" in ran.evidence.reason
     assert len(ran.evidence.measurements) == 3
@@ -196,18 +196,18 @@ def test_a_series_of_failures_ends_early(api):
     assert 20 < len(asyncio.run(work()).failures) < 30
 
 
-def test_response_times(quick, ticket, api):
-    ran = run(ResponseTimes(task_id="times", plan=quick), ticket, ASKED)
+def test_response_times(quick, token, api):
+    ran = run(ResponseTimes(task_id="times", plan=quick), token, ASKED)
     assert ran.evidence.passed
     assert len(api.web.asked) == 21
     api.delay = 0.25
-    assert "p50_seconds" in str(run(ResponseTimes(task_id="times", plan=quick), ticket, ASKED).error)
+    assert "p50_seconds" in str(run(ResponseTimes(task_id="times", plan=quick), token, ASKED).error)
 
 
-def test_nothing_that_answers_is_unknown(quick, ticket, api):
+def test_nothing_that_answers_is_unknown(quick, token, api):
     api.broken = "/"
     for step in (ResponseTimes, Baseline):
-        ran = run(step(task_id="times", plan=quick), ticket, ASKED)
+        ran = run(step(task_id="times", plan=quick), token, ASKED)
         assert not ran.evidence.passed
         assert "500 for the test user" in ran.evidence.reason
 
@@ -229,9 +229,9 @@ class Given:
 
 def test_a_baseline_is_kept_and_merged(in_cluster, quick, api):
     before = {"known": 1.0, P50: 99.0}
-    ticket = in_cluster(lambda kube: opened(kube, quick.lock_name, image("v1.1.0"), baseline=before))
+    token = in_cluster(lambda kube: opened(kube, quick.lock_name, image("v1.1.0"), baseline=before))
     sources = [Given(5.0), Given(None)]
-    ran = run(Baseline(task_id="baseline", plan=quick, sources=lambda plan, known: sources), ticket, ASKED)
+    ran = run(Baseline(task_id="baseline", plan=quick, sources=lambda plan, known: sources), token, ASKED)
     assert ran.evidence.passed
     kept = known(in_cluster, quick).baseline
     assert set(kept) == {"known", P50, P95, P99, THROUGHPUT, CONNECTIONS}
@@ -240,25 +240,25 @@ def test_a_baseline_is_kept_and_merged(in_cluster, quick, api):
     assert kept[CONNECTIONS] == 10.0
 
 
-def test_a_baseline_of_a_service_that_fails_is_none(in_cluster, quick, ticket, api):
+def test_a_baseline_of_a_service_that_fails_is_none(in_cluster, quick, token, api):
     api.broken = "/rooms"
-    ran = run(Baseline(task_id="baseline", plan=quick), ticket, ASKED)
+    ran = run(Baseline(task_id="baseline", plan=quick), token, ASKED)
     assert ran.evidence.verdict is Verdict.UNKNOWN
     assert "GET /rooms: 500" in ran.evidence.reason
     assert known(in_cluster, quick).baseline == {}
 
 
-def performance(quick, ticket):
-    return run(Performance(task_id="performance", plan=quick), ticket, ASKED)
+def performance(quick, token):
+    return run(Performance(task_id="performance", plan=quick), token, ASKED)
 
 
-def test_performance_as_before_slower_and_without_a_baseline(quick, ticket, api):
-    assert performance(quick, ticket).evidence.verdict is Verdict.UNKNOWN
-    run(Baseline(task_id="baseline", plan=quick), ticket, ASKED)
-    assert performance(quick, ticket).evidence.passed
+def test_performance_as_before_slower_and_without_a_baseline(quick, token, api):
+    assert performance(quick, token).evidence.verdict is Verdict.UNKNOWN
+    run(Baseline(task_id="baseline", plan=quick), token, ASKED)
+    assert performance(quick, token).evidence.passed
     asked = len(api.web.asked)
     api.delay = 0.1
-    slow = performance(quick, ticket)
+    slow = performance(quick, token)
     assert slow.evidence.verdict is Verdict.FAIL
     assert "worse by more than 50%" in slow.evidence.reason
     assert len(api.web.asked) - asked == 3 * 21
@@ -291,19 +291,19 @@ def test_only_what_is_bad_in_every_series_is_bad(quick, api, slow_series, series
         (503, {}, Verdict.UNKNOWN),
     ],
 )
-def test_the_error_tracker(plan, ticket, monkeypatch, status, body, verdict):
+def test_the_error_tracker(plan, token, monkeypatch, status, body, verdict):
     with serving(lambda _: Answer(status, body)) as web:
         connect_to(monkeypatch, "pms_sentry", host=web.host, port=web.port, password="sentry-token")
-        ran = run(ErrorTracker(task_id="errors", plan=plan), ticket, ASKED)
+        ran = run(ErrorTracker(task_id="errors", plan=plan), token, ASKED)
     assert ran.evidence.verdict is verdict
     (call,) = web.asked
     assert call.path == "/api/0/projects/ai-hotel/pms/issues/?query=is:unresolved+release:v1.1.0"
     assert call.headers["authorization"] == "Bearer sentry-token"
 
 
-def test_an_error_tracker_that_is_away_is_unknown(plan, ticket, monkeypatch):
+def test_an_error_tracker_that_is_away_is_unknown(plan, token, monkeypatch):
     connect_to(monkeypatch, "pms_sentry", host="127.0.0.1", port=9)
-    assert run(ErrorTracker(task_id="errors", plan=plan), ticket, ASKED).evidence.verdict is Verdict.UNKNOWN
+    assert run(ErrorTracker(task_id="errors", plan=plan), token, ASKED).evidence.verdict is Verdict.UNKNOWN
 
 
 def test_the_error_tracker_as_a_source_of_the_watch(plan, monkeypatch):
@@ -314,7 +314,7 @@ def test_the_error_tracker_as_a_source_of_the_watch(plan, monkeypatch):
 
         async def work():
             (found,) = await source.measure()
-            with pytest.raises(NoAnswer, match="500"):
+            with pytest.raises(TrackerSilent, match="500"):
                 await source.measure()
             return found
 
@@ -342,10 +342,10 @@ def logs(aws, monkeypatch):
     return boto3.client("logs", endpoint_url=aws, **keys)
 
 
-def recent(tmp_path, ticket, namespace, group, most=2):
+def recent(tmp_path, token, namespace, group, most=2):
     staging = {"log_group": group, "max_recent_errors": most, "recent_seconds": 600}
     plan = plan_with(tmp_path, staging=staging, cluster={"namespace": namespace})
-    return run(RecentErrors(task_id="recent", plan=plan), ticket, ASKED).evidence
+    return run(RecentErrors(task_id="recent", plan=plan), token, ASKED).evidence
 
 
 def put(logs, group, *lines, age=0.0):
@@ -362,26 +362,26 @@ def put(logs, group, *lines, age=0.0):
         (3, Verdict.FAIL, "at least 3 errors in the last 10 min"),
     ],
 )
-def test_recent_errors_in_the_logs(tmp_path, ticket, namespace, logs, errors, verdict, said):
+def test_recent_errors_in_the_logs(tmp_path, token, namespace, logs, errors, verdict, said):
     group = f"/staging/{errors}"
     logs.create_log_group(logGroupName=group)
     logs.create_log_stream(logGroupName=group, logStreamName="pod")
     put(logs, group, "ERROR long ago", "ERROR as well", "ERROR too", age=3600)
     put(logs, group, "INFO fine", *[f"ERROR {n}" for n in range(errors)], "INFO fine")
-    evidence = recent(tmp_path, ticket, namespace, group)
+    evidence = recent(tmp_path, token, namespace, group)
     assert evidence.verdict is verdict
     assert said in evidence.reason
 
 
-def test_logs_that_are_not_there_are_unknown(tmp_path, ticket, namespace, logs):
-    evidence = recent(tmp_path, ticket, namespace, "/staging/none")
+def test_logs_that_are_not_there_are_unknown(tmp_path, token, namespace, logs):
+    evidence = recent(tmp_path, token, namespace, "/staging/none")
     assert evidence.verdict is Verdict.UNKNOWN
     assert "/staging/none cannot be read" in evidence.reason
     assert evidence.measurements[0].value is None
 
 
-def test_logs_that_cannot_be_reached_are_unknown(tmp_path, ticket, namespace, monkeypatch):
+def test_logs_that_cannot_be_reached_are_unknown(tmp_path, token, namespace, monkeypatch):
     extra = {"endpoint_url": "http://127.0.0.1:9", "region_name": "eu-central-1"}
     extra |= {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
     monkeypatch.setenv("AIRFLOW_CONN_PMS_AWS", json.dumps({"conn_type": "aws", "extra": extra}))
-    assert recent(tmp_path, ticket, namespace, "/staging/x").verdict is Verdict.UNKNOWN
+    assert recent(tmp_path, token, namespace, "/staging/x").verdict is Verdict.UNKNOWN

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from pms.checks.triggers import HealthTrigger
-from pms.models.evidence import Verdict
+from handover.checks.triggers import HealthTrigger
+from handover.models.evidence import Verdict
 from tests.support.steps import connect_to, events
 from tests.support.web import Answer, serving
 
@@ -94,7 +94,7 @@ def test_nobody_there(monkeypatch):
 
 
 def test_a_server_that_hangs(monkeypatch):
-    monkeypatch.setattr("pms.checks.triggers.REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr("handover.checks.triggers.REQUEST_SECONDS", 0.2)
 
     def hang(_):
         time.sleep(0.6)

@@ -7,10 +7,10 @@ import datetime
 import pytest
 import requests
 
-from pms.checks.client import Endpoint, LoginFailed
-from pms.checks.scenario import Scenario, StepFailed, beginnings, picked, substituted
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE, ScenarioStep
+from handover.checks.client import Endpoint, LoginFailed
+from handover.checks.scenario import Scenario, StepFailed, beginnings, picked, substituted
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE, ScenarioStep
 from tests.support.web import Answer, serving
 
 FUNCTIONAL = load_plan(INCLUDE / "plans" / "pms.yaml").functional

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pms.checks import verdicts
-from pms.checks.client import Load
-from pms.models.evidence import Measurement, Verdict
-from pms.models.names import NEW_ERRORS, P50, P95, P99, THROUGHPUT
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
+from handover.checks import verdicts
+from handover.checks.client import Load
+from handover.models.evidence import Measurement, Verdict
+from handover.models.names import NEW_ERRORS, P50, P95, P99, THROUGHPUT
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
 
 LIMITS = load_plan(INCLUDE / "plans" / "pms.yaml").thresholds
 BASE = {P50: 0.1, P95: 0.2, P99: 0.4, THROUGHPUT: 40.0}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pms.plan.load import load_plan
-from pms.plan.model import Plan
+from handover.plan.load import load_plan
+from handover.plan.model import Plan
 from sandbox.kubernetes.description import Cluster
 from sandbox.settings import REPOSITORY
 from sandbox.stack import Sandbox

@@ -13,11 +13,11 @@ from contextlib import asynccontextmanager, suppress
 import httpx
 import pytest
 
-from pms.kube.client import connect_with_kubeconfig
-from pms.models.deployment import Ticket
-from pms.traffic.api import Api
-from pms.traffic.drain import undrain
-from pms.traffic.forward import SwitchFailed
+from handover.adapters.kubernetes import connect_with_kubeconfig
+from handover.models.deployment import FencingToken
+from handover.traffic.api import Api
+from handover.traffic.drain import undrain
+from handover.traffic.forward import SwitchFailed
 from sandbox.crowds import Guests
 from sandbox.cutover import ROLLBACKS, SWITCHES, VERSIONS, Watched, back, begin, cutover, prepare, switch
 from sandbox.services.access import Access
@@ -30,15 +30,15 @@ SETTLED_SECONDS = 3.0
 class Moving:
     """One deployment between the colours as they are: what serves is the old one."""
 
-    def __init__(self, hotel, kube: Watched, ticket: Ticket) -> None:
-        self.hotel, self.kube, self.ticket = hotel, kube, ticket
+    def __init__(self, hotel, kube: Watched, token: FencingToken) -> None:
+        self.hotel, self.kube, self.token = hotel, kube, token
         self.api = Api(hotel.endpoints["public"], hotel.endpoints["hotel"]["admin_token"])
 
     async def forward(self):
-        return await switch(self.kube, self.hotel.plan, self.ticket, self.api)
+        return await switch(self.kube, self.hotel.plan, self.token, self.api)
 
     async def back(self):
-        return await back(self.kube, self.hotel.plan, self.ticket, self.api)
+        return await back(self.kube, self.hotel.plan, self.token, self.api)
 
     async def until_both_serve(self) -> None:
         while "version" in (await self.kube.get("services", "pms-api"))["spec"]["selector"]:
@@ -55,10 +55,10 @@ async def deployment(hotel):
     async with connect_with_kubeconfig(hotel.endpoints["kubeconfig"], "production") as plain:
         kube = Watched(plain)
         old = (await kube.get("services", "pms-api"))["spec"]["selector"]["version"]
-        ticket = await begin(kube, hotel.plan, next(numbers), old, "green" if old == "blue" else "blue")
+        token = await begin(kube, hotel.plan, next(numbers), old, "green" if old == "blue" else "blue")
         for colour in VERSIONS:
             await undrain(kube, hotel.plan, colour, hotel.endpoints["hotel"]["admin_token"])
-        yield Moving(hotel, kube, ticket)
+        yield Moving(hotel, kube, token)
 
 
 def moved(hotel, tmp_path, work: Callable[[Moving], Awaitable[None]]) -> tuple[dict, str]:
@@ -112,7 +112,7 @@ def test_a_node_whose_proxy_lags_delays_the_switch_and_loses_nothing(hotel, tmp_
         finally:
             os.kill(proxy, signal.SIGCONT)
         await moving_on
-        versions.append(VERSIONS[moving.ticket.new_colour])
+        versions.append(VERSIONS[moving.token.preview])
 
     report, serving = moved(hotel, tmp_path, work)
     assert (report["failed"], report["bad_answers"]) == (0, 0)
@@ -127,7 +127,7 @@ def test_the_api_server_may_restart_in_the_middle_of_a_switch(hotel, tmp_path):
         await moving.until_both_serve()
         os.kill(hotel.cluster.processes["kube-apiserver"], signal.SIGKILL)
         await moving_on
-        versions.append(VERSIONS[moving.ticket.new_colour])
+        versions.append(VERSIONS[moving.token.preview])
 
     report, serving = moved(hotel, tmp_path, work)
     assert (report["failed"], report["bad_answers"]) == (0, 0)
@@ -138,8 +138,8 @@ def test_pods_that_stay_ready_but_fail_send_traffic_back_at_once(hotel, tmp_path
     versions = []
 
     async def work(moving: Moving) -> None:
-        new = await moving.pods(moving.ticket.new_colour)
-        versions.append(VERSIONS[moving.ticket.old_colour])
+        new = await moving.pods(moving.token.preview)
+        versions.append(VERSIONS[moving.token.stable])
         await tell(hotel, new, "errors")
         try:
             with pytest.raises(SwitchFailed, match="traffic is back on"):
@@ -159,7 +159,7 @@ def test_a_new_pod_that_dies_in_the_middle_of_a_switch_leaves_one_version_servin
     """Requests that were in the dying pod are lost, whatever a deployment does; nothing may be lost after that."""
 
     async def work(moving: Moving) -> None:
-        victim, *_ = await moving.pods(moving.ticket.new_colour)
+        victim, *_ = await moving.pods(moving.token.preview)
         moving_on = asyncio.create_task(moving.forward())
         await moving.until_both_serve()
         await kill(hotel, victim)

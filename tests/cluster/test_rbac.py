@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 import pytest
 import yaml
 
-from pms.kube import jobs, permissions
-from pms.kube.__main__ import main
-from pms.kube.client import Forbidden, Json, Kube, connect_with_kubeconfig
-from pms.kube.permissions import Permission, granted, rendered
-from pms.plan.model import Plan
-from pms.workload import commands
-from pms.workload.manifests import DEPLOYMENTS, deployment
+from handover.adapters.kubernetes import connect_with_kubeconfig
+from handover.kube import jobs, permissions
+from handover.kube.__main__ import main
+from handover.kube.permissions import granted, rendered
+from handover.plan.model import Plan
+from handover.ports.kube import Forbidden, Json, Kube, Permission
+from handover.workload import commands
+from handover.workload.manifests import DEPLOYMENTS, deployment
 from tests.support.cluster import image, plan_with
 from tests.support.steps import opened
 

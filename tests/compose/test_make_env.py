@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from pms.plan.load import load_plan
+from handover.plan.load import load_plan
 from sandbox.docker.project import variables
 from sandbox.settings import REPOSITORY
 

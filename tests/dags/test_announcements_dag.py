@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
-from pms.flow.announcing import AskToConfirm, Moment, TellOf
-from pms.flow.redelivery import HandOver, Redeliver
-from pms.people import announcements as wording
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
+from handover.people import announcements as wording
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
+from handover.workflows.announcements.steps import AskToConfirm, Moment, TellOf
+from handover.workflows.redelivery.steps import HandOver, Redeliver
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ["one_week_before", "day_before", "day_of_deployment"]

@@ -13,18 +13,18 @@ import yaml
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import RetryAction, TriggerRule
 
-from pms.checks.operators import RecentErrors
-from pms.checks.sensors import Healthy
-from pms.database.sensors import ReplicationLag
-from pms.flow.operators import Decide, RollBack
-from pms.flow.preview import Preview
-from pms.flow.readiness_steps import DataChecks
-from pms.kube.client import KubeError
-from pms.kube.lock import FencedOut
-from pms.people.operators import ROLLBACK, Confirm
-from pms.people.question import Remind, RoleQuestion
-from pms.plan.load import FOLDER_VARIABLE
-from pms.step import Step
+from handover.checks.operators import RecentErrors
+from handover.checks.sensors import Healthy
+from handover.coordination.lock import FencedOut
+from handover.database.sensors import ReplicationLag
+from handover.people.operators import ROLLBACK, Confirm
+from handover.people.question import Remind, RoleQuestion
+from handover.plan.load import FOLDER_VARIABLE
+from handover.ports.kube import KubeError
+from handover.step import Step
+from handover.workflows.deployment.steps import Decide, RollBack
+from handover.workflows.dry_run.steps import Preview
+from handover.workflows.readiness.checks import DataChecks
 
 ROOT = Path(__file__).resolve().parents[2]
 REMINDERS = {"remind_team_briefing", "remind_user_acceptance", "remind_fix_or_rollback", "reminded"}

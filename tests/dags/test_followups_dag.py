@@ -9,11 +9,11 @@ import yaml
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import TriggerRule
 
-from pms.flow.followups import Ask, Due
-from pms.people.answers import NOT_ANSWERED
-from pms.plan.load import FOLDER_VARIABLE
-from pms.plan.model import INCLUDE
-from pms.record import checklist
+from handover.people.answers import NOT_ANSWERED
+from handover.plan.load import FOLDER_VARIABLE
+from handover.plan.model import INCLUDE
+from handover.record import checklist
+from handover.workflows.followups.steps import Ask, Due
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ["after_4_hours", "within_24_hours", "within_1_week"]

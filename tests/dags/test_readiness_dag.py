@@ -10,11 +10,11 @@ import yaml
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import TriggerRule
 
-from pms.flow.readiness import AskRole, Conclude
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
-from pms.readiness import asked, checklist
-from pms.readiness.checklist import load
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
+from handover.readiness import asked, checklist
+from handover.readiness.checklist import load
+from handover.workflows.readiness.steps import AskRole, Conclude
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKLIST = load(load_plan(INCLUDE / "plans" / "pms.yaml"))

@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pms.plan.data import Import
-from pms.postgres import Database
+from handover.adapters.postgres import Database
+from handover.plan.data import Import
 from sandbox.services.postgres import command
 from tests.database.conftest import free_port
 from tests.support.cluster import cluster, in_cluster, namespace, plan  # noqa: F401 - fixtures

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pms.data.csv_file import MAX_RECORD_BYTES, Form, Unreadable, reading
-from pms.plan.data import Import
+from handover.data.csv_file import MAX_RECORD_BYTES, CsvUnreadable, Form, reading
+from handover.plan.data import Import
 
 SPEC = Import.model_validate({"table": "t", "key": ["a"], "columns": {"a": {}, "b": {}, "c": {"required": False}}})
 
@@ -34,7 +34,7 @@ def unescaped(value: str) -> str:
 
 
 def refusal(content: bytes | str, **form: str) -> str:
-    with pytest.raises(Unreadable) as error:
+    with pytest.raises(CsvUnreadable) as error:
         read(content, **form)
     return str(error.value)
 

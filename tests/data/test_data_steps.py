@@ -12,11 +12,11 @@ import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from pms.flow.data import ImportRows, NobodyDeploys, SeedDatabase
-from pms.kube import lock
-from pms.models.deployment import Ticket
-from pms.plan.model import Plan
-from pms.postgres import Database
+from handover.adapters.postgres import Database
+from handover.coordination import lock
+from handover.models.deployment import FencingToken
+from handover.plan.model import Plan
+from handover.workflows.data.steps import ImportRows, NobodyDeploys, SeedDatabase
 from sandbox.hotel import migrations
 from sandbox.hotel.releases import BASE
 from tests.data.conftest import PASSWORD, owned
@@ -25,7 +25,7 @@ from tests.support.cluster import plan_with
 
 pytestmark = pytest.mark.sandbox
 _NUMBERS = itertools.count(1)
-NOBODY = Ticket(deployment="", generation=0, old_colour="", new_colour="")
+NOBODY = FencingToken(deployment="", generation=0, stable="", preview="")
 HEADER = "reference,guest_email,room_number,check_in,check_out,total_amount\n"
 GOOD = (
     HEADER
@@ -212,6 +212,6 @@ def test_data_waits_for_the_end_of_a_deployment(plan: Plan, in_cluster: Callable
     assert ran.reason.endswith("(Friday's fix) holds the lock; run this again when it has ended")
     held = in_cluster(lambda kube: kube.get(lock.LEASES, plan.lock_name))
     assert held["spec"]["leaseTransitions"] == 1
-    ticket = Ticket(deployment="run-1", generation=1, old_colour="", new_colour="")
-    in_cluster(lambda kube: lock.release(kube, plan.lock_name, ticket))
+    token = FencingToken(deployment="run-1", generation=1, stable="", preview="")
+    in_cluster(lambda kube: lock.release(kube, plan.lock_name, token))
     assert Ran(NobodyDeploys, plan).passed

@@ -19,10 +19,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pms.data.csv_file import Form, reading
-from pms.data.load import NotImported, Outcome, import_rows
-from pms.plan.data import Import
-from pms.postgres import Database
+from handover.adapters.postgres import Database
+from handover.data.csv_file import Form, reading
+from handover.data.load import Imported, NotImported, import_rows
+from handover.plan.data import Import
 from tests.data.conftest import PASSWORD
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ class Importing:
         self.connection, self.spec = connection, spec
         self.report: list[list[str]] = []
 
-    def __call__(self, content: str, on_rejects: Any = "abort", timeout: float = 60) -> Outcome:
+    def __call__(self, content: str, on_rejects: Any = "abort", timeout: float = 60) -> Imported:
         with reading(io.BytesIO(content.encode()), self.spec, Form()) as rows:
             return import_rows(
                 self.connection, rows, self.spec, on_rejects=on_rejects, timeout_seconds=timeout,
@@ -62,7 +62,7 @@ def importing(connection: psycopg.Connection[Any], spec: Import) -> Importing:
     return Importing(connection, spec)
 
 
-def counts(outcome: Outcome) -> tuple[int, int, int, int]:
+def counts(outcome: Imported) -> tuple[int, int, int, int]:
     return outcome.rows, outcome.imported, outcome.present, outcome.rejected
 
 
@@ -269,9 +269,9 @@ def test_odd_values_come_back_as_they_were(importing: Importing, notes: list[str
 PROGRAM = """
 import json, re, sys
 from pathlib import Path
-from pms.data import csv_file, load, places
-from pms.postgres import Database
-from pms.plan.data import Import
+from handover.data import csv_file, load, places
+from handover.adapters.postgres import Database
+from handover.plan.data import Import
 file, dsn, spec = sys.argv[1:]
 place, spec = places.place(file, (str(Path(file).parent),), lambda: None), Import.model_validate(json.loads(spec))
 connection = Database.from_uri(dsn).connect()

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 import yaml
 
-from pms.data.passwords import PasswordHash
-from pms.data.seed import Seed, Seeded, SeedError, load_seed, plant, seed_file
+from handover.data.passwords import PasswordHash
+from handover.data.seed import Seed, Seeded, SeedError, load_seed, plant, seed_file
 from sandbox.hotel.security import verify_password
 
 PASSWORD = "correct horse battery staple"

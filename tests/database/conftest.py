@@ -14,9 +14,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from pms.database.migrations import Bundle
-from pms.database.runner import Limits
-from pms.postgres import Database
+from handover.adapters.postgres import Database
+from handover.database.migrations import Bundle
+from handover.database.runner import StatementLimits
 from sandbox.services.postgres import bin_dir, command
 from tests.support.cluster import cluster, in_cluster, namespace, plan  # noqa: F401 - fixtures
 
@@ -156,8 +156,8 @@ def programs() -> Iterator[None]:
 
 
 @pytest.fixture
-def limits() -> Limits:
-    return Limits(lock_timeout=0.1, statement_timeout=20, lock_retries=20, other_runner=10)
+def limits() -> StatementLimits:
+    return StatementLimits(lock_timeout=0.1, statement_timeout=20, lock_retries=20, other_runner=10)
 
 
 def bundle(**scripts: str | tuple[str, str]) -> Bundle:

@@ -12,11 +12,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from pms.database import storage, tools
-from pms.database.dump import DumpFailed, Taken, dump_to_s3
-from pms.database.restore import RestoreFailed, differences, restore, scratch_database
-from pms.models.deployment import BackupRecord
-from pms.postgres import Database
+from handover.adapters.postgres import Database
+from handover.database import storage, tools
+from handover.database.dump import DumpFailed, Taken, dump_to_s3
+from handover.database.restore import RestoreFailed, differences, restore, scratch_database
+from handover.models.deployment import BackupRecord
 from tests.database.conftest import PASSWORD, Servers, owned
 
 

@@ -9,9 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from pms.database import cpu
-from pms.database.cpu import Cpu, busiest
-from pms.plan.model import DatabaseCpu
+from handover.database import cpu
+from handover.database.cpu import Cpu, busiest
+from handover.plan.model import DatabaseCpu
 from tests.support.steps import connect_to
 from tests.support.web import Answer, Asked, serving
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from pms.database.operators import Backup, DataIntegrity, Migrate, RollBackDatabase, SchemaCheck
-from pms.database.operators import TestRestore as RestoreTest  # pytest would collect it by its name
-from pms.database.sensors import ReplicationLag
-from pms.kube import state
-from pms.models.deployment import DeploymentState, Ticket
-from pms.plan.model import Plan
-from pms.postgres import Database
-from pms.step import Step
+from handover.adapters.postgres import Database
+from handover.coordination import state
+from handover.database.operators import Backup, DataIntegrity, Migrate, RollBackDatabase, SchemaCheck
+from handover.database.operators import TestRestore as RestoreTest  # pytest would collect it by its name
+from handover.database.sensors import ReplicationLag
+from handover.models.deployment import DeploymentState, FencingToken
+from handover.plan.model import Plan
+from handover.step import Step
 from sandbox.hotel import build, seed
 from tests.database.conftest import PASSWORD, Servers, owned
 from tests.support import steps
@@ -56,10 +56,10 @@ class Deployment:
 
     def __init__(self, plan: Plan, in_cluster: Callable[..., Any], image: str) -> None:
         self.plan, self._in_cluster, self.release = plan, in_cluster, steps.release(image)
-        self.ticket: Ticket = in_cluster(lambda kube: steps.opened(kube, plan.lock_name, image))
+        self.token: FencingToken = in_cluster(lambda kube: steps.opened(kube, plan.lock_name, image))
 
     def run(self, step: type[Step], /, **arguments: Any) -> steps.Ran:
-        return steps.run(step(task_id=step.__name__.lower(), plan=self.plan, **arguments), self.ticket, self.release)
+        return steps.run(step(task_id=step.__name__.lower(), plan=self.plan, **arguments), self.token, self.release)
 
     def prepare(self) -> None:
         for kind, arguments in ((SchemaCheck, {}), (Backup, {"kind": "restore_point"})):
@@ -74,7 +74,7 @@ class Deployment:
         def change(old: DeploymentState) -> DeploymentState:
             return old.model_copy(update={"migration": old.migration.model_copy(update=migration)})
 
-        self._in_cluster(lambda kube: state.update(kube, self.plan.lock_name, self.ticket, change))
+        self._in_cluster(lambda kube: state.update(kube, self.plan.lock_name, self.token, change))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pms.database.lag import LsnHistory, Primary, Replica, Sample, Sustained, Trouble, judge
+from handover.database.lag import LagSample, LagTrouble, LsnHistory, Primary, Replica, Sustained, judge
 
 GOOD = {"pause_state": "not paused", "receiver": "streaming"}
 
@@ -114,8 +114,8 @@ def test_lag_is_the_age_of_the_first_thing_that_is_lacking(steps: list[tuple[flo
     assert history.behind(replayed, at) == (at - lacking[0] if lacking else 0)
 
 
-def sample(seconds: float, *problems: str) -> Sample:
-    return Sample(seconds, problems, primary())
+def sample(seconds: float, *problems: str) -> LagSample:
+    return LagSample(seconds, problems, primary())
 
 
 def test_lag_must_be_low_for_a_whole_second() -> None:
@@ -130,7 +130,7 @@ def test_problem_without_lag_is_never_low_enough() -> None:
 
 
 def test_lag_that_cannot_be_known_lasts_as_long_as_the_trouble() -> None:
-    trouble = Trouble(0)
+    trouble = LagTrouble(0)
     assert trouble.seconds(sample(0.1), 1) == 0.1
     assert trouble.seconds(sample(math.inf, "dead"), 4) == 3
     assert trouble.seconds(sample(0, "cut"), 6) == 5

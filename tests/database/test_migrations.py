@@ -8,9 +8,9 @@ import tarfile
 
 import pytest
 
-from pms.database import ledger, migrations, statements
-from pms.database.migrations import Bundle, BundleError, Row
-from pms.database.release import BEGIN, END, unpack
+from handover.database import ledger, migrations, statements
+from handover.database.migrations import Bundle, BundleError, Row
+from handover.database.release import BEGIN, END, unpack
 from tests.database.conftest import bundle
 
 

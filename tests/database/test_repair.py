@@ -5,13 +5,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from pms.database import runner, validation
-from pms.database.dump import dump_to_s3
-from pms.database.migrations import Bundle
-from pms.database.repair import Repaired, repair
-from pms.database.runner import Limits
-from pms.models.deployment import BackupRecord
-from pms.postgres import Database
+from handover.adapters.postgres import Database
+from handover.database import runner, validation
+from handover.database.dump import dump_to_s3
+from handover.database.migrations import Bundle
+from handover.database.repair import Repaired, repair
+from handover.database.runner import StatementLimits
+from handover.models.deployment import BackupRecord
 from tests.database.conftest import bundle
 
 Connection = psycopg.Connection[Any]
@@ -34,7 +34,9 @@ def point(database: Database, s3: Any) -> BackupRecord:
     return dump_to_s3(database, s3, "backups", f"{database.name}/point.dump").record
 
 
-def mend(database: Database, s3: Any, point: BackupRecord, release: Bundle, limits: Limits) -> dict[str, Repaired]:
+def mend(
+    database: Database, s3: Any, point: BackupRecord, release: Bundle, limits: StatementLimits
+) -> dict[str, Repaired]:
     newest_first = release.scripts[::-1]
     done = repair(database, database, f"{database.name}_point", s3, point, newest_first, limits)
     return {table.name: table for table in done}
@@ -45,7 +47,7 @@ def contents(connection: Connection, table: str, where: str = "true") -> list[An
 
 
 def test_damage_is_repaired_and_nothing_of_the_guests_is_lost(
-    database: Database, connection: Connection, s3: Any, point: BackupRecord, limits: Limits
+    database: Database, connection: Connection, s3: Any, point: BackupRecord, limits: StatementLimits
 ) -> None:
     before = {table: contents(connection, table) for table in ("customers", "orders", "lines")}
     connection.execute("UPDATE orders SET status = 'paid' WHERE id = 7")  # a guest, after the backup
@@ -76,7 +78,7 @@ def test_damage_is_repaired_and_nothing_of_the_guests_is_lost(
 
 
 def test_changes_of_guests_stay(
-    database: Database, connection: Connection, s3: Any, point: BackupRecord, limits: Limits
+    database: Database, connection: Connection, s3: Any, point: BackupRecord, limits: StatementLimits
 ) -> None:
     release = bundle(m1=(DAMAGE, MEND))
     runner.apply(database, release, limits)
@@ -86,7 +88,7 @@ def test_changes_of_guests_stay(
 
 
 def test_repairing_twice_changes_nothing_more(
-    database: Database, connection: Connection, s3: Any, point: BackupRecord, limits: Limits
+    database: Database, connection: Connection, s3: Any, point: BackupRecord, limits: StatementLimits
 ) -> None:
     release = bundle(m1=(DAMAGE, MEND))
     runner.apply(database, release, limits)
@@ -98,7 +100,7 @@ def test_repairing_twice_changes_nothing_more(
 
 
 def test_dropped_column_and_table_come_back_with_their_contents(
-    database: Database, connection: Connection, s3: Any, point: BackupRecord, limits: Limits
+    database: Database, connection: Connection, s3: Any, point: BackupRecord, limits: StatementLimits
 ) -> None:
     before = {table: contents(connection, table) for table in ("customers", "lines")}
     create = (
@@ -114,7 +116,7 @@ def test_dropped_column_and_table_come_back_with_their_contents(
 
 
 def test_without_down_the_data_is_repaired_and_the_schema_stays(
-    database: Database, connection: Connection, s3: Any, point: BackupRecord, limits: Limits
+    database: Database, connection: Connection, s3: Any, point: BackupRecord, limits: StatementLimits
 ) -> None:
     release = bundle(m1=DAMAGE)
     runner.apply(database, release, limits)
@@ -124,7 +126,7 @@ def test_without_down_the_data_is_repaired_and_the_schema_stays(
 
 
 def test_migration_of_somebody_else_is_repaired_row_by_row(
-    database: Database, connection: Connection, s3: Any, point: BackupRecord, limits: Limits
+    database: Database, connection: Connection, s3: Any, point: BackupRecord, limits: StatementLimits
 ) -> None:
     release = bundle(m1=(DAMAGE, MEND))
     runner.apply(database, release, limits)
@@ -134,7 +136,7 @@ def test_migration_of_somebody_else_is_repaired_row_by_row(
 
 
 def test_row_whose_place_is_taken_is_told(
-    database: Database, connection: Connection, s3: Any, point: BackupRecord, limits: Limits
+    database: Database, connection: Connection, s3: Any, point: BackupRecord, limits: StatementLimits
 ) -> None:
     connection.execute("INSERT INTO customers (email, name) VALUES ('alone@example.com', 'Alone')")
     later = dump_to_s3(database, s3, "backups", f"{database.name}/later.dump").record
@@ -146,7 +148,7 @@ def test_row_whose_place_is_taken_is_told(
 
 
 def test_failing_repair_changes_nothing(
-    database: Database, connection: Connection, s3: Any, point: BackupRecord, limits: Limits
+    database: Database, connection: Connection, s3: Any, point: BackupRecord, limits: StatementLimits
 ) -> None:
     release = bundle(m1=(DAMAGE, "SELECT 1 / 0"))
     runner.apply(database, release, limits)

@@ -12,15 +12,15 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from pms.database import runner
-from pms.database.guard import Guard
-from pms.database.lag import replication
-from pms.database.runner import Limits, MigrationFailed
-from pms.database.sources import DatabaseSource, DatabaseUnknown
-from pms.database.triggers import LagTrigger
-from pms.models.evidence import Evidence
-from pms.models.names import CONNECTIONS, REPLICATION_LAG
-from pms.postgres import Database
+from handover.adapters.postgres import Database
+from handover.database import runner
+from handover.database.guard import Guard
+from handover.database.lag import replication
+from handover.database.runner import MigrationFailed, StatementLimits
+from handover.database.sources import DatabaseSource, DatabaseUnknown
+from handover.database.triggers import LagTrigger
+from handover.models.evidence import Evidence
+from handover.models.names import CONNECTIONS, REPLICATION_LAG
 from tests.database.conftest import PASSWORD, Servers, bundle
 
 
@@ -107,7 +107,7 @@ def conclude(waiting: LagTrigger) -> Evidence:
 
 def test_trigger_is_made_again_from_what_it_says(connections: None) -> None:
     path, arguments = trigger().serialize()
-    assert path == "pms.database.triggers.LagTrigger"
+    assert path == "handover.database.triggers.LagTrigger"
     assert PASSWORD not in json.dumps(arguments)
     assert LagTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
 
@@ -194,7 +194,7 @@ def test_source_that_knows_nothing_raises(connections: None, monkeypatch: pytest
         asyncio.run(DatabaseSource("db_primary", ["db_replica"]).measure())
 
 
-def test_guard_sees_a_good_migration(database: Database, replica: Database, limits: Limits) -> None:
+def test_guard_sees_a_good_migration(database: Database, replica: Database, limits: StatementLimits) -> None:
     guard = Guard(database, [replica], max_lag_seconds=5)
     with guard.watching():
         runner.apply(database, bundle(m1="SELECT pg_sleep(0.5)"), limits, breach=guard.breach, session=guard.session)
@@ -205,7 +205,7 @@ def test_guard_sees_a_good_migration(database: Database, replica: Database, limi
 
 
 def test_guard_stops_a_migration_when_replicas_fall_behind(
-    servers: Servers, database: Database, replica: Database, limits: Limits
+    servers: Servers, database: Database, replica: Database, limits: StatementLimits
 ) -> None:
     guard, begin = Guard(database, [replica], max_lag_seconds=0.3), time.monotonic()
     with (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pms.database.validation import ROWS_LOST, compared
+from handover.database.validation import ROWS_LOST, compared
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from pms.database import catalog, ledger, migrations, runner
-from pms.database.reverse import reverse
-from pms.database.runner import Limits, MigrationFailed, Refused
-from pms.postgres import Database
+from handover.adapters.postgres import Database
+from handover.database import catalog, ledger, migrations, runner
+from handover.database.reverse import reverse
+from handover.database.runner import MigrationFailed, MigrationRefused, StatementLimits
 from tests.database.conftest import bundle
 
 Connection = psycopg.Connection[Any]
@@ -35,7 +35,9 @@ def ledger_rows(connection: Connection) -> list[tuple[Any, ...]]:
     ).fetchall()
 
 
-def test_good_migrations_are_applied_in_order(database: Database, connection: Connection, limits: Limits) -> None:
+def test_good_migrations_are_applied_in_order(
+    database: Database, connection: Connection, limits: StatementLimits
+) -> None:
     release = bundle(m1=ADD, m2="UPDATE orders SET channel = 'desk' WHERE id <= 10; CREATE INDEX c ON orders (channel)")
     assert runner.apply(database, release, limits).names == ("m1", "m2")
     assert connection.execute("SELECT count(*) FROM orders WHERE channel = 'desk'").fetchone() == (10,)
@@ -44,13 +46,13 @@ def test_good_migrations_are_applied_in_order(database: Database, connection: Co
     ]
 
 
-def test_running_again_changes_nothing(database: Database, connection: Connection, limits: Limits) -> None:
+def test_running_again_changes_nothing(database: Database, connection: Connection, limits: StatementLimits) -> None:
     runner.apply(database, bundle(m1=ADD), limits)
     assert runner.apply(database, bundle(m1=ADD), limits).names == ()
     assert len(ledger_rows(connection)) == 1
 
 
-def test_table_is_prisma_s(database: Database, connection: Connection, limits: Limits) -> None:
+def test_table_is_prisma_s(database: Database, connection: Connection, limits: StatementLimits) -> None:
     runner.apply(database, bundle(), limits)
     found = connection.execute(
         "SELECT column_name, data_type, character_maximum_length, is_nullable FROM information_schema.columns"
@@ -66,7 +68,7 @@ def test_table_is_prisma_s(database: Database, connection: Connection, limits: L
 
 
 def test_failing_migration_leaves_nothing_and_blocks_nobody(
-    database: Database, connection: Connection, limits: Limits
+    database: Database, connection: Connection, limits: StatementLimits
 ) -> None:
     bad = bundle(m1=ADD, m2="ALTER TABLE orders ADD COLUMN twice text; CREATE UNIQUE INDEX u ON orders (status)")
     with pytest.raises(MigrationFailed, match=r"m2: statement 2 \(CREATE UNIQUE INDEX u .*could not create") as failure:
@@ -80,7 +82,9 @@ def test_failing_migration_leaves_nothing_and_blocks_nobody(
 
 def test_statement_that_takes_too_long_is_ended(database: Database, connection: Connection) -> None:
     with pytest.raises(MigrationFailed, match="statement timeout"):
-        runner.apply(database, bundle(m1="CREATE TABLE t (); SELECT pg_sleep(5)"), Limits(statement_timeout=0.2))
+        runner.apply(
+            database, bundle(m1="CREATE TABLE t (); SELECT pg_sleep(5)"), StatementLimits(statement_timeout=0.2)
+        )
     assert "t" not in catalog.tables(connection)
 
 
@@ -94,27 +98,29 @@ def test_statement_that_takes_too_long_is_ended(database: Database, connection: 
     ],
 )
 def test_refused_before_anything_is_changed(
-    database: Database, connection: Connection, limits: Limits, release: migrations.Bundle, reason: str
+    database: Database, connection: Connection, limits: StatementLimits, release: migrations.Bundle, reason: str
 ) -> None:
     runner.apply(database, bundle(m1=ADD), limits)
-    with pytest.raises(Refused, match=reason):
+    with pytest.raises(MigrationRefused, match=reason):
         runner.apply(database, release, limits)
     assert len(ledger_rows(connection)) == 1
 
 
-def test_failed_migration_of_prisma_is_refused(database: Database, connection: Connection, limits: Limits) -> None:
+def test_failed_migration_of_prisma_is_refused(
+    database: Database, connection: Connection, limits: StatementLimits
+) -> None:
     runner.apply(database, bundle(), limits)
     connection.execute(
         "INSERT INTO _prisma_migrations (id, checksum, migration_name) VALUES ('1', repeat('0', 64), 'm1')"
     )
-    with pytest.raises(Refused, match="m1 began and did not end"):
+    with pytest.raises(MigrationRefused, match="m1 began and did not end"):
         runner.apply(database, bundle(m1=ADD), limits)
     ledger.roll_back(connection, "m1")
     assert runner.apply(database, bundle(m1=ADD), limits).names == ("m1",)
 
 
 def test_lock_that_is_held_is_waited_for_in_short_tries(
-    database: Database, connection: Connection, limits: Limits
+    database: Database, connection: Connection, limits: StatementLimits
 ) -> None:
     slowest = 0.0
     with database.connect() as other:
@@ -137,12 +143,12 @@ def test_lock_that_is_held_is_waited_for_in_short_tries(
 def test_lock_that_is_never_given_up(database: Database, connection: Connection) -> None:
     connection.execute("BEGIN; LOCK TABLE orders IN ACCESS SHARE MODE")
     with pytest.raises(MigrationFailed, match="lock timeout"):
-        runner.apply(database, bundle(m1=ADD), Limits(lock_timeout=0.05, lock_retries=2))
+        runner.apply(database, bundle(m1=ADD), StatementLimits(lock_timeout=0.05, lock_retries=2))
     connection.execute("COMMIT")
-    assert runner.apply(database, bundle(m1=ADD), Limits()).names == ("m1",)
+    assert runner.apply(database, bundle(m1=ADD), StatementLimits()).names == ("m1",)
 
 
-def test_second_runner_waits_for_the_first(database: Database, limits: Limits) -> None:
+def test_second_runner_waits_for_the_first(database: Database, limits: StatementLimits) -> None:
     release = bundle(m1="SELECT pg_sleep(0.7); CREATE TABLE once ()")
     done: list[tuple[str, ...]] = []
     both = [threading.Thread(target=lambda: done.append(runner.apply(database, release, limits).names)) for _ in "ab"]
@@ -156,19 +162,19 @@ def test_second_runner_waits_for_the_first(database: Database, limits: Limits) -
 def test_runner_that_never_ends_is_not_waited_for(database: Database, connection: Connection) -> None:
     connection.execute("SELECT pg_advisory_lock(%s)", (ledger.LOCK,))
     with pytest.raises(ledger.Busy):
-        runner.apply(database, bundle(m1=ADD), Limits(other_runner=0.2))
+        runner.apply(database, bundle(m1=ADD), StatementLimits(other_runner=0.2))
 
 
 KILLED = """
 import sys
-from pms.postgres import Database
-from pms.database.migrations import Bundle
-from pms.database.runner import Limits, apply
+from handover.adapters.postgres import Database
+from handover.database.migrations import Bundle
+from handover.database.runner import Limits, apply
 apply(Database.from_uri(sys.stdin.read()), Bundle.from_files({"m1/migration.sql": sys.argv[1].encode()}), Limits())
 """
 
 
-def test_killed_half_way_it_runs_again(database: Database, connection: Connection, limits: Limits) -> None:
+def test_killed_half_way_it_runs_again(database: Database, connection: Connection, limits: StatementLimits) -> None:
     sql = "CREATE TABLE half (); SELECT pg_sleep(1.5)"
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(KILLED), sql], stdin=subprocess.PIPE, cwd=Path(__file__).parents[2],
@@ -191,19 +197,21 @@ def test_killed_half_way_it_runs_again(database: Database, connection: Connectio
     assert [row[2:4] for row in ledger_rows(connection)] == [(False, True), (True, False)]
 
 
-def test_index_is_built_concurrently(database: Database, connection: Connection, limits: Limits) -> None:
+def test_index_is_built_concurrently(database: Database, connection: Connection, limits: StatementLimits) -> None:
     release = bundle(m1="CREATE INDEX CONCURRENTLY orders_status ON orders (status)", m2="DROP INDEX orders_status")
     assert runner.apply(database, release, limits).names == ("m1", "m2")
 
 
-def test_failing_concurrent_index_leaves_nothing(database: Database, connection: Connection, limits: Limits) -> None:
+def test_failing_concurrent_index_leaves_nothing(
+    database: Database, connection: Connection, limits: StatementLimits
+) -> None:
     with pytest.raises(MigrationFailed, match="could not create unique index"):
         runner.apply(database, bundle(m1="CREATE UNIQUE INDEX CONCURRENTLY u ON orders (status)"), limits)
     assert catalog.invalid_indices(connection) == []
     assert runner.apply(database, bundle(m2="SELECT 1"), limits).names == ("m2",)
 
 
-def test_breach_cancels_what_runs(database: Database, connection: Connection, limits: Limits) -> None:
+def test_breach_cancels_what_runs(database: Database, connection: Connection, limits: StatementLimits) -> None:
     reasons: list[str] = []
     sessions: list[Connection] = []
 
@@ -228,13 +236,15 @@ def test_breach_cancels_what_runs(database: Database, connection: Connection, li
     assert "t" not in catalog.tables(connection)
 
 
-def test_breach_is_asked_before_the_commit(database: Database, connection: Connection, limits: Limits) -> None:
+def test_breach_is_asked_before_the_commit(database: Database, connection: Connection, limits: StatementLimits) -> None:
     with pytest.raises(MigrationFailed, match="m1: too late"):
         runner.apply(database, bundle(m1="CREATE TABLE t ()"), limits, breach=lambda: "too late")
     assert "t" not in catalog.tables(connection)
 
 
-def test_undone_migration_can_be_applied_again(database: Database, connection: Connection, limits: Limits) -> None:
+def test_undone_migration_can_be_applied_again(
+    database: Database, connection: Connection, limits: StatementLimits
+) -> None:
     release = bundle(m1=ADD, m2=("CREATE TABLE extra ()", "DROP TABLE extra"))
     runner.apply(database, release, limits)
     newest_first = release.scripts[::-1]
@@ -244,7 +254,7 @@ def test_undone_migration_can_be_applied_again(database: Database, connection: C
     assert runner.apply(database, release, limits).names == ("m1", "m2")
 
 
-def test_failing_down_changes_nothing(database: Database, connection: Connection, limits: Limits) -> None:
+def test_failing_down_changes_nothing(database: Database, connection: Connection, limits: StatementLimits) -> None:
     release = bundle(m1=("CREATE TABLE extra ()", "DROP TABLE extra; DROP TABLE nothing"))
     runner.apply(database, release, limits)
     with pytest.raises(runner.StatementFailed, match="does not exist"):

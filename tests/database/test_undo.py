@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pms.database.undo import Action, undo
-from pms.models.deployment import MigrationRecord
+from handover.database.undo import Action, undo
+from handover.models.deployment import MigrationRecord
 
 BOTH = ("a", "b")
 RAN = MigrationRecord(started=True, planned=("a", "b"), applied=("a", "b"))

@@ -5,11 +5,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from pms.database import validation
-from pms.database.validation import Query
-from pms.models.evidence import Verdict
-from pms.plan.model import INCLUDE
-from pms.postgres import Database
+from handover.adapters.postgres import Database
+from handover.database import validation
+from handover.database.validation import Query
+from handover.models.evidence import Verdict
+from handover.plan.model import INCLUDE
 
 Connection = psycopg.Connection[Any]
 SHIPPED = sorted((INCLUDE / "sql").glob("*.sql"))

@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from pms.kube import jobs
-from pms.kube.jobs import Command
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
+from handover.kube import jobs
+from handover.kube.jobs import Command
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
 from tests.support.cluster import image
 
 SAY = ("sh", "-c", "echo out; echo $SETTING; echo $EXTRA; echo err >&2")

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 from kubernetes_asyncio import client
 
-from pms.kube.client import Conflict, Kube, KubeError, NotFound, _message, connect
+from handover.adapters.kubernetes import _message, connect
+from handover.ports.kube import Conflict, Kube, KubeError, NotFound
 
 pytestmark = pytest.mark.sandbox
 

@@ -6,23 +6,23 @@ import asyncio
 
 import pytest
 
-from pms.kube import lock
-from pms.kube.lock import LEASES, FencedOut, Locked
-from pms.models.deployment import Ticket
+from handover.coordination import lock
+from handover.coordination.lock import LEASES, FencedOut, Locked
+from handover.models.deployment import FencingToken
 
 pytestmark = pytest.mark.sandbox
 NAME = "pms-deployment"
 
 
-def ticket(generation: int) -> Ticket:
-    return Ticket(deployment="run", generation=generation, old_colour="blue", new_colour="green")
+def token(generation: int) -> FencingToken:
+    return FencingToken(deployment="run", generation=generation, stable="blue", preview="green")
 
 
 def test_taking_it_twice_is_once(in_cluster):
     async def work(kube):
         assert await lock.acquire(kube, NAME, "run-1", "v1.1.0") == 1
         assert await lock.acquire(kube, NAME, "run-1", "v1.1.0") == 1
-        await lock.fence(kube, NAME, ticket(1))
+        await lock.fence(kube, NAME, token(1))
 
     in_cluster(work)
 
@@ -41,9 +41,9 @@ def test_a_rollback_takes_over_and_fences_the_deployment_out(in_cluster):
         old = await lock.acquire(kube, NAME, "run-1", "a")
         new = await lock.acquire(kube, NAME, "rollback-1", "b", take_over=True)
         assert new == old + 1
-        await lock.fence(kube, NAME, ticket(new))
+        await lock.fence(kube, NAME, token(new))
         with pytest.raises(FencedOut, match=r"generation 1 is over.*generation 2, held by rollback-1"):
-            await lock.fence(kube, NAME, ticket(old))
+            await lock.fence(kube, NAME, token(old))
 
     in_cluster(work)
 
@@ -51,9 +51,9 @@ def test_a_rollback_takes_over_and_fences_the_deployment_out(in_cluster):
 def test_given_back_it_can_be_taken_again_with_a_new_generation(in_cluster):
     async def work(kube):
         await lock.acquire(kube, NAME, "run-1", "a")
-        await lock.release(kube, NAME, ticket(1))
+        await lock.release(kube, NAME, token(1))
         with pytest.raises(FencedOut, match="held by nobody"):
-            await lock.fence(kube, NAME, ticket(1))
+            await lock.fence(kube, NAME, token(1))
         assert await lock.acquire(kube, NAME, "run-2", "b") == 2
 
     in_cluster(work)
@@ -63,9 +63,9 @@ def test_nobody_gives_back_what_is_somebody_elses(in_cluster):
     async def work(kube):
         await lock.acquire(kube, NAME, "run-1", "a")
         await lock.acquire(kube, NAME, "run-2", "b", take_over=True)
-        await lock.release(kube, NAME, ticket(1))
+        await lock.release(kube, NAME, token(1))
         assert (await kube.get(LEASES, NAME))["spec"]["holderIdentity"] == "run-2"
-        await lock.release(kube, "another", ticket(1))
+        await lock.release(kube, "another", token(1))
 
     in_cluster(work)
 
@@ -73,7 +73,7 @@ def test_nobody_gives_back_what_is_somebody_elses(in_cluster):
 def test_without_a_lock_nothing_is_allowed(in_cluster):
     async def work(kube):
         with pytest.raises(FencedOut, match="is gone"):
-            await lock.fence(kube, NAME, ticket(1))
+            await lock.fence(kube, NAME, token(1))
 
     in_cluster(work)
 

@@ -11,17 +11,19 @@ import pytest
 import yaml
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from pms.flow.operators import Open
-from pms.kube import lock, permissions
-from pms.kube.__main__ import main
-from pms.kube.client import Forbidden, connect, connect_with_kubeconfig
-from pms.kube.permissions import Permission, denied, granted, rendered
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
-from pms.step import EVIDENCE_KEY
-from pms.traffic.service import patiently
-from pms.workload.manifests import DEPLOYMENTS
-from pms.workload.operators import DeployIdleColour, ReleaseCommand
+from handover.adapters.kubernetes import connect, connect_with_kubeconfig, denied
+from handover.coordination import lock
+from handover.kube import permissions
+from handover.kube.__main__ import main
+from handover.kube.permissions import granted, rendered
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
+from handover.ports.kube import Forbidden, Permission
+from handover.step import EVIDENCE_KEY
+from handover.traffic.service import patiently
+from handover.workflows.deployment.steps import Open
+from handover.workload.manifests import DEPLOYMENTS
+from handover.workload.operators import DeployIdleColour, ReleaseCommand
 from tests.support.cluster import image
 from tests.support.rbac import guarded, kubeconfig, said
 from tests.support.steps import RUN_ID, Ti, opened, release
@@ -51,7 +53,7 @@ def guard(cluster, plan, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def ticket(in_cluster, plan):
+def token(in_cluster, plan):
     return in_cluster(lambda kube: opened(kube, plan.lock_name, image("v1.1.0"), previous_image=image("v1.0.0")))
 
 
@@ -200,20 +202,20 @@ def test_opening_refuses_before_anything_is_touched(in_cluster, guard, plan):
     guard.without("patch", "services")
     step = Open(task_id="open", plan=plan)
     with pytest.raises(AirflowFailException) as refused:
-        asyncio.run(step._open(step.job({"run_id": RUN_ID}), release(image("v1.1.0"))))
+        asyncio.run(step._open(step.step_run({"run_id": RUN_ID}), release(image("v1.1.0"))))
     where = plan.cluster.namespace
     assert str(refused.value) == (
         f"nothing was touched: the deployer may not patch services/pms-api in {where}, patch services/pms-preview in "
-        f"{where}: apply include/k8s/rbac.yaml (python -m pms.kube rbac --plan pms | kubectl apply -f -)"
+        f"{where}: apply include/k8s/rbac.yaml (python -m handover rbac --plan pms | kubectl apply -f -)"
     )
     assert in_cluster(lambda kube: kube.find(lock.LEASES, plan.lock_name)) is None
 
 
 @pytest.mark.sandbox
-def test_a_step_that_is_refused_gives_it_as_its_reason_and_may_be_tried_again(in_cluster, guard, plan, ticket):
+def test_a_step_that_is_refused_gives_it_as_its_reason_and_may_be_tried_again(in_cluster, guard, plan, token):
     guard.without("create", "deployments")
     guard.without("patch", "deployments")
-    ti = Ti(ticket, release("unused:tag"))
+    ti = Ti(token, release("unused:tag"))
     with pytest.raises(Forbidden):
         DeployIdleColour(task_id="deploy", plan=plan).execute({"run_id": RUN_ID, "ti": ti})
     reason = ti.pushed[EVIDENCE_KEY]["reason"]
@@ -229,8 +231,8 @@ def test_a_step_that_is_refused_gives_it_as_its_reason_and_may_be_tried_again(in
 
 
 @pytest.mark.sandbox
-def test_a_step_that_is_refused_after_waiting_gives_it_as_its_reason(guard, plan, ticket):
-    ti = Ti(ticket, release("unused:tag"))
+def test_a_step_that_is_refused_after_waiting_gives_it_as_its_reason(guard, plan, token):
+    ti = Ti(token, release("unused:tag"))
     context = {"run_id": RUN_ID, "ti": ti}
     step = ReleaseCommand(task_id="smoke", plan=plan, command=("true",))
     with pytest.raises(TaskDeferred) as deferred:

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from pms.kube import state
-from pms.kube.lock import FencedOut
-from pms.kube.state import NoDeployment
-from pms.models.deployment import DeploymentState, Status, Ticket
+from handover.coordination import state
+from handover.coordination.lock import FencedOut
+from handover.coordination.state import NoDeployment
+from handover.models.deployment import DeploymentState, FencingToken, Status
 
 pytestmark = pytest.mark.sandbox
 NAME = "pms-deployment"
@@ -18,21 +18,21 @@ NAME = "pms-deployment"
 def known(generation: int, **changes) -> DeploymentState:
     facts = {
         "deployment": f"run-{generation}", "generation": generation, "status": Status.DEPLOYING, "version": "v1.1.0",
-        "image": "r/i:v1.1.0", "previous_version": "v1.0.0", "previous_image": "r/i:v1.0.0", "old_colour": "blue",
-        "new_colour": "green", "reason": "a test", "started_at": 1.0,
+        "image": "r/i:v1.1.0", "previous_version": "v1.0.0", "previous_image": "r/i:v1.0.0", "stable": "blue",
+        "preview": "green", "reason": "a test", "started_at": 1.0,
     }  # fmt: skip
     return DeploymentState(**(facts | changes))
 
 
-def ticket(generation: int) -> Ticket:
-    return Ticket(deployment=f"run-{generation}", generation=generation, old_colour="blue", new_colour="green")
+def token(generation: int) -> FencingToken:
+    return FencingToken(deployment=f"run-{generation}", generation=generation, stable="blue", preview="green")
 
 
 def test_before_the_first_deployment_there_is_nothing(in_cluster):
     async def work(kube):
         assert await state.read(kube, NAME) is None
         with pytest.raises(NoDeployment, match="nothing was deployed yet"):
-            await state.update(kube, NAME, ticket(1), lambda old: old)
+            await state.update(kube, NAME, token(1), lambda old: old)
 
     in_cluster(work)
 
@@ -53,7 +53,7 @@ def test_a_newer_generation_begins_anew_and_an_older_one_is_refused(in_cluster):
         with pytest.raises(FencedOut):
             await state.write(kube, NAME, known(1))
         with pytest.raises(FencedOut, match="run-2 is at 2"):
-            await state.update(kube, NAME, ticket(1), lambda old: old.model_copy(update={"banner": True}))
+            await state.update(kube, NAME, token(1), lambda old: old.model_copy(update={"banner": True}))
         found = await state.read(kube, NAME)
         assert found is not None
         assert not found.banner
@@ -68,7 +68,7 @@ def test_no_change_is_lost_when_many_change_at_once(in_cluster):
         def adding(name):
             return lambda old: old.model_copy(update={"baseline": old.baseline | {name: 1.0}})
 
-        await asyncio.gather(*(state.update(kube, NAME, ticket(1), adding(f"m{n}")) for n in range(8)))
+        await asyncio.gather(*(state.update(kube, NAME, token(1), adding(f"m{n}")) for n in range(8)))
         found = await state.read(kube, NAME)
         assert found is not None
         assert len(found.baseline) == 8
@@ -80,7 +80,7 @@ def test_changing_nothing_writes_nothing(in_cluster):
     async def work(kube):
         await state.write(kube, NAME, known(1))
         before = (await kube.get("configmaps", NAME))["metadata"]["resourceVersion"]
-        assert await state.update(kube, NAME, ticket(1), lambda old: old) == known(1)
+        assert await state.update(kube, NAME, token(1), lambda old: old) == known(1)
         assert (await kube.get("configmaps", NAME))["metadata"]["resourceVersion"] == before
 
     in_cluster(work)

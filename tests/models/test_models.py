@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pms.models.deployment import BackupRecord, DeploymentState, MigrationRecord, Release, Status, Ticket
-from pms.models.evidence import Evidence, Measurement, Verdict, combined, failed, passed, unknown
+from handover.models.deployment import BackupRecord, DeploymentState, FencingToken, MigrationRecord, Release, Status
+from handover.models.evidence import Evidence, Measurement, Verdict, combined, failed, passed, unknown
 
 SEEN = Measurement(what="p50_seconds", value=0.1, unit="s", source="test", at=1.0)
 
@@ -50,7 +50,7 @@ def test_combining_keeps_every_measurement():
 
 STATE = DeploymentState(
     deployment="run", generation=2, status=Status.DEPLOYING, version="v1.1.0", image="r/i@sha256:1",
-    previous_version="v1.0.0", previous_image="r/i:v1.0.0", old_colour="blue", new_colour="green", reason="why",
+    previous_version="v1.0.0", previous_image="r/i:v1.0.0", stable="blue", preview="green", reason="why",
     started_at=1.0, switched_at=2.0, backup=BackupRecord(uri="s3://b/k", size_bytes=1, sha256="0", taken_at=1.0),
     migration=MigrationRecord(applied=("a",), started=True, compatible=False, counts={"users": 3}),
     baseline={"p50_seconds": 0.1},
@@ -61,7 +61,7 @@ STATE = DeploymentState(
     "value",
     [
         STATE,
-        Ticket(deployment="run", generation=1, old_colour="blue", new_colour="green"),
+        FencingToken(deployment="run", generation=1, stable="blue", preview="green"),
         Release(version="v1.1.0", image="r/i:v1.1.0", reason="why"),
         passed("check", "why", SEEN),
     ],

@@ -6,11 +6,11 @@ import datetime
 
 import pytest
 
-from pms.models.message import Announced
-from pms.people import announcements as wording
-from pms.people.channels import letters
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
+from handover.models.message import Announced
+from handover.people import announcements as wording
+from handover.people.channels import letters
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
 OPENS = datetime.datetime(2026, 12, 1, 14, tzinfo=datetime.UTC).timestamp()

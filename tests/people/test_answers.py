@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pms.people.answers import NOT_ANSWERED, decision
+from handover.people.answers import NOT_ANSWERED, decision
 
 FIELDS = {"went_well": "What went well?", "issues": "Any issues?"}
 LEAD = {"id": "lead", "name": "Lead"}

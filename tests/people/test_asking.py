@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pms.people import messages
-from pms.people.asking import Asked, Call, calls, due
-from pms.plan.load import PlanError
+from handover.people import messages
+from handover.people.asking import Asked, Call, calls, due
+from handover.plan.load import PlanError
 from tests.support.cluster import plan_with
 
 LEAD = Asked("Ready?", "lead", 100, "Rollback")

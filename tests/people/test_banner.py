@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pms.kube import state
-from pms.people.operators import Banner
+from handover.coordination import state
+from handover.people.operators import Banner
 from tests.support.cluster import cluster, in_cluster, namespace, plan  # noqa: F401 - fixtures
 from tests.support.steps import connect_to, opened, release, run
 from tests.support.web import Answer, serving
@@ -23,7 +23,7 @@ def service(monkeypatch):
 
 
 @pytest.fixture
-def ticket(in_cluster, plan):  # noqa: F811
+def token(in_cluster, plan):  # noqa: F811
     return in_cluster(lambda kube: opened(kube, plan.lock_name, IMAGE))
 
 
@@ -31,11 +31,11 @@ def is_kept(in_cluster, plan) -> bool:  # noqa: F811
     return in_cluster(lambda kube: state.read(kube, plan.lock_name)).banner
 
 
-def test_users_see_the_banner_from_the_start_to_the_end(in_cluster, plan, ticket, service):  # noqa: F811
-    shown = run(Banner(task_id="banner", plan=plan, show=True), ticket, ASKED)
+def test_users_see_the_banner_from_the_start_to_the_end(in_cluster, plan, token, service):  # noqa: F811
+    shown = run(Banner(task_id="banner", plan=plan, show=True), token, ASKED)
     assert shown.evidence.reason == "the banner is shown"
     assert is_kept(in_cluster, plan)
-    gone = run(Banner(task_id="banner", plan=plan, show=False), ticket, ASKED)
+    gone = run(Banner(task_id="banner", plan=plan, show=False), token, ASKED)
     assert gone.evidence.reason == "the banner is gone"
     assert not is_kept(in_cluster, plan)
     assert [(call.method, call.path, call.body) for call in service.asked] == [
@@ -44,8 +44,8 @@ def test_users_see_the_banner_from_the_start_to_the_end(in_cluster, plan, ticket
     ]
 
 
-def test_a_release_that_asked_for_none_has_none(plan, ticket, service):  # noqa: F811
+def test_a_release_that_asked_for_none_has_none(plan, token, service):  # noqa: F811
     without = ASKED.model_copy(update={"banner": False})
     for show in (True, False):
-        assert run(Banner(task_id="banner", plan=plan, show=show), ticket, without).evidence.passed
+        assert run(Banner(task_id="banner", plan=plan, show=show), token, without).evidence.passed
     assert service.asked == []

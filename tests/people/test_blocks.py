@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pms.people.blocks import MAX_FIELDS, MAX_HEADER, MAX_TEXT, blocks, late, mrkdwn
+from handover.people.blocks import MAX_FIELDS, MAX_HEADER, MAX_TEXT, blocks, late, mrkdwn
 
 
 def test_header_text_fields_and_links_in_this_order():

@@ -7,9 +7,9 @@ import datetime
 import pytest
 from icalendar import Calendar
 
-from pms.people.calendar import FILE_NAME, Meeting, invitation, invite
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
+from handover.people.calendar import FILE_NAME, Meeting, invitation, invite
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
 START = datetime.datetime(2026, 12, 2, 14, tzinfo=datetime.UTC)

@@ -8,17 +8,17 @@ import time
 
 import pytest
 
-from pms.models.deployment import DeploymentState, Status
-from pms.models.followup import Ended
-from pms.people import channels, messages
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
+from handover.models.deployment import DeploymentState, Status
+from handover.models.followup import Ended
+from handover.people import channels, messages
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
 from tests.support.task import Ti, context_of
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
 STATE = DeploymentState(
     deployment="run", generation=1, status=Status.DEPLOYING, version="v1.1.0", image="i", previous_version="v1.0.0",
-    previous_image="j", old_colour="blue", new_colour="green", reason="r", started_at=0.0, rollback_reason="errors",
+    previous_image="j", stable="blue", preview="green", reason="r", started_at=0.0, rollback_reason="errors",
 )  # fmt: skip
 
 

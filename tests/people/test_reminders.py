@@ -16,10 +16,10 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
 
-from pms.models.record import MESSAGES_KEY
-from pms.people.operators import Confirm
-from pms.people.question import Remind
-from pms.people.triggers import QuestionTrigger
+from handover.models.record import MESSAGES_KEY
+from handover.people.operators import Confirm
+from handover.people.question import Remind
+from handover.people.triggers import QuestionTrigger
 from tests.support.cluster import plan_with
 from tests.support.steps import RUN_ID, events
 
@@ -116,7 +116,7 @@ class Ti:
 def reminder(tmp_path, monkeypatch) -> Remind:
     """Of a briefing that waits a second, with reminders all along."""
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://airflow.example.com")
-    monkeypatch.setattr("pms.people.triggers.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("handover.people.triggers.LOOK_SECONDS", 0.05)
     plan = plan_with(
         tmp_path, briefing={"response_seconds": 1}, asking={"reminders": [0.2, 0.6], "escalates_at": 0.4}
     )  # fmt: skip

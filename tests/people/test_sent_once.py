@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from pms.models.deployment import DeploymentState, Status
-from pms.models.message import UNDELIVERED_KEY, Letter
-from pms.models.record import MESSAGES_KEY
-from pms.people import channels, messages
-from pms.people.mail import message_id
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
+from handover.models.deployment import DeploymentState, Status
+from handover.models.message import UNDELIVERED_KEY, Letter
+from handover.models.record import MESSAGES_KEY
+from handover.people import channels, messages
+from handover.people.mail import message_id
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
 from tests.support.task import Store, Ti, context_of
 from tests.support.web import Answer, serving
 
@@ -34,7 +34,7 @@ def state(request):
     """Of a deployment that no other test tells of."""
     return DeploymentState(
         deployment=request.node.name, generation=1, status=Status.DEPLOYING, version="v1.1.0", image="i",
-        previous_version="v1.0.0", previous_image="j", old_colour="blue", new_colour="green", reason="r",
+        previous_version="v1.0.0", previous_image="j", stable="blue", preview="green", reason="r",
         started_at=0.0,
     )  # fmt: skip
 

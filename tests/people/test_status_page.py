@@ -8,12 +8,12 @@ import time
 import httpx
 import pytest
 
-from pms.models.deployment import DeploymentState, Status
-from pms.models.message import Announced, Letter, PageUpdate
-from pms.people import announcements, channels, messages
-from pms.people.status_page import changes, show
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
+from handover.models.deployment import DeploymentState, Status
+from handover.models.message import Announced, Letter, PageUpdate
+from handover.people import announcements, channels, messages
+from handover.people.status_page import changes, show
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
 from tests.support.task import Ti, context_of
 from tests.support.web import Answer, serving
 
@@ -128,7 +128,7 @@ def test_an_incident_has_no_schedule_and_a_maintenance_has_one():
 
 STATE = DeploymentState(
     deployment="deployment-1", generation=1, status=Status.DEPLOYING, version="v1.1.0", image="i",
-    previous_version="v1.0.0", previous_image="j", old_colour="blue", new_colour="green", reason="r", started_at=0.0,
+    previous_version="v1.0.0", previous_image="j", stable="blue", preview="green", reason="r", started_at=0.0,
 )  # fmt: skip
 
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 import requests
 
-from pms.people import channels, tickets
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
+from handover.people import channels, tickets
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
 from sandbox.stack import Sandbox
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")

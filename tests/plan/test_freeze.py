@@ -6,11 +6,11 @@ import datetime
 
 import pytest
 
-from pms.plan import freeze
-from pms.plan.change import Freeze, FrozenPeriod
-from pms.plan.freeze import BrokenCalendar, frozen
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
+from handover.plan import freeze
+from handover.plan.change import Freeze, FrozenPeriod
+from handover.plan.freeze import BrokenCalendar, frozen
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
 
 ADVENT = FrozenPeriod(first=datetime.date(2026, 12, 24), last=datetime.date(2026, 12, 26), why="the hotels are full")
 CALENDAR = """BEGIN:VCALENDAR

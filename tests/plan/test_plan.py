@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pms.plan.load import FOLDER_VARIABLE, OVERLAY_VARIABLE, PlanError, load_plan, load_plans
-from pms.plan.model import INCLUDE, Plan
+from handover.plan.load import FOLDER_VARIABLE, OVERLAY_VARIABLE, PlanError, load_plan, load_plans
+from handover.plan.model import INCLUDE, Plan
 
 PMS = INCLUDE / "plans" / "pms.yaml"
 GOOD = yaml.safe_load(PMS.read_text())

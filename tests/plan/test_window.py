@@ -9,10 +9,10 @@ from croniter import croniter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pms.plan import window
-from pms.plan.change import Window
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
+from handover.plan import window
+from handover.plan.change import WindowRules
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
 
 WINDOW = load_plan(INCLUDE / "plans" / "pms.yaml").window
 
@@ -52,7 +52,7 @@ def test_a_local_window_follows_daylight_saving():
 @given(st.sampled_from(window.DAYS), st.integers(0, 22), st.integers(60, 86_400), st.datetimes(
     datetime.datetime(2020, 1, 1), datetime.datetime(2030, 1, 1), timezones=st.just(datetime.UTC)))  # fmt: skip
 def test_a_run_started_by_the_schedule_may_always_start(day, hour, prepare, now):
-    w = Window(
+    w = WindowRules(
         weekday=day, opens=datetime.time(hour), closes=datetime.time(hour + 1), timezone="UTC",
         prepare_seconds=prepare // 60 * 60,
     )  # fmt: skip
@@ -77,7 +77,7 @@ def test_a_window_that_is_open_is_not_the_upcoming_one(now, opens):
 @given(st.sampled_from(window.DAYS), st.integers(0, 22), st.integers(1, 604_800), st.datetimes(
     datetime.datetime(2020, 1, 1), datetime.datetime(2030, 1, 1), timezones=st.just(datetime.UTC)))  # fmt: skip
 def test_the_window_that_a_schedule_means_is_the_one_so_long_after_it(day, hour, before, now):
-    w = Window(
+    w = WindowRules(
         weekday=day, opens=datetime.time(hour), closes=datetime.time(hour + 1), timezone="UTC", prepare_seconds=7200
     )
     moment = croniter(window.cron_before(w, before), now).get_next(datetime.datetime)

@@ -11,20 +11,20 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
-from pms.models.evidence import Evidence
-from pms.models.readiness import Subject
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
-from pms.readiness.check import Check, Scope, judged
-from pms.readiness.checklist import Line, load
-from pms.readiness.kinds import AnyCheck
-from pms.readiness.operators import line_verdict
+from handover.models.evidence import Evidence
+from handover.models.readiness import Subject
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
+from handover.readiness.check import CheckKind, Scope, judged
+from handover.readiness.checklist import Line, load
+from handover.readiness.kinds import AnyCheck
+from handover.readiness.operators import line_verdict
 from sandbox.services.connections import connections
 from sandbox.stack import Sandbox
 from tests.support.cluster import cluster, in_cluster, namespace, plan  # noqa: F401 - fixtures
 
 PARTS = ("primary", "replica", "staging", "recorder", "aws", "edge")
-KINDS: TypeAdapter[Check] = TypeAdapter(AnyCheck)
+KINDS: TypeAdapter[CheckKind] = TypeAdapter(AnyCheck)
 SUBJECT = Subject(version="v1.1.0", image="i@sha256:1", digest="sha256:1", previous="v1.0.0")
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
-from pms.readiness import checklist as module
-from pms.readiness.__main__ import main
-from pms.readiness.checklist import ChecklistError, load
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
+from handover.readiness import checklist as module
+from handover.readiness.__main__ import main
+from handover.readiness.checklist import ChecklistError, load
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
 LINES = Path(__file__).with_name("plan_lines.txt").read_text().splitlines()

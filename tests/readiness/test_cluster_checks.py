@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from pms.kube.client import Kube
-from pms.models.evidence import Verdict
-from pms.readiness import kubernetes as module
-from pms.readiness.check import NoAnswer, Scope
+from handover.models.evidence import Verdict
+from handover.ports.kube import Kube
+from handover.readiness import kubernetes as module
+from handover.readiness.check import NoAnswer, Scope
 from tests.readiness.conftest import SUBJECT, look
 from tests.support.cluster import image
 from tests.support.web import Answer, serving

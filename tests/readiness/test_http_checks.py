@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from pms.models.evidence import Verdict
+from handover.models.evidence import Verdict
 from tests.readiness.conftest import look
 from tests.support.web import Answer, serving
 
@@ -168,8 +168,8 @@ def test_a_403_without_a_limit_is_a_matter_of_credentials(verdict, says):
 
 @pytest.mark.parametrize("line", ["lint", "feature_flags", "slack_channels", "on_call", "apm"])
 def test_a_source_that_is_silent_refuses_or_is_not_configured_is_unknown(verdict, monkeypatch, line):
-    monkeypatch.setattr("pms.readiness.web.TIMEOUT_SECONDS", 0.2)
-    monkeypatch.setattr("pms.readiness.chat.TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr("handover.readiness.web.TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("handover.readiness.chat.TIMEOUT_SECONDS", 1)
     names = {
         "feature_flags": "pms_flags",
         "slack_channels": "pms_slack",
@@ -200,7 +200,7 @@ def test_no_token_and_no_secret_of_an_alert_is_in_any_evidence(verdict, says, se
 def test_without_the_version_that_serves_nobody_knows_what_is_new(settings, scope, lines):
     from dataclasses import replace
 
-    from pms.readiness.operators import line_verdict
+    from handover.readiness.operators import line_verdict
 
     blind = replace(scope, subject=scope.subject.model_copy(update={"previous": ""}))
     assert line_verdict(lines["pull_requests"], blind).verdict is Verdict.UNKNOWN

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from pms.flow.readiness import AskRole, Conclude, ReleaseToJudge, form
-from pms.models.evidence import Verdict, passed
-from pms.models.readiness import Subject
-from pms.readiness import asked
-from pms.readiness.checklist import load
+from handover.models.evidence import Verdict, passed
+from handover.models.readiness import Subject
+from handover.readiness import asked
+from handover.readiness.checklist import load
+from handover.workflows.readiness.steps import AskRole, Conclude, ReleaseToJudge, form
 from tests.support.cluster import REPOSITORY, digest
 from tests.support.web import Answer, serving
 
@@ -71,7 +71,7 @@ def conclude(plan, **changed):
 
 
 def kept(in_cluster, plan):
-    from pms.readiness import result
+    from handover.readiness import result
 
     return in_cluster(lambda kube: result.read(kube, plan.readiness_name))
 

@@ -13,8 +13,8 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from pms.models.evidence import Verdict
-from pms.models.readiness import RESTORE_SECONDS_TAG
+from handover.models.evidence import Verdict
+from handover.models.readiness import RESTORE_SECONDS_TAG
 from sandbox import rehearsal
 from sandbox.hotel import migrations
 from sandbox.hotel.releases import BASE, MIGRATIONS, release
@@ -322,7 +322,7 @@ def test_names_resolve_and_live_short(scope, verdict):
 
 
 def test_a_name_server_that_does_not_answer_is_unknown(verdict, settings, monkeypatch):
-    monkeypatch.setattr("pms.readiness.network.TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("handover.readiness.network.TIMEOUT_SECONDS", 0.5)
     with nobody(monkeypatch, "pms_dns"):
         assert verdict("dns").verdict is Verdict.UNKNOWN
 
@@ -391,7 +391,7 @@ def test_no_tls_server_is_unknown(verdict, settings, monkeypatch):
 
 
 def test_a_server_that_speaks_no_tls_is_unknown(scope, monkeypatch):
-    monkeypatch.setattr("pms.readiness.network.TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("handover.readiness.network.TIMEOUT_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         edge = {"conn_type": "http", "host": "127.0.0.1", "port": silent.getsockname()[1]}
         monkeypatch.setenv("AIRFLOW_CONN_PMS_EDGE", json.dumps(edge))

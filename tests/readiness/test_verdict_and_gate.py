@@ -8,15 +8,15 @@ import time
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from pms.flow.gate import readiness_gate
-from pms.models.evidence import Verdict, failed, passed, unknown
-from pms.models.readiness import Readiness, Subject
-from pms.people import messages
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
-from pms.readiness import asked, result
-from pms.readiness.checklist import load
-from pms.readiness.operators import CheckLine
+from handover.models.evidence import Verdict, failed, passed, unknown
+from handover.models.readiness import Readiness, Subject
+from handover.people import messages
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
+from handover.readiness import asked, result
+from handover.readiness.checklist import load
+from handover.readiness.operators import CheckLine
+from handover.workflows.deployment.gate import readiness_gate
 from tests.support.cluster import REPOSITORY, digest
 from tests.support.steps import release
 from tests.support.web import Answer, serving
@@ -229,7 +229,7 @@ class Ti:
 def test_a_line_whose_source_is_away_leaves_evidence_and_fails_only_itself(monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_PMS_GITHUB", json.dumps({"conn_type": "http", "host": "http://127.0.0.1:1"}))
     line = next(leaf for leaf in CHECKLIST.leaves if leaf.id == "security_scans")
-    task, ti = CheckLine(task_id="line", line=line, plan=PLAN, ticket_from="release"), Ti()
+    task, ti = CheckLine(task_id="line", line=line, plan=PLAN, opened_by="release"), Ti()
     with pytest.raises(AirflowFailException, match="security_scans: unknown"):
         task.execute({"ti": ti, "run_id": "run"})
     assert ti.pushed["evidence"]["verdict"] == "unknown"

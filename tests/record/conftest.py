@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE, Plan
-from pms.postgres import Database
-from pms.record.ledger import Ledger
-from pms.record.schema import migrate
+from handover.adapters.postgres import Database
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE, Plan
+from handover.record.ledger import Ledger
+from handover.record.schema import migrate
 from sandbox.services.postgres import command
 
 PASSWORD = "only-for-tests-77aa"

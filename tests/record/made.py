@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pms.models.deployment import Status
-from pms.models.evidence import Measurement, Verdict
-from pms.models.record import (
+from handover.models.deployment import Status
+from handover.models.evidence import Measurement, Verdict
+from handover.models.record import (
     Change,
     Check,
     Decision,
     Deployment,
-    Entry,
     IncidentEntry,
     IncidentKind,
     Outcome,
+    RecordEntry,
     Sample,
     SentMessage,
 )
-from pms.record.ledger import Record
+from handover.record.ledger import Record
 
 START = 1_795_010_400.0
 RUN = "manual__2026-11-18T14:00:00+00:00"
@@ -83,7 +83,7 @@ def ready(name: str, verdict: Verdict = Verdict.PASS, reason: str = "fine") -> C
     return check(f"section.{name}", verdict, reason=reason, run=READINESS).of(READINESS, READINESS, f"section.{name}")
 
 
-def record(*entries: Entry, readiness: tuple[Check, ...] = ()) -> Record:
+def record(*entries: RecordEntry, readiness: tuple[Check, ...] = ()) -> Record:
     """As the ledger would give it."""
 
     def of(kind: type[Any]) -> tuple[Any, ...]:

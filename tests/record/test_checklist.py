@@ -6,20 +6,20 @@ import re
 
 import pytest
 
-from pms.models.deployment import Status
-from pms.models.evidence import Verdict
-from pms.models.record import IncidentKind
-from pms.plan.model import INCLUDE
-from pms.record import checklist
-from pms.record.checklist import ChecklistError, Line, Mark, judge
+from handover.models.deployment import Status
+from handover.models.evidence import Verdict
+from handover.models.record import IncidentKind
+from handover.plan.model import INCLUDE
+from handover.record import checklist
+from handover.record.checklist import Mark, ReportChecklistError, ReportLine, judge
 from tests.record import made
 
 
-def marked(line: Line, *entries) -> Mark:
+def marked(line: ReportLine, *entries) -> Mark:
     return judge(line, made.record(*entries)).mark
 
 
-STEPS = Line(text="tests pass", steps=("*.unit_tests", "*.e2e_tests"))
+STEPS = ReportLine(text="tests pass", steps=("*.unit_tests", "*.e2e_tests"))
 
 
 def test_every_step_has_to_have_passed():
@@ -42,15 +42,15 @@ def test_a_step_that_was_not_reached_is_not_known():
 
 def test_the_last_try_counts():
     tries = [made.check("p1.unit_tests", Verdict.UNKNOWN), made.check("p1.unit_tests", tries=2)]
-    assert marked(Line(text="x", steps=("*.unit_tests",)), *tries) is Mark.PASSED
+    assert marked(ReportLine(text="x", steps=("*.unit_tests",)), *tries) is Mark.PASSED
 
 
 def test_steps_of_a_rollback_say_nothing_about_the_deployment():
     smoke = made.check("verify_application.smoke_tests", run="rollback__x")
-    assert marked(Line(text="x", steps=("*.smoke_tests",)), smoke) is Mark.UNKNOWN
+    assert marked(ReportLine(text="x", steps=("*.smoke_tests",)), smoke) is Mark.UNKNOWN
 
 
-READY = Line(text="scans pass", readiness=("security_scans", "sast"))
+READY = ReportLine(text="scans pass", readiness=("security_scans", "sast"))
 
 
 @pytest.mark.parametrize(
@@ -80,10 +80,10 @@ def test_every_line_that_the_report_takes_from_the_readiness_is_on_its_checklist
 
 
 def test_a_line_without_a_rule_is_not_known():
-    assert marked(Line(text="Team trained"), made.outcome()) is Mark.UNKNOWN
+    assert marked(ReportLine(text="Team trained"), made.outcome()) is Mark.UNKNOWN
 
 
-LIMIT = Line(text="errors", steps=("*.watch",), at_most={"error_rate": 0.001}, source="probe")
+LIMIT = ReportLine(text="errors", steps=("*.watch",), at_most={"error_rate": 0.001}, source="probe")
 
 
 @pytest.mark.parametrize(("rate", "mark"), [(0.0, Mark.PASSED), (0.001, Mark.PASSED), (0.0011, Mark.FAILED)])
@@ -97,7 +97,7 @@ def test_a_limit_without_a_measurement_is_not_known():
     assert marked(other, made.check("p2.watch", error_rate=0)) is Mark.UNKNOWN
 
 
-DECISION = Line(text="accepted", decisions=("*.user_acceptance",))
+DECISION = ReportLine(text="accepted", decisions=("*.user_acceptance",))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_nobody_has_decided_yet():
     assert marked(DECISION) is Mark.UNKNOWN
 
 
-CALM = Line(text="No critical incidents", incidents="critical", outcome=Status.SUCCEEDED)
+CALM = ReportLine(text="No critical incidents", incidents="critical", outcome=Status.SUCCEEDED)
 
 
 def test_no_incident_is_only_known_when_it_is_over():
@@ -171,6 +171,6 @@ def test_a_broken_file_is_refused_by_name(tmp_path, monkeypatch, text, says):
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "broken.yaml").write_text(text)
     monkeypatch.setattr(checklist, "INCLUDE", tmp_path)
-    with pytest.raises(ChecklistError, match=re.escape("broken.yaml")) as error:
+    with pytest.raises(ReportChecklistError, match=re.escape("broken.yaml")) as error:
         checklist.load("broken.yaml")
     assert says in str(error.value)

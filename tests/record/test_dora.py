@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pms.models.deployment import Status
-from pms.models.record import Change, IncidentKind
-from pms.record.dora import DAY, measure
+from handover.models.deployment import Status
+from handover.models.record import Change, IncidentKind
+from handover.record.dora import DAY, measure
 from tests.record import made
 
 WEEK = (made.START - DAY, made.START + 6 * DAY)

@@ -11,12 +11,12 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from pms.models.deployment import Status
-from pms.models.evidence import Verdict
-from pms.models.record import Change, IncidentKind, SentMessage
-from pms.record import ledger as ledgers
-from pms.record.ledger import Ledger, NotRecorded
-from pms.record.schema import FOLDER, SchemaChanged, migrate
+from handover.models.deployment import Status
+from handover.models.evidence import Verdict
+from handover.models.record import Change, IncidentKind, SentMessage
+from handover.record import ledger as ledgers
+from handover.record.ledger import Ledger, NotRecorded
+from handover.record.schema import FOLDER, SchemaChanged, migrate
 from tests.record import made
 
 pytestmark = pytest.mark.sandbox
@@ -205,7 +205,7 @@ def test_the_command_line_reads_it(connected, monkeypatch):
     connected.ledger.write([*everything(), made.outcome(Status.ROLLED_BACK, at=400, run="rollback__x")])
 
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "pms.record", *arguments]
+        argv = [sys.executable, "-m", "handover", "record", *arguments]
         return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
 
     found = command("report", "--deployment", made.RUN)
@@ -218,7 +218,7 @@ def test_the_command_line_reads_it(connected, monkeypatch):
 
 
 def test_a_change_can_be_told_later(connected, capsys):
-    from pms.record.__main__ import main
+    from handover.record.__main__ import main
 
     connected.ledger.write([made.deployment()])
     tell = ["change", "--deployment", made.RUN, "--revision", "abc", "--committed-at", "2026-11-20T10:00:00+00:00"]

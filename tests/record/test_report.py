@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from pms.models.deployment import Status
-from pms.models.evidence import Verdict
-from pms.models.record import IncidentKind, SentMessage
-from pms.record import checklist, plot, render, report
-from pms.record.checklist import Mark
+from handover.models.deployment import Status
+from handover.models.evidence import Verdict
+from handover.models.record import IncidentKind, SentMessage
+from handover.record import checklist, plot, render, report
+from handover.record.checklist import Mark
 from tests.record import made
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -131,8 +131,8 @@ def test_the_axis_reaches_beyond_the_highest_value(plan):
 class TestAsAPersonSeesIt:
     @pytest.fixture(scope="class")
     def page(self, tmp_path_factory):
-        from pms.plan.load import load_plan
-        from pms.plan.model import INCLUDE
+        from handover.plan.load import load_plan
+        from handover.plan.model import INCLUDE
 
         path = tmp_path_factory.mktemp("page") / "report.html"
         path.write_text(render.html(built(load_plan(INCLUDE / "plans" / "pms.yaml"), *story())))

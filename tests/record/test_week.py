@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from pms.models.deployment import Status
-from pms.models.evidence import Verdict
-from pms.models.record import Decision, IncidentKind
-from pms.record import week
-from pms.record.checklist import Line, Mark, judge
+from handover.models.deployment import Status
+from handover.models.evidence import Verdict
+from handover.models.record import Decision, IncidentKind
+from handover.record import week
+from handover.record.checklist import Mark, ReportLine, judge
 from tests.record import made
 
 FOLLOWUP = "asset_triggered__1"
-LINE = Line(text="Team confidence high", followups=("within_1_week.team_confidence",))
+LINE = ReportLine(text="Team confidence high", followups=("within_1_week.team_confidence",))
 
 
 def answer(choice: str, at: float = 900, run: str = FOLLOWUP) -> Decision:
@@ -78,7 +78,7 @@ def test_no_answer_yet_is_not_known_and_the_deployments_own_run_gives_none():
     [(Verdict.PASS, Mark.PASSED), (Verdict.FAIL, Mark.FAILED), (Verdict.UNKNOWN, Mark.UNKNOWN)],
 )
 def test_what_was_looked_at_makes_its_line_known(verdict, mark):
-    line = Line(text="Stable error rates", followups=("within_1_week.stable_error_rates",))
+    line = ReportLine(text="Stable error rates", followups=("within_1_week.stable_error_rates",))
     tried = made.check("within_1_week.stable_error_rates", verdict, run=FOLLOWUP)
     assert judge(line, made.record(tried)).mark is mark
 

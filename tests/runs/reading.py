@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from pms.postgres import Database
-from pms.record.ledger import Ledger, NotRecorded, Record
+from handover.adapters.postgres import Database
+from handover.record.ledger import Ledger, NotRecorded, Record
 from sandbox.services.aws import BUCKET, client
 from sandbox.services.databases import RECORD
 

@@ -10,9 +10,10 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from pms.kube.permissions import RBAC_NODES, Permission, granted, rendered
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
+from handover.kube.permissions import RBAC_NODES, granted, rendered
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
+from handover.ports.kube import Permission
 from sandbox.crowds import seconds_to_traffic_back
 from sandbox.demo import rows
 from sandbox.runs import DEPLOYMENT
@@ -41,8 +42,8 @@ def back_on_the_old_version(production, guests, outcome) -> None:
     state = production.state()
     assert state["status"] == "rolled_back"
     assert not production.lock_holder()
-    assert production.replicas(state["new_colour"]) == 0
-    assert production.replicas(state["old_colour"]) == 2
+    assert production.replicas(state["preview"]) == 0
+    assert production.replicas(state["stable"]) == 2
     assert guests.report()["failed"] == 0
 
 
@@ -200,7 +201,7 @@ def test_a_good_release_goes_out_without_losing_a_request(
     state = production.state()
     assert state["status"] == "succeeded"
     assert not production.lock_holder()
-    assert production.replicas(state["old_colour"]) == 0
+    assert production.replicas(state["stable"]) == 0
     assert set(state["migration"]["applied"]) <= set(applied_migrations(primary))
     assert state["migration"]["compatible"] is True
     after = rows(endpoints["postgres"]["primary"])
@@ -220,7 +221,7 @@ def asked_of_the_cluster(audit_log: Path) -> set[Permission]:
     found = set()
     for line in audit_log.read_text().splitlines():
         event = json.loads(line)
-        if event["userAgent"] != "pms-deployer":
+        if event["userAgent"] != "handover":
             continue
         at, created = event["objectRef"], event["verb"] == "patch" and event["responseStatus"]["code"] == 201
         place = at["namespace"], at.get("apiGroup", ""), at["resource"]
@@ -254,7 +255,7 @@ def misbehave(endpoints, version, mode) -> None:
     pods = "/api/v1/namespaces/production/pods"
     with Access(**endpoints["kubernetes"]).client({"X-Admin-Token": endpoints["hotel"]["admin_token"]}) as kube:
         for pod in kube.get(pods).raise_for_status().json()["items"]:
-            if pod["metadata"].get("annotations", {}).get("pms.deploy/version") == version:
+            if pod["metadata"].get("annotations", {}).get("handover/version") == version:
                 where = f"{pods}/{pod['metadata']['name']}:8080/proxy/-/fault"
                 kube.post(where, json={"mode": mode}).raise_for_status()
 
@@ -279,7 +280,7 @@ def test_a_critical_incident_after_the_decision_point_is_put_to_the_lead(team, p
     (incident,) = production.state()["incidents"]
     assert incident["outcome"] == ("fixed" if answer == "Fix" else "rolled_back")
     assert f"{answer} by lead" in [entry["what"] for entry in incident["timeline"]]
-    (ticket,) = reading.tickets(recorded)
-    assert f"{answer} by lead" in ticket["description"]
+    (token,) = reading.tickets(recorded)
+    assert f"{answer} by lead" in token["description"]
     said = [call["body"]["text"] for call in recorded("slack") if "text" in (call["body"] or {})]
     assert any("CRITICAL incident" in text for text in said)

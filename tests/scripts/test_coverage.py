@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
-from pms.readiness import checklist
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
+from handover.readiness import checklist
 from scripts.coverage import book, facts, join, render
 from scripts.coverage.__main__ import DOCUMENT, ROOT
 from scripts.coverage.book import CoverageError, Entry

@@ -25,9 +25,10 @@ import pytest
 import requests
 import yaml
 
-from pms.kube.client import Kube, connect_with_kubeconfig
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE, Plan
+from handover.adapters.kubernetes import connect_with_kubeconfig
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE, Plan
+from handover.ports.kube import Kube
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = "registry.example.com/shop/web"

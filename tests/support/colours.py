@@ -20,10 +20,11 @@ from typing import Any, TypeVar
 import aiohttp
 import pytest
 
-from pms.kube import lock
-from pms.kube.client import Kube, KubeError, connect_with_kubeconfig
-from pms.models.deployment import Ticket
-from pms.plan.model import Plan
+from handover.adapters.kubernetes import connect_with_kubeconfig
+from handover.coordination import lock
+from handover.models.deployment import FencingToken
+from handover.plan.model import Plan
+from handover.ports.kube import Kube, KubeError
 from tests.support.cluster import REPOSITORY, Cluster, digest, plan_with
 from tests.support.steps import opened
 
@@ -43,7 +44,7 @@ class World:
     namespace: str
     url: str
     plan: Plan
-    ticket: Ticket = field(default=Ticket(deployment="", generation=0, old_colour="", new_colour=""))
+    token: FencingToken = field(default=FencingToken(deployment="", generation=0, stable="", preview=""))
 
     @asynccontextmanager
     async def kube(self) -> AsyncIterator[Kube]:
@@ -163,7 +164,7 @@ def world(made_world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     api = {"conn_type": "http", "schema": "http", "host": host, "port": int(port), "password": TOKEN}
     monkeypatch.setenv("AIRFLOW_CONN_PMS_API", json.dumps(api))
 
-    async def reset(kube: Kube) -> Ticket:
+    async def reset(kube: Kube) -> FencingToken:
         notes = {f"pms.deploy/{key}": None for key in
                  ("generation", "traffic", "deployment", "old-colour", "new-colour", "reason")}  # fmt: skip
         for name in ("pms-api", "pms-preview"):
@@ -176,7 +177,7 @@ def world(made_world: World, monkeypatch: pytest.MonkeyPatch) -> World:
             await world.tell(kube, colour, mode="none", draining=False)
         return await opened(kube, world.plan.lock_name, "registry.example.com/shop/web@sha256:1")
 
-    world.ticket = world.run(reset)
+    world.token = world.run(reset)
     return world
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import requests
 
-from pms.kube.permissions import Permission
+from handover.ports.kube import Permission
 from tests.support.cluster import Cluster
 from tests.support.web import Answer, Asked, Web, serving
 

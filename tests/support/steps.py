@@ -12,11 +12,11 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from pms.kube import lock, state
-from pms.kube.client import Kube
-from pms.models.deployment import DeploymentState, Release, Status, Ticket
-from pms.models.evidence import Evidence
-from pms.step import EVIDENCE_KEY, RELEASE_KEY, TICKET_KEY, Step
+from handover.coordination import lock, state
+from handover.models.deployment import DeploymentState, FencingToken, Release, Status
+from handover.models.evidence import Evidence
+from handover.ports.kube import Kube
+from handover.step import EVIDENCE_KEY, FENCING_KEY, RELEASE_KEY, Step
 
 RUN_ID = "manual__2026-11-24"
 
@@ -24,9 +24,9 @@ RUN_ID = "manual__2026-11-24"
 class Ti:
     """The task instance as far as steps use it: what was pushed, and what ``open`` left."""
 
-    def __init__(self, ticket: Ticket, release: Release) -> None:
+    def __init__(self, token: FencingToken, release: Release) -> None:
         self.pushed: dict[str, Any] = {}
-        self._left = {TICKET_KEY: ticket.model_dump(mode="json"), RELEASE_KEY: release.model_dump(mode="json")}
+        self._left = {FENCING_KEY: token.model_dump(mode="json"), RELEASE_KEY: release.model_dump(mode="json")}
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = json.loads(json.dumps(value))
@@ -40,17 +40,17 @@ def release(image: str, version: str = "v1.1.0") -> Release:
     return Release(version=version, image=image, reason="a test")
 
 
-async def opened(kube: Kube, lock_name: str, image: str, **known: Any) -> Ticket:
+async def opened(kube: Kube, lock_name: str, image: str, **known: Any) -> FencingToken:
     """Takes the lock and writes the state, as the opening of a deployment does: blue serves v1.0.0, green is idle."""
     generation = await lock.acquire(kube, lock_name, RUN_ID, "a test")
-    ticket = Ticket(deployment=RUN_ID, generation=generation, old_colour="blue", new_colour="green")
+    token = FencingToken(deployment=RUN_ID, generation=generation, stable="blue", preview="green")
     facts = {
         "deployment": RUN_ID, "generation": generation, "status": Status.DEPLOYING, "version": "v1.1.0",
-        "image": image, "previous_version": "v1.0.0", "previous_image": image, "old_colour": "blue",
-        "new_colour": "green", "reason": "a test", "started_at": time.time(),
+        "image": image, "previous_version": "v1.0.0", "previous_image": image, "stable": "blue",
+        "preview": "green", "reason": "a test", "started_at": time.time(),
     }  # fmt: skip
     await state.write(kube, lock_name, DeploymentState(**(facts | known)))
-    return ticket
+    return token
 
 
 def revived(trigger: BaseTrigger) -> BaseTrigger:
@@ -79,8 +79,8 @@ class Ran:
         assert self.evidence.passed == (error is None)
 
 
-def run(step: Step, ticket: Ticket, asked: Release) -> Ran:
-    ti = Ti(ticket, asked)
+def run(step: Step, token: FencingToken, asked: Release) -> Ran:
+    ti = Ti(token, asked)
     context: Any = {"run_id": RUN_ID, "ti": ti}
     triggers: list[BaseTrigger] = []
     try:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from pms.kube.lock import FencedOut
-from pms.models.deployment import Ticket
-from pms.traffic import switch
-from pms.traffic.api import Api
-from pms.traffic.back import NothingToRollBack, let_go, look, move_back, wake_old
-from pms.traffic.drain import drain
-from pms.traffic.forward import Forward, SwitchFailed
-from pms.traffic.service import NotReady, change
+from handover.coordination.lock import FencedOut
+from handover.models.deployment import FencingToken
+from handover.traffic import switch
+from handover.traffic.api import Api
+from handover.traffic.back import NothingToRollBack, let_go, look, move_back, wake_old
+from handover.traffic.drain import drain
+from handover.traffic.forward import Forward, SwitchFailed
+from handover.traffic.service import NotReady, change
 from tests.support.cluster import ROOT
 from tests.support.colours import TOKEN, load
 
@@ -30,8 +30,8 @@ async def nothing() -> None:
     pass
 
 
-def forward(world, kube, *, version="v1.1.0", fence=nothing, ticket=None) -> Forward:
-    return Forward(kube, world.plan, ticket or world.ticket, version, Api(world.url, TOKEN), fence)
+def forward(world, kube, *, version="v1.1.0", fence=nothing, token=None) -> Forward:
+    return Forward(kube, world.plan, token or world.token, version, Api(world.url, TOKEN), fence)
 
 
 async def bring_back(world, kube, reason="a test") -> bool:
@@ -62,7 +62,7 @@ def test_keep_alive_connections_move_both_ways_and_lose_no_request(world):
 
     async def back(kube):
         await bring_back(world, kube)
-        kept, drained = await let_go(kube, world.plan, world.ticket, TOKEN)
+        kept, drained = await let_go(kube, world.plan, world.token, TOKEN)
         assert (kept.pods, drained.pods, drained.problems) == (2, 2, ())
 
     with load(world.url, keep_alive=True) as guests:
@@ -105,8 +105,8 @@ def test_a_switch_that_was_killed_half_way_is_resumed(world, after):
                 await run.run()
             assert await world.service(kube) == (None, "both")
         else:
-            await change(kube, "pms-api", partial(switch.overlap, cluster=world.plan.cluster, ticket=world.ticket))
-            await change(kube, "pms-api", partial(switch.narrow, cluster=world.plan.cluster, ticket=world.ticket))
+            await change(kube, "pms-api", partial(switch.overlap, cluster=world.plan.cluster, token=world.token))
+            await change(kube, "pms-api", partial(switch.narrow, cluster=world.plan.cluster, token=world.token))
         await forward(world, kube).run()
         assert await world.service(kube) == ("green", "new")
 
@@ -133,7 +133,7 @@ def test_pods_that_vanish_during_the_overlap_bring_the_old_selector_back(world):
     )
 
     async def vanish(kube):
-        run = Forward(kube, plan, world.ticket, "v1.1.0", Api(world.url, TOKEN), nothing)
+        run = Forward(kube, plan, world.token, "v1.1.0", Api(world.url, TOKEN), nothing)
         switching = asyncio.create_task(run.run())
         while await world.service(kube) != (None, "both"):
             await asyncio.sleep(0.01)
@@ -167,7 +167,7 @@ def test_another_version_than_the_released_one_is_moved_back(world):
     )
 
     async def other(kube):
-        run = Forward(kube, short, world.ticket, "v9.9.9", Api(world.url, TOKEN), nothing)
+        run = Forward(kube, short, world.token, "v9.9.9", Api(world.url, TOKEN), nothing)
         with pytest.raises(SwitchFailed, match=r"reach v1\.1\.0 instead of v9\.9\.9"):
             await run.run()
         assert await world.service(kube) == ("blue", "back")
@@ -204,10 +204,10 @@ def test_forward_and_back_racing_always_end_on_the_old_colour(world):
 
     async def races(kube):
         for generation, delay in enumerate((0.0, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15), start=2):
-            ticket = world.ticket.model_copy(update={"generation": generation})
-            switching = asyncio.create_task(Forward(kube, fast, ticket, "v1.1.0", Api(world.url, TOKEN), nothing).run())
+            token = world.token.model_copy(update={"generation": generation})
+            switching = asyncio.create_task(Forward(kube, fast, token, "v1.1.0", Api(world.url, TOKEN), nothing).run())
             await asyncio.sleep(delay)
-            decide = partial(switch.back, cluster=fast.cluster, ticket=ticket, reason="race")
+            decide = partial(switch.back, cluster=fast.cluster, token=token, reason="race")
             back = change(kube, "pms-api", decide)
             results = await asyncio.gather(switching, back, return_exceptions=True)
             assert isinstance(results[0], list | FencedOut | SwitchFailed), results
@@ -257,8 +257,8 @@ def test_back_names_what_it_does_not_know(world):
 
 def test_an_older_deployment_does_not_touch_the_traffic_of_a_newer_one(world):
     async def older(kube):
-        newer = Ticket(deployment="newer", generation=7, old_colour="blue", new_colour="green")
-        await change(kube, "pms-api", partial(switch.overlap, cluster=world.plan.cluster, ticket=newer))
+        newer = FencingToken(deployment="newer", generation=7, stable="blue", preview="green")
+        await change(kube, "pms-api", partial(switch.overlap, cluster=world.plan.cluster, token=newer))
         with pytest.raises(FencedOut):
             await bring_back(world, kube)
         with pytest.raises(FencedOut):
@@ -287,7 +287,7 @@ def command(world, tmp_path: Path, *arguments: str) -> subprocess.CompletedProce
     token = tmp_path / "token"
     token.write_text(TOKEN)
     return subprocess.run(
-        [sys.executable, "-m", "pms.traffic", *arguments, "--plan", "include/plans/pms.yaml",
+        [sys.executable, "-m", "handover.traffic", *arguments, "--plan", "include/plans/pms.yaml",
          "--kubeconfig", str(world.kubeconfig), "--token-file", str(token)],
         cwd=ROOT, env=os.environ | {"PYTHONPATH": "plugins", "PMS_PLAN_OVERLAY": str(overlay)},
         capture_output=True, text=True, check=False,
@@ -316,7 +316,7 @@ def test_the_command_line_moves_traffic_back_without_airflow(world, tmp_path):
 
 def test_the_command_line_needs_neither_airflow_nor_the_full_client():
     code = (
-        "import sys, pms.traffic.__main__\n"
+        "import sys, handover.traffic.__main__\n"
         "print([m for m in ('airflow', 'kubernetes', 'kubernetes_asyncio', 'aiohttp') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "plugins", capture_output=True, text=True, check=True)

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from pms.kube.lock import FencedOut
-from pms.models.deployment import Ticket
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
-from pms.traffic import switch
-from pms.traffic.switch import PREFIX, Refused, Traffic
+from handover.coordination.lock import FencedOut
+from handover.models.deployment import FencingToken
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
+from handover.traffic import switch
+from handover.traffic.switch import PREFIX, Refused, Traffic
 
 CLUSTER = load_plan(Path(INCLUDE) / "plans" / "pms.yaml").cluster
-TICKET = Ticket(deployment="run", generation=5, old_colour="blue", new_colour="green")
+TOKEN = FencingToken(deployment="run", generation=5, stable="blue", preview="green")
 OLD, BOTH, NEW, BACK, SETTLED = Traffic
 COLOUR = {OLD: "blue", BOTH: None, NEW: "green", BACK: "blue", SETTLED: "green"}
 INTENTS = {
@@ -40,7 +40,7 @@ def service(traffic: Traffic | None, generation: int, colour: str | None, deploy
 def outcome(intent: str, given: dict) -> object:
     """``done``, ``fenced``, ``refused``, or (colour, traffic) of the patch, which is checked for what all share."""
     try:
-        patch = INTENTS[intent](given, CLUSTER, TICKET)
+        patch = INTENTS[intent](given, CLUSTER, TOKEN)
     except FencedOut:
         return "fenced"
     except Refused:
@@ -103,8 +103,8 @@ def test_back_always_ends_on_the_old_colour(traffic, colour):
 
 def test_a_rollback_that_is_retried_with_its_own_generation_finds_itself_done():
     given = service(BACK, 4, "blue")
-    assert switch.back(given, CLUSTER, TICKET, "again") is None
-    assert switch.back(service(BACK, 6, "blue"), CLUSTER, TICKET, "again") is None
+    assert switch.back(given, CLUSTER, TOKEN, "again") is None
+    assert switch.back(service(BACK, 6, "blue"), CLUSTER, TOKEN, "again") is None
 
 
 def apply(given: dict, patch: dict | None) -> dict:
@@ -127,7 +127,7 @@ def test_in_any_order_back_is_final_and_traffic_always_has_a_colour(order):
     now, gone_back = service(SETTLED, 4, "blue", deployment="older"), False
     for intent in order:
         with contextlib.suppress(FencedOut, Refused):
-            now = apply(now, INTENTS[intent](now, CLUSTER, TICKET))
+            now = apply(now, INTENTS[intent](now, CLUSTER, TOKEN))
         gone_back = gone_back or intent == "back"
         seen = switch.read(now, CLUSTER)
         assert now["spec"]["selector"]["app"] == "pms"
@@ -140,7 +140,7 @@ def test_in_any_order_back_is_final_and_traffic_always_has_a_colour(order):
 def test_the_whole_way_forward():
     now = service(None, 0, "blue")
     for intent, colour in (("overlap", None), ("narrow", "green"), ("settle", "green")):
-        now = apply(now, INTENTS[intent](now, CLUSTER, TICKET))
+        now = apply(now, INTENTS[intent](now, CLUSTER, TOKEN))
         assert switch.read(now, CLUSTER).colour == colour
     assert now["metadata"]["annotations"][PREFIX + "traffic"] == "settled"
 
@@ -153,7 +153,7 @@ def test_preview(generation, colour, expected):
     given = service(None, 0, colour)
     given["metadata"]["annotations"] = {PREFIX + "generation": str(generation)}
     try:
-        patch = switch.preview(given, CLUSTER, TICKET, "green")
+        patch = switch.preview(given, CLUSTER, TOKEN, "green")
     except FencedOut:
         assert expected == "fenced"
         return
@@ -172,5 +172,5 @@ def test_notes_that_nobody_understands_are_no_notes():
 
 
 def test_a_reason_of_any_length_fits_into_an_annotation():
-    patch = switch.back(service(NEW, 5, "green"), CLUSTER, TICKET, "x" * 10_000)
+    patch = switch.back(service(NEW, 5, "green"), CLUSTER, TOKEN, "x" * 10_000)
     assert len(patch["metadata"]["annotations"][PREFIX + "reason"]) == switch.MAX_REASON

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from pms.kube import lock, state
-from pms.kube.permissions import granted, rendered
-from pms.models.deployment import Status, Ticket
-from pms.models.evidence import Evidence
-from pms.step import EVIDENCE_KEY, TICKET_KEY
-from pms.traffic.operators import DrainColour, MoveTrafficBack, PointPreview, SettleTraffic, SwitchTraffic
+from handover.coordination import lock, state
+from handover.kube.permissions import granted, rendered
+from handover.models.deployment import FencingToken, Status
+from handover.models.evidence import Evidence
+from handover.step import EVIDENCE_KEY, FENCING_KEY
+from handover.traffic.operators import DrainColour, MoveTrafficBack, PointPreview, SettleTraffic, SwitchTraffic
 from tests.support.colours import load
 from tests.support.rbac import guarded, kubeconfig
 from tests.support.steps import RUN_ID, Ran, Ti, release, run
@@ -28,7 +28,7 @@ def step(world, kind, **arguments):
 
 
 def deployed(world, kind, **arguments) -> Ran:
-    return run(step(world, kind, **arguments), world.ticket, release("registry.example.com/shop/web:v1.1.0"))
+    return run(step(world, kind, **arguments), world.token, release("registry.example.com/shop/web:v1.1.0"))
 
 
 class RollbackTi:
@@ -41,11 +41,11 @@ class RollbackTi:
         self.pushed[key] = json.loads(json.dumps(value))
 
 
-def move_back(world, *, run_id: str = ROLLBACK, **params: Any) -> tuple[Evidence, Ticket]:
+def move_back(world, *, run_id: str = ROLLBACK, **params: Any) -> tuple[Evidence, FencingToken]:
     ti = RollbackTi()
     context: Any = {"run_id": run_id, "ti": ti, "params": {"reason": "a test", "deployment": None} | params}
-    step(world, MoveTrafficBack, ticket_from="step").execute(context)
-    return Evidence.model_validate(ti.pushed[EVIDENCE_KEY]), Ticket.model_validate(ti.pushed[TICKET_KEY])
+    step(world, MoveTrafficBack, opened_by="step").execute(context)
+    return Evidence.model_validate(ti.pushed[EVIDENCE_KEY]), FencingToken.model_validate(ti.pushed[FENCING_KEY])
 
 
 def known(world):
@@ -56,7 +56,7 @@ def remember(world, **facts):
     def change(old):
         return old.model_copy(update=facts)
 
-    return world.run(lambda kube: state.update(kube, world.plan.lock_name, world.ticket, change))
+    return world.run(lambda kube: state.update(kube, world.plan.lock_name, world.token, change))
 
 
 def where(world):
@@ -98,13 +98,13 @@ def test_a_step_whose_lock_is_gone_changes_nothing(world, kind, arguments):
 def test_a_rollback_moves_traffic_and_then_takes_the_lock(world):
     assert deployed(world, SwitchTraffic).evidence.passed
     with load(world.url, keep_alive=True) as guests:
-        evidence, ticket = move_back(world, deployment=RUN_ID)
+        evidence, token = move_back(world, deployment=RUN_ID)
     assert guests.failed == []
     assert evidence.reason == "traffic is back on blue (v1.0.0): a test"
     assert where(world) == ("blue", "back")
-    assert ticket == world.ticket.model_copy(update={"generation": world.ticket.generation + 1})
+    assert token == world.token.model_copy(update={"generation": world.token.generation + 1})
     now = known(world)
-    assert (now.status, now.generation, now.rollback_reason) == (Status.ROLLING_BACK, ticket.generation, "a test")
+    assert (now.status, now.generation, now.rollback_reason) == (Status.ROLLING_BACK, token.generation, "a test")
     with pytest.raises(lock.FencedOut):
         deployed(world, SwitchTraffic)
     green = world.run(lambda kube: world.tell(kube, "green"))
@@ -177,7 +177,7 @@ def test_a_rollback_after_success_wakes_the_old_colour_up(world):
     assert deployed(world, SwitchTraffic).evidence.passed
     assert deployed(world, SettleTraffic).evidence.passed
     remember(world, status=Status.SUCCEEDED)
-    world.run(lambda kube: lock.release(kube, world.plan.lock_name, world.ticket))
+    world.run(lambda kube: lock.release(kube, world.plan.lock_name, world.token))
     world.run(lambda kube: world.scale(kube, "blue", 0))
     with load(world.url) as guests:
         evidence, _ = move_back(world)
@@ -188,8 +188,8 @@ def test_a_rollback_after_success_wakes_the_old_colour_up(world):
 
 def test_draining_makes_one_colour_close_and_the_other_keep_its_connections(world):
     assert deployed(world, SwitchTraffic).evidence.passed
-    _, ticket = move_back(world)
-    ran = run(step(world, DrainColour, colour="new"), ticket, release("registry.example.com/shop/web:v1.1.0"))
+    _, token = move_back(world)
+    ran = run(step(world, DrainColour, colour="new"), token, release("registry.example.com/shop/web:v1.1.0"))
     assert ran.evidence.reason == "drained green: 2 pods; blue keeps connections: 2 pods"
-    assert isinstance(Ti(ticket, release("x")), Ti)
+    assert isinstance(Ti(token, release("x")), Ti)
     assert [p["draining"] for p in world.run(lambda kube: world.tell(kube, "blue"))] == [False, False]

@@ -9,14 +9,15 @@ import time
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
-from pms.kube import jobs, state
-from pms.kube.jobs import Command
-from pms.models.evidence import Verdict
-from pms.plan.load import PlanError, load_plan
-from pms.plan.model import INCLUDE
-from pms.step import EVIDENCE_KEY
-from pms.workload import manifests
-from pms.workload.image import BuildImage, ImagePresent, ScanImage, VerifySignature
+from handover.coordination import state
+from handover.kube import jobs
+from handover.kube.jobs import Command
+from handover.models.evidence import Verdict
+from handover.plan.load import PlanError, load_plan
+from handover.plan.model import INCLUDE
+from handover.step import EVIDENCE_KEY
+from handover.workload import manifests
+from handover.workload.image import BuildImage, ImagePresent, ScanImage, VerifySignature
 from sandbox.hotel.build import TRIVY, VULNERABILITIES
 from tests.support.cluster import REPOSITORY, digest, image, plan_with
 from tests.support.steps import RUN_ID, Ti, connect_to, opened, release, run
@@ -89,7 +90,7 @@ def with_image(plan, tmp_path):
 
 
 @pytest.fixture
-def ticket(in_cluster, plan):
+def token(in_cluster, plan):
     return in_cluster(lambda kube: opened(kube, plan.lock_name, image("v1.1.0")))
 
 
@@ -168,8 +169,8 @@ def test_the_release_itself_is_pulled_with_the_secret_too(tmp_path):
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize("kind", [BuildImage, ScanImage, VerifySignature])
-def test_what_is_not_configured_passes_and_says_so(in_cluster, with_image, ticket, kind):
-    ran = run(step(kind, with_image()), ticket, release(TAGGED))
+def test_what_is_not_configured_passes_and_says_so(in_cluster, with_image, token, kind):
+    ran = run(step(kind, with_image()), token, release(TAGGED))
     assert ran.evidence.passed
     assert ran.evidence.reason.startswith("not configured: ")
     assert (ran.triggers, in_cluster(lambda kube: kube.list(jobs.JOBS))) == ([], [])
@@ -181,9 +182,9 @@ def test_what_is_not_configured_passes_and_says_so(in_cluster, with_image, ticke
 @pytest.mark.sandbox
 @pytest.mark.usefixtures("tools")
 @pytest.mark.parametrize("annotation", ["", "LOW:CVE-1,MEDIUM:CVE-2"])
-def test_an_image_without_bad_findings_passes(in_cluster, with_image, ticket, registry, annotation):
+def test_an_image_without_bad_findings_passes(in_cluster, with_image, token, registry, annotation):
     registry.annotation = annotation
-    ran = run(step(ScanImage, with_image(scan=SCAN)), ticket, release(TAGGED))
+    ran = run(step(ScanImage, with_image(scan=SCAN)), token, release(TAGGED))
     assert ran.evidence.passed, ran.evidence
     assert "Total: 0 (HIGH: 0, CRITICAL: 0)" in ran.evidence.reason
     (asked,) = registry.asked
@@ -193,9 +194,9 @@ def test_an_image_without_bad_findings_passes(in_cluster, with_image, ticket, re
 
 @pytest.mark.sandbox
 @pytest.mark.usefixtures("tools")
-def test_findings_refuse_the_release_with_the_scanners_last_words(with_image, ticket, registry):
+def test_findings_refuse_the_release_with_the_scanners_last_words(with_image, token, registry):
     registry.annotation = "CRITICAL:CVE-2026-0001,LOW:CVE-2026-0002"
-    ran = run(step(ScanImage, with_image(scan=SCAN)), ticket, release(TAGGED))
+    ran = run(step(ScanImage, with_image(scan=SCAN)), token, release(TAGGED))
     assert ran.evidence.verdict is Verdict.FAIL
     assert ran.evidence.reason.startswith("trivy refuses the image (exit code 10): ")
     assert ran.evidence.reason.endswith("Total: 1 (HIGH: 0, CRITICAL: 1) | CVE-2026-0001 CRITICAL")
@@ -204,9 +205,9 @@ def test_findings_refuse_the_release_with_the_scanners_last_words(with_image, ti
 
 @pytest.mark.sandbox
 @pytest.mark.usefixtures("tools")
-def test_a_scanner_that_cannot_look_is_no_pass(with_image, ticket, registry):
+def test_a_scanner_that_cannot_look_is_no_pass(with_image, token, registry):
     registry.has_image = False
-    ran = run(step(ScanImage, with_image(scan=SCAN)), ticket, release(TAGGED))
+    ran = run(step(ScanImage, with_image(scan=SCAN)), token, release(TAGGED))
     assert ran.evidence.verdict is Verdict.UNKNOWN
     assert "trivy gave no answer: " in ran.evidence.reason
     assert "exit code 1; it printed: FATAL" in ran.evidence.reason
@@ -222,9 +223,9 @@ def test_a_scanner_that_cannot_look_is_no_pass(with_image, ticket, registry):
         ({"command": ["grype", "{image}"]}, "grype"),
     ],
 )
-def test_a_scanner_that_does_not_start_is_no_pass(with_image, ticket, registry, monkeypatch, change, says):
-    monkeypatch.setattr("pms.workload.rollout.PATIENCE_SECONDS", 1.0)
-    ran = run(step(ScanImage, with_image(scan=SCAN | change)), ticket, release(TAGGED))
+def test_a_scanner_that_does_not_start_is_no_pass(with_image, token, registry, monkeypatch, change, says):
+    monkeypatch.setattr("handover.workload.rollout.PATIENCE_SECONDS", 1.0)
+    ran = run(step(ScanImage, with_image(scan=SCAN | change)), token, release(TAGGED))
     assert ran.evidence.verdict is Verdict.UNKNOWN
     assert "gave no answer: " in ran.evidence.reason
     assert says in ran.evidence.reason
@@ -232,25 +233,25 @@ def test_a_scanner_that_does_not_start_is_no_pass(with_image, ticket, registry, 
 
 @pytest.mark.sandbox
 @pytest.mark.usefixtures("tools")
-def test_a_scan_that_takes_too_long_is_no_pass(in_cluster, plan, tmp_path, ticket):
+def test_a_scan_that_takes_too_long_is_no_pass(in_cluster, plan, tmp_path, token):
     slow = {"image": f"{TOOLS}:v1", "command": ["sh", "-c", "sleep 60", "{image}"]}
     where = {"namespace": plan.cluster.namespace, "staging_namespace": plan.cluster.namespace}
     short = plan_with(
         tmp_path, image={"repository": REPOSITORY, "scan": slow}, cluster=where | {"job_timeout_seconds": 2}
     )
     begun = time.monotonic()
-    ran = run(step(ScanImage, short), ticket, release(TAGGED))
+    ran = run(step(ScanImage, short), token, release(TAGGED))
     assert time.monotonic() - begun < 15
     assert ran.evidence.verdict is Verdict.UNKNOWN
 
 
 @pytest.mark.sandbox
 @pytest.mark.usefixtures("tools")
-def test_a_killed_try_is_found_again(in_cluster, with_image, ticket, registry):
+def test_a_killed_try_is_found_again(in_cluster, with_image, token, registry):
     one = step(ScanImage, with_image(scan=SCAN))
     with pytest.raises(TaskDeferred):
-        one.execute({"run_id": RUN_ID, "ti": Ti(ticket, release(TAGGED))})  # and then nobody resumes this try
-    assert run(one, ticket, release(TAGGED)).evidence.passed
+        one.execute({"run_id": RUN_ID, "ti": Ti(token, release(TAGGED))})  # and then nobody resumes this try
+    assert run(one, token, release(TAGGED)).evidence.passed
     assert len(in_cluster(lambda kube: kube.list(jobs.JOBS))) == 1
 
 
@@ -261,10 +262,10 @@ def test_a_killed_try_is_found_again(in_cluster, with_image, ticket, registry):
 @pytest.mark.parametrize(
     ("code", "verdict"), [(0, Verdict.PASS), (10, Verdict.FAIL), (12, Verdict.FAIL), (1, Verdict.UNKNOWN)]
 )
-def test_the_exit_code_of_a_signature_check(with_image, ticket, code, verdict):
+def test_the_exit_code_of_a_signature_check(with_image, token, code, verdict):
     said = f'echo "verified $0?"; exit {code}'
     check = {"image": image("v1.0.0"), "command": ["sh", "-c", said, "{image}"], "fails_with": [10, 12]}
-    ran = run(step(VerifySignature, with_image(signature=check)), ticket, release(TAGGED))
+    ran = run(step(VerifySignature, with_image(signature=check)), token, release(TAGGED))
     assert ran.evidence.verdict is verdict
     assert f"verified {image('v1.1.0')}?" in ran.evidence.reason
 
@@ -308,14 +309,14 @@ def test_a_build_that_fails_says_why(with_image, unpinned, registry):
 
 
 @pytest.mark.sandbox
-def test_a_release_by_digest_is_not_built(in_cluster, with_image, ticket):
-    ran = run(step(BuildImage, with_image(build=builder("exit 1"))), ticket, release(image("v1.1.0")))
+def test_a_release_by_digest_is_not_built(in_cluster, with_image, token):
+    ran = run(step(BuildImage, with_image(build=builder("exit 1"))), token, release(image("v1.1.0")))
     assert (ran.evidence.passed, ran.triggers) == (True, [])
 
 
 @pytest.mark.sandbox
 def test_a_build_of_a_deployment_that_is_over_does_not_begin(in_cluster, with_image, unpinned):
-    from pms.kube import lock
+    from handover.coordination import lock
 
     plan = with_image(build=builder("true"))
     in_cluster(lambda kube: lock.acquire(kube, plan.lock_name, "rollback", "late", take_over=True))

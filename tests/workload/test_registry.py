@@ -9,7 +9,7 @@ import socket
 import pytest
 import requests
 
-from pms.workload.registry import ImageMissing, RegistryRefused, challenge, resolve, split
+from handover.workload.registry import ImageMissing, RegistryRefused, challenge, resolve, split
 from tests.support.steps import connect_to
 from tests.support.web import Answer, Asked, serving
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pms.workload.rollout import MAX_RESTARTS, PATIENCE_SECONDS, Phase, rollout_status, troubles
-from pms.workload.triggers import Patience
+from handover.workload.rollout import MAX_RESTARTS, PATIENCE_SECONDS, rollout_status, troubles
+from handover.workload.rollout import RolloutPhase as Phase
+from handover.workload.triggers import Patience
 
 IMAGE = "r/i@sha256:1"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pms.kube.client import KubeError
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE
-from pms.workload import commands, manifests, quiet
-from pms.workload.triggers import passing
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
+from handover.ports.kube import KubeError
+from handover.workload import commands, manifests, quiet
+from handover.workload.triggers import passing
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
 

@@ -7,14 +7,15 @@ import time
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from pms.kube import jobs, lock, state
-from pms.kube.lock import FencedOut
-from pms.models.deployment import MigrationRecord
-from pms.models.evidence import Verdict
-from pms.workload.image import ImagePresent
-from pms.workload.manifests import DEPLOYMENTS, deployment
-from pms.workload.operators import DeployIdleColour, ReleaseCommand, RemoveIdleColour, RetireColour
-from pms.workload.sensors import RolloutComplete
+from handover.coordination import lock, state
+from handover.coordination.lock import FencedOut
+from handover.kube import jobs
+from handover.models.deployment import MigrationRecord
+from handover.models.evidence import Verdict
+from handover.workload.image import ImagePresent
+from handover.workload.manifests import DEPLOYMENTS, deployment
+from handover.workload.operators import DeployIdleColour, ReleaseCommand, RemoveIdleColour, RetireColour
+from handover.workload.sensors import RolloutComplete
 from tests.support.cluster import REPOSITORY, digest, image
 from tests.support.steps import RUN_ID, Ti, connect_to, opened, release, run
 from tests.support.web import Answer, serving
@@ -36,7 +37,7 @@ def registry(monkeypatch):
 
 
 @pytest.fixture
-def ticket(in_cluster, plan):
+def token(in_cluster, plan):
     return in_cluster(lambda kube: opened(kube, plan.lock_name, f"{REPOSITORY}:v1.1.0"))
 
 
@@ -61,15 +62,15 @@ def replicas(in_cluster, name):
 
 
 @pytest.mark.parametrize("asked", [f"{REPOSITORY}:v1.1.0", f"{REPOSITORY}@{digest('v1.1.0')}"])
-def test_an_image_is_kept_by_digest(in_cluster, plan, ticket, registry, asked):
-    ran = run(ImagePresent(task_id="image", plan=plan), ticket, release(asked))
+def test_an_image_is_kept_by_digest(in_cluster, plan, token, registry, asked):
+    ran = run(ImagePresent(task_id="image", plan=plan), token, release(asked))
     assert ran.evidence.passed
     assert ran.xcom["image"] == image("v1.1.0")
     assert known(in_cluster, plan).image == image("v1.1.0")
 
 
-def test_a_missing_image_fails_for_good(in_cluster, plan, ticket, registry):
-    ran = run(ImagePresent(task_id="image", plan=plan), ticket, release(f"{REPOSITORY}:v9.9.9"))
+def test_a_missing_image_fails_for_good(in_cluster, plan, token, registry):
+    ran = run(ImagePresent(task_id="image", plan=plan), token, release(f"{REPOSITORY}:v9.9.9"))
     assert ran.evidence.verdict is Verdict.FAIL
     assert "push it, or correct the release" in str(ran.error)
     assert known(in_cluster, plan).image == f"{REPOSITORY}:v1.1.0"
@@ -91,8 +92,8 @@ def test_the_idle_colour_is_deployed_once(in_cluster, plan, pinned):
     assert first["metadata"]["generation"] == second["metadata"]["generation"]
 
 
-def test_without_a_kept_digest_it_is_resolved(in_cluster, plan, ticket, registry):
-    assert run(deploy(plan), ticket, release("unused:tag")).evidence.passed
+def test_without_a_kept_digest_it_is_resolved(in_cluster, plan, token, registry):
+    assert run(deploy(plan), token, release("unused:tag")).evidence.passed
     found = in_cluster(lambda kube: kube.get(DEPLOYMENTS, "pms-green"))
     assert found["spec"]["template"]["spec"]["containers"][0]["image"] == image("v1.1.0")
 
@@ -154,9 +155,9 @@ def test_a_command_fails_with_its_last_words(plan, pinned):
 
 
 def test_a_command_that_cannot_run_is_unknown(in_cluster, plan, monkeypatch):
-    monkeypatch.setattr("pms.workload.rollout.PATIENCE_SECONDS", 1.0)
-    ticket = in_cluster(lambda kube: opened(kube, plan.lock_name, f"{REPOSITORY}@sha256:{'0' * 64}"))
-    ran = run(command(plan, "true"), ticket, release("unused:tag"))
+    monkeypatch.setattr("handover.workload.rollout.PATIENCE_SECONDS", 1.0)
+    token = in_cluster(lambda kube: opened(kube, plan.lock_name, f"{REPOSITORY}@sha256:{'0' * 64}"))
+    ran = run(command(plan, "true"), token, release("unused:tag"))
     assert ran.evidence.verdict is Verdict.UNKNOWN
     assert "ImagePull" in ran.evidence.reason
 
@@ -201,18 +202,18 @@ def test_a_killed_try_is_found_again_and_a_later_run_asks_anew(in_cluster, plan,
 @pytest.mark.parametrize(("argv", "compatible"), [(("true",), True), (("sh", "-c", "echo no column; exit 1"), False)])
 def test_whether_the_old_version_runs_on_the_new_schema_is_kept(in_cluster, plan, argv, compatible):
     facts = {"previous_image": image("v1.0.0"), "migration": MigrationRecord(applied=("a",), started=True)}
-    ticket = in_cluster(lambda kube: opened(kube, plan.lock_name, image("v1.1.0"), **facts))
-    ran = run(command(plan, *argv, image="old", remember_compatible=True), ticket, release("unused:tag"))
+    token = in_cluster(lambda kube: opened(kube, plan.lock_name, image("v1.1.0"), **facts))
+    ran = run(command(plan, *argv, image="old", remember_compatible=True), token, release("unused:tag"))
     assert ran.evidence.passed
     assert known(in_cluster, plan).migration == MigrationRecord(applied=("a",), started=True, compatible=compatible)
     assert ("warning" in ran.evidence.reason) is not compatible
 
 
 def test_no_answer_about_the_schema_is_not_kept_as_one(in_cluster, plan, monkeypatch):
-    monkeypatch.setattr("pms.workload.rollout.PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("handover.workload.rollout.PATIENCE_SECONDS", 1.0)
     absent = f"{REPOSITORY}@sha256:{'0' * 64}"
-    ticket = in_cluster(lambda kube: opened(kube, plan.lock_name, image("v1.1.0"), previous_image=absent))
-    ran = run(command(plan, "true", image="old", remember_compatible=True), ticket, release("unused:tag"))
+    token = in_cluster(lambda kube: opened(kube, plan.lock_name, image("v1.1.0"), previous_image=absent))
+    ran = run(command(plan, "true", image="old", remember_compatible=True), token, release("unused:tag"))
     assert ran.evidence.verdict is Verdict.UNKNOWN
     assert known(in_cluster, plan).migration.compatible is None
 

@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from pms.kube import jobs
-from pms.kube.jobs import Command
-from pms.models.evidence import Verdict
-from pms.workload.manifests import DEPLOYMENTS, deployment
-from pms.workload.triggers import JobTrigger, QuietTrigger, RolloutTrigger
+from handover.kube import jobs
+from handover.kube.jobs import Command
+from handover.models.evidence import Verdict
+from handover.workload.manifests import DEPLOYMENTS, deployment
+from handover.workload.triggers import JobTrigger, QuietTrigger, RolloutTrigger
 from tests.support.cluster import REPOSITORY, image
 from tests.support.steps import connect_to, events, revived
 
@@ -57,7 +57,7 @@ def test_a_job_that_its_deadline_stopped_gives_no_answer(in_cluster, plan):
 
 
 def test_a_job_whose_image_cannot_be_pulled_gives_no_answer(in_cluster, plan, monkeypatch):
-    monkeypatch.setattr("pms.workload.rollout.PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("handover.workload.rollout.PATIENCE_SECONDS", 1.0)
     event = job_event(in_cluster, plan, ("true",), made_from=f"{REPOSITORY}:none")
     assert event["succeeded"] is None
     assert "ImagePull" in event["reason"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from pms.plan.load import load_plan
+from handover.plan.load import load_plan
 from sandbox.argo import manifests
 from sandbox.argo.comparison import WINDOW_SECONDS, Bad, Cause, Round, Who, compare, judge, serving
 from sandbox.argo.controller import installation

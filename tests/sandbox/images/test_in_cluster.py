@@ -13,11 +13,11 @@ import psycopg
 import pytest
 from kubernetes import client, config
 
-from pms.kube import jobs
-from pms.kube.client import connect_with_kubeconfig
-from pms.plan.load import load_plan
-from pms.plan.model import INCLUDE, Plan
-from pms.workload import manifests
+from handover.adapters.kubernetes import connect_with_kubeconfig
+from handover.kube import jobs
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE, Plan
+from handover.workload import manifests
 from sandbox.hotel import seed
 from sandbox.images import Image, push
 from sandbox.images.base import USER
@@ -43,12 +43,12 @@ class Place:
         found = client.CoreV1Api(self.api).list_namespaced_event(NAMESPACE).items
         return "; ".join(f"{one.reason}: {one.message}" for one in found)
 
-    def run(self, image: Image, *argv: str, foreign: bool = False, **env: str) -> jobs.Ended:
+    def run(self, image: Image, *argv: str, foreign: bool = False, **env: str) -> jobs.ContainerEnd:
         """A Job, as the product runs a release's commands."""
         secret = "pms-scanner" if foreign else None
         command = jobs.Command(argv[0], str(time.time()), image.name, argv, env, foreign=foreign, env_secret=secret)
 
-        async def wait() -> jobs.Ended:
+        async def wait() -> jobs.ContainerEnd:
             async with connect_with_kubeconfig(self.cluster.kubeconfig, NAMESPACE) as kube:
                 job = await jobs.submit(kube, self.plan.cluster, command)
                 deadline = time.monotonic() + 300  # the first Job of an image pulls it

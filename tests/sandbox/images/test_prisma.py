@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from pms.database import ledger, migrations, runner
-from pms.database.migrations import Bundle
-from pms.database.runner import Limits
-from pms.postgres import Database
+from handover.adapters.postgres import Database
+from handover.database import ledger, migrations, runner
+from handover.database.migrations import Bundle
+from handover.database.runner import StatementLimits
 from sandbox.hotel.releases import BASE, CHANNEL, FAILING, MIGRATIONS, release
 from tests.sandbox.images.container import Container
 
 pytestmark = pytest.mark.cluster
 _NUMBERS = itertools.count(1)
-LIMITS = Limits(lock_timeout=0.5, statement_timeout=30, lock_retries=3, other_runner=10)
+LIMITS = StatementLimits(lock_timeout=0.5, statement_timeout=30, lock_retries=3, other_runner=10)
 TWO_GUESTS = """
 INSERT INTO users (user_id, email, full_name, password_hash) VALUES (1, 'a@example.com', 'A', '!');
 INSERT INTO rooms (room_id, number, floor, room_type, price_per_night) VALUES (1, '101', 1, 'single', 80);
@@ -94,7 +94,7 @@ def test_a_failing_migration_leaves_nothing_and_blocks_until_it_is_resolved(cont
     assert query(database, LEFT) == [(0,)], "the first statement of the failed migration is undone"
     code, said = by_prisma(container, database, "v1.6.0", "deploy")
     assert (code, "P3009" in said, FAILING in said) == (1, True, True)
-    with pytest.raises(runner.Refused, match=FAILING):
+    with pytest.raises(runner.MigrationRefused, match=FAILING):
         runner.apply(Database.from_uri(database), bundle("v1.6.0"), LIMITS)
     code, said = by_prisma(container, database, "v1.6.0", "resolve", "--rolled-back", FAILING)
     assert (code, "marked as rolled back" in said) == (0, True)

@@ -1,0 +1,243 @@
+"""One namespace of a Kubernetes cluster, as plain JSON over the cluster's own API.
+
+The same asynchronous client serves tasks (`asyncio.run`), triggers and the command line, so that there is one
+implementation of every step that touches production.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from urllib.parse import quote
+
+from handover.models.annotations import AGENT, FORMER_AGENT
+from handover.ports.kube import (
+    APPLY,
+    REQUEST_TIMEOUT,
+    Conflict,
+    Forbidden,
+    Json,
+    KubeError,
+    NotFound,
+    Permission,
+)
+
+log = logging.getLogger(__name__)
+Query = list[tuple[str, str]]
+MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+READY_TIMEOUT = 2.0
+ROLES_SECONDS = 0.5
+"""An API server that answers has loaded its roles by then."""
+_DENIED = re.compile(
+    r'^\S+(?: "(?P<name>[^"]*)")? is forbidden: .* cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)"'
+    r' in API group "(?P<group>[^"]*)"(?: in the namespace "(?P<namespace>[^"]*)")?'
+)
+"""How every API server says no, whichever authorizer it asked."""
+
+
+class KubeClient:
+    """Reads and changes objects of one namespace. ``api`` is a `kubernetes_asyncio.client.ApiClient`."""
+
+    def __init__(self, api: Any, namespace: str, *, dry_run: bool = False) -> None:
+        self._api = api
+        self.namespace = namespace
+        self._dry_run = dry_run
+
+    def rehearsing(self) -> KubeClient:
+        """The same, but every change is only tried by the API server (``dryRun=All``): it answers what would be, and
+        keeps nothing. It asks for the same rights.
+        """
+        return KubeClient(self._api, self.namespace, dry_run=True)
+
+    def path(self, resource: str, name: str = "", sub: str = "") -> str:
+        """``resource`` as ``services`` or ``apps/v1/deployments``; gives the URL path in this namespace."""
+        group, _, plural = resource.rpartition("/")
+        root = f"/apis/{group}" if group else "/api/v1"
+        parts = [root, "namespaces", self.namespace, plural, quote(name, safe=":"), sub]
+        return "/".join(part for part in parts if part)
+
+    async def get(self, resource: str, name: str, sub: str = "") -> Json:
+        return await self._json("GET", self.path(resource, name, sub))
+
+    async def find(self, resource: str, name: str) -> Json | None:
+        """The object, or None when there is none."""
+        try:
+            return await self.get(resource, name)
+        except NotFound:
+            return None
+
+    async def nodes(self) -> list[Json]:
+        """The nodes of the cluster, which are in no namespace."""
+        return (await self._json("GET", "/api/v1/nodes")).get("items", [])
+
+    async def list(self, resource: str, labels: dict[str, str] | None = None) -> list[Json]:
+        selector = ",".join(f"{k}={v}" for k, v in (labels or {}).items())
+        query = [("labelSelector", selector)] if selector else []
+        return (await self._json("GET", self.path(resource), query=query)).get("items", [])
+
+    async def create(self, resource: str, body: Json) -> Json:
+        return await self._json("POST", self.path(resource), body=body)
+
+    async def replace(self, resource: str, name: str, body: Json) -> Json:
+        """Compare and swap: raises `Conflict` unless ``body`` carries the newest resourceVersion."""
+        return await self._json("PUT", self.path(resource, name), body=body)
+
+    async def merge(self, resource: str, name: str, body: Json, sub: str = "") -> Json:
+        """Merge patch; with ``metadata.resourceVersion`` in it, compare and swap."""
+        return await self._json("PATCH", self.path(resource, name, sub), body=body, kind=MERGE_PATCH)
+
+    async def apply(self, resource: str, body: Json) -> Json:
+        """Server-side apply: running it twice changes nothing the second time. What we applied under our former name
+        is ours now: else a field that is not applied any more would stay for ever.
+        """
+        applied = await self._apply(resource, body, AGENT)
+        managers = {
+            one.get("manager")
+            for one in applied["metadata"].get("managedFields") or ()
+            if one.get("operation") == "Apply"
+        }
+        if FORMER_AGENT not in managers or self._dry_run:
+            return applied
+        nothing = {key: body[key] for key in ("apiVersion", "kind")} | {"metadata": {"name": body["metadata"]["name"]}}
+        return await self._apply(resource, nothing, FORMER_AGENT)
+
+    async def _apply(self, resource: str, body: Json, manager: str) -> Json:
+        query = [("fieldManager", manager), ("force", "true")]
+        path = self.path(resource, body["metadata"]["name"])
+        return await self._json("PATCH", path, body=body, kind=APPLY_PATCH, query=query)
+
+    async def delete(self, resource: str, name: str) -> None:
+        """Deletes in the background; an object that is gone already is fine."""
+        with suppress(NotFound):
+            await self._json("DELETE", self.path(resource, name), query=[("propagationPolicy", "Background")])
+
+    async def proxy(
+        self, pod: str, port: int, path: str, method: str = "GET", headers: dict[str, str] | None = None,
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> str:  # fmt: skip
+        """An HTTP request to one pod through the API server, which works from anywhere; gives the body."""
+        where = f"{self.path('pods', f'{pod}:{port}', 'proxy')}{path}"
+        return await self._text(method, where, headers=headers, timeout=timeout)
+
+    async def logs(self, pod: str, container: str) -> str:
+        return await self._text("GET", self.path("pods", pod, "log"), query=[("container", container)])
+
+    async def may(self, permission: Permission) -> bool:
+        """Whether the API server would let us; in any namespace, and whichever authorizer it asks."""
+        asked = {
+            "namespace": permission.namespace, "verb": permission.verb, "group": permission.group,
+            "resource": permission.resource, "subresource": permission.subresource, "name": permission.name,
+        }  # fmt: skip
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+        body = review | {"spec": {"resourceAttributes": {key: value for key, value in asked.items() if value}}}
+        status = (await self._json("POST", ACCESS_REVIEWS, body=body))["status"]
+        if error := status.get("evaluationError"):
+            log.warning("may the deployer %s? The API server says: %s", permission, error)
+        return bool(status.get("allowed"))
+
+    async def _json(self, method: str, path: str, **kwargs: Any) -> Json:
+        return json.loads(await self._text(method, path, **kwargs))
+
+    async def _text(
+        self, method: str, path: str, *, query: Query | None = None, body: Json | None = None,
+        kind: str = "application/json", headers: dict[str, str] | None = None, timeout: float = REQUEST_TIMEOUT,
+    ) -> str:  # fmt: skip
+        query = query or []
+        if self._dry_run and method != "GET" and path != ACCESS_REVIEWS:
+            if "/proxy" in path:
+                raise ValueError(f"{method} {path}: a pod knows no dry run")
+            query = [*query, ("dryRun", "All")]
+        header = {"Accept": "*/*", "Content-Type": kind, **(headers or {})}
+        status, text = await self._send(method, path, query, body, header, timeout)
+        if status == 403:
+            if not await self._ready():
+                raise KubeError(503, f"{method} {path}: the API server is not ready yet")
+            status, text = await self._send(method, path, query, body, header, timeout)
+        if status < 300:
+            return text
+        kind_of = {403: Forbidden, 404: NotFound, 409: Conflict}.get(status, KubeError)
+        message = _message(text)
+        lacking = f"{denied(message)}; " if kind_of is Forbidden and denied(message) else ""
+        raise kind_of(status, f"{lacking}{method} {path}: {status} {message}")
+
+    async def _send(
+        self, method: str, path: str, query: Query, body: Json | None, headers: dict[str, str], timeout: float
+    ) -> tuple[int, str]:
+        try:
+            response = await self._api.call_api(
+                path, method, query_params=query, body=body, auth_settings=["BearerToken"], header_params=headers,
+                _preload_content=False, _request_timeout=timeout,
+            )  # fmt: skip
+            return response.status, (await response.read()).decode("utf-8", "replace")
+        except Exception as error:
+            if not _is_silence(error):
+                raise
+            raise KubeError(0, f"{method} {path}: the API server did not answer: {error!r}") from error
+
+    async def _ready(self) -> bool:
+        """Whether it is time to believe a refusal: an API server that has just started refuses everything, this
+        question too, until it knows its roles. A cluster that keeps its health to itself gets a moment instead.
+        """
+        try:
+            response = await self._api.call_api(
+                "/readyz", "GET", auth_settings=["BearerToken"], _preload_content=False, _request_timeout=READY_TIMEOUT
+            )
+        except Exception as error:
+            if not _is_silence(error):
+                raise
+            return False
+        if response.status == 403:
+            await asyncio.sleep(ROLES_SECONDS)
+        return bool(response.status < 300 or response.status == 403)
+
+
+def _is_silence(error: Exception) -> bool:
+    import aiohttp  # only when something went wrong: the command line moves traffic without it
+
+    return isinstance(error, (aiohttp.ClientError, OSError, TimeoutError))
+
+
+def denied(message: str) -> str:
+    """What an API server's refusal lacks, and what to do; empty for a 403 of another kind (a quota, an admission)."""
+    if not (found := _DENIED.match(message)):
+        return ""
+    resource, _, sub = found["resource"].partition("/")
+    name = "" if sub else found["name"] or ""  # of a subresource it is some pod's
+    permission = Permission(found["namespace"] or "", found["group"], resource, found["verb"], sub, name)
+    return f"the deployer may not {permission}: {APPLY}"
+
+
+def _message(text: str) -> str:
+    try:
+        return json.loads(text)["message"]
+    except (ValueError, KeyError, TypeError):
+        return text[:300]
+
+
+@asynccontextmanager
+async def connect(connection: str, namespace: str) -> AsyncIterator[KubeClient]:
+    """The cluster behind an Airflow connection."""
+    from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
+
+    async with AsyncKubernetesHook(conn_id=connection).get_conn() as api:
+        api.user_agent = AGENT
+        yield KubeClient(api, namespace)
+
+
+@asynccontextmanager
+async def connect_with_kubeconfig(path: str | None, namespace: str) -> AsyncIterator[KubeClient]:
+    """The cluster of a kubeconfig file, without Airflow (for the command line)."""
+    from kubernetes_asyncio import client, config
+
+    settings = client.Configuration()
+    await config.load_kube_config(config_file=path, client_configuration=settings)
+    async with client.ApiClient(configuration=settings) as api:
+        api.user_agent = AGENT
+        yield KubeClient(api, namespace)

@@ -1,0 +1,126 @@
+"""Where a PostgreSQL database is and how to speak with it: one value for psycopg, asyncpg and PostgreSQL's programs.
+
+The password is in no representation and on no command line: programs get it through their environment.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from handover.models.annotations import AGENT
+
+if TYPE_CHECKING:
+    import asyncpg
+    import psycopg
+
+CONNECT_SECONDS = 10
+VARIABLES = {
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcert": "PGSSLCERT",
+    "sslkey": "PGSSLKEY",
+    "channel_binding": "PGCHANNELBINDING",
+    "target_session_attrs": "PGTARGETSESSIONATTRS",
+}
+"""libpq options that an Airflow connection may carry in its extra, and the variables of PostgreSQL's programs."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """One database on one server. ``options``: see `VARIABLES`."""
+
+    host: str
+    port: int
+    name: str
+    user: str
+    password: str = field(default="", repr=False)
+    options: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def from_uri(cls, uri: str) -> Database:
+        """From ``postgresql://user:password@host:port/name?sslmode=...`` or libpq's ``key=value`` form."""
+        from psycopg.conninfo import conninfo_to_dict
+
+        found = {key: str(value) for key, value in conninfo_to_dict(uri).items() if value is not None}
+        user = found.get("user", "postgres")
+        return cls(
+            host=found.get("host", "127.0.0.1"),
+            port=int(found.get("port", 5432)),
+            name=found.get("dbname", user),
+            user=user,
+            password=found.get("password", ""),
+            options=tuple((key, value) for key, value in found.items() if key in VARIABLES),
+        )
+
+    @classmethod
+    def of(cls, connection: Any) -> Database:
+        """From an Airflow connection of type postgres."""
+        extra = connection.extra_dejson
+        return cls(
+            host=connection.host or "127.0.0.1",
+            port=int(connection.port or 5432),
+            name=connection.schema or connection.login or "postgres",
+            user=connection.login or "postgres",
+            password=connection.password or "",
+            options=tuple((key, str(value)) for key, value in extra.items() if key in VARIABLES),
+        )
+
+    @property
+    def server(self) -> tuple[str, int]:
+        return self.host, self.port
+
+    def named(self, name: str) -> Database:
+        """Another database of the same server."""
+        return replace(self, name=name)
+
+    def connect(self, *, autocommit: bool = True, wait_seconds: int = CONNECT_SECONDS) -> psycopg.Connection[Any]:
+        """A session of our own; it ends by itself when the network does. psycopg waits two seconds or longer."""
+        import psycopg
+
+        options: dict[str, Any] = {
+            "host": self.host, "port": self.port, "dbname": self.name, "user": self.user,
+            "password": self.password or None, "application_name": AGENT, "connect_timeout": wait_seconds,
+            "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, **dict(self.options),
+        }  # fmt: skip
+        return psycopg.connect(autocommit=autocommit, **options)
+
+    async def open(self, *, command_timeout: float = 2.0) -> asyncpg.Connection:
+        """The same for asyncio; a query without an answer for ``command_timeout`` seconds is an error."""
+        import asyncpg
+
+        known = {key: value for key, value in self.options if key in ("sslmode", "sslrootcert", "sslcert", "sslkey")}
+        return await asyncpg.connect(
+            dsn=f"postgresql:///?{urlencode(known)}", host=self.host, port=self.port, database=self.name,
+            user=self.user, password=self.password or None, timeout=command_timeout, command_timeout=command_timeout,
+            server_settings={"application_name": AGENT}, statement_cache_size=0,
+        )  # fmt: skip
+
+    def environment(self) -> dict[str, str]:
+        """For PostgreSQL's programs: this process's environment with our PG* variables instead of its own."""
+        mine = {
+            "PGHOST": self.host, "PGPORT": str(self.port), "PGDATABASE": self.name, "PGUSER": self.user,
+            "PGPASSWORD": self.password, "PGAPPNAME": AGENT, "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS),
+        } | {VARIABLES[key]: value for key, value in self.options}  # fmt: skip
+        return {k: v for k, v in os.environ.items() if not k.startswith("PG")} | {k: v for k, v in mine.items() if v}
+
+
+def database(connection_id: str) -> Database:
+    """The database behind an Airflow connection, for tasks."""
+    from airflow.sdk import BaseHook
+
+    return Database.of(BaseHook.get_connection(connection_id))
+
+
+async def database_async(connection_id: str) -> Database:
+    """The same for triggers."""
+    from airflow.providers.common.compat.connection import get_async_connection
+
+    return Database.of(await get_async_connection(connection_id))
+
+
+def server_major(connection: psycopg.Connection[Any]) -> int:
+    """18 for PostgreSQL 18.6."""
+    return connection.info.server_version // 10000

@@ -1,0 +1,94 @@
+"""The router of blue-green with a plain Kubernetes Service: its selector says who serves, its annotations how far the
+deployment is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from handover.models.annotations import FORMER_PREFIX, as_annotations, notes
+from handover.ports.router import Route, Stage, both, only
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from handover.plan.model import Cluster
+    from handover.ports.kube import Json, Kube
+
+SERVICES = "services"
+SLICES = "discovery.k8s.io/v1/endpointslices"
+SERVICE_LABEL = "kubernetes.io/service-name"
+MAX_REASON = 500
+FORMER_STAGES = {
+    "old": Stage.STABLE, "both": Stage.OVERLAP, "new": Stage.PROMOTED, "back": Stage.ABORTED,
+    "settled": Stage.FINALISED,
+}  # fmt: skip
+"""As they were called under `FORMER_PREFIX`."""
+
+
+class ServiceRouter:
+    """One Service. It can send all traffic to one colour, or to both as they have pods; no other weights."""
+
+    def __init__(self, kube: Kube, cluster: Cluster, service: str) -> None:
+        self._kube, self._cluster, self.name = kube, cluster, service
+
+    async def read(self) -> Route:
+        return self._route(await self._kube.get(SERVICES, self.name))
+
+    async def swap(self, route: Route) -> Route:
+        return self._route(await self._kube.merge(SERVICES, self.name, self._patch(route)))
+
+    async def behind(self) -> set[str]:
+        slices = await self._kube.list(SLICES, {SERVICE_LABEL: self.name})
+        return {
+            (endpoint.get("targetRef") or {}).get("name", "")
+            for one in slices
+            for endpoint in one.get("endpoints") or ()
+            if (endpoint.get("conditions") or {}).get("ready") is not False
+        }
+
+    def _route(self, service: Json) -> Route:
+        found = notes(service)
+        generation, exposed = found.get("generation", ""), found.get("exposed-at")
+        return Route(
+            name=f"Service {self.name}",
+            weights=self._weights(service["spec"].get("selector") or {}),
+            generation=int(generation) if generation.isdecimal() else 0,
+            stage=_stage(found),
+            deployment=found.get("deployment", ""),
+            stable=found.get("stable") or found.get("old-colour", ""),
+            preview=found.get("preview") or found.get("new-colour", ""),
+            reason=found.get("reason", ""),
+            exposed_at=float(exposed) if exposed else None,
+            revision=service,
+        )
+
+    def _weights(self, selector: Mapping[str, str]) -> dict[str, int]:
+        if not selector:
+            return {}
+        colour = selector.get(self._cluster.colour_key)
+        return only(colour) if colour is not None else both(*self._cluster.colours)
+
+    def _patch(self, route: Route) -> Json:
+        """A merge patch. The label of the application stays in the selector, so that dropping the colour's never
+        selects everything.
+        """
+        if not route.colour and route.weights != both(*self._cluster.colours):
+            raise ValueError(f"a Service cannot weigh: {dict(route.weights)}")
+        read = route.revision["metadata"]
+        said = as_annotations(
+            generation=str(route.generation), deployment=route.deployment, stable=route.stable, preview=route.preview,
+            reason=route.reason[:MAX_REASON], stage=route.stage.value if route.stage else None,
+            exposed_at=f"{route.exposed_at:.3f}" if route.exposed_at else None,
+        )  # fmt: skip
+        former = {key: None for key in read.get("annotations") or {} if key.startswith(FORMER_PREFIX)}
+        selector = self._cluster.selector_of(None) | {self._cluster.colour_key: route.colour}
+        return {
+            "metadata": {"resourceVersion": read["resourceVersion"], "annotations": former | said},
+            "spec": {"selector": selector},
+        }
+
+
+def _stage(found: Mapping[str, str]) -> Stage | None:
+    said = found.get("stage") or found.get("traffic", "")
+    return Stage(said) if said in set(Stage) else FORMER_STAGES.get(said)

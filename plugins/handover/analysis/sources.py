@@ -1,0 +1,107 @@
+"""Where a watch gets its samples: each pod's own metrics, and requests of ours through the public Service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from handover import clock
+from handover.analysis import metrics
+from handover.analysis.metrics import Counters
+from handover.analysis.observations import PODS, Observations, PodLimits, Probed
+from handover.coordination.routing import is_ready
+from handover.models import names
+from handover.outside import outside
+
+if TYPE_CHECKING:
+    from handover.models.evidence import Measurement
+    from handover.plan.model import Plan
+    from handover.ports.kube import Json, Kube
+    from handover.ports.public import PublicAddress
+
+METRICS_PATH = "/metrics"
+READ_SECONDS = 2.0
+BASELINE_REQUESTS = 100
+"""Fewer answers than this say nothing about what is normal."""
+
+
+class PodMetrics:
+    """Reads ``/metrics`` of the pods of one colour through the API server's pod proxy, which works from anywhere."""
+
+    def __init__(self, kube: Kube, plan: Plan, colour: str) -> None:
+        self._kube, self._port = kube, plan.cluster.port
+        self._labels, self._cluster = plan.cluster.selector_of(colour), plan.cluster
+        self.limits = PodLimits(metrics.cores(plan.cluster.cpu_limit), metrics.size(plan.cluster.memory_limit))
+
+    async def pods(self) -> list[str]:
+        """Names of the pods that are ready now. Raises `KubeError`."""
+        ready = [pod for pod in await self._kube.list("pods", self._labels) if is_ready(pod)]
+        if ready:
+            self.limits = self._limits_of(ready[0])
+        return [pod["metadata"]["name"] for pod in ready]
+
+    async def read(self, pod: str) -> Counters:
+        """One look at one pod. Raises `KubeError` and `NoMetrics`."""
+        text = await self._kube.proxy(pod, self._port, METRICS_PATH, timeout=READ_SECONDS)
+        return metrics.parse(text, clock.monotonic())
+
+    def _limits_of(self, pod: Json) -> PodLimits:
+        """What this pod may use, else what the plan says."""
+        containers = pod["spec"]["containers"]
+        mine = next((c for c in containers if c["name"] == self._cluster.container), containers[0])
+        given = (mine.get("resources") or {}).get("limits") or {}
+        return PodLimits(
+            metrics.cores(str(given.get("cpu", self._cluster.cpu_limit))),
+            metrics.size(str(given.get("memory", self._cluster.memory_limit))),
+        )
+
+
+class Probe:
+    """One GET of the health path at the public address, so that any pod may answer."""
+
+    def __init__(self, public: PublicAddress, plan: Plan) -> None:
+        self._public, self._path, self._timeout = public, plan.health.path, plan.watch.probe_timeout_seconds
+
+    async def ask(self) -> Probed:
+        answer = await self._public.get(self._path, self._timeout)
+        problem = answer.problem or ("" if answer.status == 200 else f"status {answer.status}")
+        return Probed(answer.seconds, problem)
+
+
+async def normal(kube: Kube, plan: Plan, colour: str) -> dict[str, float]:
+    """What a colour's pods have measured in all their life: the fairest baseline for the same pods' successors.
+
+    p50, p95 (only of enough requests) and connections, by measurement name; empty when the pods are gone.
+    """
+    source = PodMetrics(kube, plan, colour)
+    counters = [await source.read(pod) for pod in await source.pods()]
+    buckets = metrics.added(c.buckets for c in counters)
+    enough = metrics.observed(buckets) >= BASELINE_REQUESTS
+    found = metrics.latencies(buckets) if enough else {}
+    connections = [c.connections for c in counters if c.connections is not None]
+    if connections:
+        found[f"pod_{names.CONNECTIONS}"] = sum(connections)
+    return {what: value for what, value in found.items() if what != names.P99}
+
+
+class PodUse:
+    """What the pods of a colour use (disk, network), as a `MetricSource` for the baseline: two looks
+    give rates.
+    """
+
+    name = PODS
+
+    def __init__(self, plan: Plan, colour: str) -> None:
+        self._plan, self._colour = plan, colour
+        self._seen = Observations(plan, clock.monotonic())
+
+    async def measure(self) -> list[Measurement]:
+        cluster = self._plan.cluster
+        async with outside().kube(cluster.connection, cluster.namespace) as kube:
+            source = PodMetrics(kube, self._plan, self._colour)
+            for pod in await source.pods():
+                self._seen.pod(pod, await source.read(pod))
+        self._seen.resources(clock.monotonic(), source.limits)
+        return [m for what, m in self._seen.last.items() if what in (names.DISK_IO, names.NETWORK_IO)]
+
+    async def close(self) -> None:
+        """Nothing is held between two looks."""

@@ -1,0 +1,167 @@
+"""The service as its clients see it: where it is, how to log in, and how fast it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from typing import TYPE_CHECKING, Any
+
+from handover import clock
+from handover.adapters.http import base_url
+from handover.models.annotations import AGENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import aiohttp
+
+    from handover.models.evidence import Evidence
+    from handover.plan.model import Plan
+
+log = logging.getLogger(__name__)
+HEADERS = {"User-Agent": AGENT}
+TIMEOUT_SECONDS = 10.0
+ROUNDS = 3
+"""Only what is bad each time is bad."""
+MAX_FAILURES = 20
+"""More bad answers would say no more, and each may take `TIMEOUT_SECONDS`."""
+
+
+class LoginFailed(RuntimeError):
+    """The test user could not log in."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An HTTP connection: address and secrets, which no representation shows."""
+
+    url: str
+    password: str = field(default="", repr=False)
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def test_user(self) -> tuple[str, str]:
+        """E-mail and password of the user that checks log in with. Raises `LoginFailed` when there is none."""
+        try:
+            return self.extra["test_email"], self.extra["test_password"]
+        except KeyError as key:
+            raise LoginFailed(f"the connection's extra has no {key}: the checks need a test user") from None
+
+
+async def endpoint(connection_id: str) -> Endpoint:
+    """The endpoint behind an Airflow connection; usable in tasks and in the triggerer."""
+    from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+
+    connection = await get_async_connection(connection_id)
+    return Endpoint(base_url(connection), connection.password or "", await get_async_extra_dejson(connection))
+
+
+def session(
+    concurrency: int = 1, timeout: float = TIMEOUT_SECONDS, *, keep_alive: bool = True
+) -> aiohttp.ClientSession:
+    """A bounded client; without ``keep_alive`` every request is a new connection, and so may reach another pod."""
+    import aiohttp
+
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=concurrency, force_close=not keep_alive),
+        timeout=aiohttp.ClientTimeout(total=timeout),
+        headers=HEADERS,
+    )
+
+
+async def log_in(http: aiohttp.ClientSession, api: Endpoint, path: str) -> dict[str, str]:
+    """Logs the test user in; gives the headers of its further requests. Raises `LoginFailed`."""
+    email, password = api.test_user
+    async with http.post(f"{api.url}{path}", json={"email": email, "password": password}) as answer:
+        if answer.status != 200:
+            raise LoginFailed(f"POST {path}: {answer.status} for the test user")
+        try:
+            body = await answer.json(content_type=None)
+        except ValueError:
+            body = None
+    token = body.get("token") if isinstance(body, dict) else None
+    if not token:
+        raise LoginFailed(f"POST {path}: the answer holds no token")
+    return {"Authorization": f"Bearer {token}"}
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a series of requests showed. ``seconds``: of each good answer; ``elapsed``: of the whole series."""
+
+    seconds: tuple[float, ...]
+    failures: tuple[str, ...]
+    elapsed: float
+
+    @property
+    def requests(self) -> int:
+        return len(self.seconds) + len(self.failures)
+
+
+async def measure(plan: Plan) -> Load:
+    """Asks for the plan's ``performance.paths`` through the public Service, as a logged-in user (plan 4.2).
+
+    Raises `LoginFailed`, or `aiohttp.ClientError` when not even the login is answered.
+    """
+    api = await endpoint(plan.traffic.api_connection)
+    how = plan.performance
+    async with session(how.concurrency) as http:
+        headers = await log_in(http, api, plan.health.login_path)
+        # the health endpoint takes no user's token: any bearer it is given must be the health token
+        asked = [(api.url + path, {} if path == plan.health.path else headers) for path in how.paths]
+        return await load(http, asked, how.requests, how.concurrency)
+
+
+async def measure_until_good(plan: Plan, judge: Callable[[Load], Evidence], pause_seconds: float = 0.0) -> Evidence:
+    """The first of `ROUNDS` series (`measure`) that is good by ``judge``, or else the last: one bad series is not yet a
+    slow service.
+    """
+    evidence = judge(await measure(plan))
+    for _ in range(ROUNDS - 1):
+        if evidence.passed:
+            break
+        log.warning("%s", evidence.reason)
+        await asyncio.sleep(pause_seconds)
+        evidence = judge(await measure(plan))
+    return evidence
+
+
+async def load(
+    http: aiohttp.ClientSession, asked: Sequence[tuple[str, dict[str, str]]], requests: int, concurrency: int
+) -> Load:
+    """``requests`` GETs over URLs and their headers in turn, ``concurrency`` at a time.
+
+    A good answer is 200 and complete. A series with more than `MAX_FAILURES` bad ones ends there.
+    """
+    seconds: list[float] = []
+    failures: list[str] = []
+    waiting = iter(list(islice(cycle(asked), requests)))
+
+    async def work() -> None:
+        for url, headers in waiting:
+            if len(failures) > MAX_FAILURES:
+                return
+            begun = clock.monotonic()
+            problem = await _get(http, url, headers)
+            if problem:
+                failures.append(problem)
+            else:
+                seconds.append(clock.monotonic() - begun)
+
+    begun = clock.monotonic()
+    await asyncio.gather(*(work() for _ in range(concurrency)))
+    return Load(tuple(seconds), tuple(failures), clock.monotonic() - begun)
+
+
+async def _get(http: aiohttp.ClientSession, url: str, headers: dict[str, str]) -> str:
+    """Empty for a complete 200, else what went wrong."""
+    import aiohttp
+
+    try:
+        async with http.get(url, headers=headers) as answer:
+            await answer.read()
+            return "" if answer.status == 200 else f"GET {answer.url.path}: {answer.status}"
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        return f"GET {url.partition('://')[2].partition('/')[2]}: {type(error).__name__}"

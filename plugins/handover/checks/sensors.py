@@ -1,0 +1,56 @@
+"""Waits for a healthy answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal
+
+from handover import clock
+from handover.step import Step, StepRun
+
+if TYPE_CHECKING:
+    from handover.models.deployment import DeploymentState
+    from handover.models.evidence import Evidence
+
+
+class Healthy(Step):
+    """Passes on three good answers in a row (plan 1.1, 2.3 and rollback step 3). Holds no worker slot.
+
+    :param connection: http connection id
+    :param expect_version: the answer's version header must name the version
+    :param version: which version that is: the ``new`` one or the ``old`` one
+    :param bearer: whether the connection's password is sent as bearer token; by default only to staging, where it
+        is the health token (the API's connection keeps its admin token there)
+    :param timeout: seconds; the plan's ``health.timeout_seconds`` by default
+    """
+
+    def __init__(
+        self, *, connection: str, path: str, expect_version: bool = False, version: Literal["new", "old"] = "new",
+        bearer: bool | None = None, successes: int = 3, timeout: float | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(**kwargs)
+        self.connection, self.path = connection, path
+        self.expect_version, self.version = expect_version, version
+        self.bearer = connection == self.plan.staging.connection if bearer is None else bearer
+        self.successes = successes
+        self.timeout = timeout or self.plan.health.timeout_seconds
+
+    def work(self, run: StepRun) -> Evidence:
+        from handover.checks.triggers import HealthTrigger
+
+        version = version_of(asyncio.run(run.known()), self.version) if self.expect_version else None
+        trigger = HealthTrigger(
+            check=self.task_id,
+            connection=self.connection,
+            path=self.path,
+            deadline=clock.epoch() + self.timeout,
+            bearer=self.bearer,
+            header=self.plan.traffic.version_header,
+            version=version,
+            successes=self.successes,
+        )
+        raise self.waiting(trigger, self.timeout)
+
+
+def version_of(state: DeploymentState, which: Literal["new", "old"]) -> str:
+    return state.version if which == "new" else state.previous_version

@@ -1,0 +1,57 @@
+"""What the deployer needs in the cluster: ``rbac`` prints the manifest of a plan, ``permissions`` asks the API server.
+
+``python -m handover rbac --plan pms | kubectl apply -f -`` and then ``python -m handover permissions --plan pms``, with
+the kubeconfig of the deployer. Exit codes of ``permissions``: 0 nothing is missing, 1 something is, 2 the cluster did
+not answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from handover.adapters.kubernetes import connect_with_kubeconfig
+from handover.kube import permissions
+from handover.plan.load import PlanError, load_plan_in_use
+from handover.plan.model import INCLUDE, Plan
+from handover.ports.kube import KubeError
+
+MISSING, UNANSWERED = 1, 2
+
+
+def main(command: str, argv: list[str]) -> int:
+    arguments = _parser(command).parse_args(argv)
+    try:
+        plan = load_plan_in_use(_plan_file(arguments.plan))
+        if command == "permissions":
+            return asyncio.run(_check(plan, arguments.kubeconfig))
+    except (PlanError, KubeError, OSError) as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return UNANSWERED
+    print(permissions.rendered(plan, permissions.RBAC_NODES if arguments.nodes else permissions.RBAC), end="")
+    return 0
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"python -m handover {command}", description=__doc__)
+    parser.add_argument("--plan", required=True, help="a plan file, or the name of one in include/plans")
+    if command == "rbac":
+        parser.add_argument("--nodes", action="store_true", help="what the readiness check of the nodes needs")
+    else:
+        parser.add_argument("--kubeconfig", help="by default the one that kubectl uses")
+    return parser
+
+
+def _plan_file(given: str) -> Path:
+    return Path(given) if given.endswith((".yaml", ".yml")) else INCLUDE / "plans" / f"{given}.yaml"
+
+
+async def _check(plan: Plan, kubeconfig: str | None) -> int:
+    async with connect_with_kubeconfig(kubeconfig, plan.cluster.namespace) as kube:
+        if problem := await permissions.refusal(kube, plan):
+            print(problem, file=sys.stderr)
+            return MISSING
+    print("the deployer may do everything that it has to")
+    return 0

@@ -1,0 +1,128 @@
+"""Reads the record, and installs it: ``python -m handover record COMMAND --help``.
+
+The ledger is found by the plan's connection (``record.connection``, e.g. the environment variable
+AIRFLOW_CONN_PMS_RECORD). Exit codes: 0 done, 1 refused (the text says why), 2 the ledger did not answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from handover import clock
+from handover.models.record import Change
+from handover.plan.load import PlanError, load_plan_in_use
+from handover.plan.model import INCLUDE, Plan
+from handover.record import checklist, dora, render, report
+from handover.record.checklist import ReportChecklistError
+from handover.record.ledger import Ledger, NotRecorded, ledger
+from handover.record.schema import SchemaChanged, migrate
+
+REFUSED, UNANSWERED = 1, 2
+
+
+def main(command: str, argv: list[str]) -> int:
+    import psycopg
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    arguments = _parser().parse_args(argv)
+    try:
+        plan = load_plan_in_use(arguments.plan)
+        run: Callable[[Plan, argparse.Namespace], str] = arguments.run
+        print(run(plan, arguments))
+    except (NotRecorded, PlanError, ReportChecklistError, SchemaChanged, AirflowNotFoundException) as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return REFUSED
+    except psycopg.Error as error:
+        print(f"the ledger did not answer: {error}", file=sys.stderr)
+        return UNANSWERED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m handover record", description=__doc__)
+    default = INCLUDE / "plans" / "pms.yaml"
+    parser.add_argument("--plan", type=Path, default=default, help=f"plan file (default {default.name})")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    one = commands.add_parser("report", help="the report of one deployment, on standard output")
+    one.add_argument("--deployment", required=True, metavar="RUN_ID")
+    one.add_argument("--format", choices=["md", "html"], default="md")
+    one.set_defaults(run=_report)
+
+    every = commands.add_parser("list", help="the deployments that are recorded, oldest first")
+    every.add_argument("--since", type=_date, default=0.0, metavar="DATE", help="YYYY-MM-DD, UTC")
+    every.set_defaults(run=_list)
+
+    four = commands.add_parser("dora", help="DORA's four measures")
+    four.add_argument("--since", type=_date, required=True, metavar="DATE", help="YYYY-MM-DD, UTC")
+    four.set_defaults(run=_dora)
+
+    change = commands.add_parser("change", help="tell which commit a deployment brought (for the lead time)")
+    change.add_argument("--deployment", required=True, metavar="RUN_ID")
+    change.add_argument("--revision", required=True, metavar="COMMIT")
+    change.add_argument("--committed-at", required=True, type=_moment, metavar="TIME", help="ISO 8601, with its offset")
+    change.set_defaults(run=_change)
+
+    tables = commands.add_parser("migrate", help="lay the tables, or bring them up to date; once after each update")
+    tables.add_argument("--connection", default="pms_record_owner", help="of the role that owns the tables")
+    tables.add_argument("--writer", required=True, metavar="ROLE", help="role of the plan's connection: adds and reads")
+    tables.set_defaults(run=_migrate)
+    return parser
+
+
+def _date(text: str) -> float:
+    return datetime.datetime.fromisoformat(text).replace(tzinfo=datetime.UTC).timestamp()
+
+
+def _moment(text: str) -> float:
+    found = datetime.datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text} has no offset from UTC; write e.g. 2026-11-24T13:05:00+00:00")
+    return found.timestamp()
+
+
+def _ledger(plan: Plan) -> Ledger:
+    return ledger(plan.record.connection)
+
+
+def _report(plan: Plan, arguments: argparse.Namespace) -> str:
+    found = report.build(plan, checklist.load(plan.record.checklist), _ledger(plan).read(arguments.deployment))
+    return render.markdown(found) if arguments.format == "md" else render.html(found)
+
+
+def _list(plan: Plan, arguments: argparse.Namespace) -> str:
+    book = _ledger(plan)
+    records = book.read_all(book.deployments(arguments.since, plan.name), samples=False)
+    lines = [
+        f"{render.day(r.deployment.started_at)}  {r.deployment.version:<12} "
+        f"{r.outcomes[-1].status if r.outcomes else 'not ended':<16} {r.deployment.deployment}"
+        for r in records
+    ]
+    return "\n".join(lines) or "nothing is recorded"
+
+
+def _dora(plan: Plan, arguments: argparse.Namespace) -> str:
+    book = _ledger(plan)
+    records = book.read_all(book.deployments(arguments.since, plan.name), samples=False)
+    return render.dora_markdown(dora.measure(records, arguments.since, clock.epoch()))
+
+
+def _change(plan: Plan, arguments: argparse.Namespace) -> str:
+    book = _ledger(plan)
+    book.read_all([arguments.deployment], samples=False)
+    change = Change(
+        deployment=arguments.deployment, run=arguments.deployment, step="", revision=arguments.revision,
+        committed_at=arguments.committed_at,
+    )  # fmt: skip
+    return "recorded" if book.write([change]) else "was recorded already"
+
+
+def _migrate(_: Plan, arguments: argparse.Namespace) -> str:
+    from handover.adapters.postgres import database
+
+    done = [name for name in migrate(database(arguments.connection), arguments.writer) if name]
+    return f"applied {', '.join(done)}" if done else "nothing to do"

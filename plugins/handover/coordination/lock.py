@@ -1,0 +1,112 @@
+"""The lock of all who deploy, and the fence in front of every step that changes production.
+
+The lock is a Lease, so that a person sees it with ``kubectl get lease``. Its ``leaseTransitions`` is the generation:
+it grows whenever the lock changes hands, and a step that shows an older one is refused. Rollback takes the lock over.
+"""
+
+from __future__ import annotations
+
+from handover import clock
+from handover.models.annotations import as_annotations, notes
+from handover.models.deployment import FencingToken
+from handover.ports.kube import Conflict, Json, Kube, NotFound
+
+LEASES = "coordination.k8s.io/v1/leases"
+
+
+class Locked(Exception):
+    """Another deployment holds the lock."""
+
+
+class FencedOut(Exception):
+    """This step belongs to a deployment that no longer holds the lock: it must not touch production."""
+
+
+def _now() -> str:
+    return clock.utc().isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+async def acquire(kube: Kube, name: str, holder: str, reason: str, *, take_over: bool | str = False) -> int:
+    """Takes the lock for ``holder`` and gives its generation; taking it twice gives the same one.
+
+    Raises `Locked` when somebody else holds it, unless ``take_over``: True from anybody, a name only from that holder.
+    """
+    while True:
+        try:
+            lease = await kube.find(LEASES, name)
+            if lease is None:
+                return _generation(await kube.create(LEASES, _lease(kube, name, holder, reason, 1)))
+            current = lease["spec"].get("holderIdentity") or ""
+            if current == holder:
+                return _generation(lease)
+            if current and take_over not in (True, current):
+                since = lease["spec"].get("acquireTime", "an unknown time")
+                why = notes(lease).get("reason", "no reason given")
+                raise Locked(f"{current} has been deploying since {since} ({why}); wait for it or roll it back")
+            body = _lease(kube, name, holder, reason, _generation(lease) + 1)
+            body["metadata"]["resourceVersion"] = lease["metadata"]["resourceVersion"]
+            return _generation(await kube.replace(LEASES, name, body))
+        except Conflict:
+            continue  # somebody was quicker: look again
+
+
+async def release(kube: Kube, name: str, generation: int) -> None:
+    """Gives the lock of this generation back; one that is somebody else's by now is left alone."""
+    while True:
+        lease = await kube.find(LEASES, name)
+        if lease is None or _generation(lease) != generation or not lease["spec"].get("holderIdentity"):
+            return
+        lease["spec"]["holderIdentity"] = ""
+        try:
+            await kube.replace(LEASES, name, lease)
+            return
+        except Conflict:
+            continue
+
+
+async def fence(kube: Kube, name: str, token: FencingToken) -> None:
+    """Raises `FencedOut` unless this ticket's generation still holds the lock."""
+    try:
+        lease = await kube.get(LEASES, name)
+    except NotFound:
+        raise FencedOut(f"the lock {name} is gone; nothing more is changed") from None
+    if _generation(lease) != token.generation or not lease["spec"].get("holderIdentity"):
+        raise FencedOut(
+            f"generation {token.generation} is over: the lock {name} is at generation {_generation(lease)}, held by "
+            f"{lease['spec'].get('holderIdentity') or 'nobody'}; nothing was changed"
+        )
+
+
+async def holder(kube: Kube, name: str) -> str:
+    """Who deploys or rolls back now, and why; "" when nobody does. Takes nothing: it may be different at once."""
+    lease = await kube.find(LEASES, name)
+    if lease is None or not (who := lease["spec"].get("holderIdentity")):
+        return ""
+    why = notes(lease).get("reason", "no reason given")
+    return f"{who} since {lease['spec'].get('acquireTime', 'an unknown time')} ({why})"
+
+
+async def held_by(kube: Kube, name: str, who: str) -> int | None:
+    """The generation of the lock if this holder has it, else None."""
+    lease = await kube.find(LEASES, name)
+    return _generation(lease) if lease and lease["spec"].get("holderIdentity") == who else None
+
+
+async def generation(kube: Kube, name: str) -> int:
+    """That of the last holder; 0 when there never was one."""
+    lease = await kube.find(LEASES, name)
+    return _generation(lease) if lease else 0
+
+
+def _generation(lease: Json) -> int:
+    return int(lease["spec"].get("leaseTransitions") or 0)
+
+
+def _lease(kube: Kube, name: str, holder: str, reason: str, generation: int) -> Json:
+    now = _now()
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": name, "namespace": kube.namespace, "annotations": as_annotations(reason=reason[:500])},
+        "spec": {"holderIdentity": holder, "acquireTime": now, "renewTime": now, "leaseTransitions": generation},
+    }

@@ -1,0 +1,150 @@
+"""How traffic may move: decisions on a route as it was read. Pure: a route in, the route that it is to become out.
+
+The route itself records how far the cutover is, beside who serves, and every change is a compare and swap. So a cutover
+that was killed half-way is resumed from the route alone, whoever comes second loses and looks again, and a zombie can
+never undo an abort: going forward is refused for a generation that was aborted, or that is over.
+
+Every function gives None when that is done already, and raises `FencedOut` when this deployment may not move traffic
+any more, and `Refused` when traffic is not where it should be. ``at``: seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from handover.coordination.lock import FencedOut
+from handover.ports.router import Route, Stage, both, only
+
+if TYPE_CHECKING:
+    from handover.models.deployment import FencingToken
+
+NOTHING = "nothing was changed"
+
+
+class Refused(Exception):
+    """Traffic is not where this step expects it; nothing was changed."""
+
+
+class Asleep(Refused):
+    """The stable colour has to be woken before traffic goes back to it."""
+
+
+def overlap(route: Route, token: FencingToken, at: float) -> Route | None:
+    """Stable to both: the preview colour joins, the stable one goes on serving."""
+    _may_go_forward(route, token)
+    if _is_ours(route, token) and route.stage is not Stage.STABLE:
+        return None
+    if route.colour != token.stable:
+        raise Refused(f"{route}; it should be {token.stable} alone before the cutover; {NOTHING}")
+    return _moved(route, token, both(token.stable, token.preview), Stage.OVERLAP, "cutover", exposed_at=at)
+
+
+def promote(route: Route, token: FencingToken) -> Route | None:
+    """Both to preview: the stable colour gets no new connections."""
+    _may_go_forward(route, token)
+    if not _is_ours(route, token) or route.stage is Stage.STABLE:
+        raise Refused(f"{route}; it should be both colours by now; {NOTHING}")
+    if route.stage is not Stage.OVERLAP:
+        return None
+    return _moved(route, token, only(token.preview), Stage.PROMOTED, "promoted")
+
+
+def restore(route: Route, token: FencingToken, reason: str) -> Route | None:
+    """Both to stable, when the cutover failed before the promotion. It may be tried again later."""
+    if not _is_ours(route, token) or route.stage in (Stage.STABLE, Stage.ABORTED):
+        return None
+    if route.stage is not Stage.OVERLAP:
+        raise Refused(f"{route}; it was promoted already; {NOTHING}")
+    return _moved(route, token, only(token.stable), Stage.STABLE, reason)
+
+
+def finalise(route: Route, token: FencingToken) -> Route | None:
+    """The deployment ended well: the watch that could abort it is over."""
+    _may_go_forward(route, token)
+    if _is_ours(route, token) and route.stage in (Stage.FINALISED, Stage.RETIRING):
+        return None
+    if not _is_ours(route, token) or route.stage is not Stage.PROMOTED:
+        raise Refused(f"{route}; it should be {token.preview} alone; {NOTHING}")
+    return _moved(route, token, only(token.preview), Stage.FINALISED, "deployed")
+
+
+def retire(route: Route, token: FencingToken) -> Route | None:
+    """The stable colour is about to be scaled down: from here on it has to be woken before it serves again."""
+    _may_go_forward(route, token)
+    if _is_ours(route, token) and route.stage is Stage.RETIRING:
+        return None
+    if not _is_ours(route, token) or route.stage is not Stage.FINALISED:
+        raise Refused(f"{route}; {token.stable} is retired only when {token.preview} was finalised; {NOTHING}")
+    return _moved(route, token, only(token.preview), Stage.RETIRING, "deployed")
+
+
+def abort(route: Route, token: FencingToken, reason: str, *, finalised_too: bool = True) -> Route | None:
+    """To the stable colour in one change, wherever traffic is: an overlap would keep a bad version serving longer.
+
+    Before the cutover it moves nothing, but leaves a note that keeps this generation from ever going forward. Raises
+    `Asleep` when the stable colour may be scaled down at any moment: then `hold`, wake it, and abort again.
+
+    :param finalised_too: also after the deployment ended well (a rollback may, a watch that should be over may not)
+    """
+    if route.stage is Stage.ABORTED and route.deployment == token.deployment and route.colour == token.stable:
+        return None
+    _may_abort(route, token, finalised_too)
+    if route.stage is Stage.RETIRING and route.colour != token.stable:
+        raise Asleep(f"{route}; {token.stable} is being scaled down; {NOTHING}")
+    return _moved(route, token, only(token.stable), Stage.ABORTED, reason)
+
+
+def hold(route: Route, token: FencingToken, reason: str) -> Route | None:
+    """Aborted, while traffic stays where it is until the stable colour is awake: nobody scales that down any more."""
+    if route.stage is Stage.ABORTED and route.deployment == token.deployment:
+        return None
+    _may_abort(route, token, finalised_too=True)
+    return _moved(route, token, dict(route.weights), Stage.ABORTED, reason)
+
+
+def show(route: Route, token: FencingToken, colour: str) -> Route | None:
+    """Of the preview's own address: which colour it shows."""
+    if route.generation > token.generation:
+        raise FencedOut(f"generation {token.generation} is over: {route}; {NOTHING}")
+    if _is_ours(route, token) and route.colour == colour:
+        return None
+    return _moved(route, token, only(colour), None, "preview")
+
+
+def _is_ours(route: Route, token: FencingToken) -> bool:
+    return route.generation == token.generation
+
+
+def _may_abort(route: Route, token: FencingToken, finalised_too: bool) -> None:
+    if route.generation > token.generation:
+        raise FencedOut(f"generation {token.generation} is over: {route}; {NOTHING}")
+    if _is_ours(route, token) and route.stage in (Stage.FINALISED, Stage.RETIRING) and not finalised_too:
+        raise FencedOut(f"{route}; this deployment has ended; {NOTHING}")
+
+
+def _may_go_forward(route: Route, token: FencingToken) -> None:
+    """What every step forward has to respect: newer generations, an abort, and a person's ``kubectl patch``."""
+    if route.generation > token.generation:
+        raise FencedOut(f"generation {token.generation} is over: {route}; {NOTHING}")
+    if route.generation < token.generation or route.stage is None:
+        return
+    if route.stage is Stage.ABORTED:
+        raise FencedOut(f"{route}; a deployment that was aborted never goes forward again; {NOTHING}")
+    expected = {
+        Stage.STABLE: frozenset({token.stable}), Stage.OVERLAP: frozenset({token.stable, token.preview}),
+    }.get(route.stage, frozenset({token.preview}))  # fmt: skip
+    if route.serving != expected:
+        raise FencedOut(f"{route}; somebody else has moved traffic since; {NOTHING}")
+
+
+def _moved(
+    route: Route, token: FencingToken, weights: dict[str, int], stage: Stage | None, reason: str,
+    exposed_at: float | None = None,
+) -> Route:  # fmt: skip
+    """``exposed_at``: of an overlap that begins; what is known already of this deployment stays."""
+    known = route.exposed_at if route.deployment == token.deployment else None
+    return replace(
+        route, weights=weights, generation=token.generation, stage=stage, deployment=token.deployment,
+        stable=token.stable, preview=token.preview, reason=reason, exposed_at=known or exposed_at,
+    )  # fmt: skip

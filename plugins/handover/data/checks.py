@@ -1,0 +1,249 @@
+"""The SQL of an import, made from the plan and the types that the table's columns have. No I/O here.
+
+Every question is asked of all rows at once. A row lies in `STAGED` as text; what is wrong with it goes to `REJECTS`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+
+if TYPE_CHECKING:
+    from handover.plan.data import Import, ImportColumn
+
+STAGED = SQL("pg_temp.import_rows")
+REJECTS = SQL("pg_temp.import_rejects")
+LINE, MALFORMED = "_line", "_malformed"
+"""No column of a file begins with an underscore."""
+VALUE_CHARACTERS = 60
+"""What of a rejected value the report shows at most."""
+CREATE_REJECTS = SQL(
+    'CREATE TEMPORARY TABLE import_rejects (line bigint, "column" text, value text, reason text) ON COMMIT DROP'
+)
+FORGET = SQL("DELETE FROM {} AS s USING {} AS r WHERE r.line = s._line").format(STAGED, REJECTS)
+"""Takes the rejected rows out, so that later questions may cast what is left."""
+REPORT = SQL(
+    'COPY (SELECT line, "column",'
+    " CASE WHEN length(value) > {most} THEN left(value, {most} - 3) || '...' ELSE value END AS value, reason"
+    ' FROM {rejects} ORDER BY line, "column", reason) TO STDOUT (FORMAT csv, HEADER)'
+).format(most=Literal(VALUE_CHARACTERS), rejects=REJECTS)
+COUNTS = SQL("SELECT count(DISTINCT line), count(*) FROM {}").format(REJECTS)
+SHOWN = 5
+FIRST = SQL('SELECT line, "column", reason FROM {} ORDER BY line, "column", reason LIMIT {}').format(
+    REJECTS, Literal(SHOWN)
+)
+
+_WHOLE = r"^[+-]?\d+$"
+_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d(:?\d\d)?)?$"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A column of the table: its type as SQL, and whether it must have a value."""
+
+    type: str
+    required: bool
+
+
+def looks_like(column: ImportColumn, value: Composable, sql_type: str) -> tuple[Composable, str]:
+    """What a value must look like, and what is said when it does not.
+
+    PostgreSQL itself takes more than anybody wants in a file: 'today', '1/2/24', 'NaN', '1e3'.
+    """
+    match column.type:
+        case "text":
+            return SQL("true"), f"does not fit {sql_type}"
+        case "integer":
+            return _matches(value, _WHOLE), f"is not a whole number that fits {sql_type}"
+        case "decimal":
+            most = decimals(sql_type)
+            if most == 0:
+                return _matches(value, _WHOLE), f"is not a whole number that fits {sql_type}"
+            pattern = r"^[+-]?\d+(\.\d" + ("+" if most is None else f"{{1,{most}}}") + ")?$"
+            return _matches(value, pattern), f"is not a number like 1234.5 that fits {sql_type}"
+        case "date":
+            digits = SQL("translate({}, '012345678', '999999999') = '9999-99-99'").format(value)  # quicker than ~
+            return digits, "is not a date YYYY-MM-DD"
+        case "timestamp":
+            return _matches(value, _TIME), "is not a time YYYY-MM-DD HH:MM:SS, with or without a zone"
+        case "boolean":
+            return SQL("lower({}) IN ('true', 'false')").format(value), "is neither true nor false"
+
+
+def _matches(value: Composable, pattern: str) -> Composable:
+    return SQL("{} ~ {}").format(value, Literal(pattern))
+
+
+def decimals(sql_type: str) -> int | None:
+    """Digits behind the point: 2 of ``numeric(10,2)``; None when the type does not say."""
+    found = re.fullmatch(r"numeric\(\d+,(\d+)\)", sql_type)
+    return int(found.group(1)) if found else None
+
+
+class Statements:
+    """The statements for one file. ``columns``: those of the file; ``targets``: the table's columns by name.
+
+    A column that is not in the file and has no default in the plan is not written: the table's own default holds.
+    """
+
+    def __init__(self, spec: Import, columns: tuple[str, ...], targets: Mapping[str, Target]) -> None:
+        self.spec, self.columns, self._targets = spec, columns, targets
+        self._written = [name for name, c in spec.columns.items() if name in columns or c.default is not None]
+        self.table = Identifier("public", spec.table)
+        self.key = [spec.target(name) for name in spec.key]
+
+    def create(self) -> Composed:
+        names = SQL(", ").join(SQL("{} text").format(Identifier(name)) for name in self.columns)
+        return SQL("CREATE TEMPORARY TABLE import_rows (_line bigint, _malformed text, {}) ON COMMIT DROP").format(
+            names
+        )
+
+    def copy(self) -> Composed:
+        return SQL("COPY {} FROM STDIN (NULL '')").format(STAGED)
+
+    def malformed(self) -> Composed:
+        """Rejects rows with too few or too many values."""
+        return self._reject(SQL("SELECT _line, '', '', _malformed FROM {} WHERE _malformed IS NOT NULL").format(STAGED))
+
+    def flaws(self) -> Composed:
+        """Rejects rows by what is wrong with single values: missing, of another type, unknown elsewhere."""
+        found = [flaw for name in self.columns for flaw in self._flaws_of(name)]
+        values = SQL(", ").join(
+            SQL("({}, {}, {}, {})").format(Literal(name), _staged(name), Literal(reason), bad)
+            for name, reason, bad in found
+        )
+        return self._reject(
+            SQL(
+                "SELECT s._line, f.name, f.value, f.reason FROM {staged} AS s {lookups} "
+                "CROSS JOIN LATERAL (VALUES {values}) AS f (name, value, reason, bad) WHERE ({any}) AND f.bad"
+            ).format(
+                staged=STAGED, lookups=self._lookups(), values=values, any=SQL(" OR ").join(bad for *_, bad in found)
+            )
+        )
+
+    def _flaws_of(self, name: str) -> Iterable[tuple[str, str, Composable]]:
+        column, value = self.spec.columns[name], _staged(name)
+        target = self._targets[self.spec.target(name)]
+        sql_type = target.type
+        if column.required or (target.required and column.default is None):
+            yield name, "is missing", SQL("{} IS NULL").format(value)
+        if column.one_of is not None:
+            known = SQL(", ").join(map(Literal, column.one_of))
+            yield name, f"is none of {', '.join(column.one_of)}", SQL("({} NOT IN ({})) IS TRUE").format(value, known)
+        if column.lookup is not None:
+            of = f"is not a known {column.lookup.match} of {column.lookup.table}"
+            found = Identifier(_alias(name), column.lookup.match)
+            yield name, of, SQL("({} IS NOT NULL AND {} IS NULL)").format(value, found)
+            return
+        looks, reason = looks_like(column, value, sql_type)
+        fits = SQL("{} AND pg_input_is_valid({}, {})").format(looks, value, Literal(sql_type))
+        yield name, reason, SQL("(NOT ({})) IS TRUE").format(fits)
+
+    def duplicates(self) -> Composed:
+        """Rejects rows whose key an earlier line of the file has."""
+        keys = SQL(", ").join(map(Identifier, self.spec.key))
+        return self._reject(
+            SQL(
+                "SELECT s._line, {name}, {value}, 'has the same key as line ' || d.first FROM {staged} AS s JOIN ("
+                "SELECT {keys}, min(_line) AS first FROM {staged} GROUP BY {keys} HAVING count(*) > 1"
+                ") AS d USING ({keys}) WHERE s._line > d.first"
+            ).format(name=self._key_name(), value=self._key_value("s"), staged=STAGED, keys=keys)
+        )
+
+    def rules(self) -> list[Composed]:
+        """For each rule of the plan: rejects rows of which it is not true."""
+        typed = SQL(", ").join(
+            SQL("{} AS {}").format(self._typed(name), Identifier(name)) for name in self.spec.columns
+        )
+        return [
+            self._reject(
+                SQL("SELECT _line, {name}, {value}::text, {reason} FROM (SELECT _line, {typed} FROM {staged} AS s)"
+                    " AS t WHERE ({must}) IS FALSE").format(
+                    name=Literal(rule.column), value=Identifier(rule.column), reason=Literal(rule.reason), typed=typed,
+                    staged=STAGED, must=SQL(rule.must),  # the plan is trusted
+                )
+            )
+            for rule in self.spec.rules
+        ]  # fmt: skip
+
+    def others(self) -> Composed:
+        """Rejects rows whose key is in the table with other values."""
+        compared = [name for name in map(self.spec.target, self._written) if name not in self.key]
+        differing: list[Composable] = [
+            SQL("CASE WHEN t.{0} IS DISTINCT FROM n.{0} THEN {1} END").format(Identifier(name), Literal(name))
+            for name in compared
+        ] or [SQL("NULL")]
+        return self._reject(
+            SQL(
+                "SELECT _line, {name}, {value}, 'is in the table already, with another ' || others FROM ("
+                "SELECT n.*, concat_ws(', ', {differing}) AS others FROM ({new}) AS n JOIN {table} AS t USING ({key})"
+                ") AS n WHERE others <> ''"
+            ).format(
+                name=self._key_name(), value=self._key_value("n", self.key), differing=SQL(", ").join(differing),
+                new=self._new(), table=self.table, key=SQL(", ").join(map(Identifier, self.key)),
+            )
+        )  # fmt: skip
+
+    def present(self) -> Composed:
+        """How many rows are in the table already."""
+        return SQL("SELECT count(*) FROM ({}) AS n JOIN {} AS t USING ({})").format(
+            self._new(), self.table, SQL(", ").join(map(Identifier, self.key))
+        )
+
+    def insert(self) -> Composed:
+        names = SQL(", ").join(Identifier(self.spec.target(name)) for name in self._written)
+        return SQL(
+            "INSERT INTO {table} ({names}) SELECT {names} FROM ({new}) AS n ON CONFLICT ({key}) DO NOTHING"
+        ).format(table=self.table, names=names, new=self._new(), key=SQL(", ").join(map(Identifier, self.key)))
+
+    def _new(self) -> Composed:
+        """The rows as the table will have them, with their lines."""
+        values = SQL(", ").join(
+            SQL("{} AS {}").format(self._stored(name), Identifier(self.spec.target(name))) for name in self._written
+        )
+        return SQL("SELECT s._line, {} FROM {} AS s {}").format(values, STAGED, self._lookups())
+
+    def _stored(self, name: str) -> Composable:
+        lookup = self.spec.columns[name].lookup
+        return Identifier(_alias(name), lookup.take) if lookup else self._typed(name)
+
+    def _typed(self, name: str) -> Composable:
+        """The value as the table's type; one that is looked up stays text."""
+        column = self.spec.columns[name]
+        sql_type = "text" if column.lookup else self._targets[self.spec.target(name)].type
+        value: Composable = _staged(name) if name in self.columns else SQL("NULL")
+        if column.default is not None:
+            value = SQL("coalesce({}, {})").format(value, Literal(column.default))
+        return SQL("CAST({} AS {})").format(value, SQL(sql_type))
+
+    def _lookups(self) -> Composed:
+        joins = [
+            SQL("LEFT JOIN {} AS {} ON {}::text = {}").format(
+                Identifier("public", column.lookup.table), Identifier(_alias(name)),
+                Identifier(_alias(name), column.lookup.match), _staged(name),
+            )
+            for name, column in self.spec.columns.items() if column.lookup and name in self.columns
+        ]  # fmt: skip
+        return SQL(" ").join(joins)
+
+    def _key_name(self) -> Composable:
+        return Literal(", ".join(self.spec.key))
+
+    def _key_value(self, alias: str, names: Iterable[str] | None = None) -> Composable:
+        values = SQL(", ").join(Identifier(alias, name) for name in names or self.spec.key)
+        return SQL("concat_ws(', ', {})").format(values)
+
+    def _reject(self, query: Composable) -> Composed:
+        return Composed([SQL("INSERT INTO {} ").format(REJECTS), query])
+
+
+def _staged(name: str) -> Composable:
+    return Identifier("s", name)
+
+
+def _alias(name: str) -> str:
+    return f"lookup_{name}"

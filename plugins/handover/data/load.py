@@ -1,0 +1,172 @@
+"""Brings the rows of a CSV file into a table: all that are good, or none; one transaction, at the speed of COPY."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from handover.data import checks
+from handover.data.checks import Statements, Target
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+    from psycopg.sql import Composed
+
+    from handover.data.csv_file import Rows
+    from handover.plan.data import Import
+
+OnRejects = Literal["abort", "skip"]
+LEAST_SERVER = 160000
+"""PostgreSQL 16 has pg_input_is_valid."""
+CHUNK_BYTES = 256 * 1024
+_COLUMNS = """
+SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull FROM pg_attribute a
+WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
+"""
+_UNIQUE = """
+SELECT count(*) > 0 FROM pg_index i WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indisvalid
+  AND i.indpred IS NULL AND i.indexprs IS NULL
+  AND ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = i.indrelid
+            AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) ORDER BY 1) = %s
+"""
+
+
+class NotImported(Exception):
+    """Nothing was imported; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of the rows: imported, there already, rejected. ``first``: the first faults, without values."""
+
+    rows: int
+    imported: int
+    present: int
+    rejected: int
+    faults: int
+    first: tuple[str, ...]
+    seconds: float
+
+
+def import_rows(
+    connection: Connection[Any], rows: Rows, spec: Import, *, on_rejects: OnRejects, timeout_seconds: float,
+    write_report: Callable[[IO[bytes]], None],
+) -> Imported:  # fmt: skip
+    """Imports what is good. With ``on_rejects`` "abort" one rejected row keeps all of them out.
+
+    Everything is one transaction, its working tables are temporary: a process that is killed leaves nothing behind.
+    ``write_report`` gets the report of every rejected row, as CSV, before the first row is imported. Rows that are in
+    the table already with the same values are left alone. Raises `NotImported`.
+    """
+    from psycopg import Rollback, errors
+
+    began = time.monotonic()
+    imported = present = 0
+    try:
+        with connection.transaction() as transaction:
+            _prepare(connection, spec, timeout_seconds)
+            statements = Statements(spec, rows.columns, _targets(connection, spec))
+            _stage(connection, statements, rows)
+            _check(connection, statements)
+            rejected, faults, first = _rejects(connection)
+            _report(connection, write_report)
+            if rejected and on_rejects == "abort":
+                raise Rollback(transaction)
+            imported, present = _insert(connection, statements, rows.count - rejected)
+    except (errors.IntegrityError, errors.DataError) as error:
+        raise NotImported(f"the table refuses rows that the plan allows: {error.diag.message_primary}") from None
+    except errors.QueryCanceled:
+        raise NotImported(f"it took longer than {timeout_seconds:g} s (data.statement_timeout_seconds)") from None
+    return Imported(rows.count, imported, present, rejected, faults, first, time.monotonic() - began)
+
+
+def _prepare(connection: Connection[Any], spec: Import, timeout_seconds: float) -> None:
+    """Settings that end with the transaction; nobody else imports into the same table meanwhile."""
+    if connection.info.server_version < LEAST_SERVER:
+        raise NotImported(
+            f"the server is PostgreSQL {connection.info.server_version // 10000}; imports need 16 or newer"
+        )
+    settings = {
+        "statement_timeout": f"{int(timeout_seconds * 1000)}ms", "work_mem": "64MB", "timezone": "UTC",
+        "datestyle": "ISO, YMD", "search_path": "public, pg_temp",
+    }  # fmt: skip
+    for name, value in settings.items():
+        connection.execute("SELECT set_config(%s, %s, true)", (name, value))
+    if not _one(connection, "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", f"pms import {spec.table}"):
+        raise NotImported(f"another import into {spec.table} is running; wait for its end")
+
+
+def _targets(connection: Connection[Any], spec: Import) -> dict[str, Target]:
+    """The table's columns by name; the indices that the import rests on are checked as well."""
+    found = connection.execute(_COLUMNS, (f"public.{spec.table}",)).fetchall()
+    targets = {name: Target(sql_type, required) for name, sql_type, required in found}
+    if missing := [name for name in map(spec.target, spec.columns) if name not in targets]:
+        raise NotImported(
+            f"the table {spec.table} has no {', '.join(missing)}: is the schema older than the plan? Migrate it first"
+            if targets else f"there is no table {spec.table}; migrate the database first"
+        )  # fmt: skip
+    needed = [(spec.table, sorted(spec.target(name) for name in spec.key))]
+    needed += [(c.lookup.table, [c.lookup.match]) for c in spec.columns.values() if c.lookup]
+    for table, columns in needed:
+        if not _one(connection, _UNIQUE, f"public.{table}", columns):
+            raise NotImported(f"{table} has no unique index on {', '.join(columns)}, so a row could be two")
+    return targets
+
+
+def _stage(connection: Connection[Any], statements: Statements, rows: Rows) -> None:
+    connection.execute(statements.create())
+    connection.execute(checks.CREATE_REJECTS)
+    with connection.cursor().copy(statements.copy()) as copy:
+        while data := rows.stream.read(CHUNK_BYTES):
+            copy.write(data)
+    connection.execute("ANALYZE pg_temp.import_rows")
+
+
+def _check(connection: Connection[Any], statements: Statements) -> None:
+    """Collects everything that is wrong. A row is cast only after everything about its single values was right."""
+    _reject(connection, [statements.malformed()])
+    _reject(connection, [statements.flaws()])
+    _reject(connection, [statements.duplicates(), *statements.rules(), statements.others()])
+
+
+def _reject(connection: Connection[Any], queries: list[Composed]) -> None:
+    if sum(connection.execute(query).rowcount for query in queries):
+        connection.execute(checks.FORGET)
+
+
+def _rejects(connection: Connection[Any]) -> tuple[int, int, tuple[str, ...]]:
+    found = connection.execute(checks.COUNTS).fetchone()
+    assert found is not None
+    first = connection.execute(checks.FIRST).fetchall()
+    return found[0], found[1], tuple(_said(*row) for row in first)
+
+
+def _said(line: int, column: str, reason: str) -> str:
+    return f"line {line}, {column} {reason}" if column else f"line {line}: {reason}"
+
+
+def _report(connection: Connection[Any], write: Callable[[IO[bytes]], None]) -> None:
+    with tempfile.TemporaryFile() as file:
+        with connection.cursor().copy(checks.REPORT) as copy:
+            for data in copy:
+                file.write(data)
+        file.seek(0)
+        write(file)
+
+
+def _insert(connection: Connection[Any], statements: Statements, good: int) -> tuple[int, int]:
+    """How many rows were inserted, and how many were there already."""
+    present = int(_one(connection, statements.present()))
+    imported = connection.execute(statements.insert()).rowcount
+    if imported + present != good:
+        raise NotImported("somebody else added rows with the same keys meanwhile; run it again")
+    return imported, present
+
+
+def _one(connection: Connection[Any], query: Any, *values: Any) -> Any:
+    found = connection.execute(query, values or None).fetchone()
+    assert found is not None
+    return found[0]

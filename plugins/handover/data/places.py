@@ -1,0 +1,129 @@
+"""Where a file to import lies and where its report goes: S3, or a folder of the workers."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, BinaryIO, Protocol, cast
+
+BUFFER_BYTES = 1024 * 1024
+REPORT = ".rejects.csv"
+
+
+class BadSource(ValueError):
+    """There is no such file, or it may not be read; the text says what to do."""
+
+
+class FileStore(Protocol):
+    """A file, and room for a report beside it."""
+
+    @property
+    def report(self) -> str:
+        """Where `write_report` writes."""
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """The file as a stream. Raises `BadSource`."""
+
+    def write_report(self, content: IO[bytes]) -> None:
+        """Puts the whole report in place of an older one, or changes nothing."""
+
+
+class Local:
+    """A file in a folder. ``roots``: the folders below which files may be read."""
+
+    def __init__(self, path: Path, roots: list[Path]) -> None:
+        self._path = path.resolve()
+        if not any(self._path.is_relative_to(root.resolve()) for root in roots):
+            raise BadSource(f"{path} is not below any of the plan's data.sources")
+
+    @property
+    def report(self) -> str:
+        return f"{self._path}{REPORT}"
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        try:
+            if not stat.S_ISREG(self._path.stat().st_mode):
+                raise BadSource(f"{self._path} is not a file")
+            stream = self._path.open("rb", buffering=BUFFER_BYTES)
+        except OSError as error:
+            raise BadSource(f"{self._path} cannot be read: {error.strerror}") from None
+        with stream:
+            yield stream
+
+    def write_report(self, content: IO[bytes]) -> None:
+        draft = Path(f"{self.report}.{os.getpid()}.new")
+        try:
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                while data := content.read(BUFFER_BYTES):
+                    file.write(data)
+            draft.replace(self.report)
+        except OSError:
+            with suppress(OSError):
+                draft.unlink()
+            raise
+
+
+class InS3:
+    """An object in S3, below one of ``roots``, which are addresses that end with a slash."""
+
+    def __init__(self, uri: str, roots: list[str], client: Callable[[], Any]) -> None:
+        found = re.fullmatch(r"s3://([^/]+)/(.+[^/])", uri)
+        if not found or not any(uri.startswith(root) for root in roots):
+            raise BadSource(f"{uri} is not below any of the plan's data.sources")
+        self._uri, self._bucket, self._key = uri, found.group(1), found.group(2)
+        self._client = client()
+
+    @property
+    def report(self) -> str:
+        return f"{self._uri}{REPORT}"
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        from botocore.exceptions import ClientError
+
+        try:
+            body = self._client.get_object(Bucket=self._bucket, Key=self._key)["Body"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NoSuchBucket", "NotFound"):
+                raise BadSource(f"there is no {self._uri}") from None
+            raise
+        with io.BufferedReader(_Raw(body), BUFFER_BYTES) as stream:
+            yield cast("BinaryIO", stream)
+
+    def write_report(self, content: IO[bytes]) -> None:
+        self._client.upload_fileobj(content, self._bucket, f"{self._key}{REPORT}")
+
+
+class _Raw(io.RawIOBase):
+    """S3's answer as Python's streams want it. ``read`` raises when fewer bytes come than were announced."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._body.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._body.close()
+        super().close()
+
+
+def place(source: str, roots: tuple[str, ...], client: Callable[[], Any]) -> FileStore:
+    """The file that ``source`` names. Raises `BadSource` unless it lies below one of ``roots``."""
+    if source.startswith("s3://"):
+        return InS3(source, [root for root in roots if root.startswith("s3://")], client)
+    if not source.startswith("/"):
+        raise BadSource(f"{source!r} is neither s3://bucket/key nor an absolute path")
+    return Local(Path(source), [Path(root) for root in roots if root.startswith("/")])

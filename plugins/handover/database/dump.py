@@ -1,0 +1,128 @@
+"""Takes a backup: one pg_dump, streamed to S3, hashed on the way (plan 1.2)."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from handover import clock
+from handover.adapters.postgres import Database, server_major
+from handover.database import catalog, storage, tools
+from handover.models.deployment import BackupRecord
+
+PIPE_BYTES = 1024 * 1024
+LOCK_WAIT_SECONDS = 30.0
+"""How long pg_dump may wait for a table. It locks every table (ACCESS SHARE) until it ends: a migration that wants one
+meanwhile waits, and everybody else behind it. So a backup and a migration never run at the same time by plan."""
+
+
+class DumpFailed(Exception):
+    """pg_dump did not end well; there is no backup."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A backup and what it took. ``counts`` of rows are those of the backup's own snapshot."""
+
+    record: BackupRecord
+    seconds: float
+    compression: str
+
+    @property
+    def bytes_per_second(self) -> float:
+        return self.record.size_bytes / self.seconds
+
+
+def dump_to_s3(
+    database: Database, client: Any, bucket: str, key: str, *, compression: str = "auto",
+    timeout_seconds: float = 3600, lock_wait_seconds: float = LOCK_WAIT_SECONDS,
+) -> Taken:  # fmt: skip
+    """Streams ``pg_dump -F c`` of a database to ``s3://bucket/key``.
+
+    Never more than a few parts of it are in memory, nothing is on disk. When pg_dump fails, is killed, or takes
+    longer than ``timeout_seconds``, the upload is aborted and no object appears: raises `DumpFailed`. Raises
+    `handover.database.tools.ToolMissing` when no installed pg_dump fits the server.
+    """
+    begin, taken_at = time.monotonic(), clock.epoch()
+    with database.connect() as connection, ThreadPoolExecutor(1) as beside:
+        pg_dump = tools.program("pg_dump", server_major(connection))
+        method = tools.compression(pg_dump, compression)
+        size = catalog.database_bytes(connection)
+        connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(lock_wait_seconds * 1000)}ms",))
+        connection.execute("SET idle_in_transaction_session_timeout = 0")
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        snapshot = catalog.export_snapshot(connection)
+        command = [
+            pg_dump, "--format=custom", f"--compress={method}", f"--snapshot={snapshot}", "--no-password",
+            f"--lock-wait-timeout={int(lock_wait_seconds * 1000)}",
+        ]  # fmt: skip
+        inside = beside.submit(lambda: (catalog.row_counts(connection), catalog.object_counts(connection)))
+        with _running(command, database, timeout_seconds) as output:
+            hashing = storage.Hashing(output)
+            storage.write(client, bucket, key, hashing, expected_bytes=size)
+        counts, objects = inside.result()
+    record = BackupRecord(
+        uri=f"s3://{bucket}/{key}",
+        size_bytes=hashing.size,
+        sha256=hashing.sha256,
+        taken_at=taken_at,
+        counts=counts,
+        objects=objects,
+    )
+    storage.seal(client, record)
+    return Taken(record, time.monotonic() - begin, method)
+
+
+class _Output:
+    """The output of a running program; its end is an error unless the program ended well."""
+
+    def __init__(self, process: subprocess.Popen[bytes], errors: Any, timed_out: threading.Event) -> None:
+        self._process, self._errors, self._timed_out = process, errors, timed_out
+
+    def read(self, size: int = -1) -> bytes:
+        assert self._process.stdout is not None
+        data = self._process.stdout.read(size)
+        if size < 0 or len(data) < size:
+            self._ended()
+        return data
+
+    def _ended(self) -> None:
+        code = self._process.wait()
+        self._errors.seek(0)
+        said = self._errors.read().decode("utf-8", "replace").strip()
+        if self._timed_out.is_set():
+            raise DumpFailed("pg_dump was stopped: it took longer than the plan's timeout")
+        if code != 0:
+            raise DumpFailed(f"pg_dump ended with {code}: {said[-1000:] or 'no message'}")
+
+
+@contextmanager
+def _running(command: list[str], database: Database, timeout_seconds: float) -> Iterator[_Output]:
+    timed_out = threading.Event()
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, env=database.environment(),
+            pipesize=PIPE_BYTES,
+        )  # fmt: skip
+
+        def stop() -> None:
+            timed_out.set()
+            process.kill()
+
+        timer = threading.Timer(timeout_seconds, stop)
+        timer.start()
+        try:
+            yield _Output(process, errors, timed_out)
+        finally:
+            timer.cancel()
+            process.kill()
+            if process.stdout:
+                process.stdout.close()
+            process.wait()

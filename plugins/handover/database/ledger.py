@@ -1,0 +1,136 @@
+"""The table ``_prisma_migrations``, kept exactly as Prisma keeps it, so that both may follow each other."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from handover.database.migrations import Row, Script
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+LOCK = 72707369
+"""Prisma's advisory lock. It belongs to a session: PgBouncer in transaction mode would lose it."""
+ATOMIC_MARK = "pms: runs in one transaction, which also writes finished_at"
+"""Log of a migration that our runner has begun. A row that still has it left nothing behind: what it did and its
+``finished_at`` are one transaction. Of anybody else's unfinished row that is not known."""
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS _prisma_migrations (
+    id                  varchar(36)  PRIMARY KEY NOT NULL,
+    checksum            varchar(64)  NOT NULL,
+    finished_at         timestamptz,
+    migration_name      varchar(255) NOT NULL,
+    logs                text,
+    rolled_back_at      timestamptz,
+    started_at          timestamptz  NOT NULL DEFAULT now(),
+    applied_steps_count integer      NOT NULL DEFAULT 0
+)
+"""
+_ROWS = """
+SELECT id, migration_name, checksum, finished_at IS NOT NULL, rolled_back_at IS NOT NULL, logs, xmin::text
+FROM _prisma_migrations ORDER BY started_at, migration_name
+"""
+_HOLDER = """
+SELECT pid FROM pg_locks
+WHERE locktype = 'advisory' AND classid = 0 AND objid = %s AND granted
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+class Busy(Exception):
+    """Somebody else migrates this database and does not end."""
+
+
+class PooledSession(Exception):
+    """The session is not ours alone, so the lock protects nothing."""
+
+
+@contextmanager
+def locked(connection: Connection[Any], wait_seconds: float) -> Iterator[None]:
+    """Holds Prisma's lock; the session's lock_timeout is changed. Raises `Busy` or `PooledSession`."""
+    from psycopg import errors
+
+    _set(connection, "lock_timeout", wait_seconds)
+    try:
+        connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+    except errors.LockNotAvailable:
+        raise Busy(f"another migration holds the lock {LOCK} for more than {wait_seconds:g} s") from None
+    try:
+        if connection.info.backend_pid not in holders(connection):
+            raise PooledSession("the advisory lock is not held by this session: connect directly, not through a pool")
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
+
+
+def holders(connection: Connection[Any]) -> list[int]:
+    """Backends that hold Prisma's lock now."""
+    return [row[0] for row in connection.execute(_HOLDER, (LOCK,))]
+
+
+def create(connection: Connection[Any]) -> None:
+    connection.execute(_TABLE)
+
+
+def rows(connection: Connection[Any]) -> list[Row]:
+    """Every row, oldest first; none when the table does not exist yet."""
+    found = connection.execute("SELECT to_regclass('_prisma_migrations') IS NOT NULL").fetchone()
+    if not found or not found[0]:
+        return []
+    return [Row(*row) for row in connection.execute(_ROWS)]
+
+
+def begin(connection: Connection[Any], script: Script) -> str:
+    """Adds the row of a migration that is about to run; gives its id."""
+    key = str(uuid.uuid4())
+    connection.execute(
+        "INSERT INTO _prisma_migrations (id, checksum, migration_name, logs) VALUES (%s, %s, %s, %s)",
+        (key, script.checksum, script.name, ATOMIC_MARK if script.transactional else None),
+    )
+    return key
+
+
+def finish(connection: Connection[Any], key: str) -> None:
+    connection.execute(
+        "UPDATE _prisma_migrations SET finished_at = clock_timestamp(), applied_steps_count = 1, logs = NULL "
+        "WHERE id = %s",
+        (key,),
+    )
+
+
+def fail(connection: Connection[Any], key: str, reason: str, *, nothing_left: bool) -> None:
+    """Writes why it failed; one that left nothing behind counts as rolled back and does not block the next release."""
+    connection.execute(
+        "UPDATE _prisma_migrations SET logs = %s, rolled_back_at = CASE WHEN %s THEN now() END WHERE id = %s",
+        (reason, nothing_left, key),
+    )
+
+
+def roll_back(connection: Connection[Any], name: str) -> None:
+    """Marks a migration as undone, so that it may be applied again.
+
+    ``prisma migrate resolve --rolled-back`` refuses this for an applied one, and undoes no SQL in any case.
+    """
+    connection.execute(
+        "UPDATE _prisma_migrations SET rolled_back_at = now() WHERE migration_name = %s AND rolled_back_at IS NULL",
+        (name,),
+    )
+
+
+def forget_begun(connection: Connection[Any]) -> list[str]:
+    """Marks what a killed run of ours left unfinished as rolled back, which PostgreSQL has done. Hold the lock."""
+    found = connection.execute(
+        "UPDATE _prisma_migrations SET rolled_back_at = now() "
+        "WHERE finished_at IS NULL AND rolled_back_at IS NULL AND logs = %s RETURNING migration_name",
+        (ATOMIC_MARK,),
+    )
+    return [row[0] for row in found]
+
+
+def _set(connection: Connection[Any], name: str, seconds: float) -> None:
+    connection.execute("SELECT set_config(%s, %s, false)", (name, f"{int(seconds * 1000)}ms"))

@@ -1,0 +1,134 @@
+"""Step 3.2 as a sequence: what is pending, may it run, run it under guard, remember what happened."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from handover.database import ledger, migrations, runner, validation
+from handover.database.cpu import Cpu
+from handover.database.guard import Guard
+from handover.database.migrations import Bundle, Row
+from handover.models.evidence import Evidence, Measurement, failed, passed
+
+if TYPE_CHECKING:
+    from handover.database.operators import Migrate
+    from handover.step import StepRun
+
+log = logging.getLogger(__name__)
+PRISMA = ("npx", "prisma", "migrate", "deploy")
+
+
+class MigrationRun:
+    """One try of the step `handover.database.operators.Migrate`."""
+
+    def __init__(self, step: Migrate, step_run: StepRun) -> None:
+        self.step, self.step_run, self.plan = step, step_run, step.plan
+        self.primary = step.primary
+        self.limits = runner.StatementLimits.of(self.plan.migration)
+
+    def run(self) -> Evidence:
+        release = self.step.bundle(self.step_run)
+        rows = self._rows()
+        if problems := self._refusals(release, rows):
+            return self._failed("refused, nothing was changed: " + "; ".join(problems))
+        names = tuple(script.name for script in migrations.pending(release, rows))
+        begun = self.step.state(self.step_run).migration
+        if not names:
+            applied = self._applied(release, begun.planned)
+            self.step.remember_migration(self.step_run, applied=applied)
+            done = f"; this deployment has applied {', '.join(applied)}" if applied else ""
+            return passed(self.step.task_id, f"nothing is pending{done}", *self._measured(applied, 0, 0))
+        self._begin(begun.started, tuple(dict.fromkeys((*begun.planned, *names))))
+        return self._guarded(release)
+
+    def _begin(self, started: bool, planned: tuple[str, ...]) -> None:
+        """Writes down what is about to happen, so that a rollback knows it whatever happens to this process."""
+        self.step.fence(self.step_run)
+        if started:
+            self.step.remember_migration(self.step_run, planned=planned)
+            return
+        with self.primary.connect() as connection:
+            counts = validation.count(connection, self.plan.migration.counted_tables)
+        self.step.remember_migration(
+            self.step_run, started=True, planned=planned, method=self.step_run.release.method,
+            counts=counts.rows, last_keys=counts.last_keys,
+        )  # fmt: skip
+
+    def _guarded(self, release: Bundle) -> Evidence:
+        guard = Guard(self.primary, self.step.replicas, self.plan.thresholds.max_migration_lag_seconds)
+        cpu = Cpu(self.plan.migration.cpu)
+        seconds, waits, failure = 0.0, 0, ""
+        with guard.watching(), cpu.watching():
+            self.step.fence(self.step_run)
+            try:
+                if self.step_run.release.method == "prisma":
+                    failure = asyncio.run(self._prisma(release))
+                else:
+                    done = runner.apply(self.primary, release, self.limits, breach=guard.breach, session=guard.session)
+                    seconds, waits = done.seconds, done.lock_waits
+            except (runner.MigrationRefused, runner.MigrationFailed, ledger.Busy, ledger.PooledSession) as error:
+                failure = str(error)
+        planned = self.step.state(self.step_run).migration.planned
+        applied = self._applied(release, planned)
+        self.step.remember_migration(self.step_run, applied=applied)
+        seen = (*self._measured(applied, seconds, waits), *guard.seen.measurements(), *cpu.measurements())
+        if failure := failure or guard.breach() or "":
+            return self._failed(failure, *seen)
+        return passed(self.step.task_id, f"applied {', '.join(applied)}", *seen)
+
+    async def _prisma(self, release: Bundle) -> str:
+        """The release's own ``prisma migrate deploy``; what it failed with, empty when its table says all is well.
+
+        Its exit code alone proves nothing: it is 0 for edited and for missing migrations.
+        """
+        from handover.kube import jobs
+
+        timeout = f"-c lock_timeout={int(self.limits.lock_timeout * 1000)}"
+        command = jobs.Command(
+            name=f"{self.plan.cluster.app}-prisma-migrate",
+            key=f"{self.step_run.run_id}/{self.step.task_id}/{self.step_run.context['ti'].try_number}",
+            image=await self._image(),
+            argv=PRISMA,
+            env={"PGOPTIONS": f"{timeout}ms", "PRISMA_HIDE_UPDATE_MESSAGE": "1"},
+            pull_secret=self.plan.image.pull_secret,
+        )
+        async with self.step_run.kube() as kube:
+            result = await jobs.run(kube, self.plan.cluster, command)
+        for line in result.output.splitlines():
+            log.info("%s", line)
+        rows = self._rows()
+        left = [f"{script.name} is not applied" for script in migrations.pending(release, rows)]
+        wrong = left + migrations.stuck(rows) + migrations.drift(release, rows)
+        if result.succeeded and not wrong:
+            return ""
+        return "; ".join([*wrong, result.output.strip()[-300:]])
+
+    async def _image(self) -> str:
+        async with self.step_run.kube() as kube:
+            return (await self.step_run.state(kube)).image
+
+    def _rows(self) -> list[Row]:
+        with self.primary.connect() as connection:
+            return ledger.rows(connection)
+
+    def _refusals(self, release: Bundle, rows: list[Row]) -> list[str]:
+        if self.step_run.release.method == "sql":
+            return runner.refusals(release, rows)
+        return migrations.stuck(rows) + migrations.drift(release, rows)
+
+    def _applied(self, release: Bundle, planned: tuple[str, ...]) -> tuple[str, ...]:
+        """What of this deployment's plan the database says is applied."""
+        done = set(migrations.applied(self._rows()))
+        return tuple(name for name in release.names if name in done and name in planned)
+
+    def _measured(self, applied: tuple[str, ...], seconds: float, waits: int) -> tuple[Measurement, ...]:
+        return (
+            Measurement(what="migrations_applied", value=len(applied), source="database"),
+            Measurement(what="migration_seconds", value=round(seconds, 3), unit="s", source="database"),
+            Measurement(what="lock_waits", value=waits, source="database"),
+        )
+
+    def _failed(self, reason: str, *seen: Measurement) -> Evidence:
+        return failed(self.step.task_id, reason, *seen)

@@ -1,0 +1,264 @@
+"""The steps that touch the database: backup (1.2), validation (3.1, 3.3), migration (3.2), rollback (step 4)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from handover.models.deployment import BackupRecord, DeploymentState
+from handover.models.evidence import Evidence, Measurement, combined, failed, passed
+from handover.step import Step, StepRun
+
+if TYPE_CHECKING:
+    from handover.adapters.postgres import Database
+    from handover.database.dump import Taken
+    from handover.database.migrations import Bundle
+
+BackupKind = Literal["backup", "restore_point"]
+
+
+class _DatabaseStep(Step):
+    """What these steps share."""
+
+    @property
+    def primary(self) -> Database:
+        return self._database(self.plan.migration.primary_connection)
+
+    @property
+    def replicas(self) -> list[Database]:
+        return [self._database(name) for name in self.plan.migration.replica_connections]
+
+    def _database(self, connection_id: str) -> Database:
+        from handover.adapters.postgres import database
+
+        return database(connection_id)
+
+    def state(self, run: StepRun) -> DeploymentState:
+        return asyncio.run(self._remember(run))
+
+    def remember(self, run: StepRun, **changes: Any) -> DeploymentState:
+        """Stores facts, if this deployment is still the one that holds the lock."""
+        return asyncio.run(self._remember(run, **changes))
+
+    async def _remember(self, run: StepRun, **changes: Any) -> DeploymentState:
+        async with run.kube() as kube:
+            return await run.remember(kube, **changes)
+
+    def remember_migration(self, run: StepRun, **changes: Any) -> DeploymentState:
+        """Stores parts of the state's MigrationRecord."""
+        return asyncio.run(self._remember_migration(run, **changes))
+
+    async def _remember_migration(self, run: StepRun, **changes: Any) -> DeploymentState:
+        def change(old: DeploymentState) -> DeploymentState:
+            return old.model_copy(update={"migration": old.migration.model_copy(update=changes)})
+
+        async with run.kube() as kube:
+            return await run.change(kube, change)
+
+    def fence(self, run: StepRun) -> None:
+        asyncio.run(self._fence(run))
+
+    async def _fence(self, run: StepRun) -> None:
+        async with run.kube() as kube:
+            await run.fenced(kube)
+
+    def bundle(self, run: StepRun) -> Bundle:
+        """The migrations of the deployment's release; raises `handover.database.migrations.BundleError`."""
+        return asyncio.run(self._bundle(run))
+
+    async def _bundle(self, run: StepRun) -> Bundle:
+        from handover.database import release
+
+        async with run.kube() as kube:
+            state = await run.state(kube)
+            return await release.bundle(kube, self.plan, state.image, state.deployment)
+
+    def scratch_name(self, run: StepRun, what: str) -> str:
+        return f"{self.plan.name}_{what}_{run.token.generation}"
+
+
+class Backup(_DatabaseStep):
+    """Plan 1.2 and the point before 3.2: a backup of production in S3, hashed end to end.
+
+    Run twice it takes one backup. The object is ``<prefix><kind>_<UTC time>_<deployment>.dump``.
+
+    :param kind: ``backup`` before the deployment, or ``restore_point`` right before the migration
+    """
+
+    def __init__(self, *, kind: BackupKind = "backup", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kind: BackupKind = kind
+
+    def work(self, run: StepRun) -> Evidence:
+        from handover.database import storage
+        from handover.database.dump import DumpFailed, dump_to_s3
+        from handover.database.tools import ToolMissing
+
+        plan, state = self.plan.backup, self.state(run)
+        client = storage.s3(plan.connection)
+        there: BackupRecord | None = getattr(state, self.kind)
+        if there and storage.intact(client, there):
+            return passed(self.task_id, f"{there.uri} is there already", self._size(there))
+        ending = f"_{re.sub(r'[^A-Za-z0-9-]+', '-', state.deployment)}.dump"
+        storage.abort_leftovers(client, plan.bucket, f"{plan.prefix}{self.kind}_", ending)
+        key = f"{plan.prefix}{self.kind}_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}{ending}"
+        try:
+            taken = dump_to_s3(
+                self.primary, client, plan.bucket, key,
+                compression=plan.compression, timeout_seconds=plan.timeout_seconds,
+            )  # fmt: skip
+        except (DumpFailed, ToolMissing) as error:
+            return failed(self.task_id, str(error))
+        if taken.record.size_bytes < plan.min_bytes:
+            storage.delete(client, plan.bucket, key)
+            return failed(self.task_id, too_small(taken.record.size_bytes, plan.min_bytes), *self._measured(taken))
+        self.remember(run, **{self.kind: taken.record})
+        return passed(
+            self.task_id,
+            f"{taken.record.uri}: {taken.record.size_bytes} bytes, SHA-256 {taken.record.sha256[:12]}...",
+            *self._measured(taken),
+        )
+
+    def _measured(self, taken: Taken) -> Sequence[Measurement]:
+        source = f"pg_dump --compress={taken.compression}"
+        rate = round(taken.bytes_per_second)
+        return (
+            self._size(taken.record),
+            Measurement(what="backup_seconds", value=round(taken.seconds, 3), unit="s", source=source),
+            Measurement(what="backup_bytes_per_second", value=rate, unit="B/s", source=source),
+        )
+
+    def _size(self, record: BackupRecord) -> Measurement:
+        return Measurement(what="backup_size_bytes", value=record.size_bytes, unit="B", source=record.uri)
+
+
+def too_small(size: int, least: int) -> str:
+    return f"the backup has {size} bytes, realistic data has at least {least} (backup.min_bytes)"
+
+
+class TestRestore(_DatabaseStep):
+    """Plan 1.2 "restore test successful (on non-prod DB)": reads the whole backup back into a database of its own.
+
+    Passes when every byte is what was written and the restored database has as many rows, constraints and indices as
+    the backup's own snapshot had.
+    """
+
+    def work(self, run: StepRun) -> Evidence:
+        from handover.database import storage
+        from handover.database.rehearsal import rehearse
+
+        record, plan = self.state(run).backup, self.plan.backup
+        if record is None:
+            return failed(self.task_id, "there is no backup to test")
+        return rehearse(
+            self.task_id, record, storage.s3(plan.connection), server=self._database(plan.restore_connection),
+            production=self.primary, scratch=self.scratch_name(run, "restore_test"),
+            timeout_seconds=plan.timeout_seconds,
+        )  # fmt: skip
+
+
+class SchemaCheck(_DatabaseStep):
+    """Plan 3.1: may the migration begin? Counts the rows for 3.3.
+
+    Passes when the plan's SQL checks of schema and data hold, no migration is stuck, edited or missing, every index is
+    valid, every constraint is validated, and no transaction has been open for long.
+    """
+
+    def work(self, run: StepRun) -> Evidence:
+        from handover.database import ledger, migrations, validation
+
+        plan, release = self.plan.migration, self.bundle(run)
+        with self.primary.connect() as connection:
+            rows = ledger.rows(connection)
+            pending = migrations.pending(release, rows) if run.release.method == "sql" else ()
+            parts = validation.history(
+                {
+                    "no migration is stuck": migrations.stuck(rows, ledger.ATOMIC_MARK),
+                    "applied migrations are the release's": migrations.drift(release, rows),
+                    "new migrations can be run": migrations.unfit(pending),
+                }
+            )
+            parts += validation.structure(connection) + validation.quiet(connection)
+            for name in (plan.schema_check, plan.integrity_checks):
+                parts += [
+                    validation.run(connection, query, max_seconds=plan.statement_timeout_seconds)
+                    for query in validation.load(name)
+                ]
+            counts = validation.count(connection, plan.counted_tables)
+        if not self.state(run).migration.started:
+            self.remember_migration(run, counts=counts.rows, last_keys=counts.last_keys)
+        seen = [Measurement(what=f"{table}_count", value=n, source="database") for table, n in counts.rows.items()]
+        verdict = combined(self.task_id, parts)
+        reason = verdict.reason if not verdict.passed else f"{len(parts)} checks passed"
+        return verdict.model_copy(update={"reason": reason, "measurements": (*seen, *verdict.measurements)})
+
+
+class Migrate(_DatabaseStep):
+    """Plan 3.2: applies the release's migrations while users go on.
+
+    In `handover.database`, ``migrations`` decides what is pending and whether it may run, ``runner`` runs it (method
+    ``sql``) or the release's own Prisma does (method ``prisma``), ``guard`` watches replicas and sessions and stops it
+    when replicas fall behind, ``cpu`` measures the machine. A failed migration leaves nothing behind; a killed one is
+    found and run again.
+    """
+
+    def work(self, run: StepRun) -> Evidence:
+        from handover.database.migrate import MigrationRun
+
+        if run.release.method == "none":
+            return passed(self.task_id, "the release was asked for without a migration")
+        return MigrationRun(self, run).run()
+
+
+class DataIntegrity(_DatabaseStep):
+    """Plan 3.3: the data after the migration is the data before it, plus what users added.
+
+    Lost rows and broken data checks are remembered as corruption before the step fails, so that the rollback repairs
+    the data; a slow query or an invalid index fails the step without that.
+    """
+
+    def work(self, run: StepRun) -> Evidence:
+        from handover.database import ledger, migrations, validation
+
+        plan, release = self.plan.migration, self.bundle(run)
+        before = self.state(run).migration
+        with self.primary.connect() as connection:
+            rows = ledger.rows(connection)
+            data = validation.compare_counts(connection, validation.Counts(before.counts, before.last_keys))
+            data += [
+                validation.run(connection, query, max_seconds=plan.statement_timeout_seconds)
+                for query in validation.load(plan.integrity_checks)
+            ]
+            missing = [] if run.release.method == "none" else migrations.pending(release, rows)
+            parts = validation.history(
+                {
+                    "the schema is the release's": [f"{script.name} is not applied" for script in missing],
+                    "applied migrations are the release's": migrations.drift(release, rows),
+                    "no migration is stuck": migrations.stuck(rows),
+                }
+            )
+            parts += validation.structure(connection)
+            parts += [
+                validation.run(connection, query, max_seconds=plan.max_query_seconds)
+                for query in validation.load(plan.critical_queries)
+            ]
+        if any(not part.passed for part in data):
+            self.remember_migration(run, corrupt=True)
+        verdict = combined(self.task_id, data + parts)
+        return (
+            verdict
+            if not verdict.passed
+            else verdict.model_copy(update={"reason": f"{len(data + parts)} checks passed"})
+        )
+
+
+class RollBackDatabase(_DatabaseStep):
+    """Rollback step 4: keeps, reverses or repairs the database, as `handover.database.undo` decides."""
+
+    def work(self, run: StepRun) -> Evidence:
+        from handover.database.reverse import DatabaseRollback
+
+        return DatabaseRollback(self, run).run()

@@ -1,0 +1,40 @@
+"""Proves a backup: reads it back into a database of its own, and compares what came back (plan 1.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handover.adapters.postgres import Database
+from handover.models.deployment import BackupRecord
+from handover.models.evidence import Evidence, Measurement, failed, passed
+
+
+def rehearse(
+    check: str, record: BackupRecord, client: Any, *, server: Database, production: Database, scratch: str,
+    timeout_seconds: float,
+) -> Evidence:  # fmt: skip
+    """Passes when every byte is what was written and the restored database has the rows, constraints and indices of
+    the backup's own snapshot; then the object in S3 is tagged with the seconds that it took.
+
+    :param server: where the database ``scratch`` is made and dropped; never the production server
+    """
+    from handover.database import storage
+    from handover.database.restore import RestoreFailed, differences, restore, scratch_database
+
+    if server.server == production.server:
+        return failed(check, "backup.restore_connection is the production server; test restores go elsewhere")
+    try:
+        with scratch_database(server, scratch) as target:
+            restored = restore(client, record, target, timeout_seconds=timeout_seconds)
+    except (storage.BackupDamaged, RestoreFailed) as error:
+        return failed(check, str(error))
+    seen = [
+        Measurement(what=f"restored rows of {table}", value=rows, source=record.uri)
+        for table, rows in restored.counts.items()
+    ]
+    seen.append(Measurement(what="restore_seconds", value=round(restored.seconds, 3), unit="s", source=record.uri))
+    if wrong := differences(record, restored):
+        return failed(check, "; ".join(wrong), *seen)
+    storage.tag_restored(client, record, restored.seconds)
+    rows = sum(restored.counts.values())
+    return passed(check, f"{rows} rows in {len(restored.counts)} tables came back", *seen)

@@ -1,0 +1,148 @@
+"""Rollback step 4 as a sequence: decide, then keep, reverse or repair."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from handover.database import ledger, migrations, repair, runner, storage, undo, validation
+from handover.database.migrations import Bundle, Script
+from handover.database.undo import Action, UndoChoice
+from handover.models.evidence import Evidence, Measurement, combined, failed, passed
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from handover.adapters.postgres import Database
+    from handover.database.operators import RollBackDatabase
+    from handover.models.deployment import BackupRecord, DeploymentState
+    from handover.step import StepRun
+
+log = logging.getLogger(__name__)
+
+
+class DatabaseRollback:
+    """One try of the step `handover.database.operators.RollBackDatabase`."""
+
+    def __init__(self, step: RollBackDatabase, step_run: StepRun) -> None:
+        self.step, self.step_run, self.plan = step, step_run, step.plan
+        self.primary = step.primary
+        self.limits = runner.StatementLimits.of(self.plan.migration)
+
+    def run(self) -> Evidence:
+        state = self.step.state(self.step_run)
+        if not state.migration.started:
+            return passed(self.step.task_id, "keep: no migration ran")
+        release = self.step.bundle(self.step_run)
+        with self.primary.connect() as connection:
+            applied = migrations.applied(ledger.rows(connection))
+        reversible = {script.name for script in release.scripts if script.down is not None}
+        point = state.restore_point or state.backup
+        decision = undo.undo(state.migration, applied, reversible, restorable=point is not None)
+        log.info("%s: %s", decision.action, decision.why)
+        return self._do(decision, release, state)
+
+    def _do(self, decision: UndoChoice, release: Bundle, state: DeploymentState) -> Evidence:
+        text = f"{decision.action}: {decision.why}"
+        if decision.loses:
+            text += f" (may be lost: {decision.loses})"
+        if decision.action is Action.ASK:
+            return failed(self.step.task_id, f"a person has to decide: {decision.why}")
+        if decision.action is Action.KEEP:
+            self._mark_failed(release, state)
+            return passed(self.step.task_id, text)
+        self.step.fence(self.step_run)
+        scripts = [script for name in decision.names if (script := release.script(name))]
+        try:
+            if decision.action is Action.REVERSE:
+                undone = reverse(self.primary, scripts, self.limits)
+                self._forget()
+                return passed(self.step.task_id, f"{text}; undone: {', '.join(undone) or 'all was undone already'}")
+            return self._restore(scripts, state, text)
+        except (runner.StatementFailed, ledger.Busy) as error:
+            return failed(self.step.task_id, f"{text}; {error}")
+        except (storage.BackupDamaged, repair.RestoreFailed) as error:
+            return failed(self.step.task_id, f"{text}; the backup cannot be used: {error}")
+
+    def _restore(self, scripts: Sequence[Script], state: DeploymentState, text: str) -> Evidence:
+        point = state.restore_point or state.backup
+        assert point is not None
+        server = self.step._database(self.plan.backup.restore_connection)
+        done = repair.repair(
+            self.primary, server, self.step.scratch_name(self.step_run, "restore_point"),
+            storage.s3(self.plan.backup.connection), point, scripts, self.limits,
+            writers_known=state.migration.method == "sql", timeout_seconds=self.plan.backup.timeout_seconds,
+        )  # fmt: skip
+        self._forget()
+        seen = tuple(
+            Measurement(what=f"{table.name} rows {what}", value=number, source=point.uri)
+            for table in done
+            for what, number in table.numbers.items()
+        )
+        parts = self._checks(state, point)
+        told = "; ".join(table.text for table in done if table.changed) or "nothing differed"
+        if lost := [m for part in parts for m in part.measurements if m.what.endswith(validation.ROWS_LOST)]:
+            told += (
+                f"; written between backup and migration, and lost: {', '.join(f'{m.what} {m.value:g}' for m in lost)}"
+            )
+            seen += tuple(lost)
+        if bad := [part for part in parts if not part.passed]:
+            return failed(self.step.task_id, f"{text}; {told}; still wrong: {combined('', bad).reason}", *seen)
+        return passed(self.step.task_id, f"{text}; {told}", *seen)
+
+    def _checks(self, state: DeploymentState, point: BackupRecord) -> list[Evidence]:
+        """Whether the data is whole again, as far as the backup has it."""
+        before = validation.Counts(state.migration.counts, state.migration.last_keys)
+        seconds = self.plan.migration.statement_timeout_seconds
+        with self.primary.connect() as connection:
+            return validation.compare_counts(connection, before, point.counts) + [
+                validation.run(connection, query, max_seconds=seconds)
+                for query in validation.load(self.plan.migration.integrity_checks)
+            ]
+
+    def _forget(self) -> None:
+        """What was undone is not there any more: a second rollback finds nothing to do."""
+        self.step.remember_migration(self.step_run, applied=(), corrupt=False)
+
+    def _mark_failed(self, release: Bundle, state: DeploymentState) -> None:
+        """The plan's ``prisma migrate resolve --rolled-back``, for this deployment's migrations that failed."""
+        self.step.fence(self.step_run)
+        with self.primary.connect() as connection:
+            for row in ledger.rows(connection):
+                if row.open and row.name in state.migration.planned:
+                    ledger.roll_back(connection, row.name)
+
+
+def reverse(
+    database: Database, scripts: Sequence[Script], limits: runner.StatementLimits, *,
+    session: Callable[[Connection[Any]], None] = lambda _: None,
+) -> list[str]:  # fmt: skip
+    """Runs ``down.sql`` of the given migrations in the given order (newest first); gives the names that were undone.
+
+    Each is one transaction that also marks its row as rolled back, so killed half-way it can run again. Raises
+    `handover.database.runner.StatementFailed` or `handover.database.ledger.Busy`.
+    """
+    undone = []
+    with database.connect() as connection, ledger.locked(connection, limits.other_runner):
+        session(connection)
+        done = migrations.applied(ledger.rows(connection))
+        for script in scripts:
+            if script.name in done:
+                runner.patiently(partial(_undo_one, connection, script, limits), limits)
+                undone.append(script.name)
+    return undone
+
+
+def _undo_one(connection: Connection[Any], script: Script, limits: runner.StatementLimits) -> None:
+    with connection.transaction():
+        runner.set_limits(connection, limits)
+        run_down(connection, script)
+
+
+def run_down(connection: Connection[Any], script: Script) -> None:
+    """Undoes one migration within the caller's transaction."""
+    assert script.down is not None
+    runner.execute_script(connection, script.down)
+    ledger.roll_back(connection, script.name)

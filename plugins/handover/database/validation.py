@@ -1,0 +1,185 @@
+"""Checks of the data and of the schema, written as SQL (plan 3.1, 3.3 and "Data Validation Post-Migration").
+
+A file in ``include/sql`` is a list of named queries. Each begins with a line ``-- check: <name>`` and passes when it
+gives no row, or exactly one row with the one value true. In a file of critical queries the line is
+``-- query: <name>``; any result is fine, only its time counts. Every query runs in a transaction that may only read.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from handover.database import catalog, ledger
+from handover.models.evidence import Evidence, Measurement, failed, passed
+from handover.plan.model import INCLUDE
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+SOURCE = "database"
+ROWS_LOST = "rows lost"
+MANY_ROWS = 1000
+LONG_TRANSACTION_SECONDS = 30
+_HEADER = re.compile(r"^--[ \t]*(check|query):[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Query:
+    """A named query of a file. ``timed``: any result is fine, only the time counts."""
+
+    name: str
+    sql: str
+    timed: bool
+
+
+def parse(text: str) -> list[Query]:
+    """The queries of a file's text. Raises ValueError for SQL outside of them, empty ones and doubled names."""
+    found = list(_HEADER.finditer(text))
+    before = text[: found[0].start()] if found else text
+    if any(line.strip() and not line.strip().startswith("--") for line in before.splitlines()):
+        raise ValueError("SQL before the first line '-- check: <name>'")
+    ends = [next_.start() for next_ in found[1:]] + [len(text)]
+    queries = [
+        Query(header.group(2), text[header.end() : end].strip().rstrip(";"), header.group(1) == "query")
+        for header, end in zip(found, ends, strict=True)
+    ]
+    names = [query.name for query in queries]
+    if doubled := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"two checks are called {', '.join(sorted(doubled))}")
+    for query in queries:
+        if not re.sub(r"--[^\n]*", "", query.sql).strip():
+            raise ValueError(f"{query.name} has no query")
+    return queries
+
+
+def load(name: str) -> list[Query]:
+    """The queries of a file in ``include/sql``."""
+    return parse((INCLUDE / "sql" / name).read_text(encoding="utf-8"))
+
+
+def load_path(path: Path) -> list[Query]:
+    return parse(path.read_text(encoding="utf-8"))
+
+
+def run(connection: Connection[Any], query: Query, *, max_seconds: float) -> Evidence:
+    """Runs one query; ``max_seconds`` also ends it when nobody waits any more. Shows no row's contents."""
+    import psycopg
+
+    begin = time.monotonic()
+    try:
+        with connection.transaction():
+            connection.execute("SET TRANSACTION READ ONLY")
+            limit = max_seconds * (2 if query.timed else 1)
+            connection.execute("SELECT set_config('statement_timeout', %s, true)", (f"{int(limit * 1000)}ms",))
+            found = connection.execute(query.sql.encode()).fetchmany(MANY_ROWS)
+    except psycopg.Error as error:
+        return failed(query.name, f"{error.sqlstate}: {error.diag.message_primary or type(error).__name__}")
+    return _verdict(query, found, time.monotonic() - begin, max_seconds)
+
+
+def _verdict(query: Query, found: Sequence[tuple[Any, ...]], seconds: float, max_seconds: float) -> Evidence:
+    if query.timed:
+        took = Measurement(what=f"{query.name} seconds", value=round(seconds, 4), unit="s", source=SOURCE)
+        if seconds > max_seconds:
+            return failed(query.name, f"took {seconds:.2f} s, the limit is {max_seconds:g} s", took)
+        return passed(query.name, f"{seconds * 1000:.0f} ms", took)
+    good = not found or (len(found) == 1 and found[0] == (True,))
+    bad_rows = 0 if good else len(found)
+    seen = Measurement(what=f"{query.name} rows", value=bad_rows, source=SOURCE)
+    if good:
+        return passed(query.name, "ok", seen)
+    many = "at least " if bad_rows == MANY_ROWS else ""
+    what = "it is not so" if found[0] in ((False,), (None,)) else f"{many}{bad_rows} rows"
+    return failed(query.name, what, seen)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows of tables, and the highest integer key of those that have one, of one moment."""
+
+    rows: dict[str, int]
+    last_keys: dict[str, int]
+
+
+def count(connection: Connection[Any], tables: Sequence[str]) -> Counts:
+    """Counts in one snapshot, so that a row that users add meanwhile is in both numbers or in none."""
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        rows = {table: catalog.row_count(connection, table) for table in tables}
+        keys = {table: catalog.highest_key(connection, table) for table in tables}
+    return Counts(rows, {table: key for table, key in keys.items() if key is not None})
+
+
+def compare_counts(
+    connection: Connection[Any], before: Counts, backed_up: Mapping[str, int] | None = None
+) -> list[Evidence]:
+    """Whether every row that was there before is there still, while users go on adding rows.
+
+    With an integer key the rows up to the highest key of then are counted: what users add since gets higher keys, so
+    it cannot hide a loss. Other tables may only not have shrunk.
+
+    :param backed_up: after a repair, the rows in the backup: what was written after it and then damaged cannot come
+        back, so that is said as a loss (the plan's RPO) and fails no check
+    """
+    found = []
+    for table, was in before.rows.items():
+        key, last = catalog.integer_key(connection, table), before.last_keys.get(table)
+        up_to = (key, last) if key is not None and last is not None else None
+        now = catalog.row_count(connection, table, up_to)
+        unsaved = max(0, was - backed_up.get(table, was)) if backed_up is not None else 0
+        found.append(compared(table, was, now, exact=up_to is not None, unsaved=unsaved))
+    return found
+
+
+def compared(table: str, before: int, now: int, *, exact: bool, unsaved: int = 0) -> Evidence:
+    """The rule of `compare_counts`. Rows may be more: keys given out before the count may have been committed after."""
+    which = "rows from before" if exact else "rows"
+    seen = (
+        Measurement(what=f"{table} {which} before", value=before, source=SOURCE),
+        Measurement(what=f"{table} {which} now", value=now, source=SOURCE),
+    )
+    if 0 < before - now <= unsaved:
+        lost = Measurement(what=f"{table} {ROWS_LOST}", value=before - now, source=SOURCE)
+        return passed(f"rows of {table}", f"{before - now} rows written after the backup are lost", *seen, lost)
+    if now < before:
+        return failed(f"rows of {table}", f"{before - now} of {before} {which} are gone", *seen)
+    return passed(f"rows of {table}", f"{now} {which}", *seen)
+
+
+def structure(connection: Connection[Any]) -> list[Evidence]:
+    """Indices that are not valid and constraints that are not validated."""
+    return [
+        _none("valid indices", catalog.invalid_indices(connection), "not valid"),
+        _none("validated constraints", catalog.constraints_not_validated(connection), "not validated"),
+    ]
+
+
+def quiet(connection: Connection[Any], seconds: float = LONG_TRANSACTION_SECONDS) -> list[Evidence]:
+    """No transaction is open for long, which would hold up a migration and everybody behind it; nobody migrates."""
+    old = connection.execute(
+        "SELECT 'process ' || pid || ' of ' || coalesce(nullif(application_name, ''), 'unknown') || ' for '"
+        " || extract(epoch FROM now() - xact_start)::int || ' s' FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        " AND xact_start < now() - make_interval(secs => %s) ORDER BY xact_start LIMIT 5",
+        (seconds,),
+    ).fetchall()
+    migrating = [f"process {pid}" for pid in ledger.holders(connection)]
+    return [
+        _none("no long transactions", [row[0] for row in old], "open"),
+        _none("no other migration", migrating, "migrating now"),
+    ]
+
+
+def _none(check: str, wrong: Sequence[str], what: str) -> Evidence:
+    seen = Measurement(what=check, value=len(wrong), source=SOURCE)
+    return failed(check, f"{what}: {', '.join(wrong)}", seen) if wrong else passed(check, "ok", seen)
+
+
+def history(problems: Mapping[str, list[str]]) -> list[Evidence]:
+    """Evidence of what the pure checks of `handover.database.migrations` found, by check name."""
+    return [failed(check, "; ".join(found)) if found else passed(check, "ok") for check, found in problems.items()]

@@ -1,0 +1,133 @@
+"""The release that is asked for, and what the current deployment knows about itself. No I/O here."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import AliasChoices, Field
+
+from handover.models.evidence import Frozen
+from handover.models.incident import Incident
+
+MigrationMethod = Literal["sql", "prisma", "none"]
+
+
+class Release(Frozen):
+    """What somebody asked to deploy; checked by `handover.workflows.deployment.request`."""
+
+    version: str
+    image: str
+    """``repository:tag`` or ``repository@sha256:...``."""
+    method: MigrationMethod = "sql"
+    banner: bool = True
+    reason: str
+    window_override: bool = False
+    window_override_reason: str = ""
+    readiness_override_reason: str = ""
+
+    @property
+    def why(self) -> str:
+        """The reason as it is recorded: with those of overrides, if there are any."""
+        return "; ".join(part for part in (self.reason, self.overrides) if part)
+
+    @property
+    def overrides(self) -> str:
+        """What was overridden, and why; empty when nothing was."""
+        parts = [f"window overridden: {self.window_override_reason}"] if self.window_override else []
+        if self.readiness_override_reason:
+            parts.append(f"readiness overridden: {self.readiness_override_reason}")
+        return "; ".join(parts)
+
+
+class FencingToken(Frozen):
+    """Proof that a deployment or rollback holds the lock: whoever changes production shows it.
+
+    ``generation`` grows with every holder; a step with an older one is fenced out. ``stable``: the colour that served
+    before the deployment; ``preview``: the one that the new version goes to.
+    """
+
+    deployment: str
+    generation: int
+    stable: str
+    preview: str
+
+
+class Status(StrEnum):
+    DEPLOYING = "deploying"
+    ROLLING_BACK = "rolling_back"
+    SUCCEEDED = "succeeded"
+    ROLLED_BACK = "rolled_back"
+    ROLLBACK_FAILED = "rollback_failed"
+
+
+class BackupRecord(Frozen):
+    """Where a verified backup lies, and what is in it: rows of each table, number of constraints and of indices."""
+
+    uri: str
+    size_bytes: int
+    sha256: str
+    taken_at: float
+    counts: dict[str, int] = {}
+    objects: dict[str, int] = {}
+
+
+class MigrationRecord(Frozen):
+    """What the migration did, as far as a rollback has to know.
+
+    ``planned`` and ``applied``: names that this deployment set out to apply and has applied, oldest first.
+    ``compatible``: whether the old colour passed its smoke test on the new schema (None: not asked yet). ``corrupt``:
+    data lost or changed against the rules. ``counts``: rows of each counted table before the first change;
+    ``last_keys``: the highest integer key of each at that moment.
+    """
+
+    method: MigrationMethod = "sql"
+    planned: tuple[str, ...] = ()
+    applied: tuple[str, ...] = ()
+    started: bool = False
+    compatible: bool | None = None
+    corrupt: bool = False
+    counts: dict[str, int] = {}
+    last_keys: dict[str, int] = {}
+
+
+class DeploymentState(Frozen):
+    """What the current deployment knows; lies in the cluster beside the lock, so rollback needs no other source.
+
+    Times are seconds since the epoch.
+    """
+
+    deployment: str
+    generation: int
+    status: Status
+    version: str
+    image: str
+    previous_version: str
+    previous_image: str
+    stable: str = Field(validation_alias=AliasChoices("stable", "old_colour"))
+    preview: str = Field(validation_alias=AliasChoices("preview", "new_colour"))
+    """The second names are those of before the package had its name; they may stand in a cluster still."""
+    reason: str
+    started_at: float
+    switched_at: float | None = None
+    """When clients first met the new version, as the route had it; None while that is not known to have happened."""
+    finished_at: float | None = None
+    banner: bool = False
+    backup: BackupRecord | None = None
+    restore_point: BackupRecord | None = None
+    migration: MigrationRecord = MigrationRecord()
+    baseline: dict[str, float] = {}
+    """What the old version measured before the deployment, by measurement name (`handover.models.names`)."""
+    rollback_reason: str = ""
+    watch_until: float | None = None
+    """When the monitoring of 5.1 ends; known once it has begun."""
+    incidents: tuple[Incident, ...] = ()
+    readiness: str = ""
+    """What the gate found: the readiness that it rests on, or why there is none and the reason of the override."""
+
+    @property
+    def token(self) -> FencingToken:
+        """Of whoever holds the lock for this deployment by now."""
+        return FencingToken(
+            deployment=self.deployment, generation=self.generation, stable=self.stable, preview=self.preview
+        )

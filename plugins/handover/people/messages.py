@@ -1,0 +1,242 @@
+"""What people are told: the wording of the plan, apart from the channels that carry it. Pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from handover import clock
+from handover.models.deployment import DeploymentState, Release
+from handover.models.evidence import Verdict
+from handover.models.message import PageStatus
+from handover.models.readiness import Readiness
+
+if TYPE_CHECKING:
+    from handover.models.followup import Ended
+    from handover.models.incident import Incident
+    from handover.people.asking import Asked
+    from handover.plan.model import Plan
+
+MAX_TABLE = 2700
+"""Characters: Slack's block takes 3,000."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One announcement; an empty field means that this channel is not used for it.
+
+    ``event`` names what happened: the same event of the same task is told once. ``text``: of the e-mail, ``public``: of
+    the status page, where they are not the text for Slack. ``title`` and ``fields``: what Slack shows above and below
+    the text. Times are seconds since the epoch.
+    """
+
+    event: str
+    slack: str = ""
+    title: str = ""
+    fields: tuple[tuple[str, str], ...] = ()
+    incident_channel: bool = False
+    status_page: PageStatus | Literal[""] = ""
+    public: str = ""
+    text: str = ""
+    subject: str = ""
+    to_stakeholders: bool = False
+    to_users: bool = False
+    version: str = ""
+    deployment: str = ""
+    opens: float = 0
+    closes: float = 0
+
+
+def _of(state: DeploymentState) -> dict[str, Any]:
+    """What every message about a deployment has."""
+    fields = (
+        ("Version", state.version),
+        ("Previous version", state.previous_version),
+        ("Deployment", state.deployment),
+    )
+    return {"fields": fields, "version": state.version, "deployment": state.deployment}
+
+
+def started(plan: Plan, state: DeploymentState) -> Message:
+    """Plan 2.1."""
+    return Message(
+        event="started",
+        title="Deployment in progress",
+        **_of(state),
+        slack=f"@here Starting production deployment {state.version}\n"
+        f"Expected duration: {plan.banner.expected_minutes} minutes\nStatus: {plan.messages.status_page_url}",
+        status_page="in_progress",
+        public=f"We are updating {plan.title} to {state.version}. {plan.banner.message}",
+    )
+
+
+def succeeded(plan: Plan, state: DeploymentState) -> Message:
+    """Plan "Communication Plan", day of deployment."""
+    return Message(
+        event="succeeded",
+        title="Deployment completed",
+        **_of(state),
+        slack=f"{plan.title} {state.version} is deployed: every check passed and the watch is over.",
+        status_page="completed",
+        public=f"{plan.title} {state.version} is in place.",
+        subject=f"{plan.title} {state.version}: deployment completed successfully",
+        to_stakeholders=True,
+    )
+
+
+def rollback_initiated(plan: Plan, state: DeploymentState, now: float | None = None) -> Message:
+    """Rollback step 1. ``now``: seconds since the epoch."""
+    return Message(
+        event="rollback_initiated",
+        title="Rollback initiated",
+        **_of(state),
+        slack=f"@here ROLLBACK INITIATED - {state.version} deployment\n"
+        f"Reason: {state.rollback_reason or 'not given'}{_late(plan, state, now)}\n"
+        f"ETA: {plan.rollback.eta} to previous version",
+        incident_channel=True,
+        status_page="investigating",
+        public=f"We are going back to the version of {plan.title} before this one. This takes {plan.rollback.eta}.",
+    )
+
+
+def _late(plan: Plan, state: DeploymentState, now: float | None) -> str:
+    """Says so when the plan's decision point is over."""
+    age = (clock.epoch() if now is None else now) - (state.switched_at or float("inf"))
+    if age <= plan.rollback.window_seconds:
+        return ""
+    return f"\n{age / 60:.0f} minutes after the switch (the plan decides within {plan.rollback.window_seconds / 60:g})"
+
+
+def rolled_back(plan: Plan, state: DeploymentState) -> Message:
+    """Rollback step 6; users hear of it only when they could have seen the new version."""
+    return Message(
+        event="rolled_back",
+        title="Rolled back",
+        **_of(state),
+        slack=f"{plan.title}: {state.previous_version} serves again; {state.version} was rolled back "
+        f"({state.rollback_reason or 'no reason given'}).",
+        incident_channel=True,
+        status_page="resolved",
+        public=f"{plan.title} runs in the version before this one again.",
+        subject=f"{plan.title} {state.version}: rolled back to {state.previous_version}",
+        to_stakeholders=True,
+        to_users=state.switched_at is not None,
+    )
+
+
+def incident_began(plan: Plan, state: DeploymentState, found: Incident) -> Message:
+    """Plan 5.3, step 2."""
+    who = plan.team[plan.incidents.role]
+    here = "@here " if found.open else ""
+    asks = f"\n{who.title} ({', '.join(who.users)}) is asked: fix or rollback?" if found.open else ""
+    return Message(
+        event=f"incident {found.rule} {found.began:.0f}",
+        title=f"Incident: {found.severity}",
+        **_of(state),
+        slack=f"{here}{found.severity.upper()} incident after {state.version}: {found.reason}{asks}",
+        incident_channel=True,
+        status_page="investigating" if found.open else "",
+        public=f"We are looking into a problem with {plan.title}.",
+    )
+
+
+def decided(plan: Plan, phase: str, proceed: bool, reasons: list[str]) -> Message:
+    """What a branch decided after a phase, and why."""
+    verdict = "proceed" if proceed else "ROLL BACK"
+    return Message(
+        event=f"{phase} {verdict}", title="Proceed" if proceed else "Roll back",
+        slack=f"{plan.title}: {phase}: {verdict}\n" + "\n".join(f"• {r}" for r in reasons),
+    )  # fmt: skip
+
+
+def asked(plan: Plan, question: Asked, link: str) -> Message:
+    """A person has to answer."""
+    who = plan.team[question.role]
+    return Message(
+        event="asked", title="Your answer is needed",
+        slack=f"{who.title} ({', '.join(who.users)}): {question.subject}\n"
+        f"{_or_else(question, question.seconds)}: {link}",
+    )  # fmt: skip
+
+
+def reminded(plan: Plan, asked: Asked, link: str, left: float, above_too: bool) -> Message:
+    """A question still waits. ``left``: seconds until it runs out; ``above_too``: the role above has been told."""
+    roles = plan.may_answer(asked.role) if above_too else plan.may_answer(asked.role)[:1]
+    who = " or ".join(f"{role.title} ({', '.join(role.users)})" for role in roles)
+    return Message(
+        event=f"reminded {left:g}", title="Your answer is still needed",
+        slack=f"{who}: {asked.subject} Nobody has answered yet.\n{_or_else(asked, left)}: {link}",
+    )  # fmt: skip
+
+
+def escalated(plan: Plan, asked: Asked, link: str, waited: float, left: float) -> Message:
+    """A role has not answered in its share of the time: it is the turn of the role above. Times in seconds."""
+    role, above = plan.may_answer(asked.role)
+    return Message(
+        event="escalated", title="It is your turn",
+        slack=f"@here {above.title} ({', '.join(above.users)}), it is your turn: {asked.subject} {role.title} "
+        f"({', '.join(role.users)}) has not answered for {in_words(waited)}, and may still do so.\n"
+        f"{_or_else(asked, left)}: {link}",
+    )  # fmt: skip
+
+
+def _or_else(asked: Asked, left: float) -> str:
+    return f"Answer within {in_words(left)}, else the answer is {asked.silence}"
+
+
+def in_words(seconds: float) -> str:
+    """A time to wait as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 3600:.3g} h" if seconds > 5400 else f"{round(seconds / 60)} minutes"
+
+
+def readiness_asked(plan: Plan, role: str, release: str, lines: int, link: str, seconds: float) -> Message:
+    """A role is asked what only it knows about a release."""
+    who = plan.team[role]
+    return Message(
+        event="readiness_asked", title="Readiness: your answers are needed",
+        slack=f"{who.title} ({', '.join(who.users)}): readiness of {release}: questions for you: {lines}. "
+        f"What is not answered within {in_words(seconds)} counts as not known: {link}",
+    )  # fmt: skip
+
+
+def readiness_result(plan: Plan, result: Readiness) -> Message:
+    """The verdict on a release, with a table of what is against it and who must act."""
+    if result.verdict is Verdict.PASS:
+        text = f"{plan.title} {result.version} is ready: all {result.lines} lines of the checklist pass."
+        return Message(event="ready", title="Ready", slack=text)
+    rows = [
+        f"{one.verdict:<8}{plan.team[one.owner].title:<20}{one.line[:60]}: {one.reason[:160]}" for one in result.against
+    ]
+    head = f"{plan.title} {result.version} is NOT ready: {len(rows)} of {result.lines} lines are against it"
+    table = "\n".join(rows)[:MAX_TABLE]
+    return Message(event=f"not_ready {result.verdict}", title="Not ready", slack=f"@here {head}\n```\n{table}\n```")
+
+
+def readiness_overridden(plan: Plan, release: Release, missing: str) -> Message:
+    """Somebody deploys a release that is not ready."""
+    return Message(
+        event="readiness_overridden", title="Deployed without readiness",
+        slack=f"@here {plan.title} {release.version} is deployed WITHOUT readiness.\n"
+        f"Reason: {release.readiness_override_reason}\nMissing: {missing[:MAX_TABLE]}",
+    )  # fmt: skip
+
+
+def thanks(plan: Plan, ended: Ended, link: str) -> Message:
+    """Plan "Thank the team, celebrate success!", with the figures."""
+    how = "is back on the version before" if ended.rolled_back else "is in production"
+    return Message(
+        event="thanks", title="Thank you, team",
+        slack=f"Thank you, team: {plan.title} {ended.version} {how} ({ended.outcome}, incidents: {ended.incidents}). "
+        f"Figures: {link}",
+    )  # fmt: skip
+
+
+def learnings(plan: Plan, ended: Ended, link: str) -> Message:
+    """Plan "Share learnings with wider organization"."""
+    return Message(
+        event="learnings", title="What we learned",
+        slack=f"{plan.title} {ended.version} ({ended.outcome}), from {ended.previous_version}: what we learned: {link}",
+        subject=f"{plan.title} {ended.version}: what we learned", to_stakeholders=True,
+    )  # fmt: skip

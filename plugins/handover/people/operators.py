@@ -1,0 +1,135 @@
+"""Steps that speak to people: announcements, the maintenance banner, confirmations, the incident ticket."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from handover import clock
+from handover.models.annotations import AGENT
+from handover.models.deployment import DeploymentState
+from handover.models.evidence import Evidence, Verdict, passed
+from handover.models.record import DECISION_KEY, Decision
+from handover.people.messages import Message, asked
+from handover.people.question import RoleQuestion
+from handover.step import EVIDENCE_KEY, Step, StepRun
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from handover.plan.model import Plan
+    from handover.plan.people import Question
+
+PROCEED, ROLLBACK = "Proceed", "Rollback"
+
+
+class Announce(Step):
+    """Tells people; passes whether or not the message got through. ``message`` makes it from plan and state."""
+
+    def __init__(self, *, message: Callable[[Plan, DeploymentState], Message], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.message = message
+
+    def work(self, run: StepRun) -> Evidence:
+        from handover.people.channels import tell
+
+        undelivered = tell(run.context, self.plan, self.message(self.plan, asyncio.run(run.known())))
+        return passed(self.task_id, f"not delivered: {', '.join(undelivered)}" if undelivered else "delivered")
+
+
+class Banner(Step):
+    """Shows or hides the maintenance banner (plan 2.1); a release that asked for none has none."""
+
+    def __init__(self, *, show: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.show = show
+
+    def work(self, run: StepRun) -> Evidence:
+        return asyncio.run(self._switch(run))
+
+    async def _switch(self, run: StepRun) -> Evidence:
+        from handover.adapters.http import call
+
+        async with run.kube() as kube:
+            state = await run.state(kube)
+            if self.show and not run.release.banner:
+                return passed(self.task_id, "this release asked for no banner")
+            if not self.show and not state.banner:
+                return passed(self.task_id, "no banner is shown")
+            await run.fenced(kube)
+            banner = self.plan.banner
+            await asyncio.to_thread(
+                call, self.plan.traffic.api_connection, banner.method, banner.path,
+                json={"enabled": self.show, "message": banner.message if self.show else ""},
+                headers={"User-Agent": AGENT},
+            )  # fmt: skip
+            await run.remember(kube, banner=self.show)
+        return passed(self.task_id, "the banner is shown" if self.show else "the banner is gone")
+
+
+class Confirm(RoleQuestion):
+    """Asks one role (plan 1.3, 4.3); nobody answering in time is the answer "Rollback".
+
+    The answer is evidence for the branch behind the phase, which alone decides.
+    """
+
+    def __init__(self, *, plan: Plan, question: Question, **kwargs: Any) -> None:
+        super().__init__(
+            plan=plan,
+            role=question.role,
+            seconds=question.response_seconds,
+            silence=ROLLBACK,
+            body="\n".join(f"- {item}" for item in question.items),
+            options=[PROCEED, ROLLBACK],
+            defaults=ROLLBACK,
+            **kwargs,
+        )
+
+    def execute(self, context: Context) -> Any:
+        from handover.people.channels import tell
+
+        link = self.generate_link_to_ui_from_context(context=context)
+        tell(context, self.plan, asked(self.plan, self.asked, link))
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        answer = super().execute_complete(context, event)
+        by, choice = answer["responded_by_user"], ", ".join(answer["chosen_options"])
+        who = by["name"] if by else f"nobody (no answer in {self.asked.seconds:.0f} s)"
+        title = self.plan.team[self.asked.role].title
+        evidence = Evidence(
+            check=self.task_id,
+            verdict=Verdict.PASS if answer["chosen_options"] == [PROCEED] else Verdict.FAIL,
+            reason=f"{self.answered_as(by) if by else title}: {choice} by {who}",
+        )
+        decision = Decision(at=clock.epoch(), question=self.subject, choice=choice, who=who, why=f"asked as {title}")
+        context["ti"].xcom_push(key=EVIDENCE_KEY, value=evidence.model_dump(mode="json"))
+        context["ti"].xcom_push(key=DECISION_KEY, value=decision.model_dump(mode="json"))
+        self.log.info("%s", evidence.reason)
+        return evidence.reason
+
+
+class OpenTicket(Step):
+    """Rollback step 6: incident ticket, with the post-mortem due within the plan's hours."""
+
+    def work(self, run: StepRun) -> Evidence:
+        from handover.people.channels import ticket
+        from handover.people.tickets import POST_MORTEM, label
+
+        state = asyncio.run(run.known())
+        due = clock.utc() + datetime.timedelta(hours=self.plan.messages.post_mortem_hours)
+        key = ticket(
+            self.plan,
+            f"{self.plan.title} {state.version} was rolled back",
+            f"Reason: {state.rollback_reason}\nDeployment: {state.deployment}\n{_timelines(state)}"
+            f"Post-mortem due: {due:%Y-%m-%d %H:%M} UTC",
+            f"{due:%Y-%m-%d}",
+            label(POST_MORTEM, state.deployment),  # the follow-ups find it by this
+        )
+        return passed(self.task_id, f"ticket {key}, post-mortem due {due:%Y-%m-%d %H:%M} UTC")
+
+
+def _timelines(state: DeploymentState) -> str:
+    return "".join(f"\n{found}\n" for found in state.incidents)

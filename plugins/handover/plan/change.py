@@ -1,0 +1,63 @@
+"""When something may be deployed: window, freezes and readiness of a plan, as sections of its file."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, StringConstraints, model_validator
+
+from handover.plan.parts import Calendar, ChecklistFile, Seconds, Section
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except Exception:
+        raise ValueError(f"unknown time zone {name!r}") from None
+    return name
+
+
+class WindowRules(Section):
+    weekday: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+    opens: datetime.time
+    closes: datetime.time
+    timezone: Annotated[str, AfterValidator(_known_zone)]
+    prepare_seconds: Seconds
+
+    @model_validator(mode="after")
+    def _opens_before_it_closes(self) -> WindowRules:
+        if self.opens >= self.closes:
+            raise ValueError("opens must be before closes")
+        return self
+
+
+class FrozenPeriod(Section):
+    """Whole days, the last one included."""
+
+    first: datetime.date
+    last: datetime.date
+    why: Annotated[str, StringConstraints(min_length=5)]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> FrozenPeriod:
+        if self.first > self.last:
+            raise ValueError("first must not be after last")
+        return self
+
+
+class Freeze(Section):
+    """When nothing is deployed, window or not; every event of the calendar is such a time."""
+
+    periods: tuple[FrozenPeriod, ...] = ()
+    calendar: Calendar | None = None
+
+
+class ReadinessRules(Section):
+    """How readiness is found out: from which checklist, how long before the window, and how long it counts."""
+
+    checklist: ChecklistFile
+    before_seconds: Seconds
+    valid_seconds: Seconds
+    response_seconds: Seconds

@@ -1,0 +1,379 @@
+"""The plan of one service as a typed, frozen object.
+
+Each class is one section of ``include/plans/<plan>.yaml``; the sections follow the plan document.
+Durations are seconds, sizes are bytes, rates are fractions of 1.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import ByteSize, Field, StringConstraints, model_validator
+
+from handover.models.incident import Severity
+from handover.plan.change import Freeze, ReadinessRules, WindowRules
+from handover.plan.data import Data
+from handover.plan.followups import Followups
+from handover.plan.image import Image
+from handover.plan.parts import INCLUDE as INCLUDE
+from handover.plan.parts import (
+    Command,
+    ConnectionId,
+    Count,
+    Fraction,
+    Growth,
+    KubeName,
+    Manifest,
+    Name,
+    Seconds,
+    Section,
+    SqlFile,
+    UrlPath,
+)
+from handover.plan.people import Announcements, Asking, Messages, Question, Role
+from handover.plan.record import RecordRules
+
+FOLLOWED_BY = ("lead", "frontend", "devops", "qa")
+"""Roles that the follow-ups ask."""
+
+
+class Cluster(Section):
+    connection: ConnectionId
+    namespace: KubeName
+    staging_namespace: KubeName
+    app: KubeName
+    colour_key: str
+    colours: tuple[KubeName, KubeName]
+    service: KubeName
+    preview_service: KubeName
+    deployment: Annotated[str, StringConstraints(pattern=r"^[-a-z0-9]*\{colour\}[-a-z0-9]*$")]
+    container: KubeName
+    port: Annotated[int, Field(ge=1, le=65535)]
+    replicas: Count
+    cpu_limit: str
+    memory_limit: str
+    settings_secret: KubeName
+    manifest: Manifest
+    job_manifest: Manifest
+    rollout_timeout_seconds: Seconds
+    job_timeout_seconds: Seconds
+
+    @model_validator(mode="after")
+    def _two_colours(self) -> Cluster:
+        if self.colours[0] == self.colours[1]:
+            raise ValueError("colours must be two different names")
+        return self
+
+    def deployment_of(self, colour: str) -> str:
+        """Name of the Deployment that carries this colour."""
+        return self.deployment.format(colour=colour)
+
+    def other(self, colour: str) -> str:
+        """The colour that is not this one."""
+        return self.colours[1] if colour == self.colours[0] else self.colours[0]
+
+    def selector_of(self, colour: str | None) -> dict[str, str]:
+        """Labels of the pods of one colour, or of both when ``colour`` is None."""
+        return {"app": self.app} | ({self.colour_key: colour} if colour else {})
+
+
+class Staging(Section):
+    connection: ConnectionId
+    health_path: UrlPath
+    test_commands: Annotated[dict[Name, Command], Field(min_length=1)]
+    log_group: str
+    error_pattern: str
+    max_recent_errors: Annotated[int, Field(ge=0)]
+    recent_seconds: Seconds
+    aws_connection: ConnectionId
+
+
+class BackupRules(Section):
+    connection: ConnectionId
+    bucket: str
+    prefix: Annotated[str, StringConstraints(pattern=r"^([^/].*/)?$")]
+    min_bytes: ByteSize
+    compression: Literal["auto", "zstd", "lz4", "gzip", "none"]
+    restore_connection: ConnectionId
+    timeout_seconds: Seconds
+
+
+class BannerRules(Section):
+    method: Literal["PUT", "POST", "PATCH"]
+    path: UrlPath
+    message: str
+    expected_minutes: str
+
+
+class Traffic(Section):
+    api_connection: ConnectionId
+    preview_connection: ConnectionId
+    smoke_command: Command
+    version_header: str
+    overlap_seconds: Annotated[float, Field(ge=0)]
+    endpoint_timeout_seconds: Seconds
+    drain_path: UrlPath | None
+    drain_header: str
+    drain_timeout_seconds: Seconds
+    verify_requests: Count
+
+
+class Health(Section):
+    path: UrlPath
+    key_endpoints: Annotated[tuple[UrlPath, ...], Field(min_length=1)]
+    login_path: UrlPath
+    database_command: Command
+    client_command: Command
+    error_tracker_connection: ConnectionId
+    error_tracker_path: UrlPath
+    max_new_errors: Annotated[int, Field(ge=0)]
+    timeout_seconds: Seconds
+
+
+class Thresholds(Section):
+    max_error_rate: Fraction
+    max_p50_seconds: Seconds
+    max_p99_seconds: Seconds
+    max_cpu: Fraction
+    max_memory: Fraction
+    min_cache_hit_rate: Fraction
+    max_replication_lag_seconds: Seconds
+    max_migration_lag_seconds: Seconds
+    max_connection_growth: Growth
+    min_connection_growth: Count
+    max_io_growth: Growth
+    min_io_bytes_per_second: ByteSize
+    alert_degradation: Growth
+    rollback_degradation: Growth
+    noise_floor_seconds: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _alert_before_rollback(self) -> Thresholds:
+        if self.alert_degradation > self.rollback_degradation:
+            raise ValueError("alert_degradation must not be above rollback_degradation")
+        if self.max_p50_seconds > self.max_p99_seconds:
+            raise ValueError("max_p50_seconds must not be above max_p99_seconds")
+        return self
+
+
+class WatchRules(Section):
+    after_switch_seconds: Seconds
+    stabilization_seconds: Seconds
+    after_rollback_seconds: Seconds
+    probe_interval_seconds: Seconds
+    probe_timeout_seconds: Seconds
+    metrics_interval_seconds: Seconds
+    slow_interval_seconds: Seconds
+    window_seconds: Seconds
+    sustained_seconds: Seconds
+    min_bad_samples: Annotated[int, Field(ge=2)]
+    confidence_z: Annotated[float, Field(ge=1, le=6)]
+    no_data_seconds: Seconds
+    min_requests: Count
+
+
+class DatabaseCpu(Section):
+    """Who knows how busy the database's machine is. ``query``: PromQL for the busy share of its CPU, 0.7 for 70 %."""
+
+    connection: ConnectionId
+    query: Annotated[str, Field(min_length=1)]
+
+
+class MigrationRules(Section):
+    primary_connection: ConnectionId
+    replica_connections: Annotated[tuple[ConnectionId, ...], Field(min_length=1)]
+    path: str
+    lock_timeout_seconds: Seconds
+    statement_timeout_seconds: Seconds
+    lock_retries: Count
+    counted_tables: Annotated[tuple[Name, ...], Field(min_length=1)]
+    schema_check: SqlFile
+    integrity_checks: SqlFile
+    critical_queries: SqlFile
+    max_query_seconds: Seconds
+    lag_timeout_seconds: Seconds
+    cpu: DatabaseCpu | None = None
+
+
+SCENARIO_VARIABLES = frozenset({"test_email", "test_password", "day", "next_day"})
+"""Known before the first call: the test user of the API's connection, a day and the one after it."""
+
+
+class ScenarioStep(Section):
+    """One call of the scenario. ``{variable}`` in path and body stands for what an earlier call saved."""
+
+    name: Name
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+    path: UrlPath
+    body: dict[str, Any] | None = None
+    expect: Annotated[int, Field(ge=100, le=599)]
+    save: dict[Name, str] = Field(default_factory=dict)
+    """Variable to path in the answer, such as ``id``, ``0.id`` or ``*.id`` (any item of a list)."""
+
+
+class Functional(Section):
+    days_ahead: Count
+    days_span: Count
+    steps: Annotated[tuple[ScenarioStep, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _variables_are_known(self) -> Functional:
+        known = set(SCENARIO_VARIABLES)
+        for step in self.steps:
+            used = set(re.findall(r"\{([a-z][a-z0-9_]*)\}", f"{step.path} {step.body}"))
+            if unknown := sorted(used - known):
+                raise ValueError(f"step {step.name!r} uses {', '.join(unknown)}, which no step before it saves")
+            known |= step.save.keys()
+        return self
+
+
+class PerformanceRules(Section):
+    paths: Annotated[tuple[UrlPath, ...], Field(min_length=1)]
+    requests: Count
+    concurrency: Count
+
+
+class Incidents(Section):
+    """What a breach after the deployment means, by the name of the measurement that broke its limit."""
+
+    severities: dict[str, Severity] = Field(default_factory=dict)
+    """What is not named here is critical."""
+    role: str
+    response_seconds: Seconds
+    fix_seconds: Seconds
+    healthy_seconds: Seconds
+
+    def severity_of(self, rule: str) -> Severity:
+        return self.severities.get(rule, Severity.CRITICAL)
+
+
+class RollbackRules(Section):
+    window_seconds: Seconds
+    airflow_connection: ConnectionId
+    verify_timeout_seconds: Seconds
+    old_colour_timeout_seconds: Seconds
+    eta: str
+
+
+class Plan(Section):
+    """How one service goes to production and comes back."""
+
+    name: Name
+    title: str
+    image: Image
+    cluster: Cluster
+    window: WindowRules
+    freeze: Freeze = Freeze()
+    readiness: ReadinessRules
+    team: dict[Name, Role]
+    staging: Staging
+    backup: BackupRules
+    briefing: Question
+    banner: BannerRules
+    traffic: Traffic
+    health: Health
+    thresholds: Thresholds
+    watch: WatchRules
+    migration: MigrationRules
+    functional: Functional
+    performance: PerformanceRules
+    acceptance: Question
+    asking: Asking = Asking()
+    messages: Messages
+    incidents: Incidents
+    rollback: RollbackRules
+    record: RecordRules
+    data: Data | None = None
+    announcements: Announcements | None = None
+    followups: Followups | None = None
+
+    @model_validator(mode="after")
+    def _roles_exist(self) -> Plan:
+        for who, role in self.team.items():
+            if role.escalates_to is not None and role.escalates_to not in self.team:
+                raise ValueError(f"team.{who}.escalates_to: no role {role.escalates_to!r} in team")
+            if role.escalates_to == who:
+                raise ValueError(f"team.{who}.escalates_to: a role cannot be above itself")
+        announcing = [self.announcements.role] if self.announcements else []
+        asked = [*(FOLLOWED_BY if self.followups else ("lead",)), *announcing]
+        for section in (*asked, self.briefing.role, self.acceptance.role, self.incidents.role):
+            if section not in self.team:
+                raise ValueError(f"no role {section!r} in team")
+        if self.rollback.window_seconds >= self.watch.stabilization_seconds:
+            raise ValueError("rollback.window_seconds must be less than watch.stabilization_seconds")
+        return self
+
+    def above(self, role: str) -> Role | None:
+        """The next role up, if there is one."""
+        name = self.team[role].escalates_to
+        return self.team[name] if name else None
+
+    def may_answer(self, role: str) -> tuple[Role, ...]:
+        """Who may answer a question to this role: itself first, then the role that it escalates to."""
+        above = self.above(role) if self.asking.escalates_at is not None else None
+        return (self.team[role], above) if above else (self.team[role],)
+
+    @property
+    def deployment_dag_id(self) -> str:
+        return f"{self.name}_deployment"
+
+    @property
+    def rollback_dag_id(self) -> str:
+        return f"{self.name}_rollback"
+
+    @property
+    def import_dag_id(self) -> str:
+        return f"{self.name}_data_import"
+
+    @property
+    def seed_dag_id(self) -> str:
+        return f"{self.name}_seed"
+
+    @property
+    def followups_dag_id(self) -> str:
+        return f"{self.name}_followups"
+
+    @property
+    def readiness_dag_id(self) -> str:
+        return f"{self.name}_readiness"
+
+    @property
+    def announcements_dag_id(self) -> str:
+        return f"{self.name}_announcements"
+
+    @property
+    def redelivery_dag_id(self) -> str:
+        return f"{self.name}_redelivery"
+
+    @property
+    def dry_run_dag_id(self) -> str:
+        return f"{self.name}_dry_run"
+
+    @property
+    def readiness_name(self) -> str:
+        """ConfigMap of the last verdict on a release."""
+        return f"{self.cluster.app}-readiness"
+
+    @property
+    def lock_name(self) -> str:
+        """Lease and ConfigMap of the current deployment."""
+        return f"{self.cluster.app}-deployment"
+
+    @property
+    def connections(self) -> tuple[str, ...]:
+        """Every Airflow connection that a deployment needs, each once."""
+        found: dict[str, None] = {}
+        for section in self.__dict__.values():
+            if isinstance(section, Section):
+                for key, value in section:
+                    if key == "connection" or key.endswith("_connection"):
+                        found[value] = None
+                    elif key.endswith("_connections"):
+                        found.update(dict.fromkeys(value))
+        return tuple(found)
+
+    @property
+    def asking_seconds(self) -> float:
+        """The rest of the stabilization, in which a rollback is asked for (plan "When to Rollback", 5.3)."""
+        return self.watch.stabilization_seconds - self.rollback.window_seconds

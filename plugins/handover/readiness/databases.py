@@ -1,0 +1,112 @@
+"""What databases say: migrations on staging, and how far production's WAL is archived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from handover.models.annotations import AGENT
+from handover.models.evidence import Evidence, failed, passed, unknown
+from handover.plan.parts import ConnectionId
+from handover.readiness.check import CheckKind, NoAnswer, Scope
+from handover.readiness.github import migrations_of
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+CONNECT_SECONDS = 5
+_MIGRATIONS = """
+SELECT migration_name, finished_at IS NOT NULL AND rolled_back_at IS NULL, rolled_back_at IS NOT NULL
+FROM _prisma_migrations
+"""
+_ARCHIVED = """
+SELECT current_setting('archive_mode') <> 'off', extract(epoch FROM last_archived_time)::float8,
+       coalesce(last_failed_time > last_archived_time, false)
+FROM pg_stat_archiver
+"""
+
+
+@contextmanager
+def session(connection_id: str) -> Iterator[Connection[Any]]:
+    """A session that may only read. Raises `NoAnswer`."""
+    import psycopg
+    from airflow.sdk import BaseHook
+
+    where = BaseHook.get_connection(connection_id)
+    options = "-c default_transaction_read_only=on -c statement_timeout=10000"
+    try:
+        with psycopg.connect(
+            host=where.host, port=where.port or 5432, dbname=where.schema, user=where.login, password=where.password,
+            connect_timeout=CONNECT_SECONDS, application_name=AGENT, options=options, autocommit=True,
+        ) as connection:  # fmt: skip
+            yield connection
+    except psycopg.Error as error:
+        raise NoAnswer(f"{connection_id}: {type(error).__name__} {error.sqlstate or ''}".strip()) from None
+
+
+@dataclass(frozen=True)
+class AppliedOnStaging:
+    """Names of migrations: in place now, and rolled back at least once."""
+
+    now: frozenset[str]
+    rolled_back: frozenset[str]
+
+
+def applied(connection_id: str) -> AppliedOnStaging:
+    with session(connection_id) as connection:
+        rows = connection.execute(_MIGRATIONS).fetchall()
+    return AppliedOnStaging(frozenset(n for n, is_, _ in rows if is_), frozenset(n for n, _, was in rows if was))
+
+
+def last_archived(connection_id: str) -> float | None:
+    """When the primary last archived WAL (seconds since the epoch); None when it archives none or the last try failed.
+
+    Raises `NoAnswer`.
+    """
+    with session(connection_id) as connection:
+        row = connection.execute(_ARCHIVED).fetchone()
+    return row[1] if row and row[0] and not row[2] else None
+
+
+class StagingCheck(CheckKind):
+    """What these checks share: the release's migrations, those that production does not have yet, and staging's."""
+
+    github: ConnectionId = "pms_github"
+    repository: str
+    path: str
+    staging: ConnectionId
+    production: ConnectionId = "pms_primary"
+
+    def look(self, scope: Scope) -> Evidence:
+        release = migrations_of(self.github, self.repository, self.path, scope.subject.version)
+        return self.judge(release, applied(self.production), applied(self.staging))
+
+    def judge(self, release: Sequence[str], production: AppliedOnStaging, staging: AppliedOnStaging) -> Evidence:
+        raise NotImplementedError
+
+
+class MigrationsOnStaging(StagingCheck):
+    """Every migration of the release is in place on staging."""
+
+    kind: Literal["migrations_on_staging"]
+
+    def judge(self, release: Sequence[str], production: AppliedOnStaging, staging: AppliedOnStaging) -> Evidence:
+        if missing := [name for name in release if name not in staging.now]:
+            return failed(self.kind, f"not applied on staging: {', '.join(missing)}")
+        return passed(self.kind, f"all {len(release)} migrations are applied on staging")
+
+
+class RollbackTested(StagingCheck):
+    """Every migration that is new to production was rolled back on staging once, and is in place there again."""
+
+    kind: Literal["rollback_tested"]
+
+    def judge(self, release: Sequence[str], production: AppliedOnStaging, staging: AppliedOnStaging) -> Evidence:
+        new = [name for name in release if name not in production.now]
+        if untried := [name for name in new if name not in staging.rolled_back]:
+            return failed(self.kind, f"never rolled back on staging: {', '.join(untried)}")
+        if gone := [name for name in new if name not in staging.now]:
+            return unknown(self.kind, f"rolled back on staging but not applied again: {', '.join(gone)}")
+        return passed(self.kind, f"rolled back and applied again on staging: {', '.join(new) or 'nothing is new'}")

@@ -1,0 +1,207 @@
+"""Steps that move traffic: to the preview, forward, settled, back, and off connections that stay open."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from handover import clock
+from handover.coordination import promotion
+from handover.coordination.lock import FencedOut
+from handover.coordination.routing import NotReady, move, until_behind
+from handover.models.deployment import FencingToken, Status
+from handover.models.evidence import Evidence, Measurement, failed, passed
+from handover.models.record import DECISION_KEY, Decision
+from handover.step import FENCING_KEY, Step, StepRun, skipped
+from handover.traffic.abort import NothingToRollBack, abort, abort_or_wake, let_go, look
+from handover.traffic.cutover import Cutover, CutoverFailed
+
+if TYPE_CHECKING:
+    from handover.models.deployment import DeploymentState
+    from handover.ports.kube import Kube
+
+Colour = Literal["new", "old"]
+FINAL = (FencedOut, promotion.Refused, NotReady, CutoverFailed)
+"""What trying the same step again would not change."""
+PREFLIGHT_SECONDS = 5.0
+
+
+def _named(token: FencingToken, colour: Colour) -> str:
+    return token.preview if colour == "new" else token.stable
+
+
+class PointPreview(Step):
+    """Plan 2.2 step 5: the preview Service shows one colour, and waits until its pods are behind it."""
+
+    def __init__(self, *, colour: Colour = "new", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.colour: Colour = colour
+
+    async def act(self, run: StepRun) -> Evidence:
+        cluster, token = self.plan.cluster, run.token
+        colour = _named(token, self.colour)
+        async with run.kube() as kube:
+            await run.fenced(kube)
+            router = run.router(kube, cluster.preview_service)
+            try:
+                await move(router, partial(promotion.show, token=token, colour=colour))
+                timeout = self.plan.traffic.endpoint_timeout_seconds
+                pods = await until_behind(kube, router, [cluster.selector_of(colour)], timeout)
+            except FINAL as error:
+                return failed(self.task_id, str(error))
+        return passed(self.task_id, f"{router.name} shows {colour}: {len(pods)} pods")
+
+
+class SwitchTraffic(Step):
+    """Plan 2.2 step 6: traffic goes from the old colour to the new one, and no request is lost.
+
+    Killed half-way and run again, it goes on from where the route says it is.
+    """
+
+    async def act(self, run: StepRun) -> Evidence:
+        token = run.token
+        async with run.kube() as kube, run.public() as public:
+            await run.fenced(kube)
+            state = await run.state(kube)
+            router = run.router(kube)
+            cutover = Cutover(kube, router, self.plan, token, state.version, public, partial(run.fenced, kube))
+            try:
+                measured = await cutover.run()
+                exposed = (await router.read()).exposed_at
+                await run.change(kube, lambda old: old.model_copy(update={"switched_at": exposed}))
+            except FINAL as error:
+                return failed(self.task_id, str(error))
+        return passed(self.task_id, f"{state.version} serves on {token.preview}", *measured)
+
+
+class SettleTraffic(Step):
+    """The deployment ended well: from now on no watch may move traffic back any more (a rollback still may)."""
+
+    async def act(self, run: StepRun) -> Evidence:
+        async with run.kube() as kube:
+            await run.fenced(kube)
+            try:
+                route, _ = await move(run.router(kube), partial(promotion.finalise, token=run.token))
+            except FINAL as error:
+                return failed(self.task_id, str(error))
+        return passed(self.task_id, f"{route.name} stays on {run.token.preview}")
+
+
+class DrainColour(Step):
+    """Makes keep-alive connections leave a colour that serves no more, while the other one keeps connections again.
+
+    A pod that does not do it is no failure: it is said in the evidence, and its connections end with the pod.
+    """
+
+    def __init__(self, *, colour: Colour, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.colour: Colour = colour
+
+    async def act(self, run: StepRun) -> Evidence:
+        cluster, token = self.plan.cluster, run.token
+        colour = _named(token, self.colour)
+        away = token.model_copy(update={"stable": cluster.other(colour), "preview": colour})
+        async with run.kube() as kube, run.public() as public:
+            await run.fenced(kube)
+            route = await run.router(kube).read()
+            if colour in route.serving:
+                return failed(self.task_id, f"{route}; {colour} still serves, so it is not drained")
+            seconds = self.plan.traffic.drain_timeout_seconds
+            kept, drained = await let_go(kube, self.plan, away, public.token, seconds)
+        return passed(
+            self.task_id, f"drained {colour}: {drained}; {away.stable} keeps connections: {kept}",
+            Measurement(what="drained_pods", value=drained.pods, source=f"pods of {colour}"),
+        )  # fmt: skip
+
+
+class MoveTrafficBack(Step):
+    """Rollback step 2, and the first thing that a rollback does: it waits for nothing but itself.
+
+    One round trip reads what is deployed, one moves the route. Only then the lock is taken from the deployment, so that
+    its steps are fenced out, and the rollback's token is left for the steps that follow. Traffic that the watch moved
+    back already is found so.
+
+    A rollback that another run has under way, or that is done, is skipped; one of a deployment that is not the
+    current one is refused before anything is touched.
+    """
+
+    def work(self, run: StepRun) -> Evidence:
+        reason = _reason(run)
+        decision = Decision(at=clock.epoch(), question="Roll back?", choice="Roll back", who=run.asked_by, why=reason)
+        run.context["ti"].xcom_push(key=DECISION_KEY, value=decision.model_dump(mode="json"))
+        return super().work(run)
+
+    async def act(self, run: StepRun) -> Evidence:
+        begun, reason = clock.monotonic(), _reason(run)
+        async with run.kube() as kube:
+            router = run.router(kube)
+            try:
+                state, position = await look(kube, router, self.plan, run.context["params"].get("deployment") or None)
+                if state.status is Status.ROLLED_BACK:
+                    raise skipped(f"{state.deployment} was rolled back already")
+                try:
+                    await abort(router, self.plan, position, reason)
+                    seconds = clock.monotonic() - begun
+                    token = await self._take_over(run, kube, state, reason)
+                except (NotReady, promotion.Asleep):
+                    token = await self._take_over(run, kube, state, reason)
+                    await abort_or_wake(kube, router, self.plan, replace(position, token=token), reason)
+                    seconds = clock.monotonic() - begun
+            except (NothingToRollBack, *FINAL) as error:
+                raise AirflowFailException(str(error)) from None
+            await self._let_go(run, kube, token)
+            await self._may_go_on(kube)
+        text = f"traffic was on {state.stable} already" if position.on_stable else f"traffic is back on {state.stable}"
+        return passed(
+            self.task_id, f"{text} ({state.previous_version}): {reason}",
+            Measurement(what="traffic_back_seconds", value=round(seconds, 4), unit="s", source=router.name),
+        )  # fmt: skip
+
+    async def _take_over(self, run: StepRun, kube: Kube, known: DeploymentState, reason: str) -> FencingToken:
+        """Takes the lock from the deployment, but not from another run that rolls it back at the moment."""
+        from handover.coordination import lock, state
+
+        name = self.plan.lock_name
+        whose: bool | str = known.status is Status.ROLLBACK_FAILED or known.deployment
+        try:
+            generation = await lock.acquire(kube, name, run.run_id, f"rollback: {reason}", take_over=whose)
+        except lock.Locked as error:
+            raise skipped(
+                f"traffic is on {known.stable}; another run does the rest: {error}. If it is dead, clear its tasks"
+            ) from None
+        exposed_at = (await run.router(kube).read()).exposed_at  # a cutover that was killed could not say it itself
+        change = {
+            "status": Status.ROLLING_BACK, "generation": generation, "rollback_reason": reason,
+            "switched_at": known.switched_at or exposed_at,
+        }  # fmt: skip
+        taken = await state.update(kube, name, known.token, lambda old: old.model_copy(update=change))
+        run.context["ti"].xcom_push(key=FENCING_KEY, value=taken.token.model_dump(mode="json"))
+        return taken.token
+
+    async def _let_go(self, run: StepRun, kube: Kube, token: FencingToken) -> None:
+        """Keep-alive clients of the new colour move over now, as far as that goes; `DrainColour` comes again."""
+        try:
+            async with run.public() as public:
+                kept, drained = await let_go(kube, self.plan, token, public.token)
+            self.log.info("drained %s of %s; %s keeps connections: %s", drained, token.preview, token.stable, kept)
+        except Exception:
+            self.log.exception("keep-alive connections were not moved")
+
+    async def _may_go_on(self, kube: Kube) -> None:
+        """Warns of what the steps to come may not do. Traffic is back by now, and nothing stops a rollback."""
+        from handover.kube import permissions
+
+        try:
+            async with asyncio.timeout(PREFLIGHT_SECONDS):
+                if problem := await permissions.refusal(kube, self.plan):
+                    self.log.warning("%s", problem)
+        except Exception:
+            self.log.warning("the cluster did not say what the deployer may do", exc_info=True)
+
+
+def _reason(run: StepRun) -> str:
+    return str(run.context["params"].get("reason") or "no reason given")

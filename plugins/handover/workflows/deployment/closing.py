@@ -1,0 +1,67 @@
+"""The end of a deployment or rollback."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from handover import clock
+from handover.coordination import lock
+from handover.models.deployment import Status
+from handover.models.evidence import Evidence, passed
+from handover.models.followup import ENDED_KEY, Ended
+from handover.models.record import INCIDENTS_KEY, OUTCOME_KEY, Outcome
+from handover.step import Step, StepRun
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from handover.plan.model import Plan
+
+
+class Close(Step):
+    """Ends a deployment or rollback: writes how it ended and gives the lock back.
+
+    A failed rollback keeps the lock: nobody deploys on top of it until a person has cleared its failed step.
+    """
+
+    def __init__(self, *, status: Status, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.status = status
+
+    async def act(self, run: StepRun) -> Evidence:
+        async with run.kube() as kube:
+            state = await run.remember(kube, status=self.status, finished_at=clock.epoch())
+            if self.status is not Status.ROLLBACK_FAILED:
+                await lock.release(kube, self.plan.lock_name, run.token.generation)
+        outcome = Outcome(
+            status=self.status, at=state.finished_at or 0, switched_at=state.switched_at,
+            backup_uri=state.backup.uri if state.backup else "",
+        )  # fmt: skip
+        run.context["ti"].xcom_push(key=OUTCOME_KEY, value=outcome.model_dump(mode="json"))
+        found = [incident.model_dump(mode="json") for incident in state.incidents]
+        run.context["ti"].xcom_push(key=INCIDENTS_KEY, value=found)
+        ended = Ended(
+            deployment=state.deployment, version=state.version, previous_version=state.previous_version,
+            outcome=self.status, at=state.finished_at or 0, incidents=len(state.incidents),
+        )  # fmt: skip
+        run.context["ti"].xcom_push(key=ENDED_KEY, value=ended.model_dump(mode="json"))
+        seconds = (state.finished_at or 0) - state.started_at
+        return passed(self.task_id, f"{state.version}: {self.status} after {seconds:.0f} s")
+
+
+class PublishEnd(BaseOperator):
+    """Starts the follow-ups: publishes what ``close`` has left as an event of the asset. A task of its own, for an
+    asset that Airflow refuses must fail nothing that the deployment needs.
+    """
+
+    def __init__(self, *, plan: Plan, ended_from: str, opened_by: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan, self.ended_from = plan, ended_from
+
+    def execute(self, context: Context) -> str:
+        ended = Ended.model_validate(context["ti"].xcom_pull(task_ids=self.ended_from, key=ENDED_KEY))
+        for asset in self.outlets:
+            context["outlet_events"][asset].extra = ended.model_dump(mode="json")
+        return f"{ended.deployment}: {ended.outcome}"

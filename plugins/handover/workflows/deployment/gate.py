@@ -1,0 +1,68 @@
+"""The gate in front of a deployment: only a release that is ready goes out, or one whose override says why."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from handover import clock
+from handover.models.deployment import Release
+
+if TYPE_CHECKING:
+    from handover.plan.model import Plan
+    from handover.ports.kube import Kube
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Why a deployment may begin. ``run``: of the readiness that it rests on; ``overridden``: what was missing, when an
+    override let it pass.
+    """
+
+    text: str
+    run: str = ""
+    overridden: str = ""
+
+    def announce(self, context: Any, plan: Plan, release: Release) -> None:
+        """An override is told to everybody; undelivered messages stop nothing."""
+        from handover.people.channels import tell
+        from handover.people.messages import readiness_overridden
+
+        if self.overridden:
+            tell(context, plan, readiness_overridden(plan, release, self.overridden))
+
+
+async def readiness_gate(kube: Kube, plan: Plan, release: Release) -> tuple[Release, Gate]:
+    """The release with its image pinned to the digest that was judged, and why it may go out.
+
+    Raises `AirflowFailException` when it may not: readiness is missing, failed, expired, or of another release.
+    """
+    from handover.readiness import result
+    from handover.workload.registry import pinned
+
+    problem, image = "", release.image
+    try:
+        image = await asyncio.to_thread(pinned, plan, release.image)
+        known = await result.read(kube, plan.readiness_name)
+        problem = result.problem(known, release.version, image.partition("@")[2], clock.epoch())
+    except result.Unreadable as error:
+        problem = str(error)
+    except Exception as error:  # whatever the registry or its network does; a registry that is away is no readiness
+        problem = f"the image {release.image} cannot be compared with its readiness: {error}"
+    if not problem and known:
+        until = datetime.datetime.fromtimestamp(known.expires, datetime.UTC)
+        return release.model_copy(update={"image": image}), Gate(
+            f"ready until {until:%Y-%m-%d %H:%M} UTC ({known.run})", known.run
+        )
+    if release.readiness_override_reason:
+        return release, Gate(
+            f"readiness overridden ({release.readiness_override_reason}): {problem}", overridden=problem
+        )
+    raise AirflowFailException(
+        f"nothing was touched: {problem}. Run the DAG {plan.readiness_dag_id} for {release.version} until it passes, "
+        "or set readiness_override_reason, which is recorded and announced"
+    )

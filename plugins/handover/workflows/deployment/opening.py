@@ -1,0 +1,190 @@
+"""The beginning of a deployment: what is due, whether it may begin, and the lock."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, TriggerRule
+from airflow.sdk.exceptions import AirflowFailException
+
+from handover import clock
+from handover.coordination.promotion import Refused
+from handover.coordination.serving import Serving, serving
+from handover.models.deployment import DeploymentState, FencingToken, Release, Status
+from handover.models.evidence import Evidence, passed
+from handover.models.record import DEPLOYMENT_KEY, Deployment
+from handover.outside import outside
+from handover.plan import window
+from handover.step import FENCING_KEY, RELEASE_KEY, Step, StepRun, skipped
+from handover.workflows.deployment.gate import Gate, readiness_gate
+from handover.workflows.deployment.request import BadRequest, release_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from handover.plan.model import Plan
+
+
+class ReleaseDue(BaseOperator):
+    """Finds out what to deploy: the form of a manual run, or for a scheduled run the Airflow Variable
+    ``<plan>_release_due`` (the same fields as JSON). A scheduled run with nothing due ends at once, skipped.
+    """
+
+    def __init__(self, *, plan: Plan, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan = plan
+
+    def execute(self, context: Context) -> Any:
+        asked = self._due() if context["dag_run"].run_type == "scheduled" else dict(context["params"])
+        try:
+            release = release_of(self.plan, asked, clock.utc())
+        except BadRequest as error:
+            raise AirflowFailException(str(error)) from None
+        if release.window_override:
+            self.log.warning("deployment window overridden: %s", release.window_override_reason)
+        context["ti"].xcom_push(key=RELEASE_KEY, value=release.model_dump(mode="json"))
+        return f"{release.version} as {release.image}"
+
+    def _due(self) -> dict[str, Any]:
+        due = release_due(self.plan)
+        if not window.may_start(self.plan.window, clock.utc()):  # Airflow was down on the day, or is new and catches up
+            raise skipped("this run is late: its deployment window has closed")
+        return due
+
+
+def release_due(plan: Plan, *, later: bool = False) -> dict[str, Any]:
+    """What the Airflow Variable ``<plan>_release_due`` asks for, unless it is deployed; raises a skip for nothing.
+
+    :param later: about a window to come, so that a release that is being deployed now is none, either
+    """
+    from airflow.sdk import Variable
+
+    from handover.coordination import state
+
+    variable = f"{plan.name}_release_due"
+    due = Variable.get(variable, default=None, deserialize_json=True)
+    if not due:
+        raise skipped(f"no release is due (the Variable {variable} is empty)")
+    if not isinstance(due, dict):
+        raise AirflowFailException(f"the Variable {variable} must be a JSON object, not {type(due).__name__}")
+
+    async def last() -> DeploymentState | None:
+        async with outside().kube(plan.cluster.connection, plan.cluster.namespace) as kube:
+            return await state.read(kube, plan.lock_name)
+
+    done = asyncio.run(last())
+    if done and done.status is Status.SUCCEEDED and done.version == due.get("version"):
+        raise skipped(f"{done.version} is deployed already, nothing else is due")
+    if later and done and done.status is Status.DEPLOYING and done.version == due.get("version"):
+        raise skipped(f"{done.version} is being deployed now, nothing else is due")
+    return due
+
+
+class Open(Step):
+    """Checks what the whole deployment rests on, takes the lock, and begins the deployment's state."""
+
+    def work(self, run: StepRun) -> Evidence:
+        release = Release.model_validate(run.context["ti"].xcom_pull(task_ids="release_due", key=RELEASE_KEY))
+        self._connections_exist()
+        self._rollback_can_run()
+        return asyncio.run(self._open(run, release))
+
+    def _connections_exist(self) -> None:
+        if missing := missing_connections(self.plan):
+            raise AirflowFailException(
+                f"nothing was touched: missing Airflow connections: {', '.join(missing)}; add them under "
+                "Admin > Connections or with `airflow connections add`"
+            )
+
+    def _rollback_can_run(self) -> None:
+        from handover.workflows.rollback.start import rollback_dag_problem
+
+        if problem := rollback_dag_problem(self.plan):
+            raise AirflowFailException(f"nothing was touched: {problem}")
+
+    async def _open(self, run: StepRun, release: Release) -> Evidence:
+        from handover.coordination import lock, state
+        from handover.kube import permissions
+
+        async with run.kube() as kube:
+            if problem := await permissions.refusal(kube, self.plan):
+                raise AirflowFailException(f"nothing was touched: {problem}")
+            release, gate = await readiness_gate(kube, self.plan, release)
+            router, why = run.router(kube), f"{release.version}: {release.why}"
+            try:
+                await serving(kube, router, self.plan)
+                generation = await lock.acquire(kube, self.plan.lock_name, run.run_id, why)
+                previous = await serving(kube, router, self.plan)  # again: now nobody else moves it any more
+            except (lock.Locked, Refused) as error:
+                raise AirflowFailException(f"nothing was touched: {error}") from None
+            token = FencingToken(
+                deployment=run.run_id, generation=generation, stable=previous.colour,
+                preview=self.plan.cluster.other(previous.colour),
+            )  # fmt: skip
+            known = await state.read(kube, self.plan.lock_name)
+            if known is None or known.generation != generation:
+                fresh = _new_state(release, token, previous, gate)
+                await state.write(kube, self.plan.lock_name, fresh)
+                began = fresh.started_at
+            else:  # this task ran before
+                began = known.started_at
+                token = token.model_copy(update={"stable": known.stable, "preview": known.preview})
+        gate.announce(run.context, self.plan, release)
+        opened = Deployment(
+            plan=self.plan.name, version=release.version, image=release.image, previous_version=previous.version,
+            previous_image=previous.image, method=release.method, requested_by=run.asked_by, reason=release.reason,
+            override_reason=release.overrides, readiness=gate.run, started_at=began,
+        )  # fmt: skip
+        run.context["ti"].xcom_push(key=DEPLOYMENT_KEY, value=opened.model_dump(mode="json"))
+        run.context["ti"].xcom_push(key=FENCING_KEY, value=token.model_dump(mode="json"))
+        run.context["ti"].xcom_push(key=RELEASE_KEY, value=release.model_dump(mode="json"))
+        return passed(
+            self.task_id,
+            f"{release.version} goes to {token.preview}, {previous.version} serves on {token.stable}, "
+            f"generation {generation}; {gate.text}",
+        )
+
+
+def missing_connections(plan: Plan) -> list[str]:
+    """Airflow connections that the plan names and nobody has made."""
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    missing = []
+    for connection in plan.connections:
+        try:
+            BaseHook.get_connection(connection)
+        except AirflowNotFoundException:
+            missing.append(connection)
+    return missing
+
+
+def _new_state(release: Release, token: FencingToken, previous: Serving, gate: Gate) -> DeploymentState:
+    return DeploymentState(
+        deployment=token.deployment, generation=token.generation, status=Status.DEPLOYING, version=release.version,
+        image=release.image, previous_version=previous.version, previous_image=previous.image,
+        stable=token.stable, preview=token.preview, reason=release.why, started_at=clock.epoch(),
+        readiness=gate.text,
+    )  # fmt: skip
+
+
+class GiveUp(BaseOperator):
+    """Gives the lock back when opening failed after taking it; nothing in production was changed by then."""
+
+    def __init__(self, *, plan: Plan, **kwargs: Any) -> None:
+        super().__init__(trigger_rule=TriggerRule.ONE_FAILED, **kwargs)
+        self.plan = plan
+
+    def execute(self, context: Context) -> Any:
+        asyncio.run(self._unlock(context["run_id"]))
+
+    async def _unlock(self, run_id: str) -> None:
+        from handover.coordination import lock
+
+        name = self.plan.lock_name
+        async with outside().kube(self.plan.cluster.connection, self.plan.cluster.namespace) as kube:
+            generation = await lock.held_by(kube, name, run_id)
+            if generation is not None:
+                await lock.release(kube, name, generation)
+                self.log.info("gave the lock %s back", name)

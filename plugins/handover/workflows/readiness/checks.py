@@ -1,0 +1,80 @@
+"""Lines of the checklist that need more than a look: the work of other concerns, before any deployment is open."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from handover.models.evidence import Evidence, Measurement, combined, failed
+from handover.step import Step, StepRun
+
+if TYPE_CHECKING:
+    from handover.plan.model import Plan
+
+
+class RehearseBackup(Step):
+    """Takes a full backup of production now and restores it elsewhere; the measured time is that of the RTO."""
+
+    def work(self, run: StepRun) -> Evidence:
+        from handover.adapters.postgres import database
+        from handover.database import storage
+        from handover.database.dump import DumpFailed, dump_to_s3
+        from handover.database.operators import too_small
+        from handover.database.rehearsal import rehearse
+        from handover.database.tools import ToolMissing
+
+        plan: Plan = self.plan
+        client, primary = storage.s3(plan.backup.connection), database(plan.migration.primary_connection)
+        ending = f"_{re.sub(r'[^A-Za-z0-9]+', '-', run.run_id)}.dump"
+        storage.abort_leftovers(client, plan.backup.bucket, f"{plan.backup.prefix}readiness_", ending)
+        key = f"{plan.backup.prefix}readiness_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}{ending}"
+        try:
+            taken = dump_to_s3(
+                primary, client, plan.backup.bucket, key,
+                compression=plan.backup.compression, timeout_seconds=plan.backup.timeout_seconds,
+            )  # fmt: skip
+        except (DumpFailed, ToolMissing) as error:
+            return failed(self.task_id, str(error))
+        record = taken.record
+        size = Measurement(what="backup_size_bytes", value=record.size_bytes, unit="B", source=record.uri)
+        if record.size_bytes < plan.backup.min_bytes:
+            storage.delete(client, plan.backup.bucket, key)
+            return failed(self.task_id, too_small(record.size_bytes, plan.backup.min_bytes), size)
+        tested = rehearse(
+            self.task_id, record, client, server=database(plan.backup.restore_connection), production=primary,
+            scratch=f"{plan.name}_readiness_test", timeout_seconds=plan.backup.timeout_seconds,
+        )  # fmt: skip
+        return tested.model_copy(update={"measurements": (size, *tested.measurements)})
+
+
+class DataChecks(Step):
+    """Runs the plan's SQL checks of schema and data on the first replica: they can be run, and hold today."""
+
+    def work(self, run: StepRun) -> Evidence:
+        from handover.adapters.postgres import database
+        from handover.database import validation
+
+        plan = self.plan.migration
+        parts: list[Evidence] = []
+        with database(plan.replica_connections[0]).connect() as connection:
+            for name in (plan.schema_check, plan.integrity_checks):
+                parts += [
+                    validation.run(connection, query, max_seconds=plan.statement_timeout_seconds)
+                    for query in validation.load(name)
+                ]
+            parts += [
+                validation.run(connection, query, max_seconds=plan.max_query_seconds)
+                for query in validation.load(plan.critical_queries)
+            ]
+        found = combined(self.task_id, parts)
+        return found.model_copy(update={"reason": f"{len(parts)} checks hold"}) if found.passed else found
+
+
+def step_of(name: str, plan: Plan, **task: Any) -> Step:
+    """The task of a line with ``step``; the names are `handover.readiness.checklist.STEPS`."""
+    from handover.database.sensors import ReplicationLag
+
+    if name == "replication_lag":
+        return ReplicationLag(plan=plan, limit_seconds=plan.thresholds.max_replication_lag_seconds, **task)
+    return {"backup_rehearsal": RehearseBackup, "data_checks": DataChecks}[name](plan=plan, **task)

@@ -1,0 +1,83 @@
+"""The last step of both DAGs: completes the record, stores the report of it with the backup, and says where it is."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from handover.models.evidence import Evidence, Measurement, passed
+from handover.people.messages import Message
+from handover.step import Step, StepRun
+
+if TYPE_CHECKING:
+    from handover.plan.model import Plan
+    from handover.record.report import DeploymentReport as Found
+
+ENDINGS = {"html": "text/html; charset=utf-8", "md": "text/markdown; charset=utf-8"}
+
+
+class Report(Step):
+    """Runs when the lock is given back already and changes nothing in production, so it asks for no fence.
+
+    What it cannot do (the ledger or S3 is away) is retried, and fails this task in the end, but not the deployment: the
+    DAG ends with a task that only wants `Close` to have passed.
+    """
+
+    def work(self, run: StepRun) -> Evidence:
+        from handover.people.channels import tell
+        from handover.record import checklist, report
+        from handover.record.ledger import ledger
+        from handover.workflows.recording.tasks import complete
+
+        begun = time.monotonic()
+        deployment = run.token.deployment
+        runs = () if run.run_id == deployment else (run.run_id,)
+        new = complete(self.plan, deployment, runs)
+        record = ledger(self.plan.record.connection).read(deployment)
+        found = report.build(self.plan, checklist.load(self.plan.record.checklist), record)
+        keys = store(self.plan, run.run_id, found)
+        said = Message(event="report", title="Report", slack=_text(self.plan, found, run.run_id))
+        tell(run.context, self.plan, said)
+        seconds = round(time.monotonic() - begun, 3)
+        uri = f"s3://{self.plan.backup.bucket}/{keys['html']}"
+        return passed(
+            self.task_id, f"{uri}; {new} entries were not in the ledger yet",
+            Measurement(what="entries_completed", value=new, source="record"),
+            Measurement(what="report_seconds", value=seconds, unit="s", source="record"),
+        )  # fmt: skip
+
+
+def store(plan: Plan, run_id: str, found: Found) -> dict[str, str]:
+    """Ending to key of what was stored; a second try overwrites the first one."""
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    from handover.record import render
+
+    client = S3Hook(aws_conn_id=plan.backup.connection).get_conn()
+    texts = {"html": render.html(found), "md": render.markdown(found)}
+    keys = {ending: _key(plan, run_id, ending) for ending in texts}
+    for ending, text in texts.items():
+        client.put_object(Bucket=plan.backup.bucket, Key=keys[ending], Body=text.encode(), ContentType=ENDINGS[ending])
+    return keys
+
+
+def _key(plan: Plan, run_id: str, ending: str) -> str:
+    return f"{plan.backup.prefix}{plan.record.prefix}{run_id}.{ending}"
+
+
+def link(plan: Plan, run_id: str) -> str:
+    """Where the report of a run is. It asks for a sign-in: a signed one would let anybody in who reads the channel's
+    history.
+    """
+    from urllib.parse import quote
+
+    key = quote(_key(plan, run_id, "html"), safe="/")
+    return plan.record.report_url.replace("{bucket}", plan.backup.bucket).replace("{key}", key)
+
+
+def _text(plan: Plan, found: Found, run_id: str) -> str:
+    counts = "; ".join(
+        f"{section.title}: " + ", ".join(f"{n} {mark}" for mark, n in section.counts.items() if n)
+        for section in found.sections
+    )
+    return f"Report of {found.title}, which {found.outcome}: {link(plan, run_id)}\n{counts}"

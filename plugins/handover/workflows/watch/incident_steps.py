@@ -1,0 +1,161 @@
+"""Fix or rollback? What is asked, waited for and written down after a critical incident (plan 5.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from handover import clock
+from handover.models.evidence import Evidence, failed, passed
+from handover.models.incident import Resolution, given_up, pending
+from handover.models.record import DECISION_KEY, SAMPLES_KEY, Decision
+from handover.people.operators import ROLLBACK
+from handover.people.question import RoleQuestion
+from handover.step import EVIDENCE_KEY, LOST_TRIGGERER, Step, StepRun
+from handover.workflows.watch import incidents
+from handover.workflows.watch.steps import Watch
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from handover.models.deployment import DeploymentState
+    from handover.plan.model import Plan
+
+FIX = "Fix"
+
+
+class FixOrRollback(RoleQuestion):
+    """Asks the plan's role about a critical incident; without one it passes at once. Nobody answering in time is the
+    answer "Rollback", and that answer fails the task, which starts the rollback.
+    """
+
+    def __init__(self, *, plan: Plan, **kwargs: Any) -> None:
+        incidents = plan.incidents
+        super().__init__(
+            plan=plan,
+            role=incidents.role,
+            seconds=incidents.response_seconds,
+            silence=ROLLBACK,
+            subject="5.3 Critical incident: fix or rollback?",
+            body=f"Details are in {plan.messages.incidents_channel} and in the log of the watch before this task.\n\n"
+            f"**{FIX}**: you have {incidents.fix_seconds / 60:g} minutes until it has to work.\n\n"
+            f"**{ROLLBACK}**: the old version serves again at once.",
+            options=[FIX, ROLLBACK],
+            defaults=ROLLBACK,
+            **kwargs,
+        )
+
+    def execute(self, context: Context) -> Any:
+        from handover.people.channels import tell
+        from handover.people.messages import asked
+
+        if nothing := _nothing_to_do(self.task_id, asyncio.run(self._step_run(context).known())):
+            return self._conclude(context, nothing)
+        link = self.generate_link_to_ui_from_context(context=context)
+        tell(context, self.plan, asked(self.plan, self.asked, link))
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        answer = super().execute_complete(context, event)
+        by, fix = answer["responded_by_user"], answer["chosen_options"] == [FIX]
+        who = by["name"] if by else f"nobody (no answer in {self.asked.seconds:.0f} s)"
+        said = f"{FIX if fix else ROLLBACK} by {who}"
+        state = asyncio.run(_add(self._step_run(context), said, None if fix else Resolution.ROLLED_BACK))
+        decision = Decision(at=clock.epoch(), question=self.subject, choice=FIX if fix else ROLLBACK, who=who)
+        context["ti"].xcom_push(key=DECISION_KEY, value=decision.model_dump(mode="json"))
+        conclude = passed if fix else failed
+        return self._conclude(context, conclude(self.task_id, f"{said}: {state.incidents[-1].reason}"))
+
+    def _conclude(self, context: Context, evidence: Evidence) -> str:
+        context["ti"].xcom_push(key=EVIDENCE_KEY, value=evidence.model_dump(mode="json"))
+        if not evidence.passed:
+            raise AirflowFailException(f"{self.task_id}: {evidence.reason}")
+        self.log.info("%s", evidence.reason)
+        return evidence.reason
+
+    def _step_run(self, context: Context) -> StepRun:
+        return StepRun(self.plan, context, self.opened_by)
+
+
+class FixWorks(Step):
+    """Waits until the fix of a critical incident has been healthy for long enough, or its time is over."""
+
+    def execute(self, context: Context) -> Any:
+        from handover.workflows.watch.trigger import WatchTrigger
+
+        run, asked = self.step_run(context), self.plan.incidents
+        if nothing := _nothing_to_do(self.task_id, asyncio.run(run.known())):
+            return self.conclude(context, nothing)
+        trigger = WatchTrigger(
+            plan=self.plan.model_dump(mode="json"), token=run.token.model_dump(mode="json"), check=self.task_id,
+            seconds=asked.healthy_seconds, colour="new", on_breach="recover", patience=asked.fix_seconds,
+            run=context["run_id"],
+        )  # fmt: skip
+        timeout = datetime.timedelta(seconds=2 * (asked.fix_seconds + asked.healthy_seconds)) + LOST_TRIGGERER
+        return self.defer(trigger=trigger, method_name="resume", timeout=timeout)
+
+    def resume(self, context: Context, event: Any) -> Any:
+        context["ti"].xcom_push(key=SAMPLES_KEY, value=event["samples"])
+        evidence = Evidence.model_validate(event["evidence"])
+        outcome = Resolution.FIXED if evidence.passed else Resolution.ROLLED_BACK
+        asyncio.run(_add(self.step_run(context), f"{self.task_id}: {evidence.reason}", outcome))
+        return self.conclude(context, evidence)
+
+    def work(self, run: StepRun) -> Evidence:
+        raise NotImplementedError("the trigger watches")
+
+
+class WatchOn(Watch):
+    """After a fix that works: watches to the end of the monitoring that the incident has cut short, and at least for as
+    long as a fix has to be healthy. A second critical incident is not put to anybody any more, it is rolled back at
+    once. Without an incident it passes at once.
+    """
+
+    def __init__(self, *, plan: Plan, **kwargs: Any) -> None:
+        super().__init__(plan=plan, seconds=plan.incidents.healthy_seconds, on_breach="guard", **kwargs)
+
+    def execute(self, context: Context) -> Any:
+        state = asyncio.run(self.step_run(context).known())
+        if lost := given_up(state.incidents):
+            return self.conclude(context, failed(self.task_id, f"{lost.timeline[-1].what}: {lost.reason}"))
+        if not any(one.outcome is Resolution.FIXED for one in state.incidents):
+            return self.conclude(context, passed(self.task_id, "no incident"))
+        left = (state.watch_until or 0) - clock.epoch()
+        if left <= 0:
+            return self.conclude(context, passed(self.task_id, "the fix was watched to the end of the monitoring"))
+        return self.watch(context, max(left, self.seconds))
+
+
+class DocumentIncidents(Step):
+    """A ticket for each incident that did not end in a rollback (which opens one itself), with its timeline."""
+
+    def work(self, run: StepRun) -> Evidence:
+        from handover.people.channels import ticket
+
+        state = asyncio.run(run.known())
+        due = clock.utc() + datetime.timedelta(hours=self.plan.messages.post_mortem_hours)
+        keys = [
+            ticket(
+                self.plan, f"{self.plan.title} {state.version}: {found.severity} incident, {found.rule}",
+                str(found), f"{due:%Y-%m-%d}",
+            )
+            for found in state.incidents
+        ]  # fmt: skip
+        return passed(self.task_id, f"tickets {', '.join(keys)}" if keys else "no incident")
+
+
+def _nothing_to_do(check: str, state: DeploymentState) -> Evidence | None:
+    """How a step ends that finds no open incident, or None. One that ended in a rollback is a failure: whoever wrote
+    that was killed before it could fail.
+    """
+    if lost := given_up(state.incidents):
+        return failed(check, f"{lost.timeline[-1].what}: {lost.reason}")
+    return passed(check, "no incident") if pending(state.incidents) is None else None
+
+
+async def _add(run: StepRun, what: str, outcome: Resolution | None) -> DeploymentState:
+    async with run.kube() as kube:
+        return await incidents.add(kube, run.plan, run.token, what, outcome)

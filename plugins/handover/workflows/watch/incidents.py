@@ -1,0 +1,67 @@
+"""Incidents after a deployment (plan 5.3): kept in the deployment's state, told to people, put to the lead."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from handover import clock
+from handover.coordination import state as states
+from handover.coordination.lock import FencedOut
+from handover.models import incident
+from handover.models.incident import Incident, Resolution, Severity
+from handover.people import messages
+from handover.people.channels import send
+from handover.ports.kube import KubeError
+from handover.workflows.redelivery import steps as redelivery
+
+if TYPE_CHECKING:
+    from handover.analysis.judge import Finding
+    from handover.models.deployment import DeploymentState, FencingToken
+    from handover.plan.model import Plan
+    from handover.ports.kube import Kube
+
+log = logging.getLogger(__name__)
+
+
+async def note(kube: Kube, plan: Plan, token: FencingToken, finding: Finding) -> Incident:
+    """A breach becomes an incident of the severity that the plan gives it, and people hear of it."""
+    severity = plan.incidents.severity_of(finding.rule)
+    outcome = Resolution.ASKED if severity is Severity.CRITICAL else Resolution.NOTED
+    found = incident.began(finding.rule, finding.reason, severity, clock.epoch(), outcome)
+    state = await _change(kube, plan, token, lambda old: (*old, found))
+    await asyncio.to_thread(_tell, plan, state, found)
+    return found
+
+
+def _tell(plan: Plan, state: DeploymentState, found: Incident) -> None:
+    missing = send(plan, messages.incident_began(plan, state, found), state.deployment)
+    redelivery.hand_over(plan, missing, state.deployment)
+
+
+async def rolled_back(kube: Kube, plan: Plan, token: FencingToken, finding: Finding, what: str) -> None:
+    """The incident that the watch answered by itself. Traffic has moved by now: the record of it must stop nothing."""
+    severity = plan.incidents.severity_of(finding.rule)
+    found = incident.began(finding.rule, finding.reason, severity, clock.epoch(), Resolution.ROLLED_BACK)
+    try:
+        await _change(kube, plan, token, lambda old: (*old, found.then(clock.epoch(), what)))
+    except (KubeError, FencedOut, states.NoDeployment) as error:
+        log.warning("the incident was not recorded: %s", error)
+
+
+async def add(
+    kube: Kube, plan: Plan, token: FencingToken, what: str, outcome: Resolution | None = None
+) -> DeploymentState:
+    """One more line in the timeline of the open incident."""
+    return await _change(kube, plan, token, lambda old: incident.changed(old, clock.epoch(), what, outcome))
+
+
+async def _change(
+    kube: Kube, plan: Plan, token: FencingToken, change: Callable[[tuple[Incident, ...]], tuple[Incident, ...]]
+) -> DeploymentState:
+    def changed(old: DeploymentState) -> DeploymentState:
+        return old.model_copy(update={"incidents": change(old.incidents)})
+
+    return await states.update(kube, plan.lock_name, token, changed)

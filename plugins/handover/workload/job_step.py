@@ -1,0 +1,75 @@
+"""The base of every step that runs one Job and concludes from how it ended."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from handover import clock
+from handover.step import Step, StepRun
+from handover.workload import commands
+
+if TYPE_CHECKING:
+    from handover.kube import jobs
+    from handover.models.evidence import Evidence
+
+LOG_LINES = 2000
+
+
+class JobStep(Step):
+    """Holds no worker slot while its Job runs; what the Job printed is in the task's log.
+
+    `handover.workload.commands` says when a Job is found again. Subclasses say what to run in `command` and what its
+    end means in `verdict`; their `work` calls `start`.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.namespace = self.plan.cluster.namespace
+
+    @abc.abstractmethod
+    async def command(self, run: StepRun) -> jobs.Command:
+        """What to run; its ``key`` names the step in its run."""
+
+    @abc.abstractmethod
+    def verdict(self, run: StepRun, event: dict[str, Any], ended: jobs.ContainerEnd) -> Evidence:
+        """``event`` is that of `JobTrigger`: ``succeeded`` is None when there is no answer."""
+
+    def start(self, run: StepRun) -> NoReturn:
+        """Submits the Job, or finds it, and gives the worker slot back until it has ended."""
+        from handover.workload.triggers import JobTrigger
+
+        cluster = self.plan.cluster
+        name = asyncio.run(self._submit(run))
+        seconds = cluster.job_timeout_seconds
+        trigger = JobTrigger(
+            connection=cluster.connection, namespace=self.namespace, deadline=clock.epoch() + seconds, job=name
+        )
+        raise self.waiting(trigger, seconds)
+
+    async def _submit(self, run: StepRun) -> str:
+        command = await self.command(run)
+        async with run.kube(self.namespace) as kube:
+            name = await commands.submit(kube, self.plan.cluster, command)
+        self.log.info("Job %s in %s runs: %s", name, self.namespace, " ".join(command.argv))
+        return name
+
+    def resume(self, context: Any, event: Any) -> str:
+        run = self.step_run(context)
+        ended = asyncio.run(self._ended(run, event["job"]))
+        for line in ended.output.splitlines()[-LOG_LINES:]:
+            self.log.info("%s", line)
+        evidence = self.verdict(run, event, ended)
+        asyncio.run(self._answered(run, event["job"]))
+        return self.conclude(context, evidence)
+
+    async def _ended(self, run: StepRun, name: str) -> jobs.ContainerEnd:
+        from handover.kube import jobs
+
+        async with run.kube(self.namespace) as kube:
+            return await jobs.ended(kube, name, self.plan.cluster.container)
+
+    async def _answered(self, run: StepRun, name: str) -> None:
+        async with run.kube(self.namespace) as kube:
+            await commands.answered(kube, name)

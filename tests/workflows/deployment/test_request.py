@@ -1,0 +1,105 @@
+"""What somebody may ask for, before anything is touched."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
+from handover.workflows.deployment.request import BadRequest, release_of
+
+PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
+IN_WINDOW = datetime.datetime(2026, 11, 24, 15, 0, tzinfo=datetime.UTC)
+WEDNESDAY = datetime.datetime(2026, 11, 25, 15, 0, tzinfo=datetime.UTC)
+GOOD = {"version": "v1.1.0", "reason": "the November release"}
+
+
+def test_a_version_and_a_reason_are_enough():
+    release = release_of(PLAN, GOOD, IN_WINDOW)
+    assert release.image == f"{PLAN.image.repository}:v1.1.0"
+    assert (release.method, release.banner, release.window_override) == ("sql", True, False)
+
+
+@pytest.mark.parametrize("version", [None, "", "1.1.0", "v1.1", "v01.1.0", "latest", "v1.1.0+build", "v1.1.0;rm"])
+def test_a_version_that_is_not_semantic_is_refused(version):
+    with pytest.raises(BadRequest, match="semantic version"):
+        release_of(PLAN, {**GOOD, "version": version}, IN_WINDOW)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "evil.example.com/ai-hotel/pms:v1.1.0",
+        f"{PLAN.image.repository}-evil:v1.1.0",
+        f"{PLAN.image.repository}/x:v1.1.0",
+        "pms:v1.1.0",
+    ],
+)
+def test_an_image_from_another_repository_is_refused(image):
+    with pytest.raises(BadRequest, match="only repository that this plan trusts"):
+        release_of(PLAN, {**GOOD, "image": image}, IN_WINDOW)
+
+
+@pytest.mark.parametrize("reference", ["@sha256:abc", "@md5:" + "0" * 32, ":"])
+def test_an_image_without_a_proper_tag_or_digest_is_refused(reference):
+    with pytest.raises(BadRequest, match="image"):
+        release_of(PLAN, {**GOOD, "image": PLAN.image.repository + reference}, IN_WINDOW)
+
+
+def test_an_image_by_digest_is_accepted():
+    image = f"{PLAN.image.repository}@sha256:{'a' * 64}"
+    assert release_of(PLAN, {**GOOD, "image": image}, IN_WINDOW).image == image
+
+
+FROZEN = datetime.datetime(2026, 12, 29, 15, 0, tzinfo=datetime.UTC)
+"""A Tuesday in the window, in the year-end freeze of the plan's calendar."""
+
+
+def test_a_freeze_refuses_what_the_window_allows():
+    with pytest.raises(BadRequest, match=r"freeze: Year-end freeze.*until Sunday 2027-01-03.*window_override"):
+        release_of(PLAN, GOOD, FROZEN)
+
+
+def test_a_freeze_is_overridden_with_a_reason_on_record():
+    asked = {**GOOD, "window_override": True, "window_override_reason": "guests cannot check in"}
+    assert "guests cannot check in" in release_of(PLAN, asked, FROZEN).why
+
+
+def test_a_broken_calendar_refuses_because_nobody_knows(tmp_path, monkeypatch):
+    monkeypatch.setattr("handover.plan.freeze.INCLUDE", tmp_path)
+    with pytest.raises(BadRequest, match=r"freeze: unknown: .*pms-freeze\.ics"):
+        release_of(PLAN, GOOD, IN_WINDOW)
+
+
+def test_outside_the_window_the_error_says_when_it_opens():
+    with pytest.raises(BadRequest, match=r"Tuesday 2026-12-01 14:00 UTC.*window_override"):
+        release_of(PLAN, GOOD, WEDNESDAY)
+
+
+def test_an_override_needs_a_reason_of_its_own():
+    with pytest.raises(BadRequest, match="window_override_reason"):
+        release_of(PLAN, {**GOOD, "window_override": True}, WEDNESDAY)
+    asked = {**GOOD, "window_override": True, "window_override_reason": "security fix"}
+    assert release_of(PLAN, asked, WEDNESDAY).window_override_reason == "security fix"
+
+
+def test_every_fault_is_named_at_once():
+    with pytest.raises(BadRequest) as error:
+        release_of(PLAN, {"version": "1", "image": "x:1", "reason": ""}, WEDNESDAY)
+    assert all(word in str(error.value) for word in ("version:", "image:", "reason:", "window:", "nothing was touched"))
+
+
+def test_a_release_that_is_only_judged_needs_no_window():
+    assert release_of(PLAN, GOOD, None).version == "v1.1.0"
+    with pytest.raises(BadRequest, match="semantic version"):
+        release_of(PLAN, {**GOOD, "version": "1"}, None)
+
+
+def test_an_override_of_readiness_is_part_of_the_recorded_reason():
+    with pytest.raises(BadRequest, match="readiness_override_reason"):
+        release_of(PLAN, {**GOOD, "readiness_override_reason": "x"}, IN_WINDOW)
+    asked = release_of(PLAN, {**GOOD, "readiness_override_reason": "security fix"}, IN_WINDOW)
+    assert asked.why == "the November release; readiness overridden: security fix"
+    assert release_of(PLAN, GOOD, IN_WINDOW).readiness_override_reason == ""

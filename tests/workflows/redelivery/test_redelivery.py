@@ -1,0 +1,209 @@
+"""A letter that was not delivered is handed over once, tried again, and given up on record."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from handover.models.message import ORIGIN_KEY, UNDELIVERED_KEY, Letter, PageUpdate
+from handover.models.record import MESSAGES_KEY
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
+from handover.workflows.recording import tasks as recording
+from handover.workflows.redelivery import steps as redelivery
+from handover.workflows.redelivery.steps import (
+    BadLetter,
+    HandOver,
+    NotDelivered,
+    Redeliver,
+    letter_of,
+    retries,
+    run_id_of,
+)
+from tests.support.task import Ti, context_of
+from tests.support.web import Answer, serving
+
+PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
+SLACK = Letter(key="run/task/started/#pms-deployments", kind="slack", to=("#pms-deployments",), text="hello", at=1.0)
+
+
+def fresh(**more):
+    return SLACK.model_copy(update={"at": time.time(), **more})
+
+
+class Api:
+    """Airflow's API as far as runs are started; ``answers`` are the states of the next starts."""
+
+    def __init__(self):
+        self.started, self.answers = [], []
+
+    def __call__(self, asked):
+        if asked.path == "/auth/token":
+            return Answer(201, {"access_token": "t"})
+        self.started.append((asked.path, asked.body))
+        return Answer(self.answers.pop(0) if self.answers else 200, {})
+
+
+@pytest.fixture
+def airflow(monkeypatch):
+    api = Api()
+    with serving(api) as web:
+        connection = {"conn_type": "http", "host": web.url, "login": "me", "password": "secret"}
+        monkeypatch.setenv("AIRFLOW_CONN_PMS_AIRFLOW", json.dumps(connection))
+        yield api
+
+
+@pytest.fixture
+def slack(monkeypatch):
+    """Slack that answers as the test says: statuses of its next answers, then 200."""
+    statuses = []
+
+    def answer(asked):
+        listed = {"ok": True, "channels": [], "response_metadata": {}}
+        return Answer(statuses[0], {}) if statuses else Answer(200, listed)
+
+    with serving(answer) as web:
+        connection = {"conn_type": "slack", "password": "x", "extra": {"base_url": f"{web.url}/"}}
+        monkeypatch.setenv("AIRFLOW_CONN_PMS_SLACK", json.dumps(connection))
+        web.statuses = statuses
+        yield web
+
+
+def posted(web):
+    return [one.body["text"] for one in web.asked if one.path.endswith("chat.postMessage")]
+
+
+def test_each_letter_starts_a_run_that_is_named_after_its_key(airflow):
+    redelivery.hand_over(PLAN, [SLACK, SLACK.model_copy(update={"key": "other"})], "the deployment")
+    (path, first), (_, second) = airflow.started
+    assert path == "/api/v2/dags/pms_redelivery/dagRuns"
+    assert first["dag_run_id"] == run_id_of(SLACK.key) != second["dag_run_id"]
+    assert first["conf"]["deployment"] == "the deployment"
+    assert Letter.model_validate(first["conf"]["letter"]) == SLACK
+
+
+def test_a_run_id_is_one_that_airflow_takes():
+    assert len(run_id_of("ä" * 900)) < 100
+    assert run_id_of("a #/ä").replace("_", "").isalnum()
+
+
+@pytest.mark.parametrize("status", [409, 500, 404])
+def test_a_second_start_and_an_airflow_that_refuses_raise_nothing(airflow, status):
+    airflow.answers = [status]
+    redelivery.hand_over(PLAN, [SLACK], "d")
+
+
+def test_an_airflow_that_is_away_raises_nothing(monkeypatch):
+    connection = {"conn_type": "http", "host": "http://127.0.0.1:1", "login": "me", "password": "x"}
+    monkeypatch.setenv("AIRFLOW_CONN_PMS_AIRFLOW", json.dumps(connection))
+    redelivery.hand_over(PLAN, [SLACK], "d")
+
+
+def test_without_announcements_there_is_no_redelivery(airflow):
+    redelivery.hand_over(PLAN.model_copy(update={"announcements": None}), [SLACK], "d")
+    assert airflow.started == []
+
+
+def left(ti):
+    ti.pushed[UNDELIVERED_KEY] = [SLACK.model_dump(mode="json")]
+    return ti
+
+
+def test_what_a_task_left_is_handed_over_when_it_ends(airflow):
+    recording.record_task(left(Ti()), PLAN)
+    ((_, body),) = airflow.started
+    assert body["conf"]["letter"]["text"] == "hello"
+
+
+def test_a_question_hands_over_before_it_waits(airflow):
+    HandOver(PLAN).notify(context_of(left(Ti())))
+    assert len(airflow.started) == 1
+
+
+def test_a_task_that_left_nothing_asks_airflow_for_nothing(airflow):
+    recording.record_task(Ti(), PLAN)
+    assert airflow.started == []
+
+
+def task():
+    return Redeliver(task_id="redeliver", plan=PLAN)
+
+
+def run(letter, ti, deployment="the deployment"):
+    given = letter.model_dump(mode="json") if isinstance(letter, Letter) else letter
+    return task().execute(context_of(ti, letter=given, deployment=deployment))
+
+
+def test_a_letter_that_gets_through_is_recorded_for_its_deployment(slack):
+    ti = Ti("redeliver")
+    run(fresh(), ti)
+    assert posted(slack) == ["hello"]
+    (entry,) = ti.pushed[MESSAGES_KEY]
+    assert (entry["channel"], entry["problem"]) == ("slack #pms-deployments", "")
+    ti.dag_id = PLAN.redelivery_dag_id
+    assert recording._deployment(ti, PLAN) == ti.pushed[ORIGIN_KEY] == "the deployment"
+
+
+def test_an_outage_is_tried_again_and_leaves_nothing_on_record(slack):
+    slack.statuses.append(503)
+    ti = Ti("redeliver")
+    with pytest.raises(NotDelivered, match="slack #pms-deployments"):
+        run(fresh(), ti)
+    assert ti.pushed == {}
+    slack.statuses.clear()
+    run(fresh(), Ti("redeliver", tries=2))
+    assert posted(slack)[-1] == "hello"
+
+
+@pytest.mark.parametrize(("age", "tries"), [(2 * 86_400, 1), (0, 10_000)])
+def test_it_is_given_up_when_its_time_or_its_tries_are_over(slack, age, tries):
+    slack.statuses.append(503)
+    ti = Ti("redeliver", tries=tries)
+    with pytest.raises(AirflowFailException, match="given up"):
+        run(fresh(at=time.time() - age), ti)
+    (entry,) = ti.pushed[MESSAGES_KEY]
+    assert entry["problem"].startswith("given up: ")
+
+
+@pytest.mark.parametrize(
+    ("letter", "fault"),
+    [
+        (None, "valid dictionary"),
+        ({"kind": "fax"}, "kind"),
+        (fresh(to=("#general",)), "does not name #general"),
+        (fresh(to=()), "slack to 0 places"),
+        (fresh(kind="e-mail", to=("me@evil.example",)), "does not name me@evil.example"),
+        (fresh(kind="e-mail", to=()), "e-mail to 0 places"),
+        (fresh(kind="status page", to=()), "page"),
+        (fresh(page=PageUpdate(status="resolved", version="v1.1.0")), "page"),
+    ],
+)
+def test_only_letters_of_the_plan_are_sent(slack, letter, fault):
+    with pytest.raises(AirflowFailException, match=fault):
+        run(letter, Ti("redeliver"))
+    assert slack.asked == []
+
+
+def test_a_status_page_letter_has_no_address():
+    page = PageUpdate(status="resolved", version="v1.1.0", deployment="d")
+    assert letter_of(PLAN, fresh(kind="status page", to=(), page=page).model_dump(mode="json")).page == page
+    with pytest.raises(BadLetter):
+        letter_of(PLAN, fresh(kind="status page", to=("x",), page=page).model_dump(mode="json"))
+
+
+@pytest.mark.parametrize(
+    ("delay", "seconds", "count"), [(2, 1, 1), (2, 2, 1), (2, 60, 5), (30, 86_400, 53), (3600, 7200, 2)]
+)
+def test_the_pauses_cover_the_time(delay, seconds, count):
+    assert retries(delay, seconds) == count
+
+
+def test_the_pauses_grow_up_to_a_limit():
+    made = task()
+    assert made.retry_exponential_backoff == 2
+    assert made.retries == retries(30, 86_400)
+    assert made.max_active_tis_per_dag == redelivery.AT_A_TIME
+    assert made.max_retry_delay.total_seconds() == redelivery.MAX_DELAY_SECONDS

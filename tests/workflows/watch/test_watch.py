@@ -1,0 +1,39 @@
+"""The step that hands the watch to the triggerer, and concludes from what it says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+from handover.models.evidence import Evidence, Verdict
+from handover.models.record import SAMPLES_KEY
+from handover.workflows.watch.steps import Watch
+from tests.support.cluster import cluster  # noqa: F401 - fixture
+from tests.support.colours import made_world, world  # noqa: F401 - fixtures
+from tests.support.steps import RUN_ID, Ti, release, revived
+
+pytestmark = pytest.mark.sandbox
+
+
+def test_the_step_defers_at_once_and_concludes_from_the_event(world):  # noqa: F811
+    step = Watch(task_id="watch", plan=world.plan, seconds=300)
+    ti = Ti(world.token, release("x"))
+    with pytest.raises(TaskDeferred) as deferred:
+        step.execute({"run_id": RUN_ID, "ti": ti})
+    assert deferred.value.timeout.total_seconds() == 660
+    stored = json.dumps(deferred.value.trigger.serialize())
+    assert "drain-token" not in stored
+    assert revived(deferred.value.trigger).seconds == 300
+    bad = Evidence(check="watch", verdict=Verdict.FAIL, reason="error_rate: all of them").model_dump(mode="json")
+    with pytest.raises(AirflowFailException, match="error_rate: all of them"):
+        step.resume({"run_id": RUN_ID, "ti": ti}, {"evidence": bad, "samples": [{"what": "error_rate"}]})
+    assert ti.pushed[SAMPLES_KEY] == [{"what": "error_rate"}]
+    good = Evidence(check="watch", verdict=Verdict.PASS, reason="300 s").model_dump(mode="json")
+    assert step.resume({"run_id": RUN_ID, "ti": ti}, {"evidence": good, "samples": []}) == "300 s"
+
+
+def test_a_watch_of_the_old_colour_can_not_move_traffic(world):  # noqa: F811
+    with pytest.raises(ValueError, match="nowhere to move traffic"):
+        Watch(task_id="watch", plan=world.plan, seconds=1, colour="old")
