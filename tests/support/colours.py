@@ -21,10 +21,12 @@ import aiohttp
 import pytest
 
 from handover.adapters.kubernetes import connect_with_kubeconfig
+from handover.adapters.service_router import ServiceRouter
 from handover.coordination import lock
 from handover.models.deployment import FencingToken
 from handover.plan.model import Plan
 from handover.ports.kube import Kube, KubeError
+from handover.ports.router import Router
 from tests.support.cluster import REPOSITORY, Cluster, digest, plan_with
 from tests.support.steps import opened
 
@@ -58,10 +60,13 @@ class World:
 
         return asyncio.run(connected())
 
-    async def service(self, kube: Kube) -> tuple[str | None, str | None]:
-        """Colour and the deployment's note."""
-        found = await kube.get("services", "pms-api")
-        return found["spec"]["selector"].get("version"), _notes(found).get("pms.deploy/traffic")
+    def router(self, kube: Kube) -> Router:
+        return ServiceRouter(kube, self.plan.cluster, self.plan.cluster.service)
+
+    async def where(self, kube: Kube) -> tuple[str | None, str | None]:
+        """Colour and stage."""
+        route = await self.router(kube).read()
+        return route.colour, route.stage
 
     async def pods(self, kube: Kube, colour: str) -> list[str]:
         return [pod["metadata"]["name"] for pod in await kube.list("pods", {"app": "pms", "version": colour})]
@@ -88,10 +93,6 @@ class World:
             if (status.get("availableReplicas") or 0) == replicas == len(await self.pods(kube, colour)):
                 return
             await asyncio.sleep(0.05)
-
-
-def _notes(service: dict[str, Any]) -> dict[str, str]:
-    return service["metadata"].get("annotations") or {}
 
 
 def _deployment(colour: str) -> dict[str, Any]:
@@ -165,9 +166,8 @@ def world(made_world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setenv("AIRFLOW_CONN_PMS_API", json.dumps(api))
 
     async def reset(kube: Kube) -> FencingToken:
-        notes = {f"pms.deploy/{key}": None for key in
-                 ("generation", "traffic", "deployment", "old-colour", "new-colour", "reason")}  # fmt: skip
         for name in ("pms-api", "pms-preview"):
+            notes = dict.fromkeys((await kube.get("services", name))["metadata"].get("annotations") or {})
             change = {"metadata": {"annotations": notes}, "spec": {"selector": {"app": "pms", "version": "blue"}}}
             await kube.merge("services", name, change)
         await kube.delete("configmaps", world.plan.lock_name)
@@ -190,6 +190,14 @@ class Guests:
     bad: int = 0
     last: dict[str, float] = field(default_factory=dict)
     """When the last request that this version answered was sent (time.monotonic)."""
+
+    @staticmethod
+    def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+        """Waits for what clients are to see."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "the clients have not seen it"
+            time.sleep(0.01)
 
 
 @contextmanager

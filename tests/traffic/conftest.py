@@ -1,2 +1,1 @@
-from tests.support.cluster import cluster  # noqa: F401 - fixtures
-from tests.support.colours import made_world, world  # noqa: F401 - fixtures
+from tests.twins.world import quick_plan, virtual_time, world  # noqa: F401 - fixtures

@@ -1,25 +1,23 @@
-"""The steps as Airflow runs them, between two colours that really serve."""
+"""The steps as Airflow runs them, between two colours in memory."""
 
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from handover.coordination import lock, state
-from handover.kube.permissions import granted, rendered
 from handover.models.deployment import FencingToken, Status
 from handover.models.evidence import Evidence
-from handover.step import EVIDENCE_KEY, FENCING_KEY
+from handover.ports.router import Stage
+from handover.step import EVIDENCE_KEY, FENCING_KEY, StepRun
 from handover.traffic.operators import DrainColour, MoveTrafficBack, PointPreview, SettleTraffic, SwitchTraffic
-from tests.support.colours import load
-from tests.support.rbac import guarded, kubeconfig
-from tests.support.steps import RUN_ID, Ran, Ti, release, run
+from handover.workload.scale_down import RemoveIdleColour, RetireColour
+from tests.support.steps import RUN_ID, Ran, release, run
+from tests.support.virtual import BEGIN
 
-pytestmark = pytest.mark.sandbox
 ROLLBACK = f"rollback__{RUN_ID}"
 
 
@@ -32,7 +30,7 @@ def deployed(world, kind, **arguments) -> Ran:
 
 
 class RollbackTi:
-    """Like Airflow's, for a run that begins without a ticket."""
+    """Like Airflow's, for a run that begins without a token."""
 
     def __init__(self) -> None:
         self.pushed: dict[str, Any] = {}
@@ -60,25 +58,25 @@ def remember(world, **facts):
 
 
 def where(world):
-    return world.run(world.service)
+    return world.run(world.where)
 
 
 def test_a_deployment_switches_and_settles(world):
-    assert deployed(world, PointPreview, colour="new").evidence.reason == "pms-preview shows green: 2 pods"
+    assert deployed(world, PointPreview, colour="new").evidence.reason == "Service pms-preview shows green: 2 pods"
     switched = deployed(world, SwitchTraffic)
     assert switched.evidence.passed
     assert "v1.1.0 serves on green" in switched.evidence.reason
     at = known(world).switched_at
-    assert abs(at - time.time()) < 30
+    assert BEGIN <= at < BEGIN + 30
     assert deployed(world, SwitchTraffic).evidence.passed
     assert known(world).switched_at == at
-    assert deployed(world, PointPreview, colour="old").evidence.reason == "pms-preview shows blue: 2 pods"
+    assert deployed(world, PointPreview, colour="old").evidence.reason == "Service pms-preview shows blue: 2 pods"
     assert deployed(world, SettleTraffic).evidence.passed
-    assert where(world) == ("green", "settled")
+    assert where(world) == ("green", Stage.FINALISED)
 
 
 def test_what_belongs_before_and_after_is_refused(world):
-    assert "should select green" in deployed(world, SettleTraffic).evidence.reason
+    assert "it should be green alone" in deployed(world, SettleTraffic).evidence.reason
     drained = deployed(world, DrainColour, colour="old")
     assert not drained.evidence.passed
     assert "still serves, so it is not drained" in drained.evidence.reason
@@ -97,31 +95,26 @@ def test_a_step_whose_lock_is_gone_changes_nothing(world, kind, arguments):
 
 def test_a_rollback_moves_traffic_and_then_takes_the_lock(world):
     assert deployed(world, SwitchTraffic).evidence.passed
-    with load(world.url, keep_alive=True) as guests:
+    with world.guests() as guests:
         evidence, token = move_back(world, deployment=RUN_ID)
     assert guests.failed == []
     assert evidence.reason == "traffic is back on blue (v1.0.0): a test"
-    assert where(world) == ("blue", "back")
+    assert where(world) == ("blue", Stage.ABORTED)
     assert token == world.token.model_copy(update={"generation": world.token.generation + 1})
     now = known(world)
     assert (now.status, now.generation, now.rollback_reason) == (Status.ROLLING_BACK, token.generation, "a test")
     with pytest.raises(lock.FencedOut):
         deployed(world, SwitchTraffic)
-    green = world.run(lambda kube: world.tell(kube, "green"))
-    assert all(pod["draining"] for pod in green)
-    print(f"moved back in {evidence.measurements[0].value} s")
+    assert all(pod.draining for pod in world.service.tell("green"))
 
 
-def test_a_rollback_is_not_stopped_by_what_it_will_not_be_allowed_to_do(cluster, world, tmp_path, monkeypatch, capsys):
+def test_a_rollback_is_not_stopped_by_what_it_will_not_be_allowed_to_do(world, capsys):
     assert deployed(world, SwitchTraffic).evidence.passed
-    allowed = [one for one in granted(rendered(world.plan)) if one.resource != "jobs"]
-    with guarded(cluster, lambda: allowed) as web:
-        extra = {"kube_config_path": str(kubeconfig(tmp_path, web.url))}
-        monkeypatch.setenv("AIRFLOW_CONN_PMS_KUBERNETES", json.dumps({"conn_type": "kubernetes", "extra": extra}))
-        evidence, _ = move_back(world)
+    world.service.cluster.denied = {"jobs"}
+    evidence, _ = move_back(world)
     assert evidence.passed
-    assert where(world) == ("blue", "back")
-    assert f"may not get jobs.batch in {world.namespace}, create jobs.batch" in capsys.readouterr().out
+    assert where(world) == ("blue", Stage.ABORTED)
+    assert "may not get jobs.batch in production, create jobs.batch" in capsys.readouterr().out
 
 
 def test_a_rollback_keeps_what_the_deployment_knew(world):
@@ -134,13 +127,13 @@ def test_a_rollback_keeps_what_the_deployment_knew(world):
 def test_a_rollback_before_the_switch_forbids_it_and_says_so(world):
     evidence, _ = move_back(world)
     assert evidence.reason == "traffic was on blue already (v1.0.0): a test"
-    assert where(world) == ("blue", "back")
+    assert where(world) == ("blue", Stage.ABORTED)
 
 
-def test_a_rollback_that_is_run_again_goes_on_with_its_own_ticket(world):
+def test_a_rollback_that_is_run_again_goes_on_with_its_own_token(world):
     assert deployed(world, SwitchTraffic).evidence.passed
     assert move_back(world)[1] == move_back(world)[1]
-    assert where(world) == ("blue", "back")
+    assert where(world) == ("blue", Stage.ABORTED)
 
 
 def test_a_second_rollback_leaves_the_first_one_alone(world):
@@ -170,20 +163,21 @@ def test_a_rollback_of_an_unknown_deployment_touches_nothing(world):
     world.run(lambda kube: kube.delete("configmaps", world.plan.lock_name))
     with pytest.raises(AirflowFailException, match="there is no deployment to roll back"):
         move_back(world)
-    assert where(world) == ("green", "new")
+    assert where(world) == ("green", Stage.PROMOTED)
 
 
 def test_a_rollback_after_success_wakes_the_old_colour_up(world):
     assert deployed(world, SwitchTraffic).evidence.passed
     assert deployed(world, SettleTraffic).evidence.passed
     remember(world, status=Status.SUCCEEDED)
-    world.run(lambda kube: lock.release(kube, world.plan.lock_name, world.token))
+    world.run(lambda kube: lock.release(kube, world.plan.lock_name, world.token.generation))
     world.run(lambda kube: world.scale(kube, "blue", 0))
-    with load(world.url) as guests:
+    world.service.cluster.start_seconds = 5.0
+    with world.guests() as guests:
         evidence, _ = move_back(world)
     assert guests.failed == []
     assert evidence.passed
-    assert where(world) == ("blue", "back")
+    assert where(world) == ("blue", Stage.ABORTED)
 
 
 def test_draining_makes_one_colour_close_and_the_other_keep_its_connections(world):
@@ -191,5 +185,52 @@ def test_draining_makes_one_colour_close_and_the_other_keep_its_connections(worl
     _, token = move_back(world)
     ran = run(step(world, DrainColour, colour="new"), token, release("registry.example.com/shop/web:v1.1.0"))
     assert ran.evidence.reason == "drained green: 2 pods; blue keeps connections: 2 pods"
-    assert isinstance(Ti(token, release("x")), Ti)
-    assert [p["draining"] for p in world.run(lambda kube: world.tell(kube, "blue"))] == [False, False]
+    assert [app.draining for app in world.service.tell("blue")] == [False, False]
+
+
+def retired(world) -> Ran:
+    for kind in (SwitchTraffic, SettleTraffic):
+        assert deployed(world, kind).evidence.passed
+    return deployed(world, RetireColour, quiet_seconds=1)
+
+
+def test_the_stable_colour_is_retired_once_traffic_is_settled_and_nobody_is_served_there(world):
+    assert "should be green alone" not in retired(world).evidence.reason
+    assert (where(world), world.service.pods("blue")) == (("green", Stage.RETIRING), [])
+    assert deployed(world, RetireColour).evidence.reason == "pms-blue is scaled to 0"
+
+
+def test_before_traffic_is_settled_no_colour_is_retired(world):
+    assert deployed(world, SwitchTraffic).evidence.passed
+    ran = deployed(world, RetireColour, quiet_seconds=1)
+    assert "blue is retired only when green was finalised" in ran.evidence.reason
+    assert len(world.service.pods("blue")) == 2
+
+
+def test_a_rollback_that_comes_between_the_look_and_the_scaling_down_keeps_its_colour(world, monkeypatch):
+    """The step is held up after it said on the route that the colour goes; the rollback wakes the colour meanwhile."""
+    for kind in (SwitchTraffic, SettleTraffic):
+        assert deployed(world, kind).evidence.passed
+    claim = RetireColour.claim
+
+    async def held_up(self, router, step_run):
+        route = await claim(self, router, step_run)
+        await MoveTrafficBack(task_id="back", plan=world.plan, opened_by="back").act(
+            StepRun(world.plan, {"run_id": ROLLBACK, "ti": RollbackTi(), "params": {"reason": "a test"}}, "back")
+        )
+        return route
+
+    monkeypatch.setattr(RetireColour, "claim", held_up)
+    with world.guests() as guests, pytest.raises(lock.FencedOut):
+        deployed(world, RetireColour, quiet_seconds=1)
+    assert (where(world), len(world.service.pods("blue"))) == (("blue", Stage.ABORTED), 2)
+    assert guests.failed == []
+
+
+def test_a_rollback_removes_the_preview_colour_but_never_while_it_serves(world):
+    assert deployed(world, SwitchTraffic).evidence.passed
+    assert "it is not scaled down" in deployed(world, RemoveIdleColour).evidence.reason
+    _, token = move_back(world)
+    ran = run(step(world, RemoveIdleColour, quiet_seconds=1), token, release("registry.example.com/shop/web:v1.1.0"))
+    assert ran.evidence.passed
+    assert (len(world.service.pods("green")), len(world.service.pods("blue"))) == (0, 2)

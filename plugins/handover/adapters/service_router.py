@@ -30,16 +30,17 @@ class ServiceRouter:
     """One Service. It can send all traffic to one colour, or to both as they have pods; no other weights."""
 
     def __init__(self, kube: Kube, cluster: Cluster, service: str) -> None:
-        self._kube, self._cluster, self.name = kube, cluster, service
+        self._kube, self._cluster, self._service = kube, cluster, service
+        self.name = f"Service {service}"
 
     async def read(self) -> Route:
-        return self._route(await self._kube.get(SERVICES, self.name))
+        return self._route(await self._kube.get(SERVICES, self._service))
 
     async def swap(self, route: Route) -> Route:
-        return self._route(await self._kube.merge(SERVICES, self.name, self._patch(route)))
+        return self._route(await self._kube.merge(SERVICES, self._service, self._patch(route)))
 
     async def behind(self) -> set[str]:
-        slices = await self._kube.list(SLICES, {SERVICE_LABEL: self.name})
+        slices = await self._kube.list(SLICES, {SERVICE_LABEL: self._service})
         return {
             (endpoint.get("targetRef") or {}).get("name", "")
             for one in slices
@@ -51,7 +52,7 @@ class ServiceRouter:
         found = notes(service)
         generation, exposed = found.get("generation", ""), found.get("exposed-at")
         return Route(
-            name=f"Service {self.name}",
+            name=self.name,
             weights=self._weights(service["spec"].get("selector") or {}),
             generation=int(generation) if generation.isdecimal() else 0,
             stage=_stage(found),

@@ -29,6 +29,8 @@ PROGRESS_SECONDS = 10.0
 HELD_UP_SECONDS = 0.3
 """This process itself was late by so much: the time that its requests took says nothing about the release."""
 MAX_WAITING = 64
+EARLY_SECONDS = 1e-6
+"""An event loop wakes us up a little too early rather than too late."""
 Look = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -69,7 +71,7 @@ class Observer:
         try:
             while not self._found.done() and (now := self._wake()) < begun + seconds:
                 for i, (interval, start) in enumerate(jobs):
-                    if now >= next_at[i]:
+                    if now >= next_at[i] - EARLY_SECONDS:
                         next_at[i] = max(next_at[i] + interval, now)
                         start()
                 await asyncio.wait([self._found], timeout=max(0.0, next_at[0] - clock.monotonic()))

@@ -1,0 +1,42 @@
+"""The twin of Airflow's REST API: runs that were started, and answers by path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from handover.ports.airflow import AirflowError
+
+
+@dataclass
+class TwinAirflow:
+    """``answers``: path to what is there; ``away``: every call fails. ``started``: (DAG, run id) to its conf."""
+
+    answers: dict[str, Any] = field(default_factory=dict)
+    away: bool = False
+    started: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+
+    def get(self, path: str, **params: Any) -> Any:
+        found = self.find(path)
+        if found is None:
+            raise AirflowError(404, f"GET {path}: 404")
+        return found
+
+    def find(self, path: str) -> Any:
+        self._answer()
+        return self.answers.get(path)
+
+    def pages(self, path: str, key: str) -> Iterator[dict[str, Any]]:
+        yield from self.get(path)[key]
+
+    def start(self, dag_id: str, run_id: str, conf: dict[str, Any]) -> bool:
+        self._answer()
+        if (dag_id, run_id) in self.started:
+            return False
+        self.started[dag_id, run_id] = conf
+        return True
+
+    def _answer(self) -> None:
+        if self.away:
+            raise AirflowError(0, "Airflow did not answer")
