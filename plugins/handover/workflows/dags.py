@@ -106,7 +106,7 @@ def rollback_dag(plan: Plan) -> DAG:
         start_date=FIRST_DAY,
         max_active_runs=4,  # a stuck rollback must not hold up the next one; the lock keeps them apart
         is_paused_upon_creation=False,
-        default_args={"plan": plan, "ticket_from": "move_traffic_back", **RETRIES},
+        default_args={"plan": plan, "opened_by": "move_traffic_back", **RETRIES},
         params={
             "reason": Param("rolled back by hand", type="string", minLength=MIN_REASON, title="Reason"),
             "deployment": Param(
@@ -127,7 +127,7 @@ def dry_run_dag(plan: Plan) -> DAG:
         start_date=FIRST_DAY,
         max_active_runs=2,
         is_paused_upon_creation=False,
-        default_args={"plan": plan, "ticket_from": "release", **RETRIES},
+        default_args={"plan": plan, "opened_by": "release", **RETRIES},
         params=_deployment_form(plan),
         tags=[plan.name, "dry run"],
         doc_md=f"What `{plan.deployment_dag_id}` would do with a release, and whether it would. It changes nothing.",

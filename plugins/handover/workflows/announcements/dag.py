@@ -37,7 +37,7 @@ def announcements_dag(plan: Plan) -> DAG:
         max_active_runs=4,  # a run lasts a week, and so meets the one after it
         is_paused_upon_creation=False,
         default_args={
-            "plan": plan, "ticket_from": "release", "notifiers": [HandOver(plan)], **RETRIES, **PATIENT,
+            "plan": plan, "opened_by": "release", "notifiers": [HandOver(plan)], **RETRIES, **PATIENT,
         },
         params={
             "version": Param(

@@ -26,7 +26,7 @@ def followups_dag(plan: Plan) -> DAG:
         max_active_runs=16,  # each lives for a week and more, beside those of the next deployments
         is_paused_upon_creation=False,
         # no timeout of a whole task: Airflow would count the waiting too
-        default_args={"plan": plan, "ticket_from": ENDED_TASK, **RETRIES, "execution_timeout": None},
+        default_args={"plan": plan, "opened_by": ENDED_TASK, **RETRIES, "execution_timeout": None},
         params={
             "deployment": Param(
                 None, type=["null", "string"], title="Deployment run",

@@ -55,7 +55,7 @@ def readiness_dag(plan: Plan) -> DAG:
         max_active_runs=2,
         max_active_tasks=AT_A_TIME,
         is_paused_upon_creation=False,
-        default_args={"plan": plan, "ticket_from": "release", "notifiers": [HandOver(plan)], **RETRIES},
+        default_args={"plan": plan, "opened_by": "release", "notifiers": [HandOver(plan)], **RETRIES},
         params=release_fields(plan),
         tags=[plan.name, "readiness"],
         doc_md=f"Is a release of {plan.title} ready? `{plan.deployment_dag_id}` refuses one that is not.",

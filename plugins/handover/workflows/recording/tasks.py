@@ -55,7 +55,7 @@ def _deployment(ti: Any, plan: Plan) -> str:
     if ti.dag_id == plan.followups_dag_id:
         ended = ti.xcom_pull(task_ids=ENDED_TASK, key=ENDED_KEY)
         return Ended.model_validate(ended).deployment if ended else ""
-    token = ti.xcom_pull(task_ids=getattr(ti.task, "ticket_from", OPEN_TASK), key=FENCING_KEY)
+    token = ti.xcom_pull(task_ids=getattr(ti.task, "opened_by", OPEN_TASK), key=FENCING_KEY)
     if token is None:
         return ""
     return FencingToken.model_validate(token).deployment if ti.dag_id == plan.rollback_dag_id else str(ti.run_id)
