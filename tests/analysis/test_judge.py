@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handover.analysis import judge
+from handover.analysis.judge import Finding
 from handover.analysis.metrics import Counters
 from handover.analysis.observations import PODS, PROBE, Observations, PodLimits, Probed
 from handover.analysis.window import Share, Window
@@ -284,9 +285,8 @@ def test_what_pods_use_is_measured_against_their_limits():
 def test_a_good_release_passes():
     subject = seen(sources=("database", "error_tracker"))
     now = healthy(subject, 300)
-    verdict, reason = judge.conclude(subject, now)
-    assert verdict is Verdict.PASS
-    assert "0 bad" in reason
+    assert judge.conclude(subject, now) == (Verdict.PASS, None)
+    assert "0 bad" in judge.told(subject, now)
 
 
 def test_too_few_requests_are_no_data():
@@ -295,16 +295,16 @@ def test_too_few_requests_are_no_data():
         subject.ready(now, ["a"])
         subject.pod("a", counters(now, now))
         subject.probe(now, Probed(0.01))
-    verdict, reason = judge.conclude(subject, 9)
-    assert verdict is Verdict.UNKNOWN
-    assert reason == "pods: only 9 answers seen, 20 are needed"
+    few = Finding(judge.NO_DATA, "pods: only 9 answers seen, 20 are needed")
+    assert judge.conclude(subject, 9) == (Verdict.UNKNOWN, few)
 
 
 def test_a_doubtful_error_rate_is_not_a_pass():
     subject = seen()
     now = healthy(subject, 300)
     subject.served = Share(10, 5000)
-    assert judge.conclude(subject, now)[0] is Verdict.UNKNOWN
+    verdict, doubt = judge.conclude(subject, now)
+    assert (verdict, doubt.rule) == (Verdict.UNKNOWN, names.ERROR_RATE)
     subject.served = Share(2, 100)
     assert judge.conclude(subject, now)[0] is Verdict.PASS, "two bad answers are no breach"
 
@@ -313,7 +313,7 @@ def test_a_source_that_never_spoke_is_no_pass_however_short_the_watch_was():
     subject = seen(sources=("database",))
     healthy(subject, 15)
     subject.heard["database"] = 0.0
-    assert judge.conclude(subject, 15) == (Verdict.UNKNOWN, "database never gave data")
+    assert judge.conclude(subject, 15) == (Verdict.UNKNOWN, Finding(judge.NO_DATA, "database never gave data"))
 
 
 # --- for any samples at all

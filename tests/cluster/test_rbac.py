@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from handover.adapters.kubernetes import connect_with_kubeconfig
+from handover.cli.permissions import main
 from handover.kube import jobs, permissions
-from handover.kube.__main__ import main
 from handover.kube.permissions import granted, rendered
 from handover.plan.model import Plan
 from handover.ports.kube import Forbidden, Json, Kube, Permission
@@ -147,7 +147,7 @@ def test_the_manifest_as_it_is_lacks_nothing(made: World, tmp_path: Path) -> Non
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PMS_PLAN_OVERLAY", str(overlay))
-        assert main(["check", "--plan", "pms", "--kubeconfig", str(made.deployer)]) == 0
+        assert main("permissions", ["--plan", "pms", "--kubeconfig", str(made.deployer)]) == 0
 
 
 def test_whatever_is_missing_is_named_and_nothing_else(world: World) -> None:

@@ -1,1 +1,1 @@
-from tests.support.cluster import cluster, in_cluster, namespace, plan  # noqa: F401 - fixtures
+from tests.twins.world import in_cluster, plan, quick_plan, twin, virtual_time, world  # noqa: F401 - fixtures

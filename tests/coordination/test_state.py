@@ -11,7 +11,6 @@ from handover.coordination.lock import FencedOut
 from handover.coordination.state import NoDeployment
 from handover.models.deployment import DeploymentState, FencingToken, Status
 
-pytestmark = pytest.mark.sandbox
 NAME = "pms-deployment"
 
 

@@ -169,7 +169,7 @@ KILLED = """
 import sys
 from handover.adapters.postgres import Database
 from handover.database.migrations import Bundle
-from handover.database.runner import Limits, apply
+from handover.database.runner import StatementLimits as Limits, apply
 apply(Database.from_uri(sys.stdin.read()), Bundle.from_files({"m1/migration.sql": sys.argv[1].encode()}), Limits())
 """
 

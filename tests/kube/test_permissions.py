@@ -12,15 +12,15 @@ import yaml
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from handover.adapters.kubernetes import connect, connect_with_kubeconfig, denied
+from handover.cli.permissions import main
 from handover.coordination import lock
+from handover.coordination.routing import patiently
 from handover.kube import permissions
-from handover.kube.__main__ import main
 from handover.kube.permissions import granted, rendered
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
 from handover.ports.kube import Forbidden, Permission
 from handover.step import EVIDENCE_KEY
-from handover.traffic.service import patiently
 from handover.workflows.deployment.steps import Open
 from handover.workload.manifests import DEPLOYMENTS
 from handover.workload.operators import DeployIdleColour, ReleaseCommand
@@ -246,12 +246,12 @@ def test_a_step_that_is_refused_after_waiting_gives_it_as_its_reason(guard, plan
 
 @pytest.mark.sandbox
 def test_the_command_line(guard, plan, tmp_path, monkeypatch, capsys):
-    assert main(["rbac", "--plan", "pms"]) == 0
+    assert main("rbac", ["--plan", "pms"]) == 0
     assert capsys.readouterr().out == rendered(PMS)
     monkeypatch.setenv("PMS_PLAN_OVERLAY", str(tmp_path / "overlay.yaml"))
-    check = ["check", "--plan", str(INCLUDE / "plans" / "pms.yaml"), "--kubeconfig", str(guard.kubeconfig)]
-    assert main(check) == 0
+    check = ["--plan", str(INCLUDE / "plans" / "pms.yaml"), "--kubeconfig", str(guard.kubeconfig)]
+    assert main("permissions", check) == 0
     guard.without("list", "endpointslices")
-    assert main(check) == 1
+    assert main("permissions", check) == 1
     assert "may not list endpointslices.discovery.k8s.io in" in capsys.readouterr().err
-    assert main(["rbac", "--plan", "nobody"]) == 2
+    assert main("rbac", ["--plan", "nobody"]) == 2

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from handover.cli.readiness import main
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
 from handover.readiness import checklist as module
-from handover.readiness.__main__ import main
 from handover.readiness.checklist import ChecklistError, load
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
@@ -84,6 +84,6 @@ def test_text_that_is_not_yaml_is_an_error_with_its_file(tmp_path, monkeypatch):
 
 
 def test_the_table_in_the_documentation_is_that_of_the_checklist(capsys):
-    assert main(["table", "--plan", "pms"]) == 0
+    assert main("readiness", ["--plan", "pms"]) == 0
     table = capsys.readouterr().out
     assert f"<!-- table -->\n{table}<!-- /table -->" in (INCLUDE.parent / "docs" / "readiness.md").read_text()

@@ -14,10 +14,13 @@ from psycopg import errors
 from handover.models.deployment import Status
 from handover.models.evidence import Verdict
 from handover.models.record import Change, IncidentKind, SentMessage
+from handover.plan.model import INCLUDE
 from handover.record import ledger as ledgers
 from handover.record.ledger import Ledger, NotRecorded
 from handover.record.schema import FOLDER, SchemaChanged, migrate
 from tests.record import made
+
+PLUGINS = INCLUDE.parent / "plugins"
 
 pytestmark = pytest.mark.sandbox
 TABLES = sorted(ledgers.TABLES.values())
@@ -206,7 +209,7 @@ def test_the_command_line_reads_it(connected, monkeypatch):
 
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "handover", "record", *arguments]
-        return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
+        return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60, cwd=PLUGINS)
 
     found = command("report", "--deployment", made.RUN)
     assert found.returncode == 0, found.stderr
@@ -218,11 +221,11 @@ def test_the_command_line_reads_it(connected, monkeypatch):
 
 
 def test_a_change_can_be_told_later(connected, capsys):
-    from handover.record.__main__ import main
+    from handover.cli.record import main
 
     connected.ledger.write([made.deployment()])
     tell = ["change", "--deployment", made.RUN, "--revision", "abc", "--committed-at", "2026-11-20T10:00:00+00:00"]
-    assert main(tell) == 0
-    assert main(tell) == 0
+    assert main("record", tell) == 0
+    assert main("record", tell) == 0
     assert capsys.readouterr().out == "recorded\nwas recorded already\n"
     assert [c.revision for c in connected.ledger.read(made.RUN).changes] == ["abc"]

@@ -24,7 +24,6 @@ from handover.ports.public import PublicAddress
 from handover.ports.router import Router
 from tests.support.steps import opened
 from tests.support.virtual import VirtualTime, virtual_time  # noqa: F401 - fixture
-from tests.twins.airflow import TwinAirflow
 from tests.twins.service import Guests, TwinAddress, TwinService, ask_for_ever
 
 T = TypeVar("T")
@@ -45,7 +44,6 @@ class World:
 
     time: VirtualTime
     service: TwinService
-    airflow: TwinAirflow
     token: FencingToken
 
     @property
@@ -101,14 +99,32 @@ def quick_plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 
 @pytest.fixture
-def world(virtual_time: VirtualTime, quick_plan: Plan) -> Iterator[World]:  # noqa: F811
-    """What the product finds outside is this world."""
-    made: list[TwinService] = []
+def twin(virtual_time: VirtualTime, quick_plan: Plan) -> Iterator[TwinService]:  # noqa: F811
+    """What the product finds outside is this service, which nobody has deployed yet."""
 
-    async def begin() -> FencingToken:
-        made.append(TwinService(quick_plan))
-        return await opened(made[0].kube(), quick_plan.lock_name, "registry.example.com/shop/web@sha256:1")
+    async def begin() -> TwinService:
+        return TwinService(quick_plan)
 
-    token, airflow = asyncio.run(begin()), TwinAirflow()
-    with standing_in(made[0].outside(airflow)):
-        yield World(virtual_time, made[0], airflow, token)
+    made = asyncio.run(begin())
+    with standing_in(made.outside()):
+        yield made
+
+
+@pytest.fixture
+def plan(twin: TwinService) -> Plan:
+    """The plan of the twin."""
+    return twin.plan
+
+
+@pytest.fixture
+def in_cluster(twin: TwinService) -> Callable[[Work[T]], T]:
+    """Runs a coroutine function with a client of the twin."""
+    return lambda work: asyncio.run(work(twin.kube()))
+
+
+@pytest.fixture
+def world(twin: TwinService, virtual_time: VirtualTime) -> World:  # noqa: F811
+    """The same with a deployment under way."""
+    image = "registry.example.com/shop/web@sha256:1"
+    token = asyncio.run(opened(twin.kube(), twin.plan.lock_name, image))
+    return World(virtual_time, twin, token)

@@ -17,8 +17,8 @@ from handover.models.record import DECISION_KEY, MESSAGES_KEY
 from handover.people import announcements as wording
 from handover.step import EVIDENCE_KEY
 from handover.workflows.announcements.steps import AskToConfirm, Moment, ReleaseToAnnounce, TellOf, announced_window
+from handover.workflows.deployment.opening import release_due
 from handover.workflows.deployment.request import BadRequest
-from handover.workflows.deployment.steps import release_due
 from tests.support.task import Store, Ti, context_of
 from tests.support.web import Answer, serving
 

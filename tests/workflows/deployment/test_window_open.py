@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
+from handover import clock
 from handover.models.deployment import FencingToken
 from handover.models.evidence import Evidence
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
 from handover.step import EVIDENCE_KEY
-from handover.workflows.deployment import steps as operators
-from handover.workflows.deployment.steps import WindowOpen
+from handover.workflows.deployment.deciding import WindowOpen
 from tests.support.steps import RUN_ID, Ti, release
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
@@ -24,7 +24,7 @@ TUESDAY = datetime.datetime(2026, 12, 1, tzinfo=datetime.UTC)
 
 
 def begun_at(monkeypatch, hour: float, asked=ASKED) -> Ti:
-    monkeypatch.setattr(operators, "_now", lambda: TUESDAY + datetime.timedelta(hours=hour))
+    monkeypatch.setattr(clock, "utc", lambda: TUESDAY + datetime.timedelta(hours=hour))
     ti = Ti(TOKEN, asked)
     context: Any = {"run_id": RUN_ID, "ti": ti}
     WindowOpen(task_id="window_open", plan=PLAN).execute(context)
@@ -44,7 +44,7 @@ def test_in_the_window_it_goes_on(monkeypatch):
 
 
 def test_a_window_that_closed_while_it_waited_switches_nothing(monkeypatch):
-    monkeypatch.setattr(operators, "_now", lambda: TUESDAY + datetime.timedelta(hours=18, minutes=1))
+    monkeypatch.setattr(clock, "utc", lambda: TUESDAY + datetime.timedelta(hours=18, minutes=1))
     context: Any = {"run_id": RUN_ID, "ti": Ti(TOKEN, ASKED)}
     with pytest.raises(AirflowFailException, match="window has closed; nothing was switched"):
         WindowOpen(task_id="window_open", plan=PLAN).execute_complete(context)

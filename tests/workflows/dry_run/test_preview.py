@@ -111,7 +111,7 @@ def world(cluster, namespace, in_cluster, plan, entries, hotel, tmp_path, monkey
     image = f"{blue['repository']}@{blue['digest']}"
     cluster.make(namespace, "apps/v1/deployments", {
         "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": "pms-blue", "annotations": {"pms.deploy/version": "v1.0.0"}},
+        "metadata": {"name": "pms-blue", "annotations": {"handover/version": "v1.0.0"}},
         "spec": {"replicas": 0, "selector": {"matchLabels": labels},
                  "template": {"metadata": {"labels": labels},
                               "spec": {"containers": [{"name": "pms", "image": image}]}}},
@@ -160,10 +160,10 @@ def test_a_dry_run_tells_what_would_be_and_changes_nothing(world, in_cluster, ho
 
     deployed = run(WouldDeploy, "deploy")
     assert deployed.reason.startswith("Deployment pms-green: new; ")
-    assert "metadata.annotations.pms.deploy/version: nothing -> v1.1.0" in deployed.reason
+    assert "metadata.annotations.handover/version: nothing -> v1.1.0" in deployed.reason
     switched = run(WouldSwitch, "switch")
     assert "spec.selector.version: blue -> green" in switched.reason
-    assert "metadata.annotations.pms.deploy/generation: nothing -> 1" in switched.reason
+    assert "metadata.annotations.handover/generation: nothing -> 1" in switched.reason
     migrated = run(WouldMigrate, "migrate")
     assert migrated.passed, migrated.reason
     assert "statements, undone by down.sql)" in migrated.reason
@@ -222,6 +222,6 @@ def test_a_step_that_changes_production_fails_in_a_dry_run(world, in_cluster):  
     run, before = Run(world), versions(in_cluster)
     run(ReleaseToTry, "release")
     assert ("release", RELEASE_KEY) in run.ti.left
-    with pytest.raises(AirflowFailException, match="left no ticket"):
+    with pytest.raises(AirflowFailException, match="left no fencing_token"):
         run(DeployIdleColour, "deploy")
     assert versions(in_cluster) == before

@@ -1,1 +1,1 @@
-from tests.twins.world import quick_plan, virtual_time, world  # noqa: F401 - fixtures
+from tests.twins.world import in_cluster, plan, quick_plan, twin, virtual_time, world  # noqa: F401 - fixtures

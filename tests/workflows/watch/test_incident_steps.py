@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import time
 from functools import partial
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
+from handover import clock
 from handover.coordination import state
 from handover.models.evidence import Evidence, failed, passed
 from handover.models.incident import Incident, Resolution, Severity, began
@@ -17,10 +17,8 @@ from handover.people.operators import ROLLBACK
 from handover.step import EVIDENCE_KEY
 from handover.workflows.watch.incident_steps import FIX, FixOrRollback, FixWorks, WatchOn
 from handover.workflows.watch.steps import Watch
-from tests.support.cluster import cluster, in_cluster, namespace, plan  # noqa: F401 - fixtures
 from tests.support.steps import RUN_ID, Ti, opened, release
 
-pytestmark = pytest.mark.sandbox
 IMAGE = "registry.example.com/shop/web@sha256:1"
 
 
@@ -38,17 +36,17 @@ class DyingTi(Ti):
 
 
 def incident(outcome: Resolution) -> Incident:
-    return began("error_rate", "30 % of answers failed", Severity.CRITICAL, time.time(), outcome)
+    return began("error_rate", "30 % of answers failed", Severity.CRITICAL, clock.epoch(), outcome)
 
 
 @pytest.fixture
-def ticket(in_cluster, plan):  # noqa: F811
+def token(in_cluster, plan):
     """Of a deployment with one critical incident that waits for the lead."""
     asked = (incident(Resolution.ASKED),)
     return in_cluster(lambda kube: opened(kube, plan.lock_name, IMAGE, incidents=asked))
 
 
-def outcomes(in_cluster, plan) -> list[Resolution]:  # noqa: F811
+def outcomes(in_cluster, plan) -> list[Resolution]:
     found = in_cluster(partial(state.read, name=plan.lock_name))
     return [one.outcome for one in found.incidents]
 
@@ -68,36 +66,36 @@ def evidence(ti: Ti) -> Evidence:
     return Evidence.model_validate(ti.pushed[EVIDENCE_KEY])
 
 
-def test_without_an_incident_both_steps_pass_at_once(in_cluster, plan):  # noqa: F811
-    ticket = in_cluster(lambda kube: opened(kube, plan.lock_name, IMAGE))
+def test_without_an_incident_both_steps_pass_at_once(in_cluster, plan):
+    token = in_cluster(lambda kube: opened(kube, plan.lock_name, IMAGE))
     for kind in (FixOrRollback, FixWorks):
-        ti = Ti(ticket, release(IMAGE))
+        ti = Ti(token, release(IMAGE))
         kind(task_id="step", plan=plan).execute(context(ti))
         assert evidence(ti).reason == "no incident"
 
 
-def test_an_answer_of_rollback_stays_one_when_the_task_is_killed_before_it_fails(in_cluster, plan, ticket):  # noqa: F811
+def test_an_answer_of_rollback_stays_one_when_the_task_is_killed_before_it_fails(in_cluster, plan, token):
     step = FixOrRollback(task_id="fix_or_rollback", plan=plan)
     with pytest.raises(Killed):
-        step.execute_complete(context(DyingTi(ticket, release(IMAGE))), answer(ROLLBACK))
+        step.execute_complete(context(DyingTi(token, release(IMAGE))), answer(ROLLBACK))
     assert outcomes(in_cluster, plan) == [Resolution.ROLLED_BACK]
-    again = Ti(ticket, release(IMAGE))
+    again = Ti(token, release(IMAGE))
     with pytest.raises(AirflowFailException, match="Rollback by lead: 30 % of answers failed"):
         step.execute(context(again))
     assert not evidence(again).passed
 
 
-def test_a_fix_that_did_not_work_stays_one_when_the_task_is_killed_before_it_fails(in_cluster, plan, ticket):  # noqa: F811
+def test_a_fix_that_did_not_work_stays_one_when_the_task_is_killed_before_it_fails(in_cluster, plan, token):
     step, event = FixWorks(task_id="fix_works", plan=plan), failed("fix_works", "nothing that was tried worked")
     with pytest.raises(Killed):
-        step.resume(context(DyingTi(ticket, release(IMAGE))), told(event))
+        step.resume(context(DyingTi(token, release(IMAGE))), told(event))
     assert outcomes(in_cluster, plan) == [Resolution.ROLLED_BACK]
     with pytest.raises(AirflowFailException, match="nothing that was tried worked"):
-        step.execute(context(Ti(ticket, release(IMAGE))))
+        step.execute(context(Ti(token, release(IMAGE))))
 
 
-def test_an_answer_of_fix_lets_the_deployment_go_on_to_the_wait_for_it(in_cluster, plan, ticket):  # noqa: F811
-    ti = Ti(ticket, release(IMAGE))
+def test_an_answer_of_fix_lets_the_deployment_go_on_to_the_wait_for_it(in_cluster, plan, token):
+    ti = Ti(token, release(IMAGE))
     FixOrRollback(task_id="fix_or_rollback", plan=plan).execute_complete(context(ti), answer(FIX))
     assert evidence(ti).passed
     assert outcomes(in_cluster, plan) == [Resolution.ASKED]
@@ -105,12 +103,12 @@ def test_an_answer_of_fix_lets_the_deployment_go_on_to_the_wait_for_it(in_cluste
     assert outcomes(in_cluster, plan) == [Resolution.FIXED]
 
 
-def state_with(in_cluster, plan, **known: Any):  # noqa: F811
+def state_with(in_cluster, plan, **known: Any):
     return in_cluster(lambda kube: opened(kube, plan.lock_name, IMAGE, **known))
 
 
-def watch_on(plan, ticket) -> tuple[Ti, TaskDeferred | None]:  # noqa: F811
-    ti = Ti(ticket, release(IMAGE))
+def watch_on(plan, token) -> tuple[Ti, TaskDeferred | None]:
+    ti = Ti(token, release(IMAGE))
     try:
         WatchOn(task_id="monitoring_after_fix", plan=plan).execute(context(ti))
     except TaskDeferred as deferred:
@@ -118,20 +116,20 @@ def watch_on(plan, ticket) -> tuple[Ti, TaskDeferred | None]:  # noqa: F811
     return ti, None
 
 
-def test_monitoring_writes_down_when_it_ends_once(in_cluster, plan):  # noqa: F811
-    ticket = state_with(in_cluster, plan)
+def test_monitoring_writes_down_when_it_ends_once(in_cluster, plan):
+    token = state_with(in_cluster, plan)
     monitoring = Watch(task_id="monitoring", plan=plan, seconds=500, on_breach="ask")
     ends = []
     for _ in range(2):  # the second one is another try
         with pytest.raises(TaskDeferred):
-            monitoring.execute(context(Ti(ticket, release(IMAGE))))
+            monitoring.execute(context(Ti(token, release(IMAGE))))
         ends.append(in_cluster(partial(state.read, name=plan.lock_name)).watch_until)
-    assert ends[0] == ends[1] == pytest.approx(time.time() + 500, abs=30)
+    assert ends[0] == ends[1] == pytest.approx(clock.epoch() + 500, abs=30)
 
 
 @pytest.mark.parametrize(("left", "seconds"), [(500, 500), (5, 60)])
-def test_after_a_fix_the_rest_of_the_monitoring_is_watched(in_cluster, plan, left, seconds):  # noqa: F811
-    known = {"incidents": (incident(Resolution.NOTED), incident(Resolution.FIXED)), "watch_until": time.time() + left}
+def test_after_a_fix_the_rest_of_the_monitoring_is_watched(in_cluster, plan, left, seconds):
+    known = {"incidents": (incident(Resolution.NOTED), incident(Resolution.FIXED)), "watch_until": clock.epoch() + left}
     _, deferred = watch_on(plan, state_with(in_cluster, plan, **known))
     assert deferred.trigger.on_breach == "guard"
     assert deferred.trigger.seconds == pytest.approx(seconds, abs=30 if left > 60 else 0)
@@ -140,18 +138,18 @@ def test_after_a_fix_the_rest_of_the_monitoring_is_watched(in_cluster, plan, lef
 @pytest.mark.parametrize(("known", "reason"), [
     ({}, "no incident"),
     ({"incidents": (incident(Resolution.NOTED),)}, "no incident"),
-    ({"incidents": (incident(Resolution.FIXED),), "watch_until": time.time() - 1}, "to the end of the monitoring"),
+    ({"incidents": (incident(Resolution.FIXED),), "watch_until": clock.epoch() - 1}, "to the end of the monitoring"),
 ])  # fmt: skip
-def test_nothing_is_left_to_watch(in_cluster, plan, known, reason):  # noqa: F811
+def test_nothing_is_left_to_watch(in_cluster, plan, known, reason):
     ti, deferred = watch_on(plan, state_with(in_cluster, plan, **known))
     assert deferred is None
     assert reason in evidence(ti).reason
 
 
-def test_after_a_rollback_nothing_is_watched_on(in_cluster, plan):  # noqa: F811
+def test_after_a_rollback_nothing_is_watched_on(in_cluster, plan):
     known = {
         "incidents": (incident(Resolution.FIXED), incident(Resolution.ROLLED_BACK)),
-        "watch_until": time.time() + 500,
+        "watch_until": clock.epoch() + 500,
     }
     with pytest.raises(AirflowFailException, match="30 % of answers failed"):
         watch_on(plan, state_with(in_cluster, plan, **known))

@@ -10,14 +10,10 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from handover.models.evidence import Evidence, Verdict
 from handover.models.record import SAMPLES_KEY
 from handover.workflows.watch.steps import Watch
-from tests.support.cluster import cluster  # noqa: F401 - fixture
-from tests.support.colours import made_world, world  # noqa: F401 - fixtures
 from tests.support.steps import RUN_ID, Ti, release, revived
 
-pytestmark = pytest.mark.sandbox
 
-
-def test_the_step_defers_at_once_and_concludes_from_the_event(world):  # noqa: F811
+def test_the_step_defers_at_once_and_concludes_from_the_event(world):
     step = Watch(task_id="watch", plan=world.plan, seconds=300)
     ti = Ti(world.token, release("x"))
     with pytest.raises(TaskDeferred) as deferred:
@@ -34,6 +30,6 @@ def test_the_step_defers_at_once_and_concludes_from_the_event(world):  # noqa: F
     assert step.resume({"run_id": RUN_ID, "ti": ti}, {"evidence": good, "samples": []}) == "300 s"
 
 
-def test_a_watch_of_the_old_colour_can_not_move_traffic(world):  # noqa: F811
+def test_a_watch_of_the_old_colour_can_not_move_traffic(world):
     with pytest.raises(ValueError, match="nowhere to move traffic"):
         Watch(task_id="watch", plan=world.plan, seconds=1, colour="old")

@@ -350,6 +350,7 @@ def test_the_log_tells_how_it_goes(serves, monkeypatch):
 
 def test_disk_network_and_connections_of_the_old_pods_are_a_baseline(serves):
     """Two looks, as the `Baseline` step takes them."""
+
     async def looks(_):
         (first, pods) = baseline_sources(serves.plan, SimpleNamespace(stable="blue"))
         assert first.name == "database"

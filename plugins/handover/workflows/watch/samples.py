@@ -40,9 +40,9 @@ class Samples:
         try:
             while True:
                 await asyncio.sleep(self._record.sample_seconds)
-                self._look()
+                self.look(clock.monotonic())
         finally:
-            self._look()
+            self.look(clock.monotonic())
             flushing.cancel()
             await asyncio.gather(flushing, return_exceptions=True)
 
@@ -54,10 +54,10 @@ class Samples:
             for sample in moment
         ]
 
-    def _look(self) -> None:
+    def look(self, now: float) -> None:
         """A value that was measured seldom is kept once, at the time when it was measured."""
         moment = []
-        for m in self._seen.sample(clock.monotonic()):
+        for m in self._seen.sample(now):
             source = m.source.partition(":")[0]
             if m.value is not None and self._last.get((m.what, source)) != m.at:
                 self._last[m.what, source] = m.at
