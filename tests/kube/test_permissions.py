@@ -21,7 +21,7 @@ from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
 from handover.ports.kube import Forbidden, Permission
 from handover.step import EVIDENCE_KEY
-from handover.workflows.deployment.steps import Open
+from handover.workflows.deployment.opening import Open
 from handover.workload.manifests import DEPLOYMENTS
 from handover.workload.operators import DeployIdleColour, ReleaseCommand
 from tests.support.cluster import image

@@ -38,7 +38,7 @@ PROGRAMS = {
     "v1.1.0": [sys.executable, APP],
     "crash": ["sh", "-c", "echo warming up; echo DATABASE_URL is wrong; exit 3"],
 }
-_NAMES = itertools.count(1)
+NAMES = itertools.count(1)
 T = TypeVar("T")
 
 
@@ -112,7 +112,7 @@ def _until_ready(process: subprocess.Popen[bytes], url: str) -> None:
 @pytest.fixture
 def namespace(cluster: Cluster) -> str:
     """A new namespace with the Secret and the Service that the plan expects; the Service selects blue."""
-    name = f"test-{next(_NAMES)}"
+    name = f"test-{next(NAMES)}"
     cluster.make("", "namespaces", {"metadata": {"name": name}})
     cluster.make(name, "secrets", {"metadata": {"name": "pms-secrets"}, "stringData": {"SETTING": "from the secret"}})
     service = {

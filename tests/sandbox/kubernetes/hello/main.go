@@ -1,4 +1,5 @@
 // Hello answers with the name of its pod, or with what it is asked to fetch (/fetch?url=...).
+// `hello say TEXT CODE` prints a text and exits with a code instead.
 package main
 
 import (
@@ -6,9 +7,15 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 )
 
 func main() {
+	if len(os.Args) == 4 && os.Args[1] == "say" {
+		fmt.Println(os.Args[2])
+		code, _ := strconv.Atoi(os.Args[3])
+		os.Exit(code)
+	}
 	fmt.Println("hello from a pod")
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, os.Getenv("HOSTNAME")) })
 	http.HandleFunc("/fetch", fetch)
