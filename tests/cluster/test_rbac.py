@@ -14,12 +14,13 @@ import yaml
 
 from handover.adapters.kubernetes import connect_with_kubeconfig
 from handover.cli.permissions import main
+from handover.coordination.routing import DEPLOYMENTS
 from handover.kube import jobs, permissions
 from handover.kube.permissions import granted, rendered
+from handover.models.annotations import notes
 from handover.plan.model import Plan
 from handover.ports.kube import Forbidden, Json, Kube, Permission
-from handover.workload import commands
-from handover.workload.manifests import DEPLOYMENTS, deployment
+from handover.workload.manifests import deployment
 from tests.support.cluster import image, plan_with
 from tests.support.steps import opened
 
@@ -162,24 +163,24 @@ def test_a_deployer_without_a_role_lacks_everything(world: World) -> None:
     world.until_missing(granted(rendered(world.plan)))
 
 
-def test_the_lock_the_state_and_a_job_are_allowed(world: World) -> None:
+def test_the_lock_the_state_and_a_job_are_allowed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handover.kube.pods.PATIENCE_SECONDS", 0.0)  # nobody has pushed this image
     cluster = world.plan.cluster
     command = jobs.Command(name="check", key="test", image=image("v1.1.0"), argv=("true",))
 
     async def run_a_job(kube: Kube) -> Json:
-        name = await commands.submit(kube, cluster, command)
-        await commands.answered(kube, name)
-        await kube.list("pods", {"job-name": name})
-        return await kube.get(jobs.JOBS, name)
+        result = await jobs.run(kube, cluster, command)
+        await jobs.answered(kube, result)
+        return await kube.get(jobs.JOBS, result.job)
 
     world.run(world.deployer, lambda kube: opened(kube, world.plan.lock_name, image("v1.1.0")))
     for namespace in (cluster.namespace, cluster.staging_namespace):
         found = world.run(world.deployer, run_a_job, namespace)
-        assert commands.ANSWERED in found["metadata"]["annotations"]
+        assert jobs.ANSWERED in notes(found)
 
 
 def test_applying_a_colour_that_is_not_there_yet_needs_create_by_name(world: World) -> None:
-    green = deployment(world.plan, "green", "v1.1.0", image("v1.1.0"))
+    green = deployment(world.plan, "green", "v1.1.0", image("v1.1.0"), 1)
     lost = Permission(world.plan.cluster.namespace, "apps", "deployments", "create", "", "pms-green")
     world.allow([one for one in granted(rendered(world.plan)) if one != lost])
     world.until_missing([lost])

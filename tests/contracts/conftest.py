@@ -21,6 +21,8 @@ from tests.twins.kube import TwinCluster
 
 T = TypeVar("T")
 APP = "web"
+MISSING = "registry.example.com/nobody/has:this"
+"""An image that no cluster can pull."""
 TWIN, STAND_IN, REAL = "twin", "stand-in", "kubernetes"
 
 
@@ -73,6 +75,7 @@ def _twin() -> ClusterToTry:
     """Its time is turned, and every program says what its command line asks for."""
     time = VirtualTime()
     twin = TwinCluster(start_seconds=1.5, program=lambda _, argv: (int(argv[2]), f"{argv[1]}\n"))
+    twin.missing_images.add(MISSING)
     return ClusterToTry(TWIN, "twin/program:v1", lambda work: time.run(work(twin.client())), _saying)
 
 
@@ -107,7 +110,9 @@ def any_cluster(request: pytest.FixtureRequest) -> Iterator[ClusterToTry]:
     kubeconfig, image = request.getfixturevalue("real_program")
     name = f"contract-{next(stand_in.NAMES)}"
     _make_namespace(kubeconfig, name)
-    yield ClusterToTry(REAL, image, _connecting(kubeconfig, name), lambda text, code: ["/hello", "say", text, str(code)])
+    yield ClusterToTry(
+        REAL, image, _connecting(kubeconfig, name), lambda text, code: ["/hello", "say", text, str(code)]
+    )
 
 
 def _shell(text: str, code: int) -> list[str]:

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from handover import clock
 from handover.coordination.routing import DEPLOYMENTS, NotReady, full, ready_pods
 from handover.kube import jobs
+from handover.models.annotations import notes
 from handover.ports.kube import Conflict, KubeError, NotFound
+from tests.contracts.conftest import MISSING
 
 LEASES = "coordination.k8s.io/v1/leases"
 JOBS = "batch/v1/jobs"
@@ -222,12 +225,30 @@ def test_a_job_runs_to_its_end_and_its_words_are_kept(any_cluster, code):
         with pytest.raises(Conflict):
             await kube.create(JOBS, any_cluster.job("once", "something", code))
 
-        async def over() -> bool:
-            return await jobs.outcome(kube, "once") is not None
+        end = await jobs.wait(kube, "once", clock.epoch() + 60)
+        assert end.succeeded is (code == 0)
+        result = await jobs.result(kube, end, "main")
+        assert (result.exit_code, result.output.strip()) == (code, "something")
 
-        await until(over)
-        assert await jobs.outcome(kube, "once") is (code == 0)
-        ended = await jobs.ended(kube, "once", "main")
-        assert (ended.exit_code, ended.output.strip()) == (code, "something")
+    any_cluster.run(work)
+
+
+def test_a_job_that_does_not_start_is_stopped_once_nobody_waits_for_it(any_cluster, monkeypatch):
+    monkeypatch.setattr("handover.kube.pods.PATIENCE_SECONDS", 1.0)
+
+    async def work(kube):
+        body = any_cluster.job("lost", "something")
+        body["spec"]["template"]["spec"]["containers"][0]["image"] = MISSING
+        await kube.create(JOBS, body)
+        end = await jobs.wait(kube, "lost", clock.epoch() + 60)
+        assert end.succeeded is None
+        assert "ImagePull" in end.reason
+        await jobs.answered(kube, end)
+
+        async def stopped() -> bool:
+            return jobs.ending(await kube.get(JOBS, "lost")) is not None
+
+        await until(stopped)
+        assert jobs.ANSWERED in notes(await kube.get(JOBS, "lost"))
 
     any_cluster.run(work)

@@ -1,82 +1,223 @@
-"""A release's command as a Job."""
+"""A command as a Job: found again, waited for and told of on a twin of the cluster; on the stand-in a real process."""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import re
 
 import pytest
 
+from handover import clock
 from handover.kube import jobs
-from handover.kube.jobs import Command
-from handover.plan.load import load_plan
-from handover.plan.model import INCLUDE
+from handover.kube.jobs import Command, JobEnd
+from handover.kube.pods import PATIENCE_SECONDS, Patience
+from handover.models.annotations import FORMER_PREFIX
+from handover.ports.kube import KubeError
 from tests.support.cluster import image
 
+IMAGE = "registry.example.com/shop/web@sha256:1"
 SAY = ("sh", "-c", "echo out; echo $SETTING; echo $EXTRA; echo err >&2")
+
+
+def command(*argv: str, key: str = "k", name: str = "say", **more) -> Command:
+    return Command(name, key, more.pop("image", IMAGE), argv or ("true",), **more)
+
+
+def run(twin, asked: Command):
+    return asyncio.run(jobs.run(twin.kube(), twin.plan.cluster, asked))
+
+
+def made(twin) -> list[str]:
+    return [one["metadata"]["name"] for one in asyncio.run(twin.kube().list(jobs.JOBS))]
+
+
+# --- the object
 
 
 @pytest.mark.parametrize("name", ["pms-smoke", "PMS Smoke!", "x" * 90, "--", "unit_tests", "a-"])
 def test_job_names_are_labels(name):
-    made = Command(name, "k", "i", ("x",)).job_name
-    assert len(made) <= 63
-    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", made), made
+    found = command(name=name).job_name()
+    assert len(found) <= 63
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", found), found
 
 
-def test_job_names_follow_the_key():
-    assert Command("a", "1", "i", ("x",)).job_name == Command("a", "1", "j", ("y",)).job_name
-    assert Command("a", "1", "i", ("x",)).job_name != Command("a", "2", "i", ("x",)).job_name
+def test_job_names_follow_key_and_attempt_and_nothing_else():
+    assert command("x").job_name() == command("y", image="another").job_name(1)
+    names = {command().job_name(), command().job_name(2), command(key="l").job_name(), command(name="b").job_name()}
+    assert len(names) == 4
 
 
-def test_the_manifest_holds_command_variables_and_secret():
-    plan = load_plan(INCLUDE / "plans" / "pms.yaml")
-    job = jobs.manifest(plan.cluster, Command("smoke", "k", "r/i:v1", ("npm", "test"), {"URL": "http://x"}))
+def test_the_manifest_holds_command_variables_and_secret(quick_plan):
+    job = jobs.manifest(quick_plan.cluster, command("npm", "test", env={"URL": "http://x"}))
     container = job["spec"]["template"]["spec"]["containers"][0]
     assert container["command"] == ["npm", "test"]
     assert {"name": "URL", "value": "http://x"} in container["env"]
     assert container["envFrom"] == [{"secretRef": {"name": "pms-secrets"}}]
     assert job["spec"]["backoffLimit"] == 0
-    assert job["spec"]["activeDeadlineSeconds"] == plan.cluster.job_timeout_seconds
+    assert job["spec"]["activeDeadlineSeconds"] == quick_plan.cluster.job_timeout_seconds
+
+
+# --- how it ended, from the JSON alone
+
+
+def job(*conditions: tuple[str, str, str, str]) -> dict:
+    fields = ("type", "status", "reason", "message")
+    status = {"conditions": [dict(zip(fields, one, strict=True)) for one in conditions]} if conditions else {}
+    containers = [{"name": "pms", "image": IMAGE}]
+    return {"metadata": {"name": "j"}, "spec": {"template": {"spec": {"containers": containers}}}, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "end"),
+    [
+        ((), None),
+        ((("SuccessCriteriaMet", "True", "", ""),), None),
+        ((("Failed", "False", "", ""),), None),
+        ((("Complete", "True", "CompletionsReached", "1 pod"),), JobEnd("j", True)),
+        ((("FailureTarget", "True", "B", "m"), ("Failed", "True", "B", "m")), JobEnd("j", False, "m")),
+        ((("Failed", "True", "PodFailurePolicy", ""),), JobEnd("j", False, "PodFailurePolicy")),
+        ((("Failed", "True", "DeadlineExceeded", "too long"),), JobEnd("j", None, "too long")),
+    ],
+)
+def test_how_a_job_has_ended(conditions, end):
+    assert jobs.ending(job(*conditions)) == end
+
+
+def test_a_job_without_a_status_goes_on():
+    assert jobs.ending({"metadata": {"name": "j"}}) is None
+    assert jobs.ending({"metadata": {"name": "j"}, "status": None}) is None
+
+
+def pod(**state: dict) -> dict:
+    status = {"name": "pms", "state": state, "restartCount": 0}
+    return {
+        "metadata": {"name": "p"}, "spec": {"containers": [{"name": "pms", "image": IMAGE}]},
+        "status": {"containerStatuses": [status]},
+    }  # fmt: skip
+
+
+def test_a_pod_that_does_not_start_is_no_answer_once_patience_is_over():
+    patience, pods = Patience(), [pod(waiting={"reason": "ErrImagePull", "message": "not found"})]
+    assert jobs.stuck(job(), pods, patience, 100.0) is None
+    end = jobs.stuck(job(), pods, patience, 100.0 + PATIENCE_SECONDS)
+    assert end == JobEnd("j", None, "container pms of pod p is in ErrImagePull: not found")
+
+
+def test_a_program_that_failed_is_left_to_fail_its_job():
+    pods = [pod(terminated={"exitCode": 1, "reason": "Error"})]
+    assert jobs.stuck(job(), pods, Patience(), 0.0) is None
+
+
+# --- submitted, waited for and read
+
+
+def test_a_job_that_succeeds_gives_its_output(twin):
+    twin.cluster.program = lambda image, argv: (0, f"{image} ran {' '.join(argv)}\n")
+    result = run(twin, command("npm", "test"))
+    assert (result.succeeded, result.reason, result.exit_code) == (True, "", 0)
+    assert result.output == f"{IMAGE} ran npm test\n"
+
+
+def test_a_job_that_fails_tells_the_clusters_reason_and_its_exit_code(twin):
+    twin.cluster.program = lambda _image, _argv: (3, "no\n")
+    result = run(twin, command())
+    assert (result.succeeded, result.exit_code, result.output) == (False, 3, "no\n")
+    assert result.reason == "Job has reached the specified backoff limit"
+
+
+def test_it_waits_until_the_job_has_ended(twin, virtual_time):
+    twin.cluster.job_seconds = 90.0
+    assert run(twin, command()).succeeded
+    assert 90.0 <= virtual_time.now < 91.0
+
+
+def test_a_job_that_its_deadline_stopped_gives_no_answer(twin):
+    twin.cluster.job_seconds = 1e9
+    result = run(twin, command())
+    assert (result.succeeded, result.exit_code, result.output) == (None, None, "")
+    assert result.reason == "Job was active longer than specified deadline"
+
+
+def test_a_job_that_nobody_stops_gives_no_answer_in_time(twin, virtual_time):
+    twin.cluster.job_seconds = 1e9
+    name = asyncio.run(jobs.submit(twin.kube(), twin.plan.cluster, command()))
+    end = asyncio.run(jobs.wait(twin.kube(), name, clock.epoch() + 20))
+    assert end == JobEnd(name, None, "no answer in time")
+    assert virtual_time.now < 21
+
+
+def test_a_job_whose_image_cannot_be_pulled_gives_no_answer_within_seconds(twin, virtual_time):
+    twin.cluster.missing_images.add(IMAGE)
+    result = run(twin, command())
+    assert (result.succeeded, result.output) == (None, "")
+    assert "is in ImagePullBackOff" in result.reason
+    assert PATIENCE_SECONDS <= virtual_time.now < PATIENCE_SECONDS + 1
+
+
+def test_a_job_that_is_gone_gives_no_answer_and_nothing_was_printed(twin):
+    async def work(kube):
+        end = await jobs.wait(kube, "gone", clock.epoch() + 5)
+        await jobs.answered(kube, end)
+        return await jobs.result(kube, end, "pms")
+
+    result = asyncio.run(work(twin.kube()))
+    assert (result.succeeded, result.reason, result.exit_code, result.output) == (None, "the Job is gone", None, "")
+
+
+def test_a_log_that_cannot_be_read_says_so_and_changes_nothing_of_the_end(twin, monkeypatch):
+    async def refuse(*_arguments):
+        raise KubeError(500, "the kubelet is away")
+
+    monkeypatch.setattr("tests.twins.kube.TwinKube.logs", refuse)
+    result = run(twin, command())
+    assert result.succeeded
+    assert result.output.endswith("cannot be read: the kubelet is away")
+
+
+def test_the_same_key_runs_once_until_its_answer_was_read(twin):
+    first, again = run(twin, command()), run(twin, command())
+    assert first == again
+    assert made(twin) == [first.job]
+    asyncio.run(jobs.answered(twin.kube(), first))
+    assert run(twin, command()).job != first.job
+    assert len(made(twin)) == 2
+
+
+def test_an_answer_that_was_marked_under_the_former_name_counts(twin):
+    first = run(twin, command())
+    mark = {"metadata": {"annotations": {f"{FORMER_PREFIX}answered": "true"}}}
+    asyncio.run(twin.kube().merge(jobs.JOBS, first.job, mark))
+    assert run(twin, command()).job != first.job
+
+
+def test_what_nobody_waits_for_any_more_is_stopped(twin):
+    twin.cluster.missing_images.add(IMAGE)
+    result = run(twin, command())
+    asyncio.run(jobs.answered(twin.kube(), result))
+    (found,) = asyncio.run(twin.kube().list(jobs.JOBS))
+    assert jobs.ending(found) == JobEnd(result.job, None, "Job was active longer than specified deadline")
+
+
+# --- a real process
 
 
 @pytest.mark.sandbox
 def test_it_runs_with_the_settings_and_gives_its_output(in_cluster, plan):
-    command = Command("say", "1", image("v1.0.0"), SAY, {"EXTRA": "more"})
-    result = in_cluster(lambda kube: jobs.run(kube, plan.cluster, command))
-    assert result.succeeded
+    asked = command(*SAY, image=image("v1.0.0"), env={"EXTRA": "more"})
+    result = in_cluster(lambda kube: jobs.run(kube, plan.cluster, asked))
+    assert (result.succeeded, result.exit_code) == (True, 0)
     assert sorted(result.output.split("\n")) == sorted(["out", "from the secret", "more", "err", ""])
 
 
 @pytest.mark.sandbox
-def test_a_failure_is_told_with_its_output(in_cluster, plan):
-    command = Command("say", "1", image("v1.0.0"), ("sh", "-c", "echo why; exit 1"))
-    result = in_cluster(lambda kube: jobs.run(kube, plan.cluster, command))
-    assert (result.succeeded, result.output) == (False, "why\n")
-
-
-@pytest.mark.sandbox
-def test_the_same_key_runs_once(in_cluster, plan, tmp_path):
-    command = Command("once", "1", image("v1.0.0"), ("sh", "-c", f"echo x >> {tmp_path}/ran"))
-
-    async def work(kube):
-        await jobs.run(kube, plan.cluster, command)
-        await jobs.run(kube, plan.cluster, command)
-
-    in_cluster(work)
-    assert (tmp_path / "ran").read_text() == "x\n"
-
-
-@pytest.mark.sandbox
-def test_a_job_that_is_gone_has_failed_and_has_no_output(in_cluster, plan):
-    async def work(kube):
-        return await jobs.outcome(kube, "gone"), await jobs.output(kube, "gone", plan.cluster.container)
-
-    assert in_cluster(work) == (False, "")
+def test_a_failure_is_told_with_its_exit_code_and_output(in_cluster, plan):
+    asked = command("sh", "-c", "echo why; exit 7", image=image("v1.0.0"))
+    result = in_cluster(lambda kube: jobs.run(kube, plan.cluster, asked))
+    assert (result.succeeded, result.exit_code, result.output) == (False, 7, "why\n")
 
 
 @pytest.mark.sandbox
 def test_a_command_that_does_not_end_is_stopped(in_cluster, plan):
     cluster = plan.cluster.model_copy(update={"job_timeout_seconds": 1})
-    command = Command("slow", "1", image("v1.0.0"), ("sleep", "60"))
-    with contextlib.suppress(TimeoutError):  # whoever looks at the clock first: the cluster or we
-        assert not in_cluster(lambda kube: jobs.run(kube, cluster, command)).succeeded
+    asked = command("sleep", "60", image=image("v1.0.0"))
+    assert in_cluster(lambda kube: jobs.run(kube, cluster, asked)).succeeded is None

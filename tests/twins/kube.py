@@ -1,7 +1,8 @@
 """The twin of the cluster: objects with compare and swap in memory, and what controllers make of them.
 
-It has no tasks and no time of its own: what a Deployment's pods are at a moment follows from when it was changed, by the
-running loop's time. ``tests/contracts`` holds it to the same promises as the stand-in and a real Kubernetes.
+It has no tasks and no time of its own: what a Deployment's pods are at a moment, and a Job, follows from when it was
+changed, by the running loop's time. ``tests/contracts`` holds it to the same promises as the stand-in and a real
+Kubernetes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,21 +49,39 @@ class Pod:
 
 
 @dataclass
+class JobRun:
+    """What the program of one Job did, by the loop's time. ``ends``: infinity for one that never begins."""
+
+    began: float
+    ends: float
+    code: int
+    output: str
+
+
+@dataclass
 class TwinCluster:
-    """What all clients share. ``start_seconds``: how long a pod takes until it is ready; ``never_ready``: images whose
-    pods do not get there.
+    """What all clients share. ``start_seconds``: how long a pod takes until it is ready; ``job_seconds``: how long a
+    Job's program takes; ``missing_images``: those that nobody can pull.
     """
 
     start_seconds: float = 0.0
+    job_seconds: float = 0.0
     program: Program = lambda _image, _argv: (0, "")
     app: PodApp = lambda _pod, _method, _path, _headers: ""
-    never_ready: set[str] = field(default_factory=set)
+    missing_images: set[str] = field(default_factory=set)
     denied: set[str] = field(default_factory=set)
     """Resources that the deployer may not touch."""
+    on_write: Callable[[Key, Json | None, Json], None] = lambda _key, _old, _new: None
+    """Hears of everything that is kept."""
+    others_go_on: bool = True
+    """Whether others get a turn at every call; False for who schedules the calls himself."""
 
     def __post_init__(self) -> None:
         self.objects: dict[Key, Json] = {}
         self.pods: dict[tuple[str, str], list[Pod]] = {}
+        self.runs: dict[Key, JobRun] = {}
+        self.before: dict[Key, Json] = {}
+        """What stood there before the last change, for stale reads."""
         self._versions = itertools.count(1)
         self._names = itertools.count(1)
 
@@ -75,6 +95,8 @@ class TwinCluster:
             raise NotFound(404, f'{key[0].rpartition("/")[2]} "{key[2]}" not found')
         if key[0] == DEPLOYMENTS:
             self._report(key)
+        if key[0] == JOBS:
+            self._report_job(key)
         return copied(self.objects[key])
 
     def write(self, key: Key, body: Json, *, keep: bool = True) -> Json:
@@ -93,7 +115,10 @@ class TwinCluster:
             return new
         meta["resourceVersion"] = str(next(self._versions))
         if keep:
+            if old is not None:
+                self.before[key] = old
             self.objects[key] = new
+            self.on_write(key, old, new)
             if key[0] == DEPLOYMENTS and meta["generation"] != (old or {"metadata": {}})["metadata"].get("generation"):
                 self._roll(key, new)
         return copied(new)
@@ -104,6 +129,15 @@ class TwinCluster:
         if wanted and wanted != self.read(key)["metadata"]["resourceVersion"]:
             raise Conflict(409, f"the object {key[2]} has been modified; please apply your changes to the latest one")
 
+    @contextmanager
+    def as_before(self) -> Iterator[None]:
+        """Reads see what stood there before the last change of each object."""
+        now, self.objects = self.objects, {**self.objects, **self.before}
+        try:
+            yield
+        finally:
+            self.objects = now
+
     # --- what controllers make of them
 
     def _roll(self, key: Key, deployment: Json) -> None:
@@ -112,7 +146,7 @@ class TwinCluster:
         template, wanted = spec["template"], spec.get("replicas", 1)
         pods = [pod for pod in self.pods.get(key[1:], []) if pod.template == template][:wanted]
         image = template["spec"]["containers"][0]["image"]
-        ready_at = float("inf") if image in self.never_ready else now + self.start_seconds
+        ready_at = float("inf") if image in self.missing_images else now + self.start_seconds
         while len(pods) < wanted:
             name = f"{key[2]}-{next(self._names)}"
             pods.append(Pod(name, template["metadata"]["labels"], copied(template), ready_at))
@@ -149,29 +183,59 @@ class TwinCluster:
     def all_of(self, resource: str, namespace: str) -> list[Json]:
         if resource == PODS:
             deployed = [_pod(pod) for (where, _), pods in self.pods.items() if where == namespace for pod in pods]
-            return deployed + [self._job_pod(key) for key in self.objects if key[:2] == (JOBS, namespace)]
+            jobs = [key for key in self.objects if key[:2] == (JOBS, namespace)]
+            return deployed + [pod for key in jobs for pod in self._job_pods(key)]
         if resource == SLICES:
             services = [key for key in self.objects if key[:2] == (SERVICES, namespace)]
             return [_slice(name, self.behind(namespace, name)) for _, _, name in services]
         return [self.read(key) for key in self.objects if key[:2] == (resource, namespace)]
 
     def run_job(self, key: Key) -> None:
-        """A Job runs at once."""
-        job = self.objects[key]
-        container = job["spec"]["template"]["spec"]["containers"][0]
-        code, output = self.program(container["image"], container.get("command") or [])
-        condition = {"type": "Failed" if code else "Complete", "status": "True"}
-        job["status"] = {"conditions": [condition], "code": code, "output": output}
+        """Its program is over at once, but told of after `job_seconds`. That of a missing image never begins."""
+        container = _container(self.objects[key])
+        now = clock.monotonic()
+        if container["image"] in self.missing_images:
+            self.runs[key] = JobRun(now, float("inf"), 0, "")
+            return
+        self.runs[key] = JobRun(now, now + self.job_seconds, *self.program(container["image"], container["command"]))
 
-    def _job_pod(self, key: Key) -> Json:
-        job = self.objects[key]
-        state = {"terminated": {"exitCode": job["status"]["code"]}}
-        name = job["spec"]["template"]["spec"]["containers"][0]["name"]
-        return {
+    def _report_job(self, key: Key) -> None:
+        job, run, now = self.objects[key], self.runs[key], clock.monotonic()
+        if job["status"]:
+            return
+        stops = run.began + job["spec"].get("activeDeadlineSeconds", float("inf"))
+        if now < min(run.ends, stops):
+            return
+        kind, reason, message = "Complete", "CompletionsReached", "Reached expected number of succeeded pods"
+        if stops < run.ends:
+            kind, reason, message = "Failed", "DeadlineExceeded", "Job was active longer than specified deadline"
+        elif run.code:
+            kind, reason, message = "Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit"
+        job["status"] = {"conditions": [{"type": kind, "status": "True", "reason": reason, "message": message}]}
+        job["metadata"]["resourceVersion"] = str(next(self._versions))
+
+    def _job_pods(self, key: Key) -> list[Json]:
+        """The pod of a Job; one that its deadline stopped is gone."""
+        job, run = self.read(key), self.runs[key]
+        ended = [one["reason"] for one in job["status"].get("conditions", ())]
+        if "DeadlineExceeded" in ended:
+            return []
+        container = _container(job)
+        state = {"terminated": {"exitCode": run.code}} if ended else {"running": {}}
+        if run.ends == float("inf"):
+            state = _not_pulled(container["image"])
+        return [{
             "metadata": {"name": f"{key[2]}-pod", "labels": {"job-name": key[2]}, "creationTimestamp": "2026-01-01"},
             "spec": copied(job["spec"]["template"]["spec"]),
-            "status": {"containerStatuses": [{"name": name, "state": state}]},
-        }
+            "status": {"containerStatuses": [{"name": container["name"], "state": state}]},
+        }]  # fmt: skip
+
+    def job_log(self, namespace: str, pod: str) -> str:
+        """What a Job's pod has printed. Raises `NotFound`."""
+        key = (JOBS, namespace, pod.removesuffix("-pod"))
+        if key not in self.objects or not self._job_pods(key):
+            raise NotFound(404, f'pods "{pod}" not found')
+        return self.runs[key].output
 
 
 @dataclass(frozen=True)
@@ -253,10 +317,7 @@ class TwinKube:
 
     async def logs(self, pod: str, container: str) -> str:
         await self._travel()
-        job = self.cluster.objects.get((JOBS, self.namespace, pod.removesuffix("-pod")))
-        if job is None:
-            raise NotFound(404, f'pods "{pod}" not found')
-        return str(job["status"]["output"])
+        return self.cluster.job_log(self.namespace, pod)
 
     async def may(self, permission: Permission) -> bool:
         return permission.resource not in self.cluster.denied
@@ -268,13 +329,22 @@ class TwinKube:
 
     def _write(self, key: Key, body: Json) -> Json:
         written = self.cluster.write(key, body, keep=not self.dry_run)
-        if key[0] == JOBS and not self.dry_run and not written["status"]:
+        if key[0] == JOBS and not self.dry_run and key not in self.cluster.runs:
             self.cluster.run_job(key)
         return written
 
     async def _travel(self) -> None:
-        """Every call lets others go on."""
-        await asyncio.sleep(0)
+        if self.cluster.others_go_on:
+            await asyncio.sleep(0)
+
+
+def _container(job: Json) -> Json:
+    found: Json = job["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+def _not_pulled(image: str) -> Json:
+    return {"waiting": {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{image}"'}}
 
 
 def _pod(pod: Pod) -> Json:
@@ -283,14 +353,18 @@ def _pod(pod: Pod) -> Json:
         "metadata": {"name": pod.name, "labels": dict(pod.labels), "creationTimestamp": "2026-01-01"},
         "spec": copied(pod.template["spec"]),
         "status": {
-            "phase": "Running",
+            "phase": "Pending" if pod.ready_at == float("inf") else "Running",
             "conditions": [{"type": "Ready", "status": str(ready)}],
             "containerStatuses": [
-                {"name": one["name"], "state": {"running": {}}, "restartCount": 0}
+                {"name": one["name"], "state": _state(pod, one), "restartCount": 0}
                 for one in pod.template["spec"]["containers"]
             ],
         },
     }
+
+
+def _state(pod: Pod, container: Json) -> Json:
+    return _not_pulled(container["image"]) if pod.ready_at == float("inf") else {"running": {}}
 
 
 def _slice(service: str, pods: list[Pod]) -> Json:

@@ -1,4 +1,4 @@
-"""The twin of a service with two colours: pods that answer, count, drain and misbehave, behind the twin of a cluster."""
+"""The twin of a service with two colours: pods that answer, count, drain and misbehave, in the twin of a cluster."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class MigrationRun:
         timeout = f"-c lock_timeout={int(self.limits.lock_timeout * 1000)}"
         command = jobs.Command(
             name=f"{self.plan.cluster.app}-prisma-migrate",
-            key=f"{self.step_run.run_id}/{self.step.task_id}/{self.step_run.context['ti'].try_number}",
+            key=f"{self.step_run.run_id}/{self.step.task_id}",
             image=await self._image(),
             argv=PRISMA,
             env={"PGOPTIONS": f"{timeout}ms", "PRISMA_HIDE_UPDATE_MESSAGE": "1"},
@@ -96,6 +96,7 @@ class MigrationRun:
         )
         async with self.step_run.kube() as kube:
             result = await jobs.run(kube, self.plan.cluster, command)
+            await jobs.answered(kube, result)
         for line in result.output.splitlines():
             log.info("%s", line)
         rows = self._rows()
@@ -103,7 +104,7 @@ class MigrationRun:
         wrong = left + migrations.stuck(rows) + migrations.drift(release, rows)
         if result.succeeded and not wrong:
             return ""
-        return "; ".join([*wrong, result.output.strip()[-300:]])
+        return "; ".join(part for part in (*wrong, result.reason, result.output.strip()[-300:]) if part)
 
     async def _image(self) -> str:
         async with self.step_run.kube() as kube:

@@ -18,25 +18,26 @@ _PACK = f'packed=$(tar -cz -C "$1" . | base64) && echo "{BEGIN}" && echo "$packe
 
 
 async def bundle(kube: Kube, plan: Plan, image: str, key: str) -> Bundle:
-    """The bundle of an image given by digest; by a Job that is found again under the same ``key``.
+    """The bundle of an image given by digest; by a Job that is found again under the same ``key`` once it was good.
 
     Raises `BundleError` when the image has no readable folder of migrations.
     """
     if "@sha256:" not in image:
         raise BundleError(f"{image} is not given by digest: nobody knows what it will be tomorrow")
+    command = jobs.Command(
+        name=f"{plan.cluster.app}-migrations",
+        key=f"{key}/{image}",
+        image=image,
+        argv=("sh", "-c", _PACK, "sh", plan.migration.path),
+        pull_secret=plan.image.pull_secret,
+    )
     said = "nothing"
-    for attempt in range(ATTEMPTS):
-        command = jobs.Command(
-            name=f"{plan.cluster.app}-migrations",
-            key=f"{key}/{image}/{attempt}",
-            image=image,
-            argv=("sh", "-c", _PACK, "sh", plan.migration.path),
-            pull_secret=plan.image.pull_secret,
-        )
+    for _ in range(ATTEMPTS):
         result = await jobs.run(kube, plan.cluster, command)
         if result.succeeded and BEGIN in result.output:
             return unpack(result.output)
-        said = result.output.strip()[-300:] or said
+        await jobs.answered(kube, result)
+        said = result.output.strip()[-300:] or result.reason or said
     raise BundleError(f"{plan.migration.path} of {image} cannot be read: {said}")
 
 

@@ -1,32 +1,42 @@
-"""Runs one command of a release as a Kubernetes Job, in the release's own image, and gives its output."""
+"""Runs one command as a Kubernetes Job, usually in a release's own image, and tells how it ended.
+
+A step may be killed half-way and run again; then the Job that it started goes on and is found again, instead of the
+command running twice. A step that is run again after its answer was read (somebody cleared the task) asks anew.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from itertools import count
 from string import Template
 from typing import TYPE_CHECKING
 
 import yaml
 
+from handover import clock
+from handover.kube.pods import Patience, troubles
+from handover.kube.waiting import Overdue, until
+from handover.models.annotations import as_annotations, notes
 from handover.plan.model import INCLUDE
-from handover.ports.kube import Conflict, Json, Kube, KubeError, NotFound
+from handover.ports.kube import Conflict, KubeError, NotFound
 
 if TYPE_CHECKING:
     from handover.plan.model import Cluster
+    from handover.ports.kube import Json, Kube
 
 JOBS = "batch/v1/jobs"
-POLL_SECONDS = 0.5
+ANSWERED = "answered"
+"""Our annotation of a Job whose answer was read."""
 LOGIN = "/run/registry"
 """Where a foreign program finds the registry's login."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """What to run. ``key`` makes the Job's name: the same key finds the same Job again instead of a second one."""
+    """What to run. ``key`` names who asks: the same key finds the same Job again, until its answer was read."""
 
     name: str
     key: str
@@ -41,32 +51,16 @@ class Command:
     env_secret: str | None = None
     """Of a foreign program: the Secret whose keys are its environment."""
 
-    @property
-    def job_name(self) -> str:
-        """A DNS label of at most 63 characters, unique to name and key."""
+    def job_name(self, attempt: int = 1) -> str:
+        """A DNS label of at most 63 characters, unique to name, key and attempt."""
         slug = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:45]
-        return f"{slug}-{hashlib.sha256(self.key.encode()).hexdigest()[:10]}".lstrip("-")
+        return f"{slug}-{hashlib.sha256(f'{self.key}/{attempt}'.encode()).hexdigest()[:10]}".lstrip("-")
 
 
-@dataclass(frozen=True)
-class JobResult:
-    succeeded: bool
-    output: str
-    """What the container printed (stdout and stderr)."""
-
-
-@dataclass(frozen=True)
-class ContainerEnd:
-    """How the container of a Job's newest pod ended; ``exit_code`` None when nobody knows."""
-
-    exit_code: int | None
-    output: str
-
-
-def manifest(cluster: Cluster, command: Command) -> Json:
+def manifest(cluster: Cluster, command: Command, attempt: int = 1) -> Json:
     """The Job object, from the plan's ``job_manifest`` template."""
     text = Template((INCLUDE / "k8s" / cluster.job_manifest).read_text(encoding="utf-8")).substitute(
-        name=command.job_name,
+        name=command.job_name(attempt),
         app=cluster.app,
         container=cluster.container,
         image=command.image,
@@ -95,54 +89,118 @@ def _make_foreign(pod: Json, container: Json, command: Command) -> None:
         container["env"].append({"name": "DOCKER_CONFIG", "value": LOGIN})
 
 
+@dataclass(frozen=True)
+class JobEnd:
+    """How a Job ended, with the cluster's own reason, which is empty when it succeeded."""
+
+    job: str
+    succeeded: bool | None
+    """None: the command gave no answer. It never started, was stopped by its deadline, or its Job is gone."""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class JobResult(JobEnd):
+    """The end of a Job with what its newest pod has left; ``exit_code`` None when nobody knows."""
+
+    exit_code: int | None = None
+    output: str = ""
+    """What the container printed (stdout and stderr)."""
+
+
 async def submit(kube: Kube, cluster: Cluster, command: Command) -> str:
-    """Starts the Job unless it exists already; gives its name."""
-    with suppress(Conflict):  # a killed try of the same step started it
-        await kube.create(JOBS, manifest(cluster, command))
-    return command.job_name
+    """Starts the command, or finds the Job of a killed try; gives the Job's name.
+
+    Attempts are counted in the cluster, not by Airflow, whose try number also grows when a worker is killed: an attempt
+    is the first number whose Job nobody has `answered`.
+    """
+    for attempt in count(1):
+        name = command.job_name(attempt)
+        found = await kube.find(JOBS, name)
+        if found is None:
+            with suppress(Conflict):  # somebody was quicker with the same one
+                await kube.create(JOBS, manifest(cluster, command, attempt))
+        if found is None or ANSWERED not in notes(found):
+            return name
+    raise AssertionError("unreachable")
 
 
-async def outcome(kube: Kube, name: str) -> bool | None:
-    """True when the Job succeeded, False when it failed or is gone, None while it runs."""
+async def answered(kube: Kube, end: JobEnd) -> None:
+    """Marks the Job, so that the same command is a new Job from now on. One that gave no answer is stopped by it: what
+    nobody waits for must not run later. One that is gone is fine.
+    """
+    change: Json = {"metadata": {"annotations": as_annotations(**{ANSWERED: "true"})}}
+    if end.succeeded is None:
+        change["spec"] = {"activeDeadlineSeconds": 1}
+    with suppress(NotFound):
+        await kube.merge(JOBS, end.job, change)
+
+
+def ending(job: Json) -> JobEnd | None:
+    """How a Job has ended, by its conditions; None while it goes on."""
+    name = job["metadata"]["name"]
+    for condition in (job.get("status") or {}).get("conditions") or ():
+        if condition["status"] != "True":
+            continue
+        if condition["type"] == "Complete":
+            return JobEnd(name, True)
+        if condition["type"] == "Failed":
+            why = condition.get("reason") or ""
+            return JobEnd(name, None if why == "DeadlineExceeded" else False, condition.get("message") or why)
+    return None
+
+
+def stuck(job: Json, pods: list[Json], patience: Patience, now: float) -> JobEnd | None:
+    """No answer when the Job's pod does not start; a container that ran and failed fails its Job by itself."""
+    image = job["spec"]["template"]["spec"]["containers"][0]["image"]
+    trouble = patience.exhausted([one for one in troubles(pods, image) if one.exit_code is None], now)
+    return JobEnd(job["metadata"]["name"], None, str(trouble)) if trouble else None
+
+
+async def wait(kube: Kube, name: str, deadline: float) -> JobEnd:
+    """Waits until a Job has ended, cannot start or is overdue; ``deadline`` in seconds since the epoch.
+
+    Raises a `KubeError` that does not pass by itself.
+    """
+    patience = Patience()
+
+    async def look() -> JobEnd | None:
+        job = await kube.find(JOBS, name)
+        if job is None:
+            return JobEnd(name, None, "the Job is gone")
+        return ending(job) or stuck(job, await _pods(kube, name), patience, clock.epoch())
+
     try:
-        conditions = (await kube.get(JOBS, name)).get("status", {}).get("conditions", [])
-    except NotFound:
-        return False
-    states = {c["type"]: c["status"] == "True" for c in conditions}
-    if states.get("Complete"):
-        return True
-    return False if states.get("Failed") else None
+        return await until(look, deadline)
+    except Overdue as late:
+        return JobEnd(name, None, f"no answer in time{f': {late}' if str(late) else ''}")
 
 
-async def output(kube: Kube, name: str, container: str) -> str:
-    """The log of the Job's newest pod; empty when it never had one."""
-    pod = await _newest_pod(kube, name)
-    return await kube.logs(pod["metadata"]["name"], container) if pod else ""
-
-
-async def ended(kube: Kube, name: str, container: str) -> ContainerEnd:
-    """Exit code and log of the Job's newest pod. A log that cannot be read says so instead."""
-    pod = await _newest_pod(kube, name)
-    if pod is None:
-        return ContainerEnd(None, "")
+async def result(kube: Kube, end: JobEnd, container: str) -> JobResult:
+    """The end with exit code and log. A log that cannot be read says so instead."""
+    pods = await _pods(kube, end.job)
+    if not pods:
+        return JobResult(**asdict(end))
+    pod = max(pods, key=lambda one: one["metadata"]["creationTimestamp"])
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    states = [(s.get("state") or {}).get("terminated") or {} for s in statuses if s["name"] == container]
-    try:
-        said = await kube.logs(pod["metadata"]["name"], container)
-    except KubeError as error:
-        said = f"the log of Job {name} cannot be read: {error}"
-    return ContainerEnd(states[0].get("exitCode") if states else None, said)
-
-
-async def _newest_pod(kube: Kube, name: str) -> Json | None:
-    pods = await kube.list("pods", {"job-name": name})
-    return max(pods, key=lambda pod: pod["metadata"]["creationTimestamp"]) if pods else None
+    state = next((one.get("state") or {} for one in statuses if one["name"] == container), {})
+    said = await _log(kube, pod["metadata"]["name"], container) if "waiting" not in state else ""
+    return JobResult(**asdict(end), exit_code=(state.get("terminated") or {}).get("exitCode"), output=said)
 
 
 async def run(kube: Kube, cluster: Cluster, command: Command) -> JobResult:
-    """Submits, waits and reads the output. Raises `TimeoutError` after the plan's job_timeout_seconds."""
+    """Submits, waits and reads, within a task; for no longer than the plan's job_timeout_seconds."""
     name = await submit(kube, cluster, command)
-    async with asyncio.timeout(cluster.job_timeout_seconds):
-        while (done := await outcome(kube, name)) is None:
-            await asyncio.sleep(POLL_SECONDS)
-    return JobResult(done, await output(kube, name, cluster.container))
+    end = await wait(kube, name, clock.epoch() + cluster.job_timeout_seconds)
+    return await result(kube, end, cluster.container)
+
+
+async def _pods(kube: Kube, name: str) -> list[Json]:
+    return await kube.list("pods", {"job-name": name})
+
+
+async def _log(kube: Kube, pod: str, container: str) -> str:
+    try:
+        return await kube.logs(pod, container)
+    except KubeError as error:
+        return f"the log of pod {pod} cannot be read: {error}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from handover.models.evidence import Evidence, Measurement, failed, passed, unknown
 from handover.step import Step, StepRun
@@ -77,15 +77,12 @@ class _ImageStep(JobStep):
             env_secret=self.program.env_secret,
         )
 
-    def no_answer(self, event: dict[str, Any], ended: jobs.ContainerEnd) -> str:
+    def no_answer(self, result: jobs.JobResult) -> str:
         """Why nothing is known."""
-        code = "" if ended.exit_code is None else f"exit code {ended.exit_code}"
-        said = f"it printed: {words}" if (words := commands.last_words(ended.output)) else ""
-        why = "; ".join(part for part in (event["reason"], code, said) if part)
-        return f"{self.program.command[0] if self.program else 'it'} gave no answer: {why or 'nobody knows why'}"
+        return f"{self.program.command[0] if self.program else 'it'} gave no answer: {commands.why(result)}"
 
-    def seen(self, event: dict[str, Any], value: float | None) -> Measurement:
-        return Measurement(what=self.task_id.rpartition(".")[2], value=value, source=f"job {event['job']}")
+    def seen(self, result: jobs.JobResult, value: float | None) -> Measurement:
+        return self.measured(result, self.task_id.rpartition(".")[2], value)
 
 
 class BuildImage(_ImageStep):
@@ -110,17 +107,17 @@ class BuildImage(_ImageStep):
             await run.fenced(kube)
         return run.release.image
 
-    def verdict(self, run: StepRun, event: dict[str, Any], ended: jobs.ContainerEnd) -> Evidence:
+    def verdict(self, run: StepRun, result: jobs.JobResult) -> Evidence:
         from handover.workload.registry import ImageMissing, pinned
 
-        if not event["succeeded"]:
-            return unknown(self.task_id, f"nothing was built; {self.no_answer(event, ended)}", self.seen(event, None))
+        if not result.succeeded:
+            return unknown(self.task_id, f"nothing was built; {self.no_answer(result)}", self.seen(result, None))
         try:
             image = pinned(self.plan, run.release.image)
         except ImageMissing as missing:
-            return failed(self.task_id, f"built, but not pushed: {missing}", self.seen(event, 0))
+            return failed(self.task_id, f"built, but not pushed: {missing}", self.seen(result, 0))
         asyncio.run(_keep(run, image))
-        return passed(self.task_id, f"built and pushed {run.release.image} as {image}", self.seen(event, 1))
+        return passed(self.task_id, f"built and pushed {run.release.image} as {image}", self.seen(result, 1))
 
 
 class _ImageCheck(_ImageStep):
@@ -136,15 +133,15 @@ class _ImageCheck(_ImageStep):
         async with run.kube() as kube:
             return (await run.state(kube)).image
 
-    def verdict(self, run: StepRun, event: dict[str, Any], ended: jobs.ContainerEnd) -> Evidence:
+    def verdict(self, run: StepRun, result: jobs.JobResult) -> Evidence:
         assert self.program
-        words = commands.last_words(ended.output, lines=10, characters=1000)
-        if event["succeeded"]:
-            return passed(self.task_id, words or "exit code 0", self.seen(event, 1))
-        if event["succeeded"] is False and ended.exit_code in self.program.fails_with:
-            reason = f"{self.program.command[0]} refuses the image (exit code {ended.exit_code}): {words}"
-            return failed(self.task_id, reason, self.seen(event, 0))
-        return unknown(self.task_id, self.no_answer(event, ended), self.seen(event, None))
+        words = commands.last_words(result.output, lines=10, characters=1000)
+        if result.succeeded:
+            return passed(self.task_id, words or "exit code 0", self.seen(result, 1))
+        if result.succeeded is False and result.exit_code in self.program.fails_with:
+            reason = f"{self.program.command[0]} refuses the image (exit code {result.exit_code}): {words}"
+            return failed(self.task_id, reason, self.seen(result, 0))
+        return unknown(self.task_id, self.no_answer(result), self.seen(result, None))
 
 
 class ScanImage(_ImageCheck):

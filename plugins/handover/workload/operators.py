@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from handover.coordination.routing import DEPLOYMENTS
-from handover.models.evidence import Evidence, Measurement, Verdict, failed, passed
+from handover.models.evidence import Evidence, failed, passed, unknown
 from handover.ports.kube import Conflict
 from handover.step import Step, StepRun
 from handover.workload import commands, manifests
@@ -120,17 +120,14 @@ class ReleaseCommand(JobStep):
 
         return base_url(await get_async_connection(self.url_connection))
 
-    def verdict(self, run: StepRun, event: dict[str, Any], ended: jobs.ContainerEnd) -> Evidence:
+    def verdict(self, run: StepRun, result: jobs.JobResult) -> Evidence:
         """No answer is UNKNOWN."""
-        succeeded, words = event["succeeded"], commands.last_words(ended.output)
-        value = None if succeeded is None else float(succeeded)
-        seen = Measurement(what=self.check, value=value, source=f"job {event['job']}")
+        succeeded = result.succeeded
+        seen = self.measured(result, self.check, None if succeeded is None else float(succeeded))
         if succeeded:
-            evidence = passed(self.check, words or "exit code 0", seen)
+            evidence = passed(self.check, commands.last_words(result.output) or "exit code 0", seen)
         else:
-            reason = "; ".join(part for part in (event["reason"], f"it printed: {words}" if words else "") if part)
-            kind = Verdict.UNKNOWN if succeeded is None else Verdict.FAIL
-            evidence = Evidence(check=self.check, verdict=kind, reason=reason or "it failed", measurements=(seen,))
+            evidence = (unknown if succeeded is None else failed)(self.check, commands.why(result), seen)
         if self.remember_compatible and succeeded is not None:
             return asyncio.run(self._compatible(run, succeeded, evidence))
         return evidence

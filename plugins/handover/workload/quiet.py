@@ -6,8 +6,11 @@ import asyncio
 import re
 from typing import TYPE_CHECKING
 
+from handover.coordination.routing import ready_pods
+from handover.ports.kube import KubeError
+
 if TYPE_CHECKING:
-    from handover.ports.kube import Json, Kube
+    from handover.ports.kube import Kube
 
 METRICS_PATH = "/metrics"
 REQUESTS = re.compile(r"^http_requests_total(?:\{[^}]*\})?\s+(\S+)", re.MULTILINE)
@@ -18,11 +21,6 @@ def requests_total(text: str) -> float | None:
     """Requests answered since the process began, from Prometheus text; None when the metric is not there."""
     values = [float(value) for value in REQUESTS.findall(text)]
     return sum(values) if values else None
-
-
-def ready(pod: Json) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 def served(before: dict[str, float | None], after: dict[str, float | None]) -> float | None:
@@ -41,13 +39,11 @@ def served(before: dict[str, float | None], after: dict[str, float | None]) -> f
 
 async def counters(kube: Kube, labels: dict[str, str], port: int) -> dict[str, float | None]:
     """The request counter of every ready pod, through the API server's pod proxy."""
-    pods = [pod["metadata"]["name"] for pod in await kube.list("pods", labels) if ready(pod)]
+    pods = await ready_pods(kube, labels)
     return dict(zip(pods, await asyncio.gather(*(_counter(kube, pod, port) for pod in pods)), strict=True))
 
 
 async def _counter(kube: Kube, pod: str, port: int) -> float | None:
-    from handover.ports.kube import KubeError
-
     try:
         text = await kube.proxy(pod, port, METRICS_PATH, timeout=2.0)
     except KubeError:

@@ -7,29 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from handover.coordination.routing import DEPLOYMENTS
+from handover.kube.pods import ContainerTrouble, troubles
+from handover.ports.kube import KubeError
+from handover.workload.commands import last_words
 
 if TYPE_CHECKING:
     from handover.ports.kube import Json, Kube
-
-MAX_RESTARTS = 2
-"""A container that ended this often after its first start does not start: three times is no accident."""
-PATIENCE_SECONDS = 15.0
-"""How long a pod may fail to get its image or its settings; the kubelet tries again after 10 s."""
-LOG_LINES = 5
-
-_HOPELESS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-_MAY_RECOVER = frozenset(
-    {
-        "ErrImagePull",
-        "ImagePullBackOff",
-        "CreateContainerConfigError",
-        "CreateContainerError",
-        "RunContainerError",
-    }
-)
 
 
 class RolloutPhase(StrEnum):
@@ -42,26 +28,6 @@ class RolloutPhase(StrEnum):
 class Rollout:
     phase: RolloutPhase
     text: str
-
-
-@dataclass(frozen=True)
-class ContainerTrouble:
-    """A container that does not start. ``final``: waiting longer would not help."""
-
-    pod: str
-    container: str
-    reason: str
-    message: str
-    restarts: int
-    final: bool
-    exit_code: int | None = None
-    """Of a container that ran and ended; None for one that never ran."""
-
-    def __str__(self) -> str:
-        restarts = f" after {self.restarts} restarts" if self.restarts else ""
-        code = f", exit code {self.exit_code}" if self.exit_code is not None else ""
-        message = f": {self.message}" if self.message else ""
-        return f"container {self.container} of pod {self.pod} is in {self.reason}{restarts}{code}{message}"
 
 
 def rollout_status(deployment: Json) -> Rollout:
@@ -92,41 +58,6 @@ def rollout_status(deployment: Json) -> Rollout:
     return Rollout(RolloutPhase.DONE, f"{available} of {wanted} replicas are available")
 
 
-def troubles(pods: list[Json], image: str) -> list[ContainerTrouble]:
-    """The containers of this image's pods that do not start, hopeless ones first."""
-    found = [
-        trouble
-        for pod in pods
-        if not pod["metadata"].get("deletionTimestamp")
-        and image in [container.get("image") for container in pod["spec"]["containers"]]
-        for status in _statuses(pod)
-        if (trouble := _trouble(pod["metadata"]["name"], status))
-    ]
-    return sorted(found, key=lambda trouble: not trouble.final)
-
-
-def _statuses(pod: Json) -> list[dict[str, Any]]:
-    status = pod.get("status") or {}
-    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-
-
-def _trouble(pod: str, status: dict[str, Any]) -> ContainerTrouble | None:
-    state = status.get("state") or {}
-    restarts = status.get("restartCount") or 0
-    waiting, ended = state.get("waiting"), state.get("terminated")
-    last = ended or (status.get("lastState") or {}).get("terminated") or {}
-    crashed = ended is not None and ended.get("exitCode", 0) != 0
-    if waiting and waiting.get("reason") in _HOPELESS | _MAY_RECOVER:
-        final = waiting["reason"] in _HOPELESS
-        return ContainerTrouble(pod, status["name"], waiting["reason"], waiting.get("message") or "", restarts, final)
-    if crashed or (waiting and waiting.get("reason") == "CrashLoopBackOff"):
-        reason = waiting["reason"] if waiting else last.get("reason") or "Error"
-        message = (waiting or {}).get("message") or last.get("message") or ""
-        final, code = restarts >= MAX_RESTARTS, last.get("exitCode")
-        return ContainerTrouble(pod, status["name"], reason, message, restarts, final, code)
-    return None
-
-
 async def look(kube: Kube, name: str, labels: dict[str, str]) -> tuple[Rollout, list[ContainerTrouble]]:
     """One look at a Deployment and at those of its pods that do not start. Raises `KubeError`."""
     deployment = await kube.get(DEPLOYMENTS, name)
@@ -139,10 +70,8 @@ async def look(kube: Kube, name: str, labels: dict[str, str]) -> tuple[Rollout, 
 
 async def explain(kube: Kube, trouble: ContainerTrouble) -> str:
     """The trouble with the last lines that the container printed."""
-    from handover.ports.kube import KubeError
-
     try:
-        lines = (await kube.logs(trouble.pod, trouble.container)).strip().splitlines()[-LOG_LINES:]
+        words = last_words(await kube.logs(trouble.pod, trouble.container))
     except KubeError:
-        lines = []  # a container that never started has no log
-    return f"{trouble}; it printed: {' | '.join(lines)}"[:1500] if lines else str(trouble)
+        words = ""  # a container that never started has no log
+    return f"{trouble}; it printed: {words}" if words else str(trouble)

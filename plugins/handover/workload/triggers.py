@@ -5,49 +5,31 @@ Every trigger carries its deadline as seconds since the epoch: a restarted trigg
 
 from __future__ import annotations
 
-import asyncio
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from handover import clock
 from handover.kube import jobs
+from handover.kube.pods import Patience
+from handover.kube.waiting import Overdue, until
 from handover.models.evidence import Evidence, Measurement, failed, passed
 from handover.outside import outside
-from handover.ports.kube import Kube, KubeError, NotFound
+from handover.ports.kube import KubeError
 from handover.workload import quiet, rollout
-from handover.workload.rollout import ContainerTrouble, RolloutPhase
+from handover.workload.rollout import RolloutPhase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-POLL_SECONDS = 0.5
-
-
-def passing(error: KubeError) -> bool:
-    """Whether asking again may help: no answer, too many requests, or a fault of the API server."""
-    return error.status in (0, 408, 429) or error.status >= 500
-
-
-class Patience:
-    """Remembers since when each container is in trouble, for troubles that may pass by themselves."""
-
-    def __init__(self) -> None:
-        self._since: dict[tuple[str, str], float] = {}
-
-    def exhausted(self, troubles: list[ContainerTrouble], now: float) -> ContainerTrouble | None:
-        """The first trouble that is final, or older than `rollout.PATIENCE_SECONDS`; others may pass."""
-        present = {(t.pod, t.container) for t in troubles}
-        self._since = {key: since for key, since in self._since.items() if key in present}
-        for trouble in troubles:
-            since = self._since.setdefault((trouble.pod, trouble.container), now)
-            if trouble.final or now - since >= rollout.PATIENCE_SECONDS:
-                return trouble
-        return None
+    from handover.kube.pods import ContainerTrouble
+    from handover.ports.kube import Kube
 
 
 class ClusterTrigger(BaseTrigger):
-    """Looks at one namespace every half second until there is an event, or until the deadline."""
+    """Looks at one namespace until there is an event, or until the deadline."""
 
     def __init__(self, *, connection: str, namespace: str, deadline: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -59,31 +41,25 @@ class ClusterTrigger(BaseTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return f"{type(self).__module__}.{type(self).__qualname__}", self.arguments()
 
-    async def look(self, kube: Kube) -> Any | None:
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        async with outside().kube(self.connection, self.namespace) as kube:
+            payload = await self.event(kube)
+        yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+
+    async def event(self, kube: Kube) -> dict[str, Any]:
+        """What there is to say at the end of the wait."""
+        try:
+            return await until(partial(self.look, kube), self.deadline)
+        except (Overdue, KubeError) as error:
+            return self.overdue(str(error))
+
+    async def look(self, kube: Kube) -> dict[str, Any] | None:
         """The event's payload, or None while there is nothing to say."""
         raise NotImplementedError
 
-    def overdue(self, last: str) -> Any:
-        """The payload when the deadline has passed; ``last``: what kept us from looking."""
+    def overdue(self, last: str) -> dict[str, Any]:
+        """The payload when there is nothing to wait for any more; ``last``: what kept us from looking."""
         raise NotImplementedError
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        last = ""
-        async with outside().kube(self.connection, self.namespace) as kube:
-            while True:
-                try:
-                    payload = await self.look(kube)
-                    last = ""
-                except KubeError as error:
-                    payload, last = None, str(error)
-                    if not passing(error):
-                        payload = self.overdue(last)
-                if payload is None and clock.epoch() >= self.deadline:
-                    payload = self.overdue(last)
-                if payload is not None:
-                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
-                    return
-                await asyncio.sleep(POLL_SECONDS)
 
 
 class RolloutTrigger(ClusterTrigger):
@@ -102,12 +78,14 @@ class RolloutTrigger(ClusterTrigger):
     async def look(self, kube: Kube) -> dict[str, Any] | None:
         status, troubles = await rollout.look(kube, self.deployment, self.labels)
         self._last = "; ".join([status.text, *map(str, troubles)])
-        if status.phase is RolloutPhase.PROGRESSING and (trouble := self._patience.exhausted(troubles, clock.epoch())):
-            return _json(failed(self.check, await rollout.explain(kube, trouble)))
-        return _json(conclusion(self.check, self.deployment, status, troubles))
+        evidence = conclusion(self.check, self.deployment, status, troubles)
+        if evidence is None and (trouble := self._patience.exhausted(troubles, clock.epoch())):
+            evidence = failed(self.check, await rollout.explain(kube, trouble))
+        return evidence.model_dump(mode="json") if evidence else None
 
     def overdue(self, last: str) -> dict[str, Any]:
-        return _json(failed(self.check, f"{self.deployment} is not rolled out in time: {last or self._last}")) or {}
+        reason = f"{self.deployment} is not rolled out in time: {last or self._last}"
+        return failed(self.check, reason).model_dump(mode="json")
 
 
 def conclusion(
@@ -123,49 +101,22 @@ def conclusion(
     return passed(check, text, Measurement(what="rolled_out", value=1, source=source))
 
 
-def _json(evidence: Evidence | None) -> dict[str, Any] | None:
-    return evidence.model_dump(mode="json") if evidence else None
-
-
 class JobTrigger(ClusterTrigger):
-    """Waits for a Job. The event: ``{"job": name, "succeeded": True, False or None, "reason": text}``.
-
-    None: the command gave no answer. It never started, was stopped by its deadline, or its Job is gone.
-    """
+    """Waits for a Job. The event holds the fields of its `handover.kube.jobs.JobEnd`."""
 
     def __init__(self, *, job: str, **common: Any) -> None:
         super().__init__(**common)
         self.job = job
-        self._patience = Patience()
 
     def arguments(self) -> dict[str, Any]:
         return super().arguments() | {"job": self.job}
 
-    async def look(self, kube: Kube) -> dict[str, Any] | None:
+    async def event(self, kube: Kube) -> dict[str, Any]:
         try:
-            job = await kube.get(jobs.JOBS, self.job)
-        except NotFound:
-            return self._event(None, "the Job is gone")
-        for condition in (job.get("status") or {}).get("conditions") or ():
-            if condition["status"] != "True":
-                continue
-            if condition["type"] == "Complete":
-                return self._event(True, "")
-            if condition["type"] == "Failed":
-                in_time = condition.get("reason") != "DeadlineExceeded"
-                return self._event(False if in_time else None, condition.get("message") or "")
-        image = job["spec"]["template"]["spec"]["containers"][0]["image"]
-        troubles = rollout.troubles(await kube.list("pods", {"job-name": self.job}), image)
-        stuck = [t for t in troubles if t.exit_code is None]  # one that ran and failed fails its Job itself
-        if trouble := self._patience.exhausted(stuck, clock.epoch()):
-            return self._event(None, str(trouble))
-        return None
-
-    def overdue(self, last: str) -> dict[str, Any]:
-        return self._event(None, f"no answer in time{f': {last}' if last else ''}")
-
-    def _event(self, succeeded: bool | None, reason: str) -> dict[str, Any]:
-        return {"job": self.job, "succeeded": succeeded, "reason": reason}
+            end = await jobs.wait(kube, self.job, self.deadline)
+        except KubeError as error:
+            end = jobs.JobEnd(self.job, None, f"the Job cannot be looked at: {error}")
+        return asdict(end)
 
 
 class QuietTrigger(ClusterTrigger):

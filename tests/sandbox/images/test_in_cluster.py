@@ -43,21 +43,18 @@ class Place:
         found = client.CoreV1Api(self.api).list_namespaced_event(NAMESPACE).items
         return "; ".join(f"{one.reason}: {one.message}" for one in found)
 
-    def run(self, image: Image, *argv: str, foreign: bool = False, **env: str) -> jobs.ContainerEnd:
+    def run(self, image: Image, *argv: str, foreign: bool = False, **env: str) -> jobs.JobResult:
         """A Job, as the product runs a release's commands."""
         secret = "pms-scanner" if foreign else None
         command = jobs.Command(argv[0], str(time.time()), image.name, argv, env, foreign=foreign, env_secret=secret)
 
-        async def wait() -> jobs.ContainerEnd:
+        async def wait() -> jobs.JobResult:
             async with connect_with_kubeconfig(self.cluster.kubeconfig, NAMESPACE) as kube:
-                job = await jobs.submit(kube, self.plan.cluster, command)
-                deadline = time.monotonic() + 300  # the first Job of an image pulls it
-                while await jobs.outcome(kube, job) is None:
-                    assert time.monotonic() < deadline, self.events()
-                    await asyncio.sleep(0.2)
-                return await jobs.ended(kube, job, self.plan.cluster.container)
+                return await jobs.run(kube, self.plan.cluster, command)
 
-        return asyncio.run(wait())
+        result = asyncio.run(wait())
+        assert result.succeeded is not None, f"{result}; {self.events()}"
+        return result
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +104,7 @@ def test_prisma_migrates_as_a_job(place: Place, images: dict[str, Image]):
 def test_a_release_serves_passes_its_smoke_test_and_ends_when_told(place: Place, images: dict[str, Image]):
     seed.small(place.dsn, test_password="one", admin_password="two")
     apps, core = client.AppsV1Api(place.api), client.CoreV1Api(place.api)
-    body = manifests.deployment(place.plan, "blue", "v1.1.0", images["v1.1.0"].name)
+    body = manifests.deployment(place.plan, "blue", "v1.1.0", images["v1.1.0"].name, 1)
     apps.create_namespaced_deployment(NAMESPACE, body)
     pods = serving(apps, core, body["metadata"]["name"], place.plan.cluster.replicas)
     url = f"http://{pods[0].status.pod_ip}:{place.plan.cluster.port}"
