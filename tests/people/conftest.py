@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import httpx
 import pytest
 
 from sandbox.stack import Sandbox
@@ -32,7 +31,7 @@ def told(recorder, monkeypatch):
     }  # fmt: skip
     for name, connection in connections.items():
         monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(connection))
-    httpx.delete(f"{url}/recorded", trust_env=False)
     found = Told(url)
+    found.forget()
     yield found
     found.back()

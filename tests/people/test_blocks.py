@@ -46,4 +46,4 @@ def test_a_field_is_shorter_than_a_text():
 
 
 def test_a_late_message_says_when_it_was_written():
-    assert "12:00" in late("12:00 UTC")["elements"][0]["text"]
+    assert late(43_200.0)["elements"][0]["text"] == "delivered late: written at 1970-01-01 12:00 UTC"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime
 
-import pytest
 from icalendar import Calendar
 
-from handover.people.calendar import FILE_NAME, Meeting, invitation, invite
+from handover.adapters.smtp import INVITE
+from handover.models.message import UNDELIVERED_KEY, Letter
+from handover.people.calendar import Meeting, invitation
+from handover.people.channels import deliver, invite
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
+from tests.support.task import Store, Ti, context_of
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
 START = datetime.datetime(2026, 12, 2, 14, tzinfo=datetime.UTC)
@@ -40,14 +43,22 @@ def test_a_second_invitation_is_the_same_meeting():
 
 
 def test_it_is_mailed_to_everybody(told):
-    invite(PLAN, MEETING, START.timestamp())
+    assert invite(context_of(Ti()), PLAN, MEETING) == []
     (mail,) = told("smtp")
     assert mail["body"]["to"] == list(MEETING.to)
     assert mail["body"]["subject"] == MEETING.title
-    assert event(mail["body"]["files"][FILE_NAME]).decoded("dtstart") == START
+    assert event(mail["body"]["files"][INVITE])["uid"] == "pms-post-mortem-1@pms.example.com"
 
 
-def test_a_mail_server_that_is_away_is_an_error_and_no_wait(told, monkeypatch):
-    monkeypatch.setenv("AIRFLOW_CONN_PMS_SMTP", '{"conn_type": "smtp", "host": "127.0.0.1", "port": 1}')
-    with pytest.raises(ConnectionRefusedError):
-        invite(PLAN, MEETING, START.timestamp())
+def test_a_mail_server_that_is_away_is_a_letter_for_the_redelivery_which_brings_the_same_invitation(told, monkeypatch):
+    store, ti = Store(), Ti()
+    with monkeypatch.context() as away:
+        away.setenv("AIRFLOW_CONN_PMS_SMTP", '{"conn_type": "smtp", "host": "127.0.0.1", "port": 1}')
+        assert invite(context_of(ti, store), PLAN, MEETING) == ["e-mail: ConnectionRefusedError"]
+    again = Ti(tries=2)
+    assert invite(context_of(again, store), PLAN, MEETING) == ["e-mail: ConnectionRefusedError"]  # nobody asks twice
+    (left,), (later,) = ti.pushed[UNDELIVERED_KEY], again.pushed[UNDELIVERED_KEY]
+    assert left["key"] == later["key"]
+    assert deliver(PLAN, Letter.model_validate(left), look=True, again=True).delivered
+    (mail,) = told("smtp")
+    assert event(mail["body"]["files"][INVITE]).decoded("dtstart") == START

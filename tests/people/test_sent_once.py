@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from handover.adapters.smtp import message_id
 from handover.models.deployment import DeploymentState, Status
 from handover.models.message import UNDELIVERED_KEY, Letter
 from handover.models.record import MESSAGES_KEY
 from handover.people import channels, messages
-from handover.people.mail import message_id
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
 from tests.support.task import Store, Ti, context_of
@@ -111,12 +111,14 @@ def test_what_was_handed_over_is_not_sent_by_a_later_try_but_handed_over_again(t
     assert letter["to"] == list(PLAN.messages.stakeholders)
 
 
-def test_without_redelivery_a_later_try_sends_what_the_first_could_not(told, state, ti):
+def test_without_redelivery_nobody_tries_again(told, state, ti):
     plan, store = PLAN.model_copy(update={"announcements": None}), Store()
     told.away("slack")
-    assert channels.tell(context_of(ti(), store), plan, messages.decided(plan, "phase 1", True, ["x"]))
+    (problem,) = channels.tell(context_of(ti(), store), plan, messages.decided(plan, "phase 1", True, ["x"]))
     told.back("slack")
-    assert channels.tell(context_of(ti(2), store), plan, messages.decided(plan, "phase 1", True, ["x"])) == []
+    told.forget()
+    assert channels.tell(context_of(ti(2), store), plan, messages.decided(plan, "phase 1", True, ["x"])) == [problem]
+    assert told.posts() == []
 
 
 def test_a_slack_that_answers_with_a_limit_is_an_undelivered_message(state, ti, monkeypatch):
@@ -141,6 +143,28 @@ def test_a_message_that_was_late_says_so(told, state):
     (letter,) = channels.letters(PLAN, messages.decided(PLAN, "phase 1", True, ["x"]), state.deployment)
     channels.deliver(PLAN, letter, look=True, again=True)
     assert "delivered late" in told.posts()[0]["blocks"][-1]["elements"][0]["text"]
+
+
+def test_a_message_without_blocks_is_not_hidden_behind_its_being_late(told, state):
+    (letter,) = channels.letters(PLAN, messages.decided(PLAN, "phase 1", True, ["x"]), state.deployment)
+    channels.deliver(PLAN, letter.model_copy(update={"blocks": ()}), look=True, again=True)
+    assert told.posts()[0]["blocks"] == []
+
+
+def test_two_plans_that_deploy_at_the_same_moment_do_not_send_the_same_message(state):
+    other = PLAN.model_copy(update={"name": "shop"})
+    first, second = (channels.letters(plan, messages.succeeded(plan, state), "run/task") for plan in (PLAN, other))
+    assert not {one.key for one in first} & {one.key for one in second}
+
+
+def test_a_refusal_is_told_in_the_words_of_who_refused(told, state, ti):
+    told.away("slack", status=200, body={"ok": False, "error": "not_in_channel"})
+    told.away("statuspage", status=401, body={"error": "Could not authenticate secret"})
+    told.away("smtp")
+    slack, page, mail = channels.tell(context_of(ti(), Store()), PLAN, messages.succeeded(PLAN, state))
+    assert slack == "slack #pms-deployments: not_in_channel"
+    assert page == "status page: GET /v1/pages/pms/incidents: 401 Could not authenticate ***"
+    assert mail == "e-mail: 451 the recorder does not answer"
 
 
 def test_a_mail_has_the_same_id_every_time(told, state, ti):

@@ -8,10 +8,10 @@ import time
 import httpx
 import pytest
 
+from handover.adapters.status_page import StatusPage, changes
 from handover.models.deployment import DeploymentState, Status
 from handover.models.message import Announced, Letter, PageUpdate
 from handover.people import announcements, channels, messages
-from handover.people.status_page import changes, show
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
 from tests.support.task import Ti, context_of
@@ -161,7 +161,7 @@ def test_the_key_is_shown_as_the_connection_says(monkeypatch, extra, sent):
     with serving(lambda asked: Answer(200, [])) as web:
         connection = {"conn_type": "http", "host": web.url, "password": "key", "extra": extra}
         monkeypatch.setenv("AIRFLOW_CONN_PMS_STATUS_PAGE", json.dumps(connection))
-        show(PLAN, letter("in_progress"))
+        StatusPage(PLAN).deliver(letter("in_progress"), look=False)
     assert [(one.method, one.headers["authorization"]) for one in web.asked] == [("GET", sent), ("POST", sent)]
 
 
@@ -170,5 +170,5 @@ def test_a_page_that_answers_nonsense_gets_a_new_entry(monkeypatch, listed):
     with serving(lambda asked: Answer(200, listed if asked.method == "GET" else {})) as web:
         connection = {"conn_type": "http", "host": web.url, "password": "key"}
         monkeypatch.setenv("AIRFLOW_CONN_PMS_STATUS_PAGE", json.dumps(connection))
-        show(PLAN, letter("in_progress"))
+        StatusPage(PLAN).deliver(letter("in_progress"), look=False)
     assert [one.method for one in web.asked] == ["GET", "POST"]

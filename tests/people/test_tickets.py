@@ -1,61 +1,192 @@
-"""Tickets of the follow-ups are opened once, and one that cannot be opened is not lost in silence."""
+"""Tickets are opened once, in either kind of Jira, and one that cannot be opened is not lost in silence."""
 
 from __future__ import annotations
 
-import json
+import base64
 import re
 import uuid
+from dataclasses import dataclass, field
+from typing import Any
 
-import httpx
 import pytest
-import requests
 
-from handover.people import channels, tickets
+from handover.outside import outside, standing_in
+from handover.people import tickets
+from handover.people.operators import OpenTicket
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
-from sandbox.stack import Sandbox
+from handover.ports.channel import NewTicket, Refused
+from tests.support.steps import connect_to, release, run
+from tests.support.web import Answer, Asked, serving
+from tests.twins.channels import TICKETS, TwinChannels
+from tests.twins.world import quick_plan, twin, virtual_time, world  # noqa: F401 - fixtures
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
+SERVER, CLOUD = "/rest/api/2/search", "/rest/api/3/search/jql"
+IMAGE = "registry.example.com/shop/web@sha256:1"
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    with Sandbox(tmp_path_factory.mktemp("tickets") / "home", only=["recorder"]) as sandbox:
-        yield sandbox.endpoints["recorder"]
+def ticket(label: str = "", kind: str = "Task") -> NewTicket:
+    return NewTicket(label or f"pms-test-{uuid.uuid4().hex}", kind, "update runbooks", "because", "2026-11-25")
 
 
-@pytest.fixture
-def told(url, monkeypatch):
-    jira = {"conn_type": "http", "host": f"{url}/jira", "login": "me", "password": "secret"}
-    monkeypatch.setenv("AIRFLOW_CONN_PMS_JIRA", json.dumps(jira))
-    httpx.delete(f"{url}/recorded", trust_env=False)
-    yield lambda: httpx.get(f"{url}/recorded", trust_env=False).json()
-    httpx.delete(f"{url}/answers/jira", trust_env=False)
-
-
-def test_a_label_is_one_word_and_one_per_purpose_and_deployment():
-    run = "manual__2026-11-18T14:00:00+00:00"
-    labels = {tickets.label(p, d) for p in ("runbooks", "analysis") for d in (run, f"{run}1")}
-    assert len(labels) == 4 and all(re.fullmatch(r"pms-[a-z]+-[0-9a-f]{16}", one) for one in labels)
-    assert tickets.label("runbooks", run) == tickets.label("runbooks", run)
+def test_a_label_is_one_word_and_one_per_plan_purpose_and_subject():
+    deployment = "manual__2026-11-18T14:00:00+00:00"
+    plans = (PLAN, PLAN.model_copy(update={"name": "shop"}))
+    purposes = ("runbooks", "analysis")
+    abouts = [(deployment,), (f"{deployment}1",), (deployment, "cpu", "1.000"), (deployment, "cpu", "2.000")]
+    labels = {tickets.label(one, purpose, *about) for one in plans for purpose in purposes for about in abouts}
+    assert len(labels) == 16 and all(re.fullmatch(r"(pms|shop)-[a-z]+-[0-9a-f]{16}", one) for one in labels)
+    assert tickets.label(PLAN, "runbooks", deployment) in labels
 
 
 def test_the_second_time_finds_the_first_ones_ticket(told):
-    mark = tickets.label("runbooks", str(uuid.uuid4()))
-    key, new = tickets.open_once(PLAN, mark, "update runbooks", "because", "2026-11-25")
+    wanted = ticket()
+    key, new = tickets.open_once(PLAN, wanted)
     assert new and key.startswith("PMS-")
-    assert tickets.open_once(PLAN, mark, "update runbooks", "because", "2026-11-25") == (key, False)
+    assert tickets.open_once(PLAN, wanted) == (key, False)
     opened = [call["body"]["fields"] for call in told() if call["path"].endswith("/issue")]
-    assert [(o["labels"], o["duedate"]) for o in opened] == [([mark], "2026-11-25")]
+    assert [(o["labels"], o["duedate"]) for o in opened] == [([wanted.label], "2026-11-25")]
 
 
 def test_the_rollbacks_own_ticket_is_the_post_mortems(told):
-    mark = tickets.label(tickets.POST_MORTEM, str(uuid.uuid4()))
-    key = channels.ticket(PLAN, "rolled back", "because", "2026-11-25", mark)
-    assert tickets.open_once(PLAN, mark, "post-mortem", "", "2026-11-25") == (key, False)
+    mark = tickets.label(PLAN, tickets.POST_MORTEM, str(uuid.uuid4()))
+    key = tickets.key_or_reason(PLAN, ticket(mark, "Incident"))
+    assert tickets.open_once(PLAN, ticket(mark)) == (key, False)
 
 
-def test_a_ticket_system_that_is_away_raises_so_that_it_is_tried_again(url, told):
-    httpx.put(f"{url}/answers/jira", json={"status": 503, "body": {}}, trust_env=False).raise_for_status()
-    with pytest.raises(requests.HTTPError):
-        tickets.open_once(PLAN, tickets.label("runbooks", "x"), "s", "d", "2026-11-25")
+def test_a_ticket_system_that_is_away_raises_so_that_it_is_tried_again(told):
+    told.away("jira")
+    with pytest.raises(Refused, match="503"):
+        tickets.open_once(PLAN, ticket())
+
+
+@dataclass
+class Jira:
+    """``search``: the path that this kind of Jira has; ``gone``: what it answers on the other's. ``empty``: pages that
+    come before the one with the answer. ``loses``: answers to a new ticket that a gateway loses.
+    """
+
+    search: str
+    gone: int
+    empty: int = 0
+    loses: int = 0
+    refuses: dict[str, Any] = field(default_factory=dict)
+    labels: list[str] = field(default_factory=list)
+
+    def __call__(self, asked: Asked) -> Answer:
+        if asked.path == "/rest/api/2/issue":
+            return self.open(asked.body["fields"])
+        if asked.path != self.search:
+            return Answer(self.gone, {"errorMessages": ["The requested API has been removed."], "errors": {}})
+        page = int(asked.body.get("nextPageToken", "0"))
+        if page < self.empty:
+            return Answer(200, {"issues": [], "nextPageToken": str(page + 1)})
+        found = [label for label in self.labels if f'labels = "{label}"' in asked.body["jql"]]
+        return Answer(200, {"issues": [{"key": f"PMS-{self.labels.index(label) + 1}"} for label in found]})
+
+    def open(self, fields: dict[str, Any]) -> Answer:
+        if self.refuses:
+            return Answer(400, self.refuses)
+        self.labels += fields["labels"]
+        self.loses -= 1
+        return Answer(502, b"<html>") if self.loses >= 0 else Answer(201, {"key": f"PMS-{len(self.labels)}"})
+
+
+def planned(path: str | None):
+    """The plan whose search path is this; None: a plan without follow-ups, which names none."""
+    section = PLAN.followups.model_copy(update={"ticket_search_path": path}) if path else None
+    return PLAN.model_copy(update={"followups": section})
+
+
+@pytest.fixture
+def jira_at(monkeypatch):
+    def connect(web):
+        connect_to(monkeypatch, "pms_jira", host=web.url, login="me", password="secret")
+
+    return connect
+
+
+@pytest.mark.parametrize("path", [SERVER, CLOUD, None])
+@pytest.mark.parametrize(
+    "jira", [lambda: Jira(SERVER, 404), lambda: Jira(CLOUD, 410), lambda: Jira(CLOUD, 410, empty=2)]
+)
+def test_both_kinds_of_jira_are_asked_on_the_path_that_they_have(jira_at, jira, path):
+    made, wanted = jira(), ticket()
+    with serving(made) as web:
+        jira_at(web)
+        assert tickets.open_once(planned(path), wanted) == ("PMS-1", True)
+        assert tickets.open_once(planned(path), wanted) == ("PMS-1", False)
+    assert made.labels == [wanted.label]
+    assert web.asked[0].path == (path or SERVER)
+
+
+def test_a_jira_that_has_neither_path_is_a_refusal_and_opens_nothing(jira_at):
+    made = Jira("/elsewhere", 404)
+    with serving(made) as web:
+        jira_at(web)
+        with pytest.raises(Refused, match=r"404 The requested API has been removed\."):
+            tickets.open_once(PLAN, ticket())
+    assert [one.path for one in web.asked] == [SERVER, CLOUD]
+    assert made.labels == []
+
+
+def test_a_ticket_whose_answer_was_lost_on_the_way_is_found_by_the_next_try(jira_at):
+    made, wanted = Jira(SERVER, 404, loses=1), ticket()
+    with serving(made) as web:
+        jira_at(web)
+        with pytest.raises(Refused, match="502 Bad Gateway"):
+            tickets.open_once(PLAN, wanted)
+        assert tickets.open_once(PLAN, wanted) == ("PMS-1", False)
+    assert made.labels == [wanted.label]
+
+
+BASIC = base64.b64encode(b"me:secret").decode()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            {"errorMessages": [], "errors": {"issuetype": "The issue type selected is invalid."}},
+            "400 issuetype: The issue type selected is invalid.",
+        ),
+        ({"errorMessages": ["No project PMS.", "Really."], "errors": {}}, "400 No project PMS.; Really."),
+        ({"errorMessages": [f"what is secret and {BASIC}?"]}, "400 what is *** and ***?"),
+        ({"errors": ["x" * 9000]}, f"400 {'x' * 500}"),
+        (["nonsense"], "400 Bad Request"),
+    ],
+)
+def test_what_jira_refuses_is_told_in_its_own_words_and_without_secrets(jira_at, body, said):
+    with serving(Jira(SERVER, 404, refuses=body)) as web:
+        jira_at(web)
+        assert tickets.key_or_reason(PLAN, ticket(kind="Incident")) == f"none (POST /rest/api/2/issue: {said})"
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@pytest.fixture
+def people(world):  # noqa: F811
+    found = TwinChannels()
+    with standing_in(found.outside(outside())):
+        yield found
+
+
+def test_a_rollback_that_is_killed_before_it_hears_of_its_ticket_opens_no_second_one(world, people):  # noqa: F811
+    step = OpenTicket(task_id="open_ticket", plan=world.plan)
+    people.lost = Killed()
+    with pytest.raises(Killed):
+        run(step, world.token, release(IMAGE))
+    assert run(step, world.token, release(IMAGE)).evidence.reason.startswith("ticket PMS-1, post-mortem due ")
+    ((label, (_, opened)),) = people.opened.items()
+    assert (opened.kind, opened.label) == ("Incident", label)
+    assert opened.summary.endswith("v1.1.0 was rolled back")
+
+
+def test_a_rollback_whose_ticket_is_refused_goes_on_and_says_why(world, people):  # noqa: F811
+    people.away.add(TICKETS)
+    step = OpenTicket(task_id="open_ticket", plan=world.plan)
+    evidence = run(step, world.token, release(IMAGE)).evidence
+    assert evidence.passed and evidence.reason.startswith("ticket none (status 503), post-mortem due ")

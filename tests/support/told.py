@@ -23,6 +23,9 @@ class Told:
         calls = [c["body"] for c in self("slack") if c["path"] == "/api/chat.postMessage"]
         return [body for body in calls if body["text"].startswith(text)]
 
+    def forget(self) -> None:
+        httpx.delete(f"{self.url}/recorded", trust_env=False)
+
     def away(self, *services: str, **answer: Any) -> None:
         for service in services:
             wanted = {"status": 503, "body": {}, **answer}

@@ -39,7 +39,8 @@ class PageUpdate(Frozen):
 class Letter(Frozen):
     """One message to one channel. ``key`` names it for ever: whoever finds it delivered does not send it again.
 
-    ``to``: the Slack channel, or the addresses of an e-mail. ``at``: when it was written, seconds since the epoch.
+    ``to``: the Slack channel, or the addresses of an e-mail. ``invite``: iCalendar text that goes with an e-mail.
+    ``at``: when it was written, seconds since the epoch.
     """
 
     key: str
@@ -49,6 +50,7 @@ class Letter(Frozen):
     subject: str = ""
     blocks: tuple[dict[str, Any], ...] = ()
     page: PageUpdate | None = None
+    invite: str = ""
     at: float
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,9 +37,10 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def late(written: str) -> Block:
-    """Below a message that got through at a later try."""
-    return {"type": "context", "elements": [_mrkdwn(f"delivered late: written at {escape(written)}")]}
+def late(at: float) -> Block:
+    """Below a message that got through at a later try. ``at``: when it was written, seconds since the epoch."""
+    written = f"{datetime.datetime.fromtimestamp(at, datetime.UTC):%Y-%m-%d %H:%M} UTC"
+    return {"type": "context", "elements": [_mrkdwn(f"delivered late: written at {written}")]}
 
 
 def _mrkdwn(text: str, length: int = MAX_TEXT) -> Block:

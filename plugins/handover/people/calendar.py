@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from handover.plan.model import Plan
-
-FILE_NAME = "invite.ics"
 
 
 @dataclass(frozen=True)
@@ -26,7 +18,7 @@ class Meeting:
     to: tuple[str, ...]
 
 
-def invitation(meeting: Meeting, organizer: str, now: float) -> bytes:
+def invitation(meeting: Meeting, organizer: str, now: float) -> str:
     """RFC 5545, as RFC 5546 publishes it. ``now``: seconds since the epoch."""
     from icalendar import Calendar, Event, vCalAddress
 
@@ -45,18 +37,4 @@ def invitation(meeting: Meeting, organizer: str, now: float) -> bytes:
     calendar.add("version", "2.0")
     calendar.add("method", "REQUEST")
     calendar.add_component(event)
-    return bytes(calendar.to_ical())
-
-
-def invite(plan: Plan, meeting: Meeting, now: float) -> None:
-    """One try to mail it; raises what smtplib and Airflow's hook raise."""
-    from handover.people.mail import hook, message_id
-
-    sender = plan.messages.email_from
-    with tempfile.TemporaryDirectory() as folder, hook(plan) as smtp:
-        path = Path(folder) / FILE_NAME
-        path.write_bytes(invitation(meeting, sender, now))
-        smtp.send_email_smtp(
-            to=list(meeting.to), subject=meeting.title, from_email=sender, html_content=meeting.text,
-            files=[str(path)], custom_headers={"Message-ID": message_id(meeting.uid, sender)},
-        )  # fmt: skip
+    return calendar.to_ical().decode()

@@ -1,7 +1,8 @@
-"""Carries messages to Slack, the status page, e-mail and the ticket system.
+"""What is said to whom, and what becomes of it: to Slack, the status page and by e-mail.
 
-Notify open: a channel that is down is logged and never fails or holds up a deployment. Sent once: every letter has a
-key, and what became of it is remembered where a later try of the same task finds it.
+Notify open: a channel that is down is logged and never fails or holds up a deployment. The task that writes a letter
+tries it once; what was not delivered is the redelivery's (`handover.workflows.redelivery`), and nobody else tries it
+again. Sent once: every letter has a key, and what became of it is remembered where a later try of the task finds it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
-from handover.adapters.http import call
 from handover.models.message import UNDELIVERED_KEY, Letter, PageUpdate
 from handover.models.record import MESSAGES_KEY, SentMessage
-from handover.people import mail, slack, status_page
-from handover.people.blocks import blocks
+from handover.outside import outside
+from handover.people.blocks import blocks, late
+from handover.people.calendar import invitation
+from handover.ports.channel import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from handover.people.calendar import Meeting
     from handover.people.messages import Message
     from handover.plan.model import Plan
 
@@ -29,17 +34,17 @@ def tell(context: Any, plan: Plan, message: Message) -> list[str]:
     """Sends to every channel of the message, once however often the task is tried; gives the channels that failed, each
     with its reason. Leaves for the record what was sent, and what was not for the redelivery.
     """
-    ti, store = context["ti"], context.get("task_state_store")
-    tries = _tries_before(ti)
-    origin = f"{context['run_id']}/{getattr(ti, 'task_id', '')}" + (f"/{tries}" if tries else "")
-    sent = [
-        (letter, _once(plan, letter, store, look=getattr(ti, "try_number", 1) > tries + 1))
-        for letter in letters(plan, message, origin, run_link(ti, context["run_id"]))
-    ]
-    _leave(ti, MESSAGES_KEY, [one for _, one in sent])
-    if missing := [letter for letter, one in sent if not one.delivered]:
-        _leave(ti, UNDELIVERED_KEY, missing)
-    return [f"{one.channel}: {one.problem}" for _, one in sent if not one.delivered]
+    return _told(context, plan, letters(plan, message, _origin(context), run_link(context["ti"], context["run_id"])))
+
+
+def invite(context: Any, plan: Plan, meeting: Meeting) -> list[str]:
+    """The same for an invitation, by e-mail to everybody who is to come."""
+    now = clock.epoch()
+    letter = Letter(
+        key=f"{plan.name}/{_origin(context)}/{meeting.uid}", kind="e-mail", to=meeting.to, subject=meeting.title,
+        text=meeting.text, invite=invitation(meeting, plan.messages.email_from, now), at=now,
+    )  # fmt: skip
+    return _told(context, plan, [letter])
 
 
 def leave_untold(context: Any, plan: Plan, message: Message, why: str) -> None:
@@ -57,7 +62,7 @@ def send(plan: Plan, message: Message, origin: str) -> list[Letter]:
 def letters(plan: Plan, message: Message, origin: str, link: str = "") -> list[Letter]:
     """One letter for each channel of the message. ``origin``: what sends it, the beginning of every key."""
     m, now, found = plan.messages, clock.epoch(), []
-    key = f"{origin}/{message.event}"
+    key = f"{plan.name}/{origin}/{message.event}"
     if message.slack:
         channel = m.incidents_channel if message.incident_channel else m.deployments_channel
         links = {"Run in Airflow": link, "Status page": m.status_page_url}
@@ -86,18 +91,20 @@ def deliver(plan: Plan, letter: Letter, *, look: bool, again: bool = False) -> S
     """One try to deliver one letter. ``look``: ask the channel first whether an earlier try got through; ``again``:
     this is the redelivery. Never raises: what went wrong is the entry's ``problem``.
     """
-    problem = ""
+    said, problem = letter, ""
+    if again and letter.blocks:
+        said = letter.model_copy(update={"blocks": (*letter.blocks, late(letter.at))})
     try:
-        if letter.kind == "slack":
-            slack.post(plan, letter, look=look, again=again)
-        elif letter.kind == "status page":
-            status_page.show(plan, letter)
-        else:
-            mail.send(plan, letter)
+        outside().channels[letter.kind](plan).deliver(said, look=look)
     except Exception as error:
         log.warning("not delivered (%s): %s", letter.channel, error)
-        problem = type(error).__name__
+        problem = why(error)
     return _entry(letter, problem)
+
+
+def why(error: Exception) -> str:
+    """As it may be told: only of a refusal is it known that its text holds no secret."""
+    return str(error) if isinstance(error, Refused) else type(error).__name__
 
 
 def run_link(ti: Any, run_id: str) -> str:
@@ -111,25 +118,10 @@ def run_link(ti: Any, run_id: str) -> str:
     return f"{base.rstrip('/')}/dags/{quote(dag, safe='')}/runs/{quote(run_id, safe='')}" if base and dag else ""
 
 
-def ticket(plan: Plan, summary: str, description: str, due: str, label: str = "") -> str:
-    """Opens an incident ticket and gives its key, or the reason why there is none. ``due``: YYYY-MM-DD."""
-    fields = {
-        "project": {"key": plan.messages.ticket_project},
-        "issuetype": {"name": "Incident"},
-        "summary": summary,
-        "description": description,
-        "duedate": due,
-        **({"labels": [label]} if label else {}),
-    }
-    try:
-        answer = call(
-            plan.messages.ticket_connection, "POST", plan.messages.ticket_path, json={"fields": fields},
-            timeout=plan.messages.timeout_seconds,
-        )  # fmt: skip
-        return str(answer.json()["key"])
-    except Exception as error:
-        log.warning("no ticket was opened: %s", error)
-        return f"none ({type(error).__name__})"
+def _origin(context: Any) -> str:
+    ti = context["ti"]
+    tries = _tries_before(ti)
+    return f"{context['run_id']}/{getattr(ti, 'task_id', '')}" + (f"/{tries}" if tries else "")
 
 
 def _tries_before(ti: Any) -> int:
@@ -138,15 +130,25 @@ def _tries_before(ti: Any) -> int:
     return max(0, (getattr(ti, "max_tries", None) or 0) - retries)
 
 
+def _told(context: Any, plan: Plan, written: Sequence[Letter]) -> list[str]:
+    ti, store = context["ti"], context.get("task_state_store")
+    look = getattr(ti, "try_number", 1) > _tries_before(ti) + 1
+    sent = [(letter, _once(plan, letter, store, look=look)) for letter in written]
+    _leave(ti, MESSAGES_KEY, [one for _, one in sent])
+    if missing := [letter for letter, one in sent if not one.delivered]:
+        _leave(ti, UNDELIVERED_KEY, missing)
+    return [f"{one.channel}: {one.problem}" for _, one in sent if not one.delivered]
+
+
 def _once(plan: Plan, letter: Letter, store: Any, *, look: bool) -> SentMessage:
-    """What an earlier try of this task has delivered, or given to the redelivery, is not sent again."""
+    """What an earlier try of this task has sent, delivered or not, is not sent again."""
     mark = f"told_{hashlib.sha256(letter.key.encode()).hexdigest()[:32]}"
     with contextlib.suppress(Exception):  # without the store it is as on a first try
         if store is not None and (known := store.get(mark)):
             return SentMessage.model_validate(known)
     sent = deliver(plan, letter, look=look)
     try:
-        if store is not None and (sent.delivered or plan.announcements):
+        if store is not None:
             store.set(mark, sent.model_dump(mode="json"))
     except Exception as error:
         log.warning("a later try will not know of %s: %s", letter.key, error)

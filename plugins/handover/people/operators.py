@@ -14,6 +14,7 @@ from handover.models.evidence import Evidence, Verdict, passed
 from handover.models.record import DECISION_KEY, Decision
 from handover.people.messages import Message, asked
 from handover.people.question import RoleQuestion
+from handover.ports.channel import NewTicket
 from handover.step import EVIDENCE_KEY, Step, StepRun
 
 if TYPE_CHECKING:
@@ -115,19 +116,18 @@ class OpenTicket(Step):
     """Rollback step 6: incident ticket, with the post-mortem due within the plan's hours."""
 
     def work(self, run: StepRun) -> Evidence:
-        from handover.people.channels import ticket
-        from handover.people.tickets import POST_MORTEM, label
+        from handover.people.tickets import POST_MORTEM, key_or_reason, label
 
         state = asyncio.run(run.known())
         due = clock.utc() + datetime.timedelta(hours=self.plan.messages.post_mortem_hours)
-        key = ticket(
-            self.plan,
-            f"{self.plan.title} {state.version} was rolled back",
-            f"Reason: {state.rollback_reason}\nDeployment: {state.deployment}\n{_timelines(state)}"
+        wanted = NewTicket(
+            label=label(self.plan, POST_MORTEM, state.deployment),  # the follow-ups find it by this
+            kind="Incident", summary=f"{self.plan.title} {state.version} was rolled back",
+            description=f"Reason: {state.rollback_reason}\nDeployment: {state.deployment}\n{_timelines(state)}"
             f"Post-mortem due: {due:%Y-%m-%d %H:%M} UTC",
-            f"{due:%Y-%m-%d}",
-            label(POST_MORTEM, state.deployment),  # the follow-ups find it by this
-        )
+            due=f"{due:%Y-%m-%d}",
+        )  # fmt: skip
+        key = key_or_reason(self.plan, wanted)
         return passed(self.task_id, f"ticket {key}, post-mortem due {due:%Y-%m-%d %H:%M} UTC")
 
 

@@ -3,39 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import TYPE_CHECKING
 
-from handover.adapters.http import call
+from handover.outside import outside
+from handover.people.channels import why
 
 if TYPE_CHECKING:
     from handover.plan.model import Plan
+    from handover.ports.channel import NewTicket
 
-POST_MORTEM = "post-mortem"
-
-
-def label(purpose: str, deployment: str) -> str:
-    """The label of the one ticket of this purpose and deployment. A run id holds characters that no label may."""
-    return f"pms-{purpose}-{hashlib.sha256(deployment.encode()).hexdigest()[:16]}"
+log = logging.getLogger(__name__)
+INCIDENT, POST_MORTEM = "incident", "post-mortem"
+"""Purposes of tickets."""
 
 
-def open_once(plan: Plan, mark: str, summary: str, description: str, due: str) -> tuple[str, bool]:
-    """The key of the ticket with the label ``mark``, and whether it was opened now.
-
-    Raises `requests.RequestException`, or `KeyError` for an answer without a key; asking again is safe.
-
-    :param due: YYYY-MM-DD
+def label(plan: Plan, purpose: str, *about: str) -> str:
+    """The label of the one ticket of this purpose about this: a deployment, or something in it. One word, whatever
+    characters they hold.
     """
-    assert plan.followups is not None
-    m = plan.messages
-    wanted = {"jql": f'project = "{m.ticket_project}" AND labels = "{mark}"', "fields": ["key"], "maxResults": 1}
-    found = call(
-        m.ticket_connection, "POST", plan.followups.ticket_search_path, json=wanted, timeout=m.timeout_seconds
-    ).json()
-    if found["issues"]:
-        return str(found["issues"][0]["key"]), False
-    fields = {
-        "project": {"key": m.ticket_project}, "issuetype": {"name": "Task"}, "summary": summary,
-        "description": description, "duedate": due, "labels": [mark],
-    }  # fmt: skip
-    opened = call(m.ticket_connection, "POST", m.ticket_path, json={"fields": fields}, timeout=m.timeout_seconds)
-    return str(opened.json()["key"]), True
+    return f"{plan.name}-{purpose}-{hashlib.sha256(chr(10).join(about).encode()).hexdigest()[:16]}"
+
+
+def open_once(plan: Plan, wanted: NewTicket) -> tuple[str, bool]:
+    """The key of the ticket with this label, and whether it was opened now.
+
+    Raises `handover.ports.channel.Refused`, or what else went wrong; asking again is safe.
+    """
+    return outside().tickets(plan).open_once(wanted)
+
+
+def key_or_reason(plan: Plan, wanted: NewTicket) -> str:
+    """The same for who must not be held up: the key, or why there is none."""
+    try:
+        return open_once(plan, wanted)[0]
+    except Exception as error:
+        log.warning("no ticket was opened: %s", error)
+        return f"none ({why(error)})"

@@ -8,6 +8,8 @@ import time
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from handover.models.deployment import Status
+from handover.models.followup import ENDED_KEY, ENDED_TASK, Ended
 from handover.models.message import ORIGIN_KEY, UNDELIVERED_KEY, Letter, PageUpdate
 from handover.models.record import MESSAGES_KEY
 from handover.plan.load import load_plan
@@ -20,7 +22,6 @@ from handover.workflows.redelivery.steps import (
     NotDelivered,
     Redeliver,
     letter_of,
-    retries,
     run_id_of,
 )
 from tests.support.task import Ti, context_of
@@ -123,6 +124,17 @@ def test_a_question_hands_over_before_it_waits(airflow):
     assert len(airflow.started) == 1
 
 
+def test_a_question_of_the_follow_ups_hands_over_under_the_deployment_that_it_is_about(airflow):
+    ended = Ended(
+        deployment="run", version="v1.1.0", previous_version="v1.0.0", outcome=Status.SUCCEEDED, at=0.0, incidents=0,
+    )  # fmt: skip
+    ti = left(Ti(found={(ENDED_TASK, ENDED_KEY): ended.model_dump(mode="json")}))
+    ti.dag_id = PLAN.followups_dag_id
+    HandOver(PLAN).notify(context_of(ti))
+    ((_, body),) = airflow.started
+    assert body["conf"]["deployment"] == "run"
+
+
 def test_a_task_that_left_nothing_asks_airflow_for_nothing(airflow):
     recording.record_task(Ti(), PLAN)
     assert airflow.started == []
@@ -158,14 +170,17 @@ def test_an_outage_is_tried_again_and_leaves_nothing_on_record(slack):
     assert posted(slack)[-1] == "hello"
 
 
-@pytest.mark.parametrize(("age", "tries"), [(2 * 86_400, 1), (0, 10_000)])
-def test_it_is_given_up_when_its_time_or_its_tries_are_over(slack, age, tries):
+@pytest.mark.parametrize("tries", [1, 10_000])
+def test_it_is_given_up_when_its_time_is_over_however_often_it_was_tried(slack, tries):
     slack.statuses.append(503)
-    ti = Ti("redeliver", tries=tries)
-    with pytest.raises(AirflowFailException, match="given up"):
-        run(fresh(at=time.time() - age), ti)
+    early, ti = Ti("redeliver", tries=tries), Ti("redeliver", tries=tries)
+    with pytest.raises(NotDelivered):
+        run(fresh(), early)
+    assert early.pushed == {}
+    with pytest.raises(AirflowFailException, match=r"given up after .* s: status 503"):
+        run(fresh(at=time.time() - PLAN.announcements.retry_for_seconds), ti)
     (entry,) = ti.pushed[MESSAGES_KEY]
-    assert entry["problem"].startswith("given up: ")
+    assert entry["problem"] == "given up: status 503"
 
 
 @pytest.mark.parametrize(
@@ -179,12 +194,21 @@ def test_it_is_given_up_when_its_time_or_its_tries_are_over(slack, age, tries):
         (fresh(kind="e-mail", to=()), "e-mail to 0 places"),
         (fresh(kind="status page", to=()), "page"),
         (fresh(page=PageUpdate(status="resolved", version="v1.1.0")), "page"),
+        (fresh(invite="BEGIN:VCALENDAR"), "invite"),
     ],
 )
 def test_only_letters_of_the_plan_are_sent(slack, letter, fault):
     with pytest.raises(AirflowFailException, match=fault):
         run(letter, Ti("redeliver"))
     assert slack.asked == []
+
+
+def test_an_invitation_goes_to_those_who_meet(slack):
+    to = PLAN.followups.meeting_emails
+    invited = fresh(kind="e-mail", to=to, subject="post-mortem", invite="BEGIN:VCALENDAR")
+    assert letter_of(PLAN, invited.model_dump(mode="json")) == invited
+    with pytest.raises(BadLetter, match="does not name"):
+        letter_of(PLAN.model_copy(update={"followups": None}), invited.model_dump(mode="json"))
 
 
 def test_a_status_page_letter_has_no_address():
@@ -194,16 +218,10 @@ def test_a_status_page_letter_has_no_address():
         letter_of(PLAN, fresh(kind="status page", to=("x",), page=page).model_dump(mode="json"))
 
 
-@pytest.mark.parametrize(
-    ("delay", "seconds", "count"), [(2, 1, 1), (2, 2, 1), (2, 60, 5), (30, 86_400, 53), (3600, 7200, 2)]
-)
-def test_the_pauses_cover_the_time(delay, seconds, count):
-    assert retries(delay, seconds) == count
-
-
-def test_the_pauses_grow_up_to_a_limit():
-    made = task()
+def test_the_pauses_grow_up_to_a_limit_and_the_tries_outlast_the_time():
+    made, rules = task(), PLAN.announcements
     assert made.retry_exponential_backoff == 2
-    assert made.retries == retries(30, 86_400)
+    assert made.retry_delay.total_seconds() == rules.retry_delay_seconds  # the shortest pause there is
+    assert made.retries * rules.retry_delay_seconds >= rules.retry_for_seconds
     assert made.max_active_tis_per_dag == redelivery.AT_A_TIME
     assert made.max_retry_delay.total_seconds() == redelivery.MAX_DELAY_SECONDS

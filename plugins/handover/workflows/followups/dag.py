@@ -11,6 +11,7 @@ from airflow.sdk import DAG, Param, TaskGroup, TriggerRule
 from handover.models.followup import ENDED_TASK
 from handover.workflows.dags import FIRST_DAY, RETRIES, ended_asset
 from handover.workflows.followups.steps import DeploymentEnded, Due, UpdateLog
+from handover.workflows.redelivery.steps import HandOver
 
 if TYPE_CHECKING:
     from handover.plan.model import Plan
@@ -26,7 +27,9 @@ def followups_dag(plan: Plan) -> DAG:
         max_active_runs=16,  # each lives for a week and more, beside those of the next deployments
         is_paused_upon_creation=False,
         # no timeout of a whole task: Airflow would count the waiting too
-        default_args={"plan": plan, "opened_by": ENDED_TASK, **RETRIES, "execution_timeout": None},
+        default_args={
+            "plan": plan, "opened_by": ENDED_TASK, "notifiers": [HandOver(plan)], **RETRIES, "execution_timeout": None,
+        },
         params={
             "deployment": Param(
                 None, type=["null", "string"], title="Deployment run",

@@ -11,11 +11,12 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
 from handover import clock
-from handover.models.evidence import Evidence, passed
+from handover.models.evidence import Evidence, passed, unknown
 from handover.models.followup import ENDED_KEY, ENDED_TASK, Ended
 from handover.models.record import DECISION_KEY
 from handover.people import answers
 from handover.people.messages import Message
+from handover.ports.channel import NewTicket
 from handover.step import Step, StepRun, skipped
 
 if TYPE_CHECKING:
@@ -187,8 +188,11 @@ class Ticket(Dated):
 
         ended = followed(run.context)
         due = f"{datetime.datetime.fromtimestamp(self.due(ended), datetime.UTC):%Y-%m-%d}"
-        name = label(self.purpose, ended.deployment)
-        key, new = open_once(self.plan, name, self.title(ended), self._text(ended), due)
+        wanted = NewTicket(
+            label=label(self.plan, self.purpose, ended.deployment), kind="Task", summary=self.title(ended),
+            description=self._text(ended), due=due,
+        )  # fmt: skip
+        key, new = open_once(self.plan, wanted)
         return passed(self.task_id, f"ticket {key}, due {due}" if new else f"ticket {key} exists already")
 
     def _text(self, ended: Ended) -> str:
@@ -209,20 +213,22 @@ class Ticket(Dated):
 
 
 class Invite(Dated):
-    """Mails an invitation to a meeting; a second try replaces the first one in everybody's calendar."""
+    """Mails an invitation to a meeting; a second one replaces the first in everybody's calendar."""
 
     def work(self, run: StepRun) -> Evidence:
-        from handover.people.calendar import Meeting, invite
+        from handover.people.calendar import Meeting
+        from handover.people.channels import invite
         from handover.people.tickets import label
         from handover.workflows.recording.report import link
 
         ended, asked = followed(run.context), times(self.plan)
         meeting = Meeting(
-            uid=label(self.purpose, ended.deployment), title=self.title(ended),
+            uid=label(self.plan, self.purpose, ended.deployment), title=self.title(ended),
             text=f"Deployment: {ended.deployment} ({ended.outcome})\nReport: {link(self.plan, ended.deployment)}",
             start=self.due(ended), seconds=asked.meeting_seconds, to=asked.meeting_emails,
         )  # fmt: skip
-        invite(self.plan, meeting, clock.epoch())
+        if undelivered := invite(run.context, self.plan, meeting):
+            return unknown(self.task_id, f"not delivered yet: {', '.join(undelivered)}")
         return passed(self.task_id, f"{', '.join(meeting.to)} invited: {meeting.title}")
 
 

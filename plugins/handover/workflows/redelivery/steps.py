@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import logging
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from pydantic import ValidationError
 
 from handover import clock
+from handover.models.followup import ENDED_KEY, ENDED_TASK, Ended
 from handover.models.message import ORIGIN_KEY, UNDELIVERED_KEY, Letter
 from handover.models.record import MESSAGES_KEY, SentMessage
 from handover.outside import outside
@@ -74,19 +76,26 @@ class HandOver(BaseNotifier):
 
     def notify(self, context: Context) -> None:
         try:
-            hand_over_left(context["ti"], self.plan, context["run_id"])
+            hand_over_left(context["ti"], self.plan, self._deployment(context))
         except Exception as error:
             log.warning("handed over when the question has been answered: %s", error)
 
+    def _deployment(self, context: Context) -> str:
+        """A run of the follow-ups asks about a deployment that has ended; others are recorded under their own name."""
+        if context["ti"].dag_id != self.plan.followups_dag_id:
+            return str(context["run_id"])
+        return Ended.model_validate(context["ti"].xcom_pull(task_ids=ENDED_TASK, key=ENDED_KEY)).deployment
+
 
 class Redeliver(BaseOperator):
-    """Delivers one letter, tried again with growing pauses; then gives it up, on record."""
+    """Delivers one letter, tried again with growing pauses until its time is over; then gives it up, on record."""
 
     def __init__(self, *, plan: Plan, opened_by: str = "", **kwargs: Any) -> None:
         assert plan.announcements is not None  # else there is no such DAG
         rules = plan.announcements
         super().__init__(
-            retries=retries(rules.retry_delay_seconds, rules.retry_for_seconds),
+            # more than there is time for, as no pause is shorter than the first: the time alone gives a letter up
+            retries=math.ceil(rules.retry_for_seconds / rules.retry_delay_seconds),
             retry_delay=datetime.timedelta(seconds=rules.retry_delay_seconds),
             retry_exponential_backoff=2,
             max_active_tis_per_dag=AT_A_TIME,
@@ -106,8 +115,7 @@ class Redeliver(BaseOperator):
         if sent.delivered:
             self._record(context, letter, "")
             return f"delivered to {letter.channel}"
-        last = context["ti"].try_number > max(context["ti"].max_tries, self.retries or 0)
-        if last or clock.epoch() >= letter.at + self.seconds:
+        if clock.epoch() >= letter.at + self.seconds:
             self._record(context, letter, f"given up: {sent.problem}")
             raise AirflowFailException(f"given up after {clock.epoch() - letter.at:.0f} s: {sent.problem}")
         raise NotDelivered(f"{letter.channel}: {sent.problem}")
@@ -128,7 +136,7 @@ def letter_of(plan: Plan, given: Any) -> Letter:
     m = plan.messages
     known = {
         "slack": {m.deployments_channel, m.incidents_channel},
-        "e-mail": {*m.stakeholders, *m.users},
+        "e-mail": {*m.stakeholders, *m.users, *(plan.followups.meeting_emails if plan.followups else ())},
         "status page": set(),
     }  # fmt: skip
     if strangers := sorted(set(letter.to) - known[letter.kind]):
@@ -137,13 +145,6 @@ def letter_of(plan: Plan, given: Any) -> Letter:
         raise BadLetter(f"to: {letter.kind} to {len(letter.to)} places")
     if (letter.page is None) == (letter.kind == "status page"):
         raise BadLetter("page: belongs to the status page, and only there")
+    if letter.invite and letter.kind != "e-mail":
+        raise BadLetter("invite: goes with an e-mail, and only there")
     return letter
-
-
-def retries(delay: float, seconds: float, longest: float = MAX_DELAY_SECONDS) -> int:
-    """How often to try again so that the pauses, each twice the one before, cover this time. All in seconds."""
-    found, waited = 0, 0.0
-    while waited < seconds:
-        waited += min(delay * 2**found, max(delay, longest))
-        found += 1
-    return found

@@ -14,6 +14,7 @@ from handover.models.incident import Resolution, given_up, pending
 from handover.models.record import DECISION_KEY, SAMPLES_KEY, Decision
 from handover.people.operators import ROLLBACK
 from handover.people.question import RoleQuestion
+from handover.ports.channel import NewTicket
 from handover.step import EVIDENCE_KEY, LOST_TRIGGERER, Step, StepRun
 from handover.workflows.watch import incidents
 from handover.workflows.watch.steps import Watch
@@ -133,17 +134,19 @@ class DocumentIncidents(Step):
     """A ticket for each incident that did not end in a rollback (which opens one itself), with its timeline."""
 
     def work(self, run: StepRun) -> Evidence:
-        from handover.people.channels import ticket
+        from handover.people.tickets import INCIDENT, key_or_reason, label
 
         state = asyncio.run(run.known())
         due = clock.utc() + datetime.timedelta(hours=self.plan.messages.post_mortem_hours)
-        keys = [
-            ticket(
-                self.plan, f"{self.plan.title} {state.version}: {found.severity} incident, {found.rule}",
-                str(found), f"{due:%Y-%m-%d}",
+        wanted = [
+            NewTicket(
+                label=label(self.plan, INCIDENT, state.deployment, found.rule, f"{found.began:.3f}"),
+                kind="Incident", summary=f"{self.plan.title} {state.version}: {found.severity} incident, {found.rule}",
+                description=str(found), due=f"{due:%Y-%m-%d}",
             )
             for found in state.incidents
         ]  # fmt: skip
+        keys = [key_or_reason(self.plan, one) for one in wanted]
         return passed(self.task_id, f"tickets {', '.join(keys)}" if keys else "no incident")
 
 

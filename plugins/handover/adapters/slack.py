@@ -1,16 +1,16 @@
-"""Posts a letter to Slack, once: its key lies in the message's metadata, where a later try finds it."""
+"""Posts letters to Slack, once: a letter's key lies in the message's metadata, where a later try finds it."""
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from handover.people.blocks import late
+from handover.ports.channel import Refused
 
 if TYPE_CHECKING:
     from airflow.providers.slack.hooks.slack import SlackHook
+    from slack_sdk.errors import SlackApiError
 
     from handover.models.message import Letter
     from handover.plan.model import Plan
@@ -22,27 +22,37 @@ LOOK_BACK_SECONDS = 86_400.0
 """A task that is tried again writes its letter anew, and so later than the one that it looks for."""
 
 
-def post(plan: Plan, letter: Letter, *, look: bool, again: bool = False) -> None:
-    """Raises what Slack's client raises. ``look``: an earlier try may have delivered it, so ask the channel first;
-    ``again``: by the redelivery, and so perhaps long after it was written.
-    """
-    from airflow.providers.slack.hooks.slack import SlackHook
+class Slack:
+    """Slack's Web API, through an Airflow connection."""
 
-    (channel,) = letter.to
-    hook = SlackHook(
-        slack_conn_id=plan.messages.slack_connection, timeout=int(plan.messages.timeout_seconds), retry_handlers=[]
-    )
-    if look and _is_there(hook, channel, letter):
-        log.info("%s was delivered by an earlier try", letter.key)
-        return
-    written = f"{datetime.datetime.fromtimestamp(letter.at, datetime.UTC):%Y-%m-%d %H:%M} UTC"
-    hook.call(
-        "chat.postMessage",
-        json={
-            "channel": channel, "text": letter.text, "blocks": [*letter.blocks, *([late(written)] if again else [])],
-            "metadata": {"event_type": EVENT, "event_payload": {"key": letter.key}},
-        },
-    )  # fmt: skip
+    def __init__(self, plan: Plan) -> None:
+        self._connection, self._timeout = plan.messages.slack_connection, max(1, int(plan.messages.timeout_seconds))
+
+    def deliver(self, letter: Letter, *, look: bool) -> None:
+        """Raises what Slack's client raises when there is no answer."""
+        from airflow.providers.slack.hooks.slack import SlackHook
+        from slack_sdk.errors import SlackApiError
+
+        (channel,) = letter.to
+        hook = SlackHook(slack_conn_id=self._connection, timeout=self._timeout, retry_handlers=[])
+        try:
+            if look and _is_there(hook, channel, letter):
+                log.info("%s was delivered by an earlier try", letter.key)
+                return
+            metadata = {"event_type": EVENT, "event_payload": {"key": letter.key}}
+            message = {"channel": channel, "text": letter.text, "blocks": [*letter.blocks], "metadata": metadata}
+            hook.call("chat.postMessage", json=message)
+        except SlackApiError as error:
+            raise Refused(_words(error), _status(error)) from None
+
+
+def _words(error: SlackApiError) -> str:
+    answer = getattr(error.response, "data", None)
+    return str((answer.get("error") if isinstance(answer, dict) else "") or f"status {_status(error)}")
+
+
+def _status(error: SlackApiError) -> int:
+    return getattr(error.response, "status_code", 0)
 
 
 def _is_there(hook: SlackHook, channel: str, letter: Letter) -> bool:
@@ -55,7 +65,7 @@ def _is_there(hook: SlackHook, channel: str, letter: Letter) -> bool:
         number = next((one["id"] for one in _channels(hook) if one["name"] == channel.lstrip("#")), None)
         return number is not None and any(_key(found) == letter.key for found in _history(hook, number, letter.at))
     except SlackApiError as error:
-        if getattr(error.response, "status_code", 0) != 200:  # it is down: a later try looks again
+        if _status(error) != 200:  # it is down: a later try looks again
             raise
         log.warning("nobody knows whether %s was delivered before: %s", letter.key, error)
         return False

@@ -12,9 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from handover.adapters.http import call
+from handover.adapters.refusals import call
 
 if TYPE_CHECKING:
+    from requests import Response
+
     from handover.models.message import Letter, PageUpdate
     from handover.plan.model import Plan
 
@@ -40,21 +42,28 @@ class PageChange:
     incident: Json
 
 
-def show(plan: Plan, letter: Letter) -> None:
-    """Brings the page to what the letter says; running it again changes nothing. Raises `requests.RequestException`."""
-    messages = plan.messages
-    for change in changes(plan, letter, _listed(plan)):
-        path = f"{messages.status_page_path}/{change.id}" if change.id else messages.status_page_path
-        call(
-            messages.status_page_connection, "PATCH" if change.id else "POST", path, json={"incident": change.incident},
-            timeout=messages.timeout_seconds,
-        )  # fmt: skip
+class StatusPage:
+    """One page, through an Airflow connection."""
 
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
 
-def _listed(plan: Plan) -> list[Json]:
-    path = f"{plan.messages.status_page_path}?limit={PAGE}"
-    found = call(plan.messages.status_page_connection, "GET", path, timeout=plan.messages.timeout_seconds).json()
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    def deliver(self, letter: Letter, *, look: bool) -> None:
+        """Brings the page to what the letter says; running it again changes nothing, so it always looks. Raises also
+        `requests.RequestException`.
+        """
+        path = self._plan.messages.status_page_path
+        for change in changes(self._plan, letter, self._listed()):
+            method, where = ("PATCH", f"{path}/{change.id}") if change.id else ("POST", path)
+            self._call(method, where, {"incident": change.incident})
+
+    def _listed(self) -> list[Json]:
+        found = self._call("GET", f"{self._plan.messages.status_page_path}?limit={PAGE}").json()
+        return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+    def _call(self, method: str, path: str, body: Json | None = None) -> Response:
+        m = self._plan.messages
+        return call(m.status_page_connection, method, path, json=body, timeout=m.timeout_seconds)
 
 
 def changes(plan: Plan, letter: Letter, listed: Iterable[Json]) -> list[PageChange]:

@@ -1,0 +1,55 @@
+"""HTTP to services that say why they refuse: their words are kept, our credentials are not."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from handover.adapters.http import request
+from handover.ports.channel import Refused
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+    from requests import Response
+
+WHERE = ("errorMessages", "errors", "error", "message")
+"""Keys of a JSON answer that say what was wrong: Jira's, Statuspage's."""
+MAX_WORDS = 500
+
+
+def call(connection_id: str, method: str, path: str, *, json: Any = None, timeout: float) -> Response:
+    """Like `handover.adapters.http.call`, but a status of 400 or more raises `Refused`."""
+    import requests
+    from airflow.sdk import BaseHook
+
+    connection = BaseHook.get_connection(connection_id)
+    try:
+        return request(connection, method, path, json=json, timeout=timeout)
+    except requests.HTTPError as error:
+        status, said = error.response.status_code, words(error.response, connection)
+        raise Refused(f"{method} {path.partition('?')[0]}: {status} {said}", status) from None
+
+
+def words(answer: Response, connection: Connection) -> str:
+    """What the server says, else the name of its status."""
+    text = "; ".join(_said(answer)) or answer.reason
+    login, password = connection.login or "", connection.password or ""
+    if password:
+        text = text.replace(password, "***")
+        text = text.replace(base64.b64encode(f"{login}:{password}".encode()).decode(), "***")
+    return text[:MAX_WORDS]
+
+
+def _said(answer: Response) -> Iterator[str]:
+    try:
+        body = answer.json()
+    except ValueError:
+        return
+    for found in (body.get(key) for key in WHERE) if isinstance(body, dict) else ():
+        if isinstance(found, dict):
+            yield from (f"{field}: {text}" for field, text in found.items())
+        elif isinstance(found, list):
+            yield from (str(text) for text in found)
+        elif found:
+            yield str(found)

@@ -1,0 +1,69 @@
+"""Sends letters as e-mail. The Message-ID comes from a letter's key, so that a second one is told for what it is."""
+
+from __future__ import annotations
+
+import hashlib
+import smtplib
+import tempfile
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from handover.ports.channel import Refused
+
+if TYPE_CHECKING:
+    from airflow.providers.smtp.hooks.smtp import SmtpHook
+
+    from handover.models.message import Letter
+    from handover.plan.model import Plan
+
+INVITE = "invite.ics"
+
+
+class Smtp:
+    """A mail server, through an Airflow connection. It cannot be asked what it has taken."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._messages = plan.messages
+
+    def deliver(self, letter: Letter, *, look: bool) -> None:
+        """Raises what smtplib and Airflow's hook raise when there is no answer."""
+        sender = self._messages.email_from
+        try:
+            with tempfile.TemporaryDirectory() as folder, self._hook() as smtp:
+                smtp.send_email_smtp(
+                    to=list(letter.to), subject=letter.subject, from_email=sender,
+                    html_content=escape(letter.text).replace("\n", "<br>"), files=_files(letter, Path(folder)),
+                    custom_headers={"Message-ID": message_id(letter.key, sender)},
+                )  # fmt: skip
+        except smtplib.SMTPResponseException as error:
+            said = error.smtp_error
+            text = said if isinstance(said, str) else said.decode(errors="replace")
+            raise Refused(f"{error.smtp_code} {text}") from None
+
+    def _hook(self) -> SmtpHook:
+        """Airflow's, but with one try within the plan's timeout."""
+        from airflow.providers.smtp.hooks.smtp import SmtpHook
+
+        class Once(SmtpHook):
+            """Airflow's hook waits for up to 30 s and tries six times; nobody has that time here."""
+
+            timeout = max(1, int(self._messages.timeout_seconds))
+            smtp_retry_limit = 0
+
+        return Once(smtp_conn_id=self._messages.email_connection)
+
+
+def message_id(key: str, sender: str) -> str:
+    """The same for the same key, below the sender's domain."""
+    digest = hashlib.sha256(key.encode()).hexdigest()[:32]
+    return f"<{digest}@{sender.rpartition('@')[2].strip('> ')}>"
+
+
+def _files(letter: Letter, folder: Path) -> list[str]:
+    """Airflow's hook takes attachments from the disk."""
+    if not letter.invite:
+        return []
+    path = folder / INVITE
+    path.write_text(letter.invite, encoding="utf-8", newline="")
+    return [str(path)]
