@@ -4,43 +4,27 @@ from __future__ import annotations
 
 import pytest
 
+from handover.kube.jobs import JobResult
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
-from handover.ports.kube import KubeError
 from handover.workload import commands, manifests, quiet
-from handover.workload.triggers import passing
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
 
 
 def test_the_deployment_of_a_colour():
-    body = manifests.deployment(PLAN, "green", "v1.1.0", "ghcr.io/ai-hotel/pms@sha256:1")
+    body = manifests.deployment(PLAN, "green", "v1.1.0", "ghcr.io/ai-hotel/pms@sha256:1", 7)
     spec = body["spec"]["template"]["spec"]
     (container,) = spec["containers"]
     assert body["metadata"]["name"] == "pms-green"
     assert body["spec"]["selector"]["matchLabels"] == {"app": "pms", "version": "green"}
     assert body["spec"]["template"]["metadata"]["labels"] == {"app": "pms", "version": "green"}
     assert (body["spec"]["replicas"], body["spec"]["progressDeadlineSeconds"]) == (2, 600)
-    assert body["spec"]["template"]["metadata"]["annotations"] == {"pms.deploy/version": "v1.1.0"}
+    assert body["spec"]["template"]["metadata"]["annotations"] == {"handover/version": "v1.1.0"}
+    assert body["metadata"]["annotations"] == {"handover/version": "v1.1.0", "handover/generation": "7"}
     assert (container["image"], container["name"]) == ("ghcr.io/ai-hotel/pms@sha256:1", "pms")
     assert container["readinessProbe"]["httpGet"]["path"] == "/health"
     assert container["resources"]["limits"] == {"cpu": "1", "memory": "512Mi"}
-
-
-@pytest.mark.parametrize(
-    ("selector", "blue", "green"),
-    [
-        ({"app": "pms", "version": "blue"}, True, False),
-        ({"app": "pms", "version": "green"}, False, True),
-        ({"app": "pms"}, True, True),
-        ({"app": "pms", "version": "red"}, False, False),
-        (None, True, True),
-    ],
-)
-def test_which_colours_a_service_selects(selector, blue, green):
-    service = {"spec": {"selector": selector}}
-    assert manifests.selects(PLAN.cluster, service, "blue") is blue
-    assert manifests.selects(PLAN.cluster, service, "green") is green
 
 
 METRICS = """# HELP http_requests_total Answers
@@ -90,6 +74,14 @@ def test_last_words_are_few_and_on_one_line():
     assert len(commands.last_words("x" * 5000)) == 600
 
 
-@pytest.mark.parametrize(("status", "again"), [(0, True), (429, True), (503, True), (404, False), (403, False)])
-def test_which_errors_of_the_cluster_may_pass(status, again):
-    assert passing(KubeError(status, "")) is again
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        (JobResult("j", False, "the limit", 3, "a\nb\n"), "the limit; exit code 3; it printed: a | b"),
+        (JobResult("j", False, "the limit", 0), "the limit; exit code 0"),
+        (JobResult("j", None, "the Job is gone"), "the Job is gone"),
+        (JobResult("j", None), "nobody knows why"),
+    ],
+)
+def test_why_a_command_did_not_succeed(result, told):
+    assert commands.why(result) == told

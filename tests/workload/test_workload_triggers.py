@@ -1,155 +1,185 @@
-"""Triggers: stored and revived, then run against a real cluster, with their exact events."""
+"""Triggers: stored and revived, then run against a cluster in memory, with their exact events."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import time
+from contextlib import asynccontextmanager
 
 import pytest
 
+from handover import clock
+from handover.coordination.routing import DEPLOYMENTS
 from handover.kube import jobs
 from handover.kube.jobs import Command
 from handover.models.evidence import Verdict
-from handover.workload.manifests import DEPLOYMENTS, deployment
+from handover.outside import Outside, standing_in
+from handover.ports.kube import KubeError
+from handover.workload.manifests import deployment
 from handover.workload.triggers import JobTrigger, QuietTrigger, RolloutTrigger
 from tests.support.cluster import REPOSITORY, image
-from tests.support.steps import connect_to, events, revived
-
-pytestmark = pytest.mark.sandbox
+from tests.support.steps import events, revived
 
 
 def common(plan, seconds: float = 20) -> dict:
     where = {"connection": plan.cluster.connection, "namespace": plan.cluster.namespace}
-    return {**where, "deadline": time.time() + seconds}
+    return {**where, "deadline": clock.epoch() + seconds}
 
 
-def job_event(in_cluster, plan, argv, *, tag="v1.0.0", seconds=20.0, made_from: str | None = None):
-    command = Command("c", "1", made_from or image(tag), argv)
+def told(trigger):
+    (event,) = asyncio.run(events(trigger, seconds=1e6))
+    return event
+
+
+# --- a Job
+
+
+def job_event(in_cluster, plan, seconds=20.0):
+    command = Command("c", "1", image("v1.0.0"), ("true",))
     name = in_cluster(lambda kube: jobs.submit(kube, plan.cluster, command))
-    (event,) = asyncio.run(events(JobTrigger(**common(plan, seconds), job=name)))
+    event = told(JobTrigger(**common(plan, seconds), job=name))
     assert event.pop("job") == name
     return event
 
 
-def test_a_job_that_succeeds(in_cluster, plan):
-    assert job_event(in_cluster, plan, ("true",)) == {"succeeded": True, "reason": ""}
+def test_a_job_that_succeeds(twin, in_cluster, plan):
+    twin.cluster.job_seconds = 10.0
+    assert job_event(in_cluster, plan) == {"succeeded": True, "reason": ""}
 
 
-def test_a_job_that_fails(in_cluster, plan):
-    event = job_event(in_cluster, plan, ("false",))
-    assert event == {"succeeded": False, "reason": "Job has reached the specified backoff limit"}
+def test_a_job_that_fails(twin, in_cluster, plan):
+    twin.cluster.program = lambda _image, _argv: (1, "")
+    assert job_event(in_cluster, plan) == {
+        "succeeded": False, "reason": "Job has reached the specified backoff limit",
+    }  # fmt: skip
 
 
 def test_a_job_that_is_gone_gives_no_answer(plan):
-    (event,) = asyncio.run(events(JobTrigger(**common(plan), job="gone")))
+    event = told(JobTrigger(**common(plan), job="gone"))
     assert event == {"job": "gone", "succeeded": None, "reason": "the Job is gone"}
 
 
-def test_a_job_that_takes_too_long_gives_no_answer(in_cluster, plan):
-    event = job_event(in_cluster, plan, ("sleep", "30"), seconds=0.2)
-    assert event == {"succeeded": None, "reason": "no answer in time"}
+def test_a_job_that_takes_too_long_gives_no_answer(twin, in_cluster, plan):
+    twin.cluster.job_seconds = 1e6
+    assert job_event(in_cluster, plan) == {"succeeded": None, "reason": "no answer in time"}
 
 
-def test_a_job_that_its_deadline_stopped_gives_no_answer(in_cluster, plan):
-    short = plan.model_copy(update={"cluster": plan.cluster.model_copy(update={"job_timeout_seconds": 1})})
-    assert job_event(in_cluster, short, ("sleep", "30"))["succeeded"] is None
+def test_a_job_that_its_deadline_stopped_gives_no_answer(twin, in_cluster, plan):
+    twin.cluster.job_seconds = 1e6
+    event = job_event(in_cluster, plan, seconds=plan.cluster.job_timeout_seconds + 10)
+    assert event == {"succeeded": None, "reason": "Job was active longer than specified deadline"}
 
 
-def test_a_job_whose_image_cannot_be_pulled_gives_no_answer(in_cluster, plan, monkeypatch):
-    monkeypatch.setattr("handover.workload.rollout.PATIENCE_SECONDS", 1.0)
-    event = job_event(in_cluster, plan, ("true",), made_from=f"{REPOSITORY}:none")
+def test_a_job_whose_image_cannot_be_pulled_gives_no_answer(twin, in_cluster, plan):
+    twin.cluster.missing_images.add(image("v1.0.0"))
+    event = job_event(in_cluster, plan)
     assert event["succeeded"] is None
-    assert "ImagePull" in event["reason"]
+    assert "ImagePullBackOff" in event["reason"]
 
 
-def test_a_cluster_that_does_not_answer_is_asked_until_the_deadline(monkeypatch, plan):
-    kubeconfig = {
-        "apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "u", "user": {}}],
-        "clusters": [{"name": "k", "cluster": {"server": "http://127.0.0.1:9"}}],
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+@pytest.fixture
+def broken(virtual_time):
+    """A cluster that answers every question with one error."""
+
+    def answering(error):
+        class Broken:
+            async def find(self, *_):
+                raise error
+
+        @asynccontextmanager
+        async def kube(_connection, _namespace):
+            yield Broken()
+
+        return standing_in(Outside(kube=kube))
+
+    return answering
+
+
+def test_a_cluster_that_does_not_answer_is_asked_until_the_deadline(broken, quick_plan, virtual_time):
+    with broken(KubeError(0, "the API server did not answer")):
+        event = told(JobTrigger(**common(quick_plan, 60), job="j"))
+    assert event == {
+        "job": "j", "succeeded": None, "reason": "no answer in time: the API server did not answer",
     }  # fmt: skip
-    connect_to(
-        monkeypatch, plan.cluster.connection, conn_type="kubernetes", extra={"kube_config": json.dumps(kubeconfig)}
-    )
-    (event,) = asyncio.run(events(JobTrigger(**common(plan, 1.2), job="j")))
-    assert event["succeeded"] is None
-    assert "did not answer" in event["reason"]
+    assert 60 <= virtual_time.now < 61
+
+
+def test_a_cluster_that_refuses_is_not_asked_again(broken, quick_plan, virtual_time):
+    with broken(KubeError(403, "you may not")):
+        event = told(JobTrigger(**common(quick_plan, 60), job="j"))
+    assert event == {"job": "j", "succeeded": None, "reason": "the Job cannot be looked at: you may not"}
+    assert virtual_time.now < 1
+
+
+# --- a rollout
 
 
 def rolled(in_cluster, plan, made_from: str, seconds: float = 25):
-    in_cluster(lambda kube: kube.apply(DEPLOYMENTS, deployment(plan, "green", "v1.1.0", made_from)))
+    body = deployment(plan, "green", "v1.1.0", made_from, 1)
+    in_cluster(lambda kube: kube.apply(DEPLOYMENTS, body))
     labels = plan.cluster.selector_of("green")
-    trigger = RolloutTrigger(**common(plan, seconds), check="rollout", deployment="pms-green", labels=labels)
-    (event,) = asyncio.run(events(trigger))
-    return event
+    return told(RolloutTrigger(**common(plan, seconds), check="rollout", deployment="pms-green", labels=labels))
 
 
-def test_a_rollout_that_completes(in_cluster, plan):
+def test_a_rollout_that_completes(twin, in_cluster, plan):
+    twin.cluster.start_seconds = 10.0
     event = rolled(in_cluster, plan, image("v1.1.0"))
     assert event["verdict"] == Verdict.PASS
-    assert event["reason"] == "pms-green: 1 of 1 replicas are available"
+    assert event["reason"] == "pms-green: 2 of 2 replicas are available"
 
 
-def test_a_release_that_does_not_start_fails_within_seconds_and_says_why(in_cluster, plan):
-    begun = time.monotonic()
-    event = rolled(in_cluster, plan, image("crash"))
-    assert time.monotonic() - begun < 12
+def test_a_rollout_without_its_image_fails_within_seconds_and_says_why(twin, in_cluster, plan, virtual_time):
+    twin.cluster.missing_images.add(f"{REPOSITORY}:none")
+    event = rolled(in_cluster, plan, f"{REPOSITORY}:none", seconds=600)
     assert event["verdict"] == Verdict.FAIL
-    assert "2 restarts, exit code 3" in event["reason"]
-    assert event["reason"].endswith("it printed: warming up | DATABASE_URL is wrong")
+    assert "ImagePullBackOff" in event["reason"]
+    assert virtual_time.now < 20
 
 
-def test_a_rollout_without_its_image_tells_at_its_end_what_kept_it(in_cluster, plan):
+def test_a_rollout_that_is_not_done_in_time_tells_what_kept_it(twin, in_cluster, plan):
+    twin.cluster.missing_images.add(f"{REPOSITORY}:none")
     event = rolled(in_cluster, plan, f"{REPOSITORY}:none", seconds=3)
     assert event["verdict"] == Verdict.FAIL
-    assert "pms-green is not rolled out in time" in event["reason"]
-    assert "ImagePull" in event["reason"]
+    assert "pms-green is not rolled out in time: 0 of 2 new replicas are available" in event["reason"]
+    assert "ImagePullBackOff" in event["reason"]
 
 
 def test_a_rollout_of_nothing_fails(plan):
-    (event,) = asyncio.run(events(RolloutTrigger(**common(plan), check="c", deployment="none", labels={})))
+    event = told(RolloutTrigger(**common(plan), check="c", deployment="none", labels={}))
     assert (event["check"], event["verdict"]) == ("c", Verdict.FAIL)
-    assert "404" in event["reason"]
+    assert "not found" in event["reason"]
 
 
-def quiet_trigger(plan, seconds: float = 10) -> QuietTrigger:
-    labels = plan.cluster.selector_of("green")
+# --- pods that fall silent
+
+
+def quiet_trigger(plan, colour: str = "green", seconds: float = 10) -> QuietTrigger:
+    labels = plan.cluster.selector_of(colour)
     return QuietTrigger(**common(plan, seconds), labels=labels, port=8080, quiet_seconds=1.0)
 
 
-def test_no_pods_are_quiet(plan):
-    assert asyncio.run(events(quiet_trigger(plan))) == [{"quiet": True, "reason": "no pod is ready"}]
+def test_no_pods_are_quiet(in_cluster, plan):
+    in_cluster(lambda kube: kube.delete(DEPLOYMENTS, "pms-green"))
+    assert told(quiet_trigger(plan)) == {"quiet": True, "reason": "no pod is ready"}
 
 
-def test_pods_are_quiet_once_nobody_asks_them(in_cluster, plan):
-    rolled(in_cluster, plan, image("v1.1.0"))
-
-    async def work(kube):
-        (pod,) = await kube.list("pods", plan.cluster.selector_of("green"))
-
-        async def ask():
-            while True:
-                await kube.proxy(pod["metadata"]["name"], 8080, "/health")
-                await asyncio.sleep(0.1)
-
-        asking = asyncio.create_task(ask())
-        (busy,) = await events(quiet_trigger(plan, 2.5))
-        asking.cancel()
-        (idle,) = await events(quiet_trigger(plan))
-        return busy, idle
-
-    busy, idle = in_cluster(work)
+def test_pods_are_quiet_once_nobody_asks_them(world):
+    with world.guests():
+        busy = told(quiet_trigger(world.plan, "blue"))
+    idle = told(quiet_trigger(world.plan, "blue"))
     assert not busy["quiet"]
-    assert "requests/s" in busy["reason"]
-    assert idle["quiet"]
-    assert idle["reason"].startswith("no request in 1.")
+    assert busy["reason"].endswith(" requests/s")
+    assert idle == {"quiet": True, "reason": "no request in 1.0 s"}
 
 
-def test_what_is_stored_of_a_trigger_revives_it(plan):
+def test_pods_that_do_not_tell_their_requests_are_not_called_quiet(world):
+    world.service.tell("green", mode="mute")
+    assert told(quiet_trigger(world.plan)) == {"quiet": False, "reason": "a pod does not tell its requests"}
+
+
+def test_what_is_stored_of_a_trigger_revives_it(quick_plan):
     for trigger in (
-        JobTrigger(**common(plan), job="j"),
-        RolloutTrigger(**common(plan), check="c", deployment="d", labels={"a": "b"}),
-        quiet_trigger(plan),
+        JobTrigger(**common(quick_plan), job="j"),
+        RolloutTrigger(**common(quick_plan), check="c", deployment="d", labels={"a": "b"}),
+        quiet_trigger(quick_plan),
     ):
         assert revived(trigger).serialize() == trigger.serialize()
