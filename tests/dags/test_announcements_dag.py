@@ -71,7 +71,7 @@ def test_waiting_takes_no_worker(dag):
 
 
 def test_questions_hand_over_what_they_could_not_tell(dags):
-    for dag_id in ("pms_announcements", "pms_deployment", "pms_readiness"):
+    for dag_id in ("pms_announcements", "pms_deployment", "pms_followups", "pms_readiness"):
         questions = [task for task in dags[dag_id].tasks if hasattr(task, "response_timeout")]
         assert questions
         for task in questions:

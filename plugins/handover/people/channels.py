@@ -60,7 +60,7 @@ def send(plan: Plan, message: Message, origin: str) -> list[Letter]:
 
 
 def letters(plan: Plan, message: Message, origin: str, link: str = "") -> list[Letter]:
-    """One letter for each channel of the message. ``origin``: what sends it, the beginning of every key."""
+    """One letter for each channel of the message. ``origin``: what sends it, a part of every key."""
     m, now, found = plan.messages, clock.epoch(), []
     key = f"{plan.name}/{origin}/{message.event}"
     if message.slack:
