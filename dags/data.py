@@ -5,7 +5,8 @@ from __future__ import annotations
 from airflow.sdk import chain
 
 from handover.plan.model import Plan
-from handover.workflows.dags import for_each_plan, import_dag, seed_dag
+from handover.workflows.dags import for_each_plan
+from handover.workflows.data.dag import import_dag, seed_dag
 from handover.workflows.data.steps import ImportRows, NobodyDeploys, SeedDatabase
 
 

@@ -21,15 +21,9 @@ from handover.people import messages
 from handover.people.operators import Announce, Banner, Confirm
 from handover.plan.model import Plan
 from handover.traffic.operators import PointPreview, SettleTraffic, SwitchTraffic
-from handover.workflows.dags import (
-    decide,
-    deployment_dag,
-    for_each_plan,
-    remind_of_questions,
-    report_after,
-    roll_back_on_failure,
-)
+from handover.workflows.dags import for_each_plan, remind_of_questions, report_after
 from handover.workflows.deployment.closing import Close
+from handover.workflows.deployment.dag import decide, deployment_dag, roll_back_on_failure
 from handover.workflows.deployment.deciding import WindowOpen
 from handover.workflows.deployment.opening import GiveUp, Open, ReleaseDue
 from handover.workflows.watch.incident_steps import DocumentIncidents, FixOrRollback, FixWorks, WatchOn

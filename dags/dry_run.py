@@ -8,7 +8,8 @@ from handover.checks.operators import RecentErrors
 from handover.checks.sensors import Healthy
 from handover.database.sensors import ReplicationLag
 from handover.plan.model import Plan
-from handover.workflows.dags import dry_run_dag, for_each_plan
+from handover.workflows.dags import for_each_plan
+from handover.workflows.dry_run.dag import dry_run_dag
 from handover.workflows.dry_run.steps import (
     MayBegin,
     ReleaseToTry,

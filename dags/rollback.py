@@ -15,9 +15,10 @@ from handover.people import messages
 from handover.people.operators import Announce, Banner, OpenTicket
 from handover.plan.model import Plan
 from handover.traffic.operators import DrainColour, MoveTrafficBack
-from handover.workflows.dags import for_each_plan, report_after, rollback_dag
+from handover.workflows.dags import for_each_plan, report_after
 from handover.workflows.deployment.closing import Close
 from handover.workflows.recording.report import Report
+from handover.workflows.rollback.dag import rollback_dag
 from handover.workflows.watch.steps import Watch
 from handover.workload.operators import ReleaseCommand
 from handover.workload.scale_down import RemoveIdleColour

@@ -22,7 +22,7 @@ from handover.people.question import Remind, RoleQuestion
 from handover.plan.load import FOLDER_VARIABLE
 from handover.ports.kube import KubeError
 from handover.step import Step
-from handover.workflows.deployment.steps import Decide, RollBack
+from handover.workflows.deployment.deciding import Decide, RollBack
 from handover.workflows.dry_run.steps import Preview
 from handover.workflows.readiness.checks import DataChecks
 
@@ -247,6 +247,17 @@ def test_everything_but_the_frame_is_a_step_with_evidence(deployment):
     frame = {type(task).__name__ for task in deployment.tasks if not isinstance(task, Step)}
     questions = {"Confirm", "FixOrRollback", "Remind"}
     assert frame == {"ReleaseDue", "GiveUp", "Decide", "RollBack", "PublishEnd", "EmptyOperator"} | questions
+
+
+@pytest.mark.parametrize(
+    ("name", "opened_by"),
+    [("deployment", "open"), ("rollback", "move_traffic_back"), ("dry_run", "release"), ("readiness", "release"),
+     ("announcements", "release"), ("followups", "deployment_ended")],
+)  # fmt: skip
+def test_every_task_reads_what_the_first_one_of_its_own_dag_has_left(bag, name, opened_by):
+    dag = bag.dags[f"pms_{name}"]
+    assert dag.has_task(opened_by)
+    assert {task.opened_by for task in dag.tasks if getattr(task, "opened_by", "")} == {opened_by}
 
 
 def test_a_step_that_is_fenced_out_is_never_tried_again(bag):

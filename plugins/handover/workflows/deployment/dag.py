@@ -1,0 +1,110 @@
+"""What the deployment's DAG file is built with: its DAG and form, the branch behind a phase, and the nets under all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, CronTriggerTimetable, Param, TaskGroup, TriggerRule
+
+from handover.people.operators import Confirm
+from handover.plan.window import start_cron
+from handover.step import Step
+from handover.workflows.dags import FIRST_DAY, RETRIES, release_fields
+from handover.workflows.deployment.deciding import Decide, RollBack
+from handover.workflows.deployment.request import MIN_REASON
+from handover.workflows.redelivery.steps import HandOver
+
+if TYPE_CHECKING:
+    from handover.plan.model import Plan
+
+
+def deployment_dag(plan: Plan) -> DAG:
+    """The deployment DAG of a plan, still empty: its schedule, its form and what happens when its run fails."""
+    return DAG(
+        dag_id=plan.deployment_dag_id,
+        schedule=CronTriggerTimetable(start_cron(plan.window), timezone=plan.window.timezone),
+        start_date=FIRST_DAY,
+        catchup=False,
+        max_active_runs=2,  # a second one is refused by the lock at once, instead of waiting unseen
+        is_paused_upon_creation=False,
+        default_args={
+            "plan": plan,
+            "on_failure_callback": roll_back_after_step(plan),
+            "notifiers": [HandOver(plan)],
+            **RETRIES,
+        },
+        on_failure_callback=roll_back_after_run(plan),
+        params=deployment_form(plan),
+        tags=[plan.name, "deployment"],
+        doc_md=f"Brings a release of {plan.title} to production. Rolled back by `{plan.rollback_dag_id}`.",
+        render_template_as_native_obj=False,
+    )
+
+
+def deployment_form(plan: Plan) -> dict[str, Param]:
+    """What a deployment is asked for by hand, and its dry run."""
+    return {
+        **release_fields(plan),
+        "method": Param(
+            "sql", enum=["sql", "prisma", "none"], title="Migration method",
+            values_display={"sql": "SQL files", "prisma": "Prisma", "none": "No migration"},
+        ),
+        "banner": Param(True, type="boolean", title="Maintenance banner"),
+        "reason": Param(None, type=["null", "string"], minLength=MIN_REASON, title="Reason"),
+        "window_override": Param(
+            False, type="boolean", title="Deploy outside the window", section="Deployment window",
+        ),
+        "window_override_reason": Param(
+            None, type=["null", "string"], title="Reason of the override", section="Deployment window",
+        ),
+        "readiness_override_reason": Param(
+            None, type=["null", "string"], title="Deploy without readiness because", section="Readiness",
+            description=f"Empty: only with a pass of {plan.readiness_dag_id} for this version and image",
+        ),
+    }  # fmt: skip
+
+
+def decide(plan: Plan, phase: TaskGroup, *, then: TaskGroup) -> None:
+    """The branch at the end of a phase: on to the next one, or roll back."""
+    steps = [task for task in phase.iter_tasks() if isinstance(task, (Step, Confirm))]
+    with phase:
+        branch = Decide(
+            task_id="decide",
+            plan=plan,
+            phase=phase.group_id or "",
+            reads=[task.task_id for task in steps],
+            proceed_to=then.group_id or "",
+            roll_back=f"{phase.group_id}.roll_back",
+        )
+        roll_back = RollBack(task_id="roll_back", plan=plan, reason_from=branch.task_id)
+    steps >> branch >> [then, roll_back]
+
+
+def roll_back_on_failure(plan: Plan, dag: DAG, *, except_for: Iterable[str]) -> None:
+    """The net under all: a failed task of any kind starts the rollback, also one killed without a callback."""
+    under = [task for task in dag.tasks if task.task_id not in set(except_for)]
+    under >> RollBack(task_id="roll_back_on_failure", plan=plan, trigger_rule=TriggerRule.ONE_FAILED)
+
+
+def roll_back_after_step(plan: Plan) -> Callable[[Any], None]:
+    """Task failure callback; runs on the worker, or in the DAG processor after a heartbeat timeout."""
+
+    def callback(context: Any) -> None:
+        from handover.workflows.rollback.start import start_unless_refused
+
+        task, reason = context["ti"].task_id, str(context.get("exception") or context.get("reason") or "failed")
+        start_unless_refused(plan, context["run_id"], reason if reason.startswith(task) else f"{task}: {reason}")
+
+    return callback
+
+
+def roll_back_after_run(plan: Plan) -> Callable[[Any], None]:
+    """DAG failure callback; runs in the DAG processor (also after a dagrun_timeout)."""
+
+    def callback(context: Any) -> None:
+        from handover.workflows.rollback.start import start_unless_refused
+
+        start_unless_refused(plan, context["run_id"], context.get("reason") or "the deployment run failed")
+
+    return callback
