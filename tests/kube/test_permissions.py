@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from handover.adapters.kubernetes import connect, connect_with_kubeconfig, denied
 from handover.cli.permissions import main
 from handover.coordination import lock
-from handover.coordination.routing import patiently
+from handover.coordination.routing import DEPLOYMENTS, patiently
 from handover.kube import permissions
 from handover.kube.permissions import granted, rendered
 from handover.plan.load import load_plan
@@ -22,7 +22,6 @@ from handover.plan.model import INCLUDE
 from handover.ports.kube import Forbidden, Permission
 from handover.step import EVIDENCE_KEY
 from handover.workflows.deployment.opening import Open
-from handover.workload.manifests import DEPLOYMENTS
 from handover.workload.operators import DeployIdleColour, ReleaseCommand
 from tests.support.cluster import image
 from tests.support.rbac import guarded, kubeconfig, said

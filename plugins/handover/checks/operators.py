@@ -35,10 +35,7 @@ class KeyEndpoints(Step):
         super().__init__(**kwargs)
         self.version = version
 
-    def work(self, run: StepRun) -> Evidence:
-        return asyncio.run(self._ask(run))
-
-    async def _ask(self, run: StepRun) -> Evidence:
+    async def act(self, run: StepRun) -> Evidence:
         from handover.checks.client import LoginFailed, endpoint, log_in, session
 
         version = version_of(await run.known(), self.version)
@@ -159,10 +156,7 @@ class Performance(Step):
 class ErrorTracker(Step):
     """Plan 2.3: the error tracker has no more than ``health.max_new_errors`` unresolved issues of the new version."""
 
-    def work(self, run: StepRun) -> Evidence:
-        return asyncio.run(self._ask(run))
-
-    async def _ask(self, run: StepRun) -> Evidence:
+    async def act(self, run: StepRun) -> Evidence:
         import aiohttp
 
         from handover.checks.sources import ErrorTrackerSource, TrackerSilent

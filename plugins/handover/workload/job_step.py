@@ -22,11 +22,13 @@ class JobStep(Step):
 
     `handover.kube.jobs` says when a Job is found again. Subclasses say what to run in `command` and what its end means
     in `verdict`; their `work` calls `start`.
+
+    :param namespace: where to run; the plan's production namespace by default
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, namespace: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.namespace = self.plan.cluster.namespace
+        self.namespace = namespace or self.plan.cluster.namespace
 
     @abc.abstractmethod
     async def command(self, run: StepRun) -> jobs.Command:

@@ -66,7 +66,6 @@ class ReleaseCommand(JobStep):
 
     :param command: program and arguments; ``{url}`` in them is the address of ``url_connection``
     :param image: of the ``new`` release or of the ``old`` one
-    :param namespace: where to run; the plan's production namespace by default
     :param env: more environment variables; ``{url}`` in them is replaced as well
     :param check: what the evidence is called; the task id by default
     :param remember_compatible: keep the answer as "the old version runs on the new schema" and pass either way:
@@ -75,14 +74,12 @@ class ReleaseCommand(JobStep):
     """
 
     def __init__(
-        self, *, command: Sequence[str], image: Literal["new", "old"] = "new",
-        namespace: str | None = None, url_connection: str | None = None,
+        self, *, command: Sequence[str], image: Literal["new", "old"] = "new", url_connection: str | None = None,
         env: Mapping[str, str] | None = None, check: str | None = None, remember_compatible: bool = False,
         **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         self.argv, self.image = tuple(command), image
-        self.namespace = namespace or self.plan.cluster.namespace
         self.url_connection, self.env = url_connection, dict(env or {})
         self.check = check or self.task_id
         self.remember_compatible = remember_compatible

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from handover.coordination.routing import DEPLOYMENTS
 from handover.kube.pods import ContainerTrouble, troubles
+from handover.models.evidence import Evidence, Measurement, failed, passed
 from handover.ports.kube import KubeError
 from handover.workload.commands import last_words
 
@@ -56,6 +57,17 @@ def rollout_status(deployment: Json) -> Rollout:
     if available < updated:
         return Rollout(RolloutPhase.PROGRESSING, f"{available} of {updated} new replicas are available")
     return Rollout(RolloutPhase.DONE, f"{available} of {wanted} replicas are available")
+
+
+def conclusion(check: str, deployment: str, status: Rollout, troubles: list[ContainerTrouble]) -> Evidence | None:
+    """The verdict on a rollout, None while it goes on."""
+    if status.phase is RolloutPhase.PROGRESSING:
+        return None
+    text = "; ".join([f"{deployment}: {status.text}", *map(str, troubles)])
+    if status.phase is RolloutPhase.FAILED:
+        return failed(check, text)
+    source = f"kubernetes deployment {deployment}"
+    return passed(check, text, Measurement(what="rolled_out", value=1, source=source))
 
 
 async def look(kube: Kube, name: str, labels: dict[str, str]) -> tuple[Rollout, list[ContainerTrouble]]:

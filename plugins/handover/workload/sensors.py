@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
 from handover import clock
@@ -27,14 +26,16 @@ class RolloutComplete(Step):
         self.colour = colour
         self.timeout = timeout or self.plan.cluster.rollout_timeout_seconds
 
-    def work(self, run: StepRun) -> Evidence:
-        from handover.workload.triggers import RolloutTrigger, conclusion
+    async def act(self, run: StepRun) -> Evidence:
+        from handover.workload import rollout
+        from handover.workload.triggers import RolloutTrigger
 
         cluster = self.plan.cluster
         colour = run.token.preview if self.colour == "new" else run.token.stable
         name, labels = cluster.deployment_of(colour), cluster.selector_of(colour)
-        status, troubles = asyncio.run(self._look(run, name, labels))
-        if evidence := conclusion(self.task_id, name, status, troubles):
+        async with run.kube() as kube:
+            status, troubles = await rollout.look(kube, name, labels)
+        if evidence := rollout.conclusion(self.task_id, name, status, troubles):
             return evidence
         self.log.info("%s: %s", name, status.text)
         trigger = RolloutTrigger(
@@ -46,9 +47,3 @@ class RolloutComplete(Step):
             labels=labels,
         )
         raise self.waiting(trigger, self.timeout)
-
-    async def _look(self, run: StepRun, name: str, labels: dict[str, str]) -> Any:
-        from handover.workload import rollout
-
-        async with run.kube() as kube:
-            return await rollout.look(kube, name, labels)

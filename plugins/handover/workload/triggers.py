@@ -15,16 +15,14 @@ from handover import clock
 from handover.kube import jobs
 from handover.kube.pods import Patience
 from handover.kube.waiting import Overdue, until
-from handover.models.evidence import Evidence, Measurement, failed, passed
+from handover.models.evidence import failed
 from handover.outside import outside
 from handover.ports.kube import KubeError
 from handover.workload import quiet, rollout
-from handover.workload.rollout import RolloutPhase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from handover.kube.pods import ContainerTrouble
     from handover.ports.kube import Kube
 
 
@@ -78,7 +76,7 @@ class RolloutTrigger(ClusterTrigger):
     async def look(self, kube: Kube) -> dict[str, Any] | None:
         status, troubles = await rollout.look(kube, self.deployment, self.labels)
         self._last = "; ".join([status.text, *map(str, troubles)])
-        evidence = conclusion(self.check, self.deployment, status, troubles)
+        evidence = rollout.conclusion(self.check, self.deployment, status, troubles)
         if evidence is None and (trouble := self._patience.exhausted(troubles, clock.epoch())):
             evidence = failed(self.check, await rollout.explain(kube, trouble))
         return evidence.model_dump(mode="json") if evidence else None
@@ -86,19 +84,6 @@ class RolloutTrigger(ClusterTrigger):
     def overdue(self, last: str) -> dict[str, Any]:
         reason = f"{self.deployment} is not rolled out in time: {last or self._last}"
         return failed(self.check, reason).model_dump(mode="json")
-
-
-def conclusion(
-    check: str, deployment: str, status: rollout.Rollout, troubles: list[ContainerTrouble]
-) -> Evidence | None:
-    """The verdict on a rollout, None while it goes on."""
-    if status.phase is RolloutPhase.PROGRESSING:
-        return None
-    text = "; ".join([f"{deployment}: {status.text}", *map(str, troubles)])
-    if status.phase is RolloutPhase.FAILED:
-        return failed(check, text)
-    source = f"kubernetes deployment {deployment}"
-    return passed(check, text, Measurement(what="rolled_out", value=1, source=source))
 
 
 class JobTrigger(ClusterTrigger):
