@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import (
     DAG,
-    Asset,
     BaseOperator,
     ExceptionRetryPolicy,
     Param,
@@ -24,7 +23,7 @@ from handover.coordination.lock import FencedOut
 from handover.people.asking import calls
 from handover.people.question import Remind, RoleQuestion
 from handover.plan.load import load_plans
-from handover.workflows.deployment.closing import PublishEnd
+from handover.workflows.deployment.closing import PublishEnd, ended_asset
 from handover.workflows.deployment.request import VERSION
 from handover.workflows.recording.report import Report
 
@@ -67,11 +66,6 @@ def report(error: ValueError) -> None:
 
     with BrokenPlan(dag_id="broken_plan", schedule=None):
         pass
-
-
-def ended_asset(plan: Plan) -> Asset:
-    """Its events say that a deployment has ended, and how (`handover.models.followup.Ended`)."""
-    return Asset(name=f"{plan.name}_deployment_ended", uri=f"handover://{plan.name}/deployment_ended")
 
 
 def release_fields(plan: Plan) -> dict[str, Param]:

@@ -13,8 +13,7 @@ from handover.models.deployment import Status
 from handover.models.followup import ENDED_KEY, Ended
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
-from handover.workflows.dags import ended_asset
-from handover.workflows.deployment.closing import PublishEnd
+from handover.workflows.deployment.closing import PublishEnd, ended_asset
 from handover.workflows.followups.steps import DeploymentEnded, Due, Ticket
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")

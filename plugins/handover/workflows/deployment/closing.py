@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import Asset, BaseOperator
 
 from handover import clock
 from handover.coordination import lock
@@ -49,6 +49,11 @@ class Close(Step):
         run.context["ti"].xcom_push(key=ENDED_KEY, value=ended.model_dump(mode="json"))
         seconds = (state.finished_at or 0) - state.started_at
         return passed(self.task_id, f"{state.version}: {self.status} after {seconds:.0f} s")
+
+
+def ended_asset(plan: Plan) -> Asset:
+    """Its events say that a deployment has ended, and how (`handover.models.followup.Ended`)."""
+    return Asset(name=f"{plan.name}_deployment_ended", uri=f"handover://{plan.name}/deployment_ended")
 
 
 class PublishEnd(BaseOperator):

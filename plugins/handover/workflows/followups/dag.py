@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from airflow.sdk import DAG, Param, TaskGroup, TriggerRule
 
 from handover.models.followup import ENDED_TASK
-from handover.workflows.dags import FIRST_DAY, RETRIES, ended_asset
+from handover.workflows.dags import FIRST_DAY, RETRIES
+from handover.workflows.deployment.closing import ended_asset
 from handover.workflows.followups.steps import DeploymentEnded, Due, UpdateLog
 from handover.workflows.redelivery.steps import HandOver
 
