@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
-import yaml
-
 from handover.adapters.kubernetes import KubeClient, connect_with_kubeconfig
 from handover.models.annotations import AGENT
+from handover.plan.text import from_yaml
 from handover.ports.kube import Kube
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ async def connect(path: str | None, namespace: str) -> AsyncIterator[Kube]:
 
 def _current(path: Path) -> tuple[Json, Json] | None:
     """Cluster and user of the current context; None when they need the full client."""
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = from_yaml(path.read_text(encoding="utf-8"))
     context = _named(config, "contexts", config["current-context"])["context"]
     cluster = _absolute(_named(config, "clusters", context["cluster"])["cluster"], path)
     user = _absolute(_named(config, "users", context["user"])["user"] or {}, path)

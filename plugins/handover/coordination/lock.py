@@ -6,12 +6,19 @@ it grows whenever the lock changes hands, and a step that shows an older one is 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
 from handover import clock
 from handover.models.annotations import as_annotations, notes
 from handover.models.deployment import FencingToken
 from handover.ports.kube import Conflict, Json, Kube, NotFound
 
 LEASES = "coordination.k8s.io/v1/leases"
+STALE_LOOKS, STALE_SECONDS = 10, 0.1
+T = TypeVar("T")
 
 
 class Locked(Exception):
@@ -26,10 +33,15 @@ def _now() -> str:
     return clock.utc().isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-async def acquire(kube: Kube, name: str, holder: str, reason: str, *, take_over: bool | str = False) -> int:
+async def acquire(
+    kube: Kube, name: str, holder: str, reason: str, *, take_over: bool | str = False, still_at: int | None = None
+) -> int:
     """Takes the lock for ``holder`` and gives its generation; taking it twice gives the same one.
 
     Raises `Locked` when somebody else holds it, unless ``take_over``: True from anybody, a name only from that holder.
+
+    :param still_at: the generation that is taken over; `Locked` when it is over, even if the lock is free: somebody was
+        quicker, and is done already
     """
     while True:
         try:
@@ -39,6 +51,10 @@ async def acquire(kube: Kube, name: str, holder: str, reason: str, *, take_over:
             current = lease["spec"].get("holderIdentity") or ""
             if current == holder:
                 return _generation(lease)
+            if still_at is not None and _generation(lease) != still_at:
+                raise Locked(
+                    f"generation {still_at} is over: the lock is at {_generation(lease)} ({current or 'free'})"
+                )
             if current and take_over not in (True, current):
                 since = lease["spec"].get("acquireTime", "an unknown time")
                 why = notes(lease).get("reason", "no reason given")
@@ -53,7 +69,7 @@ async def acquire(kube: Kube, name: str, holder: str, reason: str, *, take_over:
 async def release(kube: Kube, name: str, generation: int) -> None:
     """Gives the lock of this generation back; one that is somebody else's by now is left alone."""
     while True:
-        lease = await kube.find(LEASES, name)
+        lease = await fresh(partial(kube.find, LEASES, name), _generation, generation)
         if lease is None or _generation(lease) != generation or not lease["spec"].get("holderIdentity"):
             return
         lease["spec"]["holderIdentity"] = ""
@@ -65,9 +81,9 @@ async def release(kube: Kube, name: str, generation: int) -> None:
 
 
 async def fence(kube: Kube, name: str, token: FencingToken) -> None:
-    """Raises `FencedOut` unless this ticket's generation still holds the lock."""
+    """Raises `FencedOut` unless this token's generation still holds the lock."""
     try:
-        lease = await kube.get(LEASES, name)
+        lease = await fresh(partial(kube.get, LEASES, name), _generation, token.generation)
     except NotFound:
         raise FencedOut(f"the lock {name} is gone; nothing more is changed") from None
     if _generation(lease) != token.generation or not lease["spec"].get("holderIdentity"):
@@ -75,6 +91,18 @@ async def fence(kube: Kube, name: str, token: FencingToken) -> None:
             f"generation {token.generation} is over: the lock {name} is at generation {_generation(lease)}, held by "
             f"{lease['spec'].get('holderIdentity') or 'nobody'}; nothing was changed"
         )
+
+
+async def fresh(read: Callable[[], Awaitable[T]], generation_of: Callable[[Any], int], at_least: int) -> T:
+    """What ``read`` gives, looked at again while it is older than the generation that asks, which saw a newer one
+    already: then it came from a cache. One that stays older (somebody made it anew) is given as it is.
+    """
+    for _ in range(STALE_LOOKS):
+        found = await read()
+        if found is None or generation_of(found) >= at_least:
+            return found
+        await asyncio.sleep(STALE_SECONDS)
+    return await read()
 
 
 async def holder(kube: Kube, name: str) -> str:

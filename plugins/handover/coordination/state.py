@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
-from handover.coordination.lock import FencedOut
-from handover.models.deployment import DeploymentState, FencingToken
+from handover.coordination.lock import FencedOut, fresh
+from handover.models.annotations import as_annotations, notes
+from handover.models.deployment import DeploymentState, FencingToken, Status
 from handover.ports.kube import Conflict, Json, Kube, NotFound
 
 CONFIG_MAPS = "configmaps"
@@ -22,57 +24,94 @@ async def read(kube: Kube, name: str) -> DeploymentState | None:
 
 
 async def write(kube: Kube, name: str, state: DeploymentState) -> None:
-    """Begins a new state; refuses to overwrite one of a newer generation with `FencedOut`."""
-    while True:
-        found = await kube.find(CONFIG_MAPS, name)
-        body = _config_map(kube, name, state)
-        try:
-            if found is None:
-                await kube.create(CONFIG_MAPS, body)
-                return
-            if (old := _parsed(found)).generation > state.generation:
-                raise FencedOut(f"generation {state.generation} is over: {old.deployment} is at {old.generation}")
-            body["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"]
-            await kube.replace(CONFIG_MAPS, name, body)
-            return
-        except Conflict:
-            continue
+    """Begins a new state. Raises `FencedOut` when a newer generation has begun, or this one was given up."""
+
+    def begin(old: DeploymentState | None, generation: int) -> DeploymentState:
+        ours = old is not None and old.deployment == state.deployment and not old.over
+        if generation > state.generation or (generation == state.generation and not ours):
+            raise FencedOut(f"generation {state.generation} is over: {old.deployment if old else 'it'} was given up")
+        return state
+
+    await _swap(kube, name, state.generation, begin)
+
+
+async def give_up(kube: Kube, name: str, deployment: str, generation: int) -> None:
+    """Before the lock of a deployment that was never opened is given back: nobody begins its state any more, not even a
+    process that was held up. What the deployment before it knew stays known.
+    """
+
+    def given_up(old: DeploymentState | None, known: int) -> DeploymentState | None:
+        if old is not None and (old.deployment, old.generation) == (deployment, generation) and not old.over:
+            return old.model_copy(update={"status": Status.GIVEN_UP})
+        return old.model_copy(update={"generation": max(known, generation)}) if old else None
+
+    await _swap(kube, name, generation, given_up)
 
 
 async def update(
     kube: Kube, name: str, token: FencingToken, change: Callable[[DeploymentState], DeploymentState]
 ) -> DeploymentState:
-    """Changes the state of this ticket's deployment; ``change`` may be called more than once.
+    """Changes the state of this token's deployment; ``change`` may be called more than once.
 
-    Raises `FencedOut` when the state belongs to another generation by now.
+    Raises `FencedOut` when the state belongs to another generation by now, or to a deployment that is over: then only a
+    newer generation may change it.
     """
     while True:
         try:
-            found = await kube.get(CONFIG_MAPS, name)
+            found = await fresh(partial(kube.get, CONFIG_MAPS, name), _generation, token.generation)
         except NotFound:
-            raise NoDeployment(f"no ConfigMap {name} in {kube.namespace}: nothing was deployed yet") from None
-        old = _parsed(found)
+            found = None
+        if found is None or (old := _parsed(found)) is None:
+            raise NoDeployment(f"no state in ConfigMap {name} of {kube.namespace}: nothing was deployed yet") from None
         if old.generation != token.generation:
             raise FencedOut(f"generation {token.generation} is over: {old.deployment} is at {old.generation}")
         if (new := change(old)) == old:
             return old
-        body = _config_map(kube, name, new)
-        body["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"]
+        if old.over and new.generation == old.generation:
+            raise FencedOut(f"{old.deployment} has ended: it is {old.status}; nothing was changed")
         try:
-            await kube.replace(CONFIG_MAPS, name, body)
+            await kube.replace(CONFIG_MAPS, name, _config_map(kube, name, new, new.generation, found))
             return new
         except Conflict:
             continue
 
 
-def _parsed(config_map: Json) -> DeploymentState:
-    return DeploymentState.model_validate_json(config_map["data"][KEY])
+async def _swap(
+    kube: Kube, name: str, generation: int, decide: Callable[[DeploymentState | None, int], DeploymentState | None]
+) -> None:
+    """Writes what ``decide`` makes of the state and the generation that are there, until nobody came in between."""
+    while True:
+        found = await kube.find(CONFIG_MAPS, name)
+        known = _generation(found) if found else 0
+        new = decide(_parsed(found) if found else None, known)
+        body = _config_map(kube, name, new, max(generation, known), found)
+        try:
+            if found is None:
+                await kube.create(CONFIG_MAPS, body)
+            else:
+                await kube.replace(CONFIG_MAPS, name, body)
+            return
+        except Conflict:
+            continue
 
 
-def _config_map(kube: Kube, name: str, state: DeploymentState) -> Json:
+def _generation(config_map: Json) -> int:
+    state = _parsed(config_map)
+    return max(int(notes(config_map).get("generation", "0")), state.generation if state else 0)
+
+
+def _parsed(config_map: Json) -> DeploymentState | None:
+    text = (config_map.get("data") or {}).get(KEY)
+    return DeploymentState.model_validate_json(text) if text else None
+
+
+def _config_map(kube: Kube, name: str, state: DeploymentState | None, generation: int, read: Json | None) -> Json:
+    """``read``: the one that it takes the place of."""
+    version = {"resourceVersion": read["metadata"]["resourceVersion"]} if read else {}
+    said = as_annotations(generation=str(generation))
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": name, "namespace": kube.namespace},
-        "data": {KEY: state.model_dump_json(indent=1)},
+        "metadata": {"name": name, "namespace": kube.namespace, "annotations": said, **version},
+        "data": {KEY: state.model_dump_json(indent=1)} if state else {},
     }

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from handover.data.passwords import PasswordHash
 from handover.plan.parts import INCLUDE, ConnectionId, Name, Section
+from handover.plan.text import from_yaml
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -99,7 +100,7 @@ class Seeded:
 def load_seed(path: Path) -> Seed:
     """Raises `SeedError` that names file, key and reason."""
     try:
-        return Seed.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Seed.model_validate(from_yaml(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SeedError(f"{path}: {error}") from None
     except ValidationError as error:

@@ -14,13 +14,12 @@ from itertools import count
 from string import Template
 from typing import TYPE_CHECKING
 
-import yaml
-
 from handover import clock
 from handover.kube.pods import Patience, troubles
 from handover.kube.waiting import Overdue, until
 from handover.models.annotations import as_annotations, notes
 from handover.plan.model import INCLUDE
+from handover.plan.text import from_yaml
 from handover.ports.kube import Conflict, KubeError, NotFound
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def manifest(cluster: Cluster, command: Command, attempt: int = 1) -> Json:
         secret=cluster.settings_secret,
         deadline=int(cluster.job_timeout_seconds),
     )
-    job = yaml.safe_load(text)
+    job = from_yaml(text)
     pod = job["spec"]["template"]["spec"]
     container = pod["containers"][0]
     container["command"] = list(command.argv)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from itertools import product
 from string import Template
 from typing import TYPE_CHECKING
 
-import yaml
-
 from handover.plan.model import INCLUDE
+from handover.plan.text import documents
 from handover.ports.kube import APPLY, Permission
 
 if TYPE_CHECKING:
@@ -40,16 +40,17 @@ def rendered(plan: Plan, source: Path = RBAC) -> str:
     )
 
 
-def granted(manifest: str) -> list[Permission]:
+@lru_cache(maxsize=16)
+def granted(manifest: str) -> tuple[Permission, ...]:
     """Everything that the Roles in a manifest allow, one by one."""
     found: dict[Permission, None] = {}
-    for role in yaml.safe_load_all(manifest):
+    for role in documents(manifest):
         for rule in role.get("rules") or () if role["kind"] in ("Role", "ClusterRole") else ():
             names = rule.get("resourceNames") or [""]
             for group, kind, verb, name in product(rule["apiGroups"], rule["resources"], rule["verbs"], names):
                 resource, _, sub = kind.partition("/")
                 found[Permission(role["metadata"].get("namespace", ""), group, resource, verb, sub, name)] = None
-    return list(found)
+    return tuple(found)
 
 
 async def missing(kube: Kube, plan: Plan) -> list[Permission]:

@@ -59,6 +59,8 @@ class Status(StrEnum):
     SUCCEEDED = "succeeded"
     ROLLED_BACK = "rolled_back"
     ROLLBACK_FAILED = "rollback_failed"
+    GIVEN_UP = "given_up"
+    """It took the lock and was never opened; nothing was changed."""
 
 
 class BackupRecord(Frozen):
@@ -119,11 +121,18 @@ class DeploymentState(Frozen):
     baseline: dict[str, float] = {}
     """What the old version measured before the deployment, by measurement name (`handover.models.names`)."""
     rollback_reason: str = ""
+    rollback_run: str = ""
+    """The run of the rollback DAG that took the lock from the deployment."""
     watch_until: float | None = None
     """When the monitoring of 5.1 ends; known once it has begun."""
     incidents: tuple[Incident, ...] = ()
     readiness: str = ""
     """What the gate found: the readiness that it rests on, or why there is none and the reason of the override."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do; the lock is free then, and only then."""
+        return self.status in (Status.SUCCEEDED, Status.ROLLED_BACK, Status.GIVEN_UP)
 
     @property
     def token(self) -> FencingToken:

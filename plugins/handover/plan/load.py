@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from handover.plan.model import INCLUDE, Plan
+from handover.plan.text import from_yaml
 
 OVERLAY_VARIABLE = "PMS_PLAN_OVERLAY"
 """Environment variable: a YAML file that is merged over each plan, e.g. to compress time."""
@@ -58,7 +59,7 @@ def load_plans() -> Iterator[Plan | PlanError]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = from_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PlanError(f"{path}: {error}") from None
     if not isinstance(data, dict):

@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from handover.plan.parts import INCLUDE, Name, Section
+from handover.plan.text import from_yaml
 from handover.readiness.kinds import AnyCheck
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Checklist(Section):
 
 def _read(path: Path) -> object:
     """The file's data without keys that begin with ``x-``, which only hold what others refer to."""
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data = from_yaml(path.read_text(encoding="utf-8"))
     if not isinstance(data, dict):
         return data
     return {key: value for key, value in data.items() if not str(key).startswith("x-")}

@@ -16,6 +16,7 @@ from handover.models.evidence import Frozen, Verdict
 from handover.models.incident import Severity
 from handover.models.record import SYSTEM, Check, Decision
 from handover.plan.model import INCLUDE
+from handover.plan.text import from_yaml
 from handover.record.ledger import Record
 
 PROCEED = "Proceed"
@@ -86,7 +87,7 @@ def load(name: str) -> ReportChecklist:
     """A file below ``include/report``. Raises `ReportChecklistError`."""
     path: Path = INCLUDE / "report" / name
     try:
-        return ReportChecklist.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return ReportChecklist.model_validate(from_yaml(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise ReportChecklistError(f"{path}: {error}") from None
 

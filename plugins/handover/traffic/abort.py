@@ -17,6 +17,7 @@ from handover.coordination import promotion
 from handover.coordination import state as states
 from handover.coordination.routing import DEPLOYMENTS, POLL_SECONDS, NotReady, full, move, patiently
 from handover.models.annotations import as_annotations
+from handover.models.deployment import Status
 from handover.traffic.drain import Drained, drain, undrain
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ async def look(
             f"there is no deployment {deployment} to roll back: the current one is {state.deployment} "
             f"({state.version}, {state.status}); nothing was touched"
         )
+    if state.status is Status.GIVEN_UP:
+        raise NothingToRollBack(f"{state.deployment} was given up before anything was changed; nothing was touched")
     ready = {colour: _ready(found) for colour, found in zip(cluster.colours, colours, strict=True)}
     return state, Position(state.token, route, ready.get(state.stable, 0))
 

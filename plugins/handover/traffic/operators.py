@@ -166,17 +166,22 @@ class MoveTrafficBack(Step):
         from handover.coordination import lock, state
 
         name = self.plan.lock_name
+        another = f"traffic is on {known.stable}; another run does the rest: %s. If it is dead, clear its tasks"
+        if known.status is Status.ROLLING_BACK and known.rollback_run not in ("", run.run_id):
+            raise skipped(another % known.rollback_run)
         whose: bool | str = known.status is Status.ROLLBACK_FAILED or known.deployment
         try:
-            generation = await lock.acquire(kube, name, run.run_id, f"rollback: {reason}", take_over=whose)
+            generation = await lock.acquire(
+                kube, name, run.run_id, f"rollback: {reason}", take_over=whose, still_at=known.generation
+            )
         except lock.Locked as error:
-            raise skipped(
-                f"traffic is on {known.stable}; another run does the rest: {error}. If it is dead, clear its tasks"
-            ) from None
-        exposed_at = (await run.router(kube).read()).exposed_at  # a cutover that was killed could not say it itself
+            raise skipped(another % error) from None
+        route = await run.router(kube).read()
+        exposed_at = route.exposed_at if route.deployment == known.deployment else None
         change = {
             "status": Status.ROLLING_BACK, "generation": generation, "rollback_reason": reason,
-            "switched_at": known.switched_at or exposed_at,
+            "rollback_run": run.run_id,
+            "switched_at": known.switched_at or exposed_at,  # a cutover that was killed could not say so itself
         }  # fmt: skip
         taken = await state.update(kube, name, known.token, lambda old: old.model_copy(update=change))
         run.context["ti"].xcom_push(key=FENCING_KEY, value=taken.token.model_dump(mode="json"))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from string import Template
 from typing import Any
 
-import yaml
-
 from handover.models.annotations import as_annotations
 from handover.plan.model import INCLUDE, Plan
+from handover.plan.text import from_yaml
 
 
 def deployment(plan: Plan, colour: str, version: str, image: str, generation: int) -> dict[str, Any]:
@@ -31,7 +30,7 @@ def deployment(plan: Plan, colour: str, version: str, image: str, generation: in
         memory_limit=cluster.memory_limit,
         health_path=plan.health.path,
     )
-    body = yaml.safe_load(text)
+    body = from_yaml(text)
     body["metadata"].setdefault("annotations", {}).update(as_annotations(generation=str(generation)))
     if plan.image.pull_secret:
         body["spec"]["template"]["spec"]["imagePullSecrets"] = [{"name": plan.image.pull_secret}]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, BaseOperator
 
 from handover import clock
 from handover.coordination import lock
-from handover.models.deployment import Status
+from handover.models.deployment import DeploymentState, Status
 from handover.models.evidence import Evidence, passed
 from handover.models.followup import ENDED_KEY, Ended
 from handover.models.record import INCIDENTS_KEY, OUTCOME_KEY, Outcome
@@ -32,7 +33,7 @@ class Close(Step):
 
     async def act(self, run: StepRun) -> Evidence:
         async with run.kube() as kube:
-            state = await run.remember(kube, status=self.status, finished_at=clock.epoch())
+            state = await run.change(kube, partial(_ended, status=self.status, at=clock.epoch()))
             if self.status is not Status.ROLLBACK_FAILED:
                 await lock.release(kube, self.plan.lock_name, run.token.generation)
         outcome = Outcome(
@@ -49,6 +50,11 @@ class Close(Step):
         run.context["ti"].xcom_push(key=ENDED_KEY, value=ended.model_dump(mode="json"))
         seconds = (state.finished_at or 0) - state.started_at
         return passed(self.task_id, f"{state.version}: {self.status} after {seconds:.0f} s")
+
+
+def _ended(old: DeploymentState, status: Status, at: float) -> DeploymentState:
+    """A try that was killed has perhaps said so already."""
+    return old if old.status is status else old.model_copy(update={"status": status, "finished_at": at})
 
 
 def ended_asset(plan: Plan) -> Asset:

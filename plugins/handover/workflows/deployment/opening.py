@@ -9,6 +9,7 @@ from airflow.sdk import BaseOperator, TriggerRule
 from airflow.sdk.exceptions import AirflowFailException
 
 from handover import clock
+from handover.coordination import lock, state
 from handover.coordination.promotion import Refused
 from handover.coordination.serving import Serving, serving
 from handover.models.deployment import DeploymentState, FencingToken, Release, Status
@@ -17,13 +18,15 @@ from handover.models.record import DEPLOYMENT_KEY, Deployment
 from handover.outside import outside
 from handover.plan import window
 from handover.step import FENCING_KEY, RELEASE_KEY, Step, StepRun, skipped
-from handover.workflows.deployment.gate import Gate, readiness_gate
+from handover.workflows.deployment.gate import readiness_gate
 from handover.workflows.deployment.request import BadRequest, release_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from handover.plan.model import Plan
+    from handover.ports.kube import Kube
+    from handover.ports.router import Router
 
 
 class ReleaseDue(BaseOperator):
@@ -59,8 +62,6 @@ def release_due(plan: Plan, *, later: bool = False) -> dict[str, Any]:
     :param later: about a window to come, so that a release that is being deployed now is none, either
     """
     from airflow.sdk import Variable
-
-    from handover.coordination import state
 
     variable = f"{plan.name}_release_due"
     due = Variable.get(variable, default=None, deserialize_json=True)
@@ -104,45 +105,30 @@ class Open(Step):
             raise AirflowFailException(f"nothing was touched: {problem}")
 
     async def _open(self, run: StepRun, release: Release) -> Evidence:
-        from handover.coordination import lock, state
         from handover.kube import permissions
 
         async with run.kube() as kube:
             if problem := await permissions.refusal(kube, self.plan):
                 raise AirflowFailException(f"nothing was touched: {problem}")
             release, gate = await readiness_gate(kube, self.plan, release)
-            router, why = run.router(kube), f"{release.version}: {release.why}"
             try:
-                await serving(kube, router, self.plan)
-                generation = await lock.acquire(kube, self.plan.lock_name, run.run_id, why)
-                previous = await serving(kube, router, self.plan)  # again: now nobody else moves it any more
+                known = await begin(kube, run.router(kube), self.plan, run.run_id, release, gate.text)
             except (lock.Locked, Refused) as error:
                 raise AirflowFailException(f"nothing was touched: {error}") from None
-            token = FencingToken(
-                deployment=run.run_id, generation=generation, stable=previous.colour,
-                preview=self.plan.cluster.other(previous.colour),
-            )  # fmt: skip
-            known = await state.read(kube, self.plan.lock_name)
-            if known is None or known.generation != generation:
-                fresh = _new_state(release, token, previous, gate)
-                await state.write(kube, self.plan.lock_name, fresh)
-                began = fresh.started_at
-            else:  # this task ran before
-                began = known.started_at
-                token = token.model_copy(update={"stable": known.stable, "preview": known.preview})
+        token = known.token
         gate.announce(run.context, self.plan, release)
         opened = Deployment(
-            plan=self.plan.name, version=release.version, image=release.image, previous_version=previous.version,
-            previous_image=previous.image, method=release.method, requested_by=run.asked_by, reason=release.reason,
-            override_reason=release.overrides, readiness=gate.run, started_at=began,
+            plan=self.plan.name, version=release.version, image=release.image, previous_version=known.previous_version,
+            previous_image=known.previous_image, method=release.method, requested_by=run.asked_by,
+            reason=release.reason, override_reason=release.overrides, readiness=gate.run, started_at=known.started_at,
         )  # fmt: skip
         run.context["ti"].xcom_push(key=DEPLOYMENT_KEY, value=opened.model_dump(mode="json"))
         run.context["ti"].xcom_push(key=FENCING_KEY, value=token.model_dump(mode="json"))
         run.context["ti"].xcom_push(key=RELEASE_KEY, value=release.model_dump(mode="json"))
         return passed(
             self.task_id,
-            f"{release.version} goes to {token.preview}, {previous.version} serves on {token.stable}, "
-            f"generation {generation}; {gate.text}",
+            f"{release.version} goes to {token.preview}, {known.previous_version} serves on {token.stable}, "
+            f"generation {token.generation}; {gate.text}",
         )
 
 
@@ -160,12 +146,47 @@ def missing_connections(plan: Plan) -> list[str]:
     return missing
 
 
-def _new_state(release: Release, token: FencingToken, previous: Serving, gate: Gate) -> DeploymentState:
+async def begin(
+    kube: Kube, router: Router, plan: Plan, run_id: str, release: Release, readiness: str
+) -> DeploymentState:
+    """Takes the lock and begins the deployment's state; doing it twice gives the same one.
+
+    Raises `Locked` when somebody else deploys, and `Refused` when it is not clear what serves now, or when this run was
+    rolled back before it was open.
+    """
+    seen = await lock.generation(kube, plan.lock_name)  # first: whoever comes after it is noticed
+    before = await serving(kube, router, plan)
+    _was_never_ended(await state.read(kube, plan.lock_name), run_id)
+    why = f"{release.version}: {release.why}"
+    generation = await lock.acquire(kube, plan.lock_name, run_id, why, still_at=seen)
+    known = await state.read(kube, plan.lock_name)
+    if known is not None and known.generation == generation:
+        return known
+    _was_never_ended(known, run_id)
+    previous = await serving(kube, router, plan)  # again: now nobody else moves it any more
+    if previous != before:
+        raise Refused(
+            f"traffic has moved from {before.colour} to {previous.colour} while the lock was taken; try again"
+        )
+    token = FencingToken(
+        deployment=run_id, generation=generation, stable=previous.colour, preview=plan.cluster.other(previous.colour)
+    )
+    fresh = _new_state(release, token, previous, readiness)
+    await state.write(kube, plan.lock_name, fresh)
+    return fresh
+
+
+def _was_never_ended(known: DeploymentState | None, run_id: str) -> None:
+    if known is not None and known.deployment == run_id and known.status is not Status.DEPLOYING:
+        raise Refused(f"{run_id} is {known.status}: start another run")
+
+
+def _new_state(release: Release, token: FencingToken, previous: Serving, readiness: str) -> DeploymentState:
     return DeploymentState(
         deployment=token.deployment, generation=token.generation, status=Status.DEPLOYING, version=release.version,
         image=release.image, previous_version=previous.version, previous_image=previous.image,
         stable=token.stable, preview=token.preview, reason=release.why, started_at=clock.epoch(),
-        readiness=gate.text,
+        readiness=readiness,
     )  # fmt: skip
 
 
@@ -177,14 +198,14 @@ class GiveUp(BaseOperator):
         self.plan = plan
 
     def execute(self, context: Context) -> Any:
-        asyncio.run(self._unlock(context["run_id"]))
+        asyncio.run(self.unlock(context["run_id"]))
 
-    async def _unlock(self, run_id: str) -> None:
-        from handover.coordination import lock
-
+    async def unlock(self, run_id: str) -> None:
+        """Only what this run holds."""
         name = self.plan.lock_name
         async with outside().kube(self.plan.cluster.connection, self.plan.cluster.namespace) as kube:
             generation = await lock.held_by(kube, name, run_id)
             if generation is not None:
+                await state.give_up(kube, name, run_id, generation)
                 await lock.release(kube, name, generation)
                 self.log.info("gave the lock %s back", name)

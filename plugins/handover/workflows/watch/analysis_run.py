@@ -21,7 +21,7 @@ from handover.coordination.promotion import Refused
 from handover.coordination.routing import NotReady
 from handover.models import names
 from handover.models.evidence import Evidence, Measurement, Verdict, failed, passed
-from handover.models.incident import Severity, pending
+from handover.models.incident import OnBreach, Severity, pending
 from handover.ports.kube import KubeError
 from handover.traffic.abort import Position, abort, let_go, look_for
 from handover.workflows.watch import incidents
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from handover.ports.metrics import MetricSource
     from handover.ports.public import PublicAddress
     from handover.ports.router import Router
-    from handover.workflows.watch.steps import OnBreach
 
 LOOK_SECONDS = 1.0
 """How old the remembered route and the number of ready stable pods may be."""
@@ -139,14 +138,19 @@ class AnalysisRun:
             await asyncio.sleep(LOOK_SECONDS)
         return seen.evidence
 
-    async def _observe(self, seconds: float) -> Observation:
-        """Runs the observer beside what it needs: where traffic is, what is normal, and the samples for the record."""
-        watched, sources = self.watched, list(self.watched.sources())
+    def observer(self, sources: Sequence[MetricSource]) -> Observer:
+        """What sees the breach."""
+        watched = self.watched
         baseline = {what: value for what, value in watched.state.baseline.items() if what not in SEEN_BY_CLIENTS}
-        observer = Observer(
+        return Observer(
             watched.kube, watched.plan, watched.public, watched.colour, extra=sources, baseline=baseline,
             say=self.log.info,
         )  # fmt: skip
+
+    async def _observe(self, seconds: float) -> Observation:
+        """Runs the observer beside what it needs: where traffic is, what is normal, and the samples for the record."""
+        watched, sources = self.watched, list(self.watched.sources())
+        observer = self.observer(sources)
         follower = TrafficFollower(watched)
         samples = Samples(watched.plan.record, observer.seen, watched.token.deployment, self.run, self.check)
         self._samples.append(samples)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from handover import clock
 from handover.models.evidence import Evidence
+from handover.models.incident import OnBreach
 from handover.models.record import SAMPLES_KEY
 from handover.step import LOST_TRIGGERER, Step, StepRun
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from handover.models.deployment import DeploymentState
     from handover.plan.model import Plan
     from handover.ports.metrics import MetricSource
-
-
-OnBreach = Literal["move_back", "ask", "guard", "fail", "recover"]
 
 
 def baseline_sources(plan: Plan, state: DeploymentState) -> list[MetricSource]:

@@ -10,6 +10,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from handover.coordination import state as states
 from handover.models.deployment import FencingToken
 from handover.models.evidence import failed
+from handover.models.incident import OnBreach
 from handover.outside import outside
 from handover.plan.model import Plan
 from handover.workflows.watch.analysis_run import AnalysisRun, Watched
@@ -65,7 +66,7 @@ class WatchTrigger(BaseTrigger):
                     watched,
                     self.check,
                     self.seconds,
-                    cast("OnBreach", self.on_breach),
+                    cast(OnBreach, self.on_breach),
                     self.patience,
                     self.run_id,
                     self.log,

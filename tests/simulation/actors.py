@@ -1,0 +1,328 @@
+"""Those who act on one service at the same time, each through the product's own code, as Airflow or a shell runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from handover.analysis.judge import Finding
+from handover.coordination import promotion
+from handover.coordination import state as states
+from handover.coordination.lock import FencedOut, Locked
+from handover.coordination.routing import DEPLOYMENTS, NotReady, full, patiently
+from handover.models.deployment import Release, Status
+from handover.models.evidence import Evidence, failed
+from handover.outside import Outside, outside, standing_in
+from handover.plan.model import Plan
+from handover.ports.kube import KubeError
+from handover.step import FENCING_KEY, StepRun
+from handover.traffic.abort import NothingToRollBack, abort_or_wake, let_go, look
+from handover.traffic.operators import DrainColour, MoveTrafficBack, PointPreview, SettleTraffic, SwitchTraffic
+from handover.workflows.deployment.closing import Close
+from handover.workflows.deployment.opening import GiveUp, begin
+from handover.workflows.watch.analysis_run import AnalysisRun, Watched
+from handover.workload.operators import DeployIdleColour
+from handover.workload.scale_down import RemoveIdleColour, RetireColour, ScaleDown
+from tests.simulation.kube import Killed, ScheduledKube
+from tests.simulation.schedule import Call, Schedule
+from tests.twins.service import TwinAddress, TwinService
+
+RETRIES = 4
+RETRY_SECONDS = 3.0
+LOST_SECONDS = 25.0
+"""After so long Airflow takes a process that says nothing for lost, and starts another one."""
+TO_NEXT_TASK_SECONDS = 0.3
+TO_ROLLBACK_SECONDS = 1.3
+IMAGE = "registry.example.com/shop/web@sha256:{}"
+SILENT = logging.getLogger("simulation")
+FINAL = (AirflowFailException, FencedOut, Locked, promotion.Refused)
+"""What Airflow does not try again."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """One of each; a step holds nothing of its own between two runs."""
+
+    deploy: DeployIdleColour
+    preview: PointPreview
+    switch: SwitchTraffic
+    settle: SettleTraffic
+    retire: RetireColour
+    succeeded: Close
+    back: MoveTrafficBack
+    drain: DrainColour
+    remove: RemoveIdleColour
+    rolled_back: Close
+    failed: Close
+    give_up: GiveUp
+
+    @classmethod
+    def of(cls, plan: Plan) -> Steps:
+        def step(kind: type[BaseOperator], **arguments: Any) -> Any:
+            made = kind(task_id=kind.__name__.lower(), plan=plan, **arguments)
+            made._cached_logger = SILENT
+            return made
+
+        return cls(
+            step(DeployIdleColour), step(PointPreview), step(SwitchTraffic), step(SettleTraffic), step(RetireColour),
+            step(Close, status=Status.SUCCEEDED), step(MoveTrafficBack), step(DrainColour, colour="new"),
+            step(RemoveIdleColour), step(Close, status=Status.ROLLED_BACK), step(Close, status=Status.ROLLBACK_FAILED),
+            step(GiveUp),
+        )  # fmt: skip
+
+
+class XComs:
+    """What the tasks of one run leave each other."""
+
+    def __init__(self) -> None:
+        self.left: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.left[key] = value
+
+    def xcom_pull(self, task_ids: str, key: str) -> Any:
+        return self.left.get(key)
+
+
+@dataclass
+class World:
+    """One service, and everybody who is at work on it."""
+
+    service: TwinService
+    steps: Steps
+    schedule: Schedule
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    rollbacks: set[str] = field(default_factory=set)
+    waiting: dict[Call, list[Callable[[], Awaitable[None]]]] = field(default_factory=dict)
+    """Actors that begin when another one makes a call."""
+
+    @property
+    def plan(self) -> Plan:
+        return self.service.plan
+
+    def outside_of(self, actor: str) -> Outside:
+        """The cluster as this actor reaches it."""
+
+        @asynccontextmanager
+        async def kube(_connection: str, namespace: str) -> Any:
+            yield ScheduledKube(self.service.cluster.client(namespace), actor, self.schedule, self._called)
+
+        @asynccontextmanager
+        async def public(_connection: str) -> Any:
+            yield TwinAddress(self.service)
+
+        return Outside(kube=kube, public=public)
+
+    def start(self, actor: str, work: Callable[[], Awaitable[None]]) -> None:
+        with standing_in(self.outside_of(actor)):
+            task = asyncio.ensure_future(_to_the_end(work))
+        self.tasks.add(task)
+
+    def _called(self, call: Call) -> None:
+        for begin_it in self.waiting.pop(call, ()):
+            self.start(f"{call.actor}+", begin_it)
+
+    async def at_rest(self) -> None:
+        """Until nobody has anything left to do. Raises what an actor did not expect."""
+        while running := [task for task in self.tasks if not task.done()]:
+            await asyncio.wait(running)
+        for task in self.tasks:
+            task.result()
+
+
+async def _to_the_end(work: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await work()
+    except Killed:
+        return
+
+
+async def _as_a_task(world: World, work: Callable[[], Awaitable[Evidence | None]]) -> bool:
+    """As Airflow runs a task: tried again after a fault, and once more when its process is gone or held up for long, in
+    which case the old process may come back beside the new one. Gives whether it ended well.
+    """
+    for _ in range(RETRIES + 1):
+        attempt = asyncio.ensure_future(work())
+        world.tasks.add(asyncio.ensure_future(_quietly(attempt)))
+        done, _pending = await asyncio.wait([attempt], timeout=LOST_SECONDS + 120 * (not world.schedule.chance(0.5)))
+        if done and not isinstance(attempt.exception(), Exception | Killed):
+            evidence = attempt.result()
+            return evidence is None or evidence.passed
+        if done and isinstance(attempt.exception(), FINAL):
+            return False
+        if done and isinstance(attempt.exception(), AirflowSkipException):
+            raise attempt.exception() or AssertionError
+        await asyncio.sleep(RETRY_SECONDS)
+    return False
+
+
+async def _quietly(attempt: asyncio.Future[Any]) -> None:
+    """A process that was taken for lost goes on, whatever becomes of it."""
+    await asyncio.wait([attempt])
+    attempt.exception()
+
+
+def _scaling_down(step: ScaleDown) -> Callable[[StepRun], Awaitable[Evidence]]:
+    """Without the wait until nobody is served there any more, which is another's subject."""
+
+    async def work(run: StepRun) -> Evidence:
+        colour = step.colour(run)
+        return await step.nothing_to_do(run, colour) or await step.scale_down(run, colour, "quiet")
+
+    return work
+
+
+async def _available(world: World, run: StepRun) -> Evidence | None:
+    """The rollout, waited for as `RolloutComplete` does."""
+    name = world.plan.cluster.deployment_of(run.token.preview)
+    async with run.kube() as kube:
+        for _ in range(200):
+            try:
+                await patiently(partial(full, kube, name, world.plan.cluster.replicas))
+                return None
+            except NotReady:
+                await asyncio.sleep(0.5)
+    raise AirflowFailException("the rollout is not complete")
+
+
+async def deployment(
+    world: World, run_id: str, version: str, *, watched_for: float = 5.0, breach_after: float | None = None
+) -> None:
+    """The deployment DAG, as far as it moves traffic; a failed task starts the rollback DAG."""
+    xcoms, steps = XComs(), world.steps
+    run = StepRun(world.plan, {"run_id": run_id, "ti": xcoms, "params": {}}, "open")
+
+    async def opens() -> None:
+        release = Release(version=version, image=IMAGE.format(version.strip("v").replace(".", "") * 8), reason="test")
+        async with run.kube() as kube:
+            known = await begin(kube, run.router(kube), world.plan, run_id, release, "ready")
+        xcoms.xcom_push(FENCING_KEY, known.token.model_dump(mode="json"))
+
+    if not await _as_a_task(world, opens):
+        await _as_a_task(world, partial(_give_up, world, run_id))
+        return
+    works: list[Callable[[], Awaitable[Evidence | None]]] = [
+        partial(steps.deploy.act, run), partial(_available, world, run), partial(steps.preview.act, run),
+        partial(steps.switch.act, run), partial(_watch, world, run, watched_for, breach_after), partial(steps.settle.act, run),
+        partial(_scaling_down(steps.retire), run), partial(steps.succeeded.act, run),
+    ]  # fmt: skip
+    for work in works:
+        await asyncio.sleep(TO_NEXT_TASK_SECONDS)
+        if not await _as_a_task(world, work):
+            await asyncio.sleep(TO_ROLLBACK_SECONDS)
+            start_rollback(world, run_id)
+            return
+
+
+async def _give_up(world: World, run_id: str) -> None:
+    give_up = world.steps.give_up
+    await give_up.unlock(run_id)
+
+
+class ScriptedObserver:
+    """The twin of an observer: it sees a breach when the schedule says, or none. What it would see has other tests."""
+
+    def __init__(self, breach_after: float | None) -> None:
+        self.seen = SimpleNamespace(summary=lambda _now: [], sample=lambda _now: [], baseline={})
+        self.say = lambda _text: None
+        self._breach_after = breach_after
+
+    async def watch(self, seconds: float) -> Finding | None:
+        if self._breach_after is None or self._breach_after > seconds:
+            await asyncio.sleep(seconds)
+            return None
+        await asyncio.sleep(self._breach_after)
+        return Finding("error_rate", "half of all answers are bad")
+
+
+async def _watch(world: World, run: StepRun, seconds: float, breach_after: float | None) -> Evidence:
+    """The watch after the cutover, as its trigger runs it."""
+    cluster, token = world.plan.cluster, run.token
+    async with run.kube() as kube, run.public() as public:
+        state = await states.read(kube, world.plan.lock_name)
+        if state is None or state.generation != token.generation:
+            return failed("watch", "generation is over")
+        router = outside().router(kube, cluster, cluster.service)
+        watched = Watched(kube, router, public, world.plan, token, state, token.preview, list)
+        analysis = AnalysisRun(watched, "watch", seconds, "move_back", log=SILENT)
+        analysis.observer = lambda _sources: ScriptedObserver(breach_after)  # type: ignore[method-assign, assignment]
+        return await analysis.conclude()
+
+
+def start_rollback(world: World, deployment_run: str | None, run_id: str = "") -> None:
+    """Through Airflow's REST API: twice is once."""
+    name = run_id or f"rollback__{deployment_run}"
+    if name not in world.rollbacks:
+        world.rollbacks.add(name)
+        world.start(name, partial(rollback, world, name, deployment_run))
+
+
+async def rollback(world: World, run_id: str, deployment_run: str | None = None) -> None:
+    """The rollback DAG, as far as it changes the cluster."""
+    xcoms, steps = XComs(), world.steps
+    params = {"reason": "a test", "deployment": deployment_run}
+    run = StepRun(world.plan, {"run_id": run_id, "ti": xcoms, "params": params}, "move_traffic_back")
+    works: list[Callable[[], Awaitable[Evidence | None]]] = [
+        partial(steps.back.act, run), partial(steps.drain.act, run), partial(_scaling_down(steps.remove), run),
+        partial(steps.rolled_back.act, run),
+    ]  # fmt: skip
+    try:
+        for work in works:
+            if not await _as_a_task(world, work):
+                if FENCING_KEY in xcoms.left:
+                    await _as_a_task(world, partial(steps.failed.act, run))
+                return
+            await asyncio.sleep(TO_NEXT_TASK_SECONDS)
+    except AirflowSkipException:
+        return
+
+
+async def command_line(world: World) -> None:
+    """``python -m handover back``; a person reads what it says and tries again."""
+    cluster = world.plan.cluster
+    for _ in range(5):
+        try:
+            async with outside().kube("", cluster.namespace) as kube:
+                router = outside().router(kube, cluster, cluster.service)
+                state, position = await look(kube, router, world.plan)
+                await abort_or_wake(kube, router, world.plan, position, "by hand")
+                await let_go(kube, world.plan, state.token, TwinAddress(world.service).token)
+            return
+        except (KubeError, NotReady, Killed):
+            await asyncio.sleep(RETRY_SECONDS)
+        except (FencedOut, promotion.Refused, NothingToRollBack):
+            return
+
+
+async def kubectl(world: World, colour: str) -> None:
+    """A person's ``kubectl patch service``, as the plan's appendix has it."""
+    cluster = world.plan.cluster
+    async with outside().kube("", cluster.namespace) as kube:
+        try:
+            await kube.merge("services", cluster.service, {"spec": {"selector": {cluster.colour_key: colour}}})
+        except KubeError:
+            return
+
+
+async def autoscaler(world: World, colour: str, sizes: tuple[int, ...]) -> None:
+    """An HPA: it changes the size of a colour that is not asleep."""
+    name = world.plan.cluster.deployment_of(colour)
+    async with outside().kube("", world.plan.cluster.namespace) as kube:
+        for size in sizes:
+            await asyncio.sleep(world.schedule.moment(4.0))
+            try:
+                found = await kube.get(DEPLOYMENTS, name)
+                if found["spec"].get("replicas", 1):
+                    version = {"resourceVersion": found["metadata"]["resourceVersion"]}
+                    await kube.merge(DEPLOYMENTS, name, {"metadata": version, "spec": {"replicas": size}})
+            except KubeError:
+                continue
