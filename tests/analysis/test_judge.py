@@ -74,6 +74,7 @@ def test_errors_of_probes(bad, good, breached):
         assert "status 500" in found.reason
 
 
+@pytest.mark.plan("Error rate: <0.1%", "Error rates normal", "Error rate <0.1%")
 @pytest.mark.parametrize(("errors", "total", "breached"), [
     (0, 1000, False), (1, 10, False), (2, 2, False), (3, 3, True), (3, 1000, False), (3, 300, True), (20, 1000, True),
     (5, 5000, False), (1000, 1000, True),
@@ -128,6 +129,7 @@ def test_a_pod_that_is_gone_and_comes_back_is_a_new_one():
 # --- latency
 
 
+@pytest.mark.plan("Response time p99: <1000ms", "Performance within SLA")
 @pytest.mark.parametrize(("slow", "total", "breached"), [
     (0, 100, False), (2, 100, False), (3, 100, False), (10, 100, True), (19, 19, False), (20, 20, True),
 ])  # fmt: skip
@@ -139,6 +141,7 @@ def test_p99_of_pods(slow, total, breached):
     assert ((found is not None) and found.rule == names.P99) == breached
 
 
+@pytest.mark.plan("Response time p50: <200ms", "Performance within SLA")
 def test_p50_of_pods_and_probes():
     subject = seen()
     between = {0.1: 0.0, 0.2: 0.0, 0.5: 60.0, 1.0: 60.0, float("inf"): 60.0}
@@ -221,6 +224,15 @@ RULES = [  # measurement, a value that is fine, one that is not
 ]  # fmt: skip
 
 
+@pytest.mark.plan(
+    "Check: CPU/Memory usage normal",
+    "Database connections: Stable",
+    "CPU usage: <70%",
+    "Memory usage: <75%",
+    "Disk I/O: Normal",
+    "Network throughput: Normal",
+    "Performance degradation >50%",
+)
 @pytest.mark.parametrize(("what", "fine", "bad"), RULES)
 def test_slow_rules_want_a_whole_window(what, fine, bad):
     def found(values: list[float], over: float = SUSTAINED * 0.9):
@@ -244,6 +256,7 @@ def test_without_a_baseline_nothing_is_compared():
         assert list(judge.sustained(subject, now)) == []
 
 
+@pytest.mark.plan("Alert if degradation >10%")
 def test_ten_percent_worse_is_worth_a_note_and_no_more():
     subject = seen(baseline={names.P95: 1.0})
     now = series(subject, names.P95, [1.2] * 10, SUSTAINED * 0.9)
@@ -251,6 +264,7 @@ def test_ten_percent_worse_is_worth_a_note_and_no_more():
     assert judge.notes(subject, now) == ["p95_seconds 1.2 s is more than 10% above the old version's 1 s"]
 
 
+@pytest.mark.plan("Cache hit rate: >80%")
 @pytest.mark.parametrize(("hits", "misses", "breached"), [
     (100, 0, False), (75, 25, False), (40, 60, True), (2, 8, False), (0, 0, False), (82, 18, False),
 ])  # fmt: skip
@@ -264,6 +278,7 @@ def test_cache(hits, misses, breached):
     assert found == ([names.CACHE_HIT_RATE] if breached else [])
 
 
+@pytest.mark.plan("CPU usage: <70%", "Memory usage: <75%")
 def test_what_pods_use_is_measured_against_their_limits():
     subject = seen()
     for now in (10.0, 12.0):

@@ -32,6 +32,12 @@ def service(start_pod, database, monkeypatch):  # noqa: F811
     return pod
 
 
+@pytest.mark.plan(
+    "curl -X POST https://api.pms.example.com/auth/login",
+    "curl -X POST https://api.pms.example.com/bookings -H",
+    "curl -X POST https://api.pms.example.com/payments",
+    "curl -X POST https://api.pms.example.com/bookings/123/check-in",
+)
 def test_every_check_of_a_good_release_passes(in_cluster, plan, service):
     token = in_cluster(lambda kube: opened(kube, plan.lock_name, image("v1.1.0")))
     asked = release("unused:tag")

@@ -101,12 +101,19 @@ def healthy(plan, **more):
     return Healthy(task_id="health", plan=plan, **{"connection": "pms_api", "path": "/health", **more})
 
 
+@pytest.mark.plan(
+    "Backend Engineer | Application deployment",
+    "curl -v https://api.pms.example.com/health",
+    'curl -H "Authorization: Bearer $HEALTH_CHECK_TOKEN" https://api.pms',
+    "Phase 3: Health checks pass",
+)
 def test_health_defers_from_the_first_moment_and_keeps_the_admin_token(quick, token, api):
     ran = run(healthy(quick, expect_version=True), token, ASKED)
     assert (ran.evidence.passed, len(ran.triggers)) == (True, 1)
     assert all("authorization" not in call.headers for call in api.web.asked)
 
 
+@pytest.mark.plan("curl https://api.pms.example.com/health", "Should return 200 OK from old version")
 def test_health_of_the_old_version(quick, token, api):
     ran = run(healthy(quick, expect_version=True, version="old"), token, ASKED)
     assert "answered by v1.1.0 instead of v1.0.0" in str(ran.error)
@@ -114,6 +121,7 @@ def test_health_of_the_old_version(quick, token, api):
     assert run(healthy(quick, expect_version=True, version="old"), token, ASKED).evidence.passed
 
 
+@pytest.mark.plan('curl -H "Authorization: Bearer $HEALTH_CHECK_TOKEN" https://api-staging')
 def test_staging_gets_its_health_token(quick, token, monkeypatch):
     with serving(lambda _: Answer()) as web:
         connect_to(monkeypatch, "pms_staging", host=web.host, port=web.port, password="health-token")
@@ -124,12 +132,20 @@ def test_staging_gets_its_health_token(quick, token, monkeypatch):
 # --- key endpoints, critical paths
 
 
+@pytest.mark.plan(
+    "Backend Engineer | Application deployment",
+    "curl https://api.pms.example.com/bookings",
+    "curl https://api.pms.example.com/rooms",
+    "curl https://api.pms.example.com/staff",
+    "Phase 3: Health checks pass",
+)
 def test_key_endpoints(plan, token, api):
     ran = run(KeyEndpoints(task_id="key", plan=plan), token, ASKED)
     assert ran.evidence.passed
     assert [m.what for m in ran.evidence.measurements] == ["status /bookings", "status /rooms", "status /staff"]
 
 
+@pytest.mark.plan("Check error rates, performance metrics")
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -152,6 +168,12 @@ def test_a_connection_without_a_test_user(plan, token, api, monkeypatch):
         assert "no 'test_email'" in run(step(task_id="check", plan=plan), token, ASKED).evidence.reason
 
 
+@pytest.mark.plan(
+    "curl -X POST https://api.pms.example.com/auth/login",
+    "curl -X POST https://api.pms.example.com/bookings -H",
+    "curl -X POST https://api.pms.example.com/payments",
+    "curl -X POST https://api.pms.example.com/bookings/123/check-in",
+)
 def test_critical_paths(plan, token, api):
     ran = run(CriticalPaths(task_id="critical", plan=plan), token, ASKED)
     assert ran.evidence.passed
@@ -164,6 +186,7 @@ def test_critical_paths(plan, token, api):
     assert api.web.asked[3].body == {"bookingId": 11, "amount": 100}
 
 
+@pytest.mark.plan("All critical tests passing")
 def test_a_critical_path_that_is_broken(plan, token, api):
     api.broken = "/payments"
     ran = run(CriticalPaths(task_id="critical", plan=plan), token, ASKED)
@@ -196,6 +219,13 @@ def test_a_series_of_failures_ends_early(api):
     assert 20 < len(asyncio.run(work()).failures) < 30
 
 
+@pytest.mark.plan(
+    "Monitor performance metrics (DataDog/APM)",
+    "Check: Response times within normal range",
+    "Response times within SLA",
+    "Response times normal",
+    "Performance within SLA",
+)
 def test_response_times(quick, token, api):
     ran = run(ResponseTimes(task_id="times", plan=quick), token, ASKED)
     assert ran.evidence.passed
@@ -227,6 +257,12 @@ class Given:
         return [Measurement(what=CONNECTIONS, value=self.value * self.looks, source=self.name)]
 
 
+@pytest.mark.plan(
+    "Establish performance baseline",
+    "Query response times",
+    "API latency percentiles (p50, p95, p99)",
+    "Throughput (requests/second)",
+)
 def test_a_baseline_is_kept_and_merged(in_cluster, quick, api):
     before = {"known": 1.0, P50: 99.0}
     token = in_cluster(lambda kube: opened(kube, quick.lock_name, image("v1.1.0"), baseline=before))
@@ -240,6 +276,7 @@ def test_a_baseline_is_kept_and_merged(in_cluster, quick, api):
     assert kept[CONNECTIONS] == 10.0
 
 
+@pytest.mark.plan("Production environment healthy")
 def test_a_baseline_of_a_service_that_fails_is_none(in_cluster, quick, token, api):
     api.broken = "/rooms"
     ran = run(Baseline(task_id="baseline", plan=quick), token, ASKED)
@@ -252,6 +289,13 @@ def performance(quick, token):
     return run(Performance(task_id="performance", plan=quick), token, ASKED)
 
 
+@pytest.mark.plan(
+    "Query response times",
+    "API latency percentiles (p50, p95, p99)",
+    "Throughput (requests/second)",
+    "Compare with pre-deployment baseline",
+    "Performance acceptable",
+)
 def test_performance_as_before_slower_and_without_a_baseline(quick, token, api):
     assert performance(quick, token).evidence.verdict is Verdict.UNKNOWN
     run(Baseline(task_id="baseline", plan=quick), token, ASKED)
@@ -280,6 +324,9 @@ def test_only_what_is_bad_in_every_series_is_bad(quick, api, slow_series, series
 # --- the error tracker
 
 
+@pytest.mark.plan(
+    "Monitor error rates (Sentry)", "Check: New errors should be 0 or very minimal", "No new errors in error tracker"
+)
 @pytest.mark.parametrize(
     ("status", "body", "verdict"),
     [
@@ -306,6 +353,7 @@ def test_an_error_tracker_that_is_away_is_unknown(plan, token, monkeypatch):
     assert run(ErrorTracker(task_id="errors", plan=plan), token, ASKED).evidence.verdict is Verdict.UNKNOWN
 
 
+@pytest.mark.plan("No new issues in error tracker", "Monitor error tracking service (Sentry)")
 def test_the_error_tracker_as_a_source_of_the_watch(plan, monkeypatch):
     answers = iter([Answer(200, [{}, {}]), Answer(500)])
     with serving(lambda _: next(answers)) as web:
@@ -354,6 +402,7 @@ def put(logs, group, *lines, age=0.0):
     logs.put_log_events(logGroupName=group, logStreamName="pod", logEvents=events)
 
 
+@pytest.mark.plan("No recent error spikes in staging logs")
 @pytest.mark.parametrize(
     ("errors", "verdict", "said"),
     [

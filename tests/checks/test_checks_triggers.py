@@ -35,6 +35,12 @@ def series(*answers: Answer):
     return lambda _: next(given)
 
 
+@pytest.mark.plan(
+    "Staging API responding with 200 OK",
+    "Expected: 200 OK with status JSON",
+    "Health check returns 200 OK",
+    "Phase 3: Health checks pass",
+)
 def test_three_good_answers_are_healthy(monkeypatch):
     event, asked = health(monkeypatch, series(Answer()))
     assert event["verdict"] == Verdict.PASS

@@ -56,6 +56,13 @@ def test_as_before_is_a_pass():
     assert len(evidence.measurements) == 4
 
 
+@pytest.mark.plan(
+    "Compare with pre-deployment baseline",
+    "Alert if degradation >10%",
+    "Performance degradation >50%",
+    "Performance acceptable",
+    "Consistent performance",
+)
 @pytest.mark.parametrize(
     ("changed", "verdict", "said"),
     [
@@ -102,6 +109,7 @@ def load(seconds, failures=(), elapsed=1.0):
     return Load(tuple(seconds), tuple(failures), elapsed)
 
 
+@pytest.mark.plan("Response times within SLA")
 @pytest.mark.parametrize(
     ("given_load", "verdict", "said"),
     [
@@ -126,6 +134,7 @@ def test_a_summary_of_nothing_has_no_numbers():
     assert verdicts.values(verdicts.summary(load([]), "test")) == {}
 
 
+@pytest.mark.plan("API latency percentiles (p50, p95, p99)", "Throughput (requests/second)")
 def test_a_summary():
     found = verdicts.values(verdicts.summary(load([0.1, 0.2, 0.3, 0.4], ["x"], 2.0), "test"))
     assert found == {P50: 0.2, P95: 0.4, P99: 0.4, THROUGHPUT: 2.0, verdicts.FAILURE_RATE: 0.2}

@@ -36,6 +36,7 @@ def test_it_begins_one_week_before_the_window(dag):
     assert dag.max_active_runs > 1
 
 
+@pytest.mark.plan("Slack announcement: Deployment starting (T-15 min)")
 def test_the_moments_are_those_of_the_plan_in_its_order(dag):
     assert [g for g in dag.task_group_dict if g] == GROUPS
     moments = [dag.get_task(f"{group}.moment") for group in GROUPS]
@@ -52,6 +53,12 @@ def test_no_message_and_no_question_holds_up_the_next_moment(dag):
             assert len(task.upstream_task_ids) == 1
 
 
+@pytest.mark.plan(
+    "Email to stakeholders: Deployment scheduled",
+    "Email to users: Maintenance window planned",
+    "Status page: Update with deployment information",
+    "Slack reminder to team",
+)
 def test_every_line_of_the_communication_plan_before_the_deployment_is_a_task(dag):
     told = {t.task_id: t.message for t in dag.tasks if isinstance(t, TellOf)}
     assert told == {

@@ -80,6 +80,7 @@ def test_the_phases_are_task_groups_in_the_order_of_the_plan(deployment):
         assert branch.downstream_task_ids >= roots | {f"{first}.roll_back"}
 
 
+@pytest.mark.plan("All tests passing", "Phase 1: Pre-deployment validation", "Phase 5: Post-deployment testing")
 def test_every_step_of_a_phase_is_evidence_for_its_branch(deployment):
     for phase in PHASES[:-1]:
         steps = {
@@ -110,11 +111,22 @@ def test_every_step_after_opening_calls_back_on_failure(deployment):
     assert deployment.on_failure_callback
 
 
+@pytest.mark.plan("Day: Tuesday (mid-week, avoiding weekends)")
 def test_phase_1_starts_two_hours_before_the_window(deployment):
     assert deployment.timetable.expression == "0 12 * * 2"
     assert not deployment.catchup
 
 
+@pytest.mark.plan(
+    "Review deployment plan with team",
+    "Confirm all roles and responsibilities",
+    "Test communication channels (Slack, conference call)",
+    "Final Q&A",
+    "Test via UI (if web app deployed)",
+    "Test mobile access",
+    "Test on various browsers",
+    "Test from different geographic locations",
+)
 def test_nobody_answering_means_rollback(deployment):
     questions = [t for t in deployment.tasks if isinstance(t, Confirm)]
     assert [q.task_id.rpartition(".")[2] for q in questions] == ["team_briefing", "user_acceptance"]

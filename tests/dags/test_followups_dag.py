@@ -49,12 +49,23 @@ def test_the_groups_are_those_of_the_plan_and_each_waits_for_its_time(dag):
     assert [dag.get_task(f"{g}.due").seconds for g in GROUPS] == [14400, 14400, 604800]
 
 
+@pytest.mark.plan(
+    "Post-mortem meeting (if any issues)", "Update runbooks and processes", "Plan next improvements/features"
+)
 def test_tickets_and_invitations_of_the_week_go_out_at_once(dag):
     at_once = dag.get_task("deployment_ended").downstream_task_ids - {f"{g}.due" for g in GROUPS}
     week = ("post_mortem", "post_mortem_meeting", "update_runbooks", "next_improvements")
     assert at_once == {"within_24_hours.review_meeting", *(f"within_1_week.{task}" for task in week)}
 
 
+@pytest.mark.plan(
+    "Monitor support channels for issues",
+    "Check social media for complaints",
+    "Team debriefing: What went well? Any issues?",
+    "Monitor for 2-4 more hours (skeleton crew)",
+    "Full post-deployment review",
+    "All monitoring dashboards healthy",
+)
 def test_silence_is_never_a_yes_and_no_wait_is_cut_short(dag):
     asked = [task for task in dag.tasks if isinstance(task, Ask)]
     assert {task.role for task in asked} == {"lead", "qa", "frontend", "devops"}
