@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from handover.models import incident
 from handover.models.incident import Resolution, Severity
 
@@ -27,6 +29,7 @@ def test_a_line_goes_to_the_open_incident_alone():
     assert second.open
 
 
+@pytest.mark.plan("Document incident for post-mortem")
 def test_the_story_has_a_line_for_each_entry():
     done = critical().then(NOON + 90, "the old version serves", Resolution.ROLLED_BACK)
     assert str(done) == (
