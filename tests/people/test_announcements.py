@@ -19,6 +19,12 @@ WINDOW = "Tuesday 2026-12-01 14:00-18:00 UTC"
 PEOPLE = {"stakeholders@pms.example.com", "users@pms.example.com"}
 
 
+@pytest.mark.plan(
+    "Email to stakeholders: Deployment scheduled",
+    "Email to users: Maintenance window planned",
+    "Status page: Update with deployment information",
+    "Slack announcement: Deployment starting (T-15 min)",
+)
 @pytest.mark.parametrize(
     ("message", "kinds", "to"),
     [
@@ -62,6 +68,7 @@ def test_the_time_is_the_plans_own():
     assert wording.when(berlin, RELEASE) == "Tuesday 2026-12-01 15:00-19:00 Europe/Berlin"
 
 
+@pytest.mark.plan("Slack reminder to team")
 def test_the_reminder_names_the_whole_team():
     text = wording.reminder(PLAN, RELEASE).slack
     assert all(user in text for role in PLAN.team.values() for user in role.users)

@@ -15,6 +15,7 @@ LEAD = Asked("Ready?", "lead", 100, "Rollback")
 PLANNED = (Call(50), Call(60, escalates=True), Call(80))
 
 
+@pytest.mark.plan("Deployment Lead | Coordinates entire deployment", "QA/Monitoring | Real-time monitoring")
 def test_reminders_and_the_escalation_come_at_their_shares_of_the_time(tmp_path: Path):
     plan = plan_with(tmp_path, asking={"reminders": [0.5, 0.8], "escalates_at": 0.6})
     assert calls(plan, LEAD) == PLANNED

@@ -31,6 +31,11 @@ def is_kept(in_cluster, plan) -> bool:  # noqa: F811
     return in_cluster(lambda kube: state.read(kube, plan.lock_name)).banner
 
 
+@pytest.mark.plan(
+    "In production API (optional, for graceful handling)",
+    "This informs users of maintenance window",
+    "Or use feature flag to show banner to users",
+)
 def test_users_see_the_banner_from_the_start_to_the_end(in_cluster, plan, token, service):  # noqa: F811
     shown = run(Banner(task_id="banner", plan=plan, show=True), token, ASKED)
     assert shown.evidence.reason == "the banner is shown"

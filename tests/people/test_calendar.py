@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 
+import pytest
 from icalendar import Calendar
 
 from handover.adapters.smtp import INVITE
@@ -42,6 +43,12 @@ def test_a_second_invitation_is_the_same_meeting():
     assert first["dtstamp"].dt < second["dtstamp"].dt
 
 
+@pytest.mark.plan(
+    "Schedule post-mortem (within 24 hours)",
+    "Full post-deployment review",
+    "Post-mortem meeting (if any issues)",
+    "Post-mortem scheduled",
+)
 def test_it_is_mailed_to_everybody(told):
     assert invite(context_of(Ti()), PLAN, MEETING) == []
     (mail,) = told("smtp")

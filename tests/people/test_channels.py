@@ -32,6 +32,12 @@ def tell(message, plan=PLAN):
     return channels.tell(context_of(Ti()), plan, message)
 
 
+@pytest.mark.plan(
+    "Create maintenance page (if needed)",
+    "@here Starting production deployment",
+    "Expected duration: 30-60 minutes",
+    "Status: https://status.pms.example.com",
+)
 def test_the_start_is_announced_in_the_words_of_the_plan(told, monkeypatch):
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
     assert tell(messages.started(PLAN, STATE)) == []
@@ -55,6 +61,12 @@ def test_the_status_page_is_told_no_reason_and_calls_nobody(message):
     assert "@here" not in shown[0].text and "errors" not in shown[0].text
 
 
+@pytest.mark.plan(
+    "Slack: @here ROLLBACK INITIATED",
+    "Reason: [brief description]",
+    "ETA: 10-15 minutes to previous version",
+    "Immediate Slack notification",
+)
 def test_a_rollback_goes_to_the_incident_channel_with_its_reason(told):
     assert tell(messages.rollback_initiated(PLAN, STATE)) == []
     assert told()[0]["body"]["channel"] == "#pms-incidents"
@@ -63,6 +75,7 @@ def test_a_rollback_goes_to_the_incident_channel_with_its_reason(told):
     assert "ETA: 10-15 minutes to previous version" in told()[0]["body"]["text"]
 
 
+@pytest.mark.plan("Notify stakeholders", "Notify users via email if necessary", "Customer communication if needed")
 @pytest.mark.parametrize(("switched_at", "users"), [(None, 0), (1.0, 1)])
 def test_users_hear_of_a_rollback_only_when_they_could_have_seen_it(told, switched_at, users):
     state = STATE.model_copy(update={"switched_at": switched_at})
@@ -77,6 +90,7 @@ ENDED = Ended(
 )  # fmt: skip
 
 
+@pytest.mark.plan("Thank the team, celebrate success!")
 def test_the_team_is_thanked_with_the_figures(told):
     assert tell(messages.thanks(PLAN, ENDED, "https://report")) == []
     (slack,) = told.posts()
@@ -85,6 +99,7 @@ def test_the_team_is_thanked_with_the_figures(told):
     assert "incidents: 2" in slack["text"] and "https://report" in slack["text"]
 
 
+@pytest.mark.plan("Share learnings with wider organization")
 def test_what_was_learned_reaches_the_team_and_the_stakeholders(told):
     assert tell(messages.learnings(PLAN, ENDED, "https://report")) == []
     assert "what we learned: https://report" in told.posts()[0]["text"]
@@ -130,6 +145,7 @@ def test_a_missing_connection_is_an_undelivered_message(told, monkeypatch):
 ROLLED_BACK = NewTicket("pms-post-mortem-1", "Incident", "rolled back", "because", "2026-11-25")
 
 
+@pytest.mark.plan("Create incident ticket in Jira")
 def test_the_ticket_has_a_key_and_a_due_date(told):
     wanted = replace(ROLLED_BACK, label=f"pms-test-{uuid.uuid4().hex}")
     assert tickets.key_or_reason(PLAN, wanted).startswith("PMS-")

@@ -177,6 +177,7 @@ def test_whatever_breaks_while_reminding_ends_nothing(airflow, reminder, told, m
     assert told() == []
 
 
+@pytest.mark.plan("Deployment Lead | Coordinates entire deployment", "QA/Monitoring | Real-time monitoring")
 def test_the_role_above_may_answer_from_the_start(tmp_path):
     plan = plan_with(tmp_path)
     question = Confirm(task_id="ask", plan=plan, question=plan.acceptance, subject="Does it work?")

@@ -48,6 +48,7 @@ def mails(told):
     return [c["body"] for c in told("smtp")]
 
 
+@pytest.mark.plan("Email update: Deployment completed successfully")
 def test_a_task_that_is_tried_again_sends_nothing_again_and_records_the_same(told, state, ti):
     store, first, second = Store(), ti(), ti(2)
     for one in (first, second):
@@ -72,6 +73,7 @@ def test_a_task_that_was_cleared_by_hand_tells_again_and_its_own_retry_does_not(
     assert len(told.posts()) == 2
 
 
+@pytest.mark.plan("Real-time Slack updates during deployment")
 def test_another_event_of_the_same_task_is_another_message(told, state, ti):
     store = Store()
     for proceed in (True, False):

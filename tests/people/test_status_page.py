@@ -57,12 +57,14 @@ def announced(status="scheduled", **more):
     return letter(status, deployment="", opens=NOW + 600, closes=NOW + 15_000, **more)
 
 
+@pytest.mark.plan("Create maintenance page (if needed)", "Status page: Update with deployment information")
 def test_a_release_is_one_maintenance_from_its_announcement_to_its_end():
     page = shown(announced(), letter("in_progress"), letter("completed"))
     assert page.states == ["completed"]
     assert page.incidents[0]["scheduled_for"] == "2026-11-18T14:10:00Z"
 
 
+@pytest.mark.plan("Update status page")
 def test_a_rollback_is_an_incident_of_its_own_and_ends_both():
     page = shown(announced(), letter("in_progress"), letter("investigating"))
     assert page.states == ["in_progress", "investigating"]

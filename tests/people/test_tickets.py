@@ -40,6 +40,12 @@ def test_a_label_is_one_word_and_one_per_plan_purpose_and_subject():
     assert tickets.label(PLAN, "runbooks", deployment) in labels
 
 
+@pytest.mark.plan(
+    "Analysis of any issues encountered",
+    "Update documentation based on learnings",
+    "Update runbooks and processes",
+    "Plan next improvements/features",
+)
 def test_the_second_time_finds_the_first_ones_ticket(told):
     wanted = ticket()
     key, new = tickets.open_once(PLAN, wanted)
@@ -49,6 +55,9 @@ def test_the_second_time_finds_the_first_ones_ticket(told):
     assert [(o["labels"], o["duedate"]) for o in opened] == [([wanted.label], "2026-11-25")]
 
 
+@pytest.mark.plan(
+    "Schedule post-mortem (within 24 hours)", "Post-mortem meeting (if any issues)", "Post-mortem scheduled"
+)
 def test_the_rollbacks_own_ticket_is_the_post_mortems(told):
     mark = tickets.label(PLAN, tickets.POST_MORTEM, str(uuid.uuid4()))
     key = tickets.key_or_reason(PLAN, ticket(mark, "Incident"))
