@@ -44,6 +44,12 @@ def error_of(folder: Path, data: Any) -> str:
     return str(error.value)
 
 
+@pytest.mark.plan(
+    "Step 7: Monitor green environment for 5 minutes",
+    "Decision point: Within first 30 minutes",
+    "Monitor for 10 minutes to ensure stability",
+    "Error rate <0.1%",
+)
 def test_the_plan_of_the_repository_has_the_numbers_of_the_document():
     plan = load_plan(PMS)
     limits = plan.thresholds

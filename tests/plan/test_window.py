@@ -21,6 +21,7 @@ def at(text: str) -> datetime.datetime:
     return datetime.datetime.fromisoformat(text).replace(tzinfo=datetime.UTC)
 
 
+@pytest.mark.plan("Day: Tuesday (mid-week, avoiding weekends)", "Time: 2:00 PM - 6:00 PM UTC")
 @pytest.mark.parametrize(
     ("now", "opens", "is_open", "may_start"),
     [
