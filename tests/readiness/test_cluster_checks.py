@@ -59,6 +59,7 @@ def blue(in_cluster, here):
     return in_cluster(start)
 
 
+@pytest.mark.plan("Production environment provisioned and verified", "Production environment healthy")
 def test_what_serves_is_whole_or_not(in_cluster, here, blue):
     assert look(here, kind="production_serves").passed
     in_cluster(lambda kube: kube.merge("apps/v1/deployments", "pms-blue", {"spec": {"replicas": 0}}))
@@ -75,6 +76,7 @@ def test_a_service_that_selects_no_colour_fails(in_cluster, here):
     assert look(here, kind="production_serves").verdict is Verdict.FAIL
 
 
+@pytest.mark.plan("Load balancers configured")
 def test_the_load_balancer_has_endpoints_and_answers(in_cluster, here, blue, monkeypatch):
     api = {"conn_type": "http", "schema": "http", "host": blue, "port": 8080}
     monkeypatch.setenv("AIRFLOW_CONN_PMS_API", json.dumps(api))
@@ -95,6 +97,7 @@ def test_a_load_balancer_without_an_address_fails():
     assert module.addressed("a", service).passed
 
 
+@pytest.mark.plan("All compute instances healthy")
 @pytest.mark.parametrize(
     ("nodes", "reason"),
     [

@@ -37,6 +37,22 @@ ASKED_BY_HTTP = [
 ]  # fmt: skip
 
 
+@pytest.mark.plan(
+    "E2E tests: All critical path tests passing",
+    "Monitoring dashboards created and tested",
+    "Alerting rules configured and tested",
+    "Dashboard: Create/refresh production monitoring dashboard",
+    "All PRs merged",
+    "Tests: 100% pass rate",
+    "Coverage: >80%",
+    "Security: All scans pass",
+    "Type checking: tsc passes",
+    "Linting: ESLint passes",
+    "Dashboards created",
+    "Alerts configured",
+    "Error tracking enabled",
+    "npm run lint && npm run type-check && npm test",
+)
 @pytest.mark.parametrize("line", ASKED_BY_HTTP)
 def test_on_the_stand_in_the_line_passes(verdict, line):
     found = verdict(line)

@@ -101,6 +101,16 @@ def test_a_verdict_that_cannot_be_kept_is_told_and_fails(plan, slack, monkeypatc
     assert slack.asked
 
 
+@pytest.mark.plan(
+    "Security tests: Penetration testing completed",
+    "CDN cache cleared (or configured)",
+    "Email templates tested",
+    "SMS templates tested (if applicable)",
+    "Error message configurations reviewed",
+    "Disaster recovery plan: Reviewed and approved",
+    "Stakeholders: Notified of deployment plan",
+    "Customer communication: Planned (if applicable)",
+)
 @pytest.mark.parametrize(
     ("by", "said", "verdict"),
     [

@@ -65,6 +65,11 @@ def backup(s3):
 BACKUP_LINES = ["current_backup", "backup_location", "backup_encryption", "recovery_targets"]
 
 
+@pytest.mark.plan(
+    "Backup of current production database created",
+    "Backup location: Off-site/different region",
+    "Backup encryption: Verified",
+)
 @pytest.mark.parametrize("line", BACKUP_LINES)
 def test_a_fresh_encrypted_and_restored_backup_elsewhere_passes(verdict, backup, line):
     backup()
@@ -132,6 +137,7 @@ def test_a_backup_that_is_not_encrypted_fails(verdict, s3, backup):
         s3.put_bucket_encryption(Bucket=BUCKET, ServerSideEncryptionConfiguration=rules)
 
 
+@pytest.mark.plan("RTO/RPO targets", "Backup strategy tested: ✓")
 def test_recovery_targets_are_measured(scope, backup):
     targets = {"kind": "recovery_targets", "rto_seconds": 60, "rpo_seconds": 300}
     backup(restore=0)
@@ -173,6 +179,11 @@ def test_the_stand_ins_secrets_pass(verdict, line):
 LEAK = "leaked-7f3a"
 
 
+@pytest.mark.plan(
+    "All environment variables configured in secrets manager",
+    "API keys (OpenAI, Stripe, SendGrid)",
+    "OAuth credentials (if applicable)",
+)
 @pytest.mark.parametrize(
     ("line", "values", "wanted"),
     [
@@ -195,6 +206,7 @@ def test_bad_secrets_are_judged_and_never_shown(verdict, vault, caplog, capfd, l
     assert LEAK not in found.model_dump_json() + caplog.text + "".join(capfd.readouterr())
 
 
+@pytest.mark.plan("Database URLs (connection strings validated)")
 def test_a_database_url_with_a_wrong_password_fails_and_is_not_shown(verdict, vault, settings):
     vault(DATABASE_URL=settings.dsn("primary", "pms_database", "pms", LEAK))
     found = verdict("database_urls")
@@ -202,6 +214,7 @@ def test_a_database_url_with_a_wrong_password_fails_and_is_not_shown(verdict, va
     assert LEAK not in found.model_dump_json()
 
 
+@pytest.mark.plan("JWT secret (>64 chars, unique to prod)")
 def test_staging_and_production_must_not_share_the_jwt_secret(verdict, vault, settings):
     vault("pms/staging", JWT_SECRET=settings.secrets.jwt)
     found = verdict("jwt_secret")
@@ -235,6 +248,9 @@ def test_a_secret_that_does_not_exist_is_unknown(scope, settings):
 LOGS = {"connection": "pms_aws", "groups": ["/pms/production"]}
 
 
+@pytest.mark.plan(
+    "Logging aggregation verified", "CloudWatch logs configured", "Log retention: 90 days", "Logging configured"
+)
 def test_log_groups_are_fed_and_kept_for_90_days(verdict):
     assert verdict("cloudwatch_logs").passed
     assert verdict("log_retention").passed
@@ -279,6 +295,7 @@ def _applied(connection):
     return {name for (name,) in connection.execute(query)}
 
 
+@pytest.mark.plan("Migration tested on staging")
 def test_a_migration_that_staging_never_saw_fails(verdict, staging):
     for line in ("migration_on_staging", "rollback_script"):
         found = verdict(line)
@@ -291,6 +308,12 @@ def test_applied_but_never_rolled_back_is_half_of_it(verdict, staging):
     assert verdict("rollback_script").verdict is Verdict.FAIL
 
 
+@pytest.mark.plan(
+    "Migration tested on staging",
+    "Rollback script prepared and tested",
+    "Rollback script prepared: ✓",
+    "Rollback procedure tested",
+)
 def test_applied_rolled_back_and_applied_again_passes(verdict, staging):
     rehearsal.on_staging(staging, release("v1.1.0").migrations)
     assert verdict("migration_on_staging").passed
@@ -314,6 +337,7 @@ def test_a_release_without_migrations_is_unknown(verdict, says):
 # --- DNS and TLS
 
 
+@pytest.mark.plan("DNS records ready to switch", "DNS records ready")
 def test_names_resolve_and_live_short(scope, verdict):
     assert verdict("dns").passed
     check = {"kind": "dns_records", "max_ttl_seconds": 300}
@@ -368,6 +392,7 @@ def serving_tls(folder, monkeypatch, trusted=True, **certificate):
 TLS = {"kind": "tls_certificates", "names": ["api.pms.example.com"], "min_days": 30}
 
 
+@pytest.mark.plan("SSL certificates valid for next 30+ days", "SSL certificates valid")
 @pytest.mark.parametrize(
     ("certificate", "wanted", "reason"),
     [

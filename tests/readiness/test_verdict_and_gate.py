@@ -150,6 +150,7 @@ def gate(in_cluster, plan, registry):
     return go
 
 
+@pytest.mark.plan("Status: ✅ READY TO DEPLOY")
 def test_a_fresh_pass_opens_the_gate_and_pins_the_image(gate):
     pinned, why = gate(ready())
     assert pinned.image == f"{REPOSITORY}@{digest('v1.1.0')}"
@@ -168,6 +169,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.plan("Status: ✅ READY TO DEPLOY")
 @pytest.mark.parametrize(("known", "reason"), REFUSED, ids=[reason for _, reason in REFUSED])
 def test_anything_less_is_refused_with_what_to_do(gate, known, reason):
     with pytest.raises(AirflowFailException, match="nothing was touched") as error:
