@@ -47,6 +47,7 @@ def back_on_the_old_version(production, guests, outcome) -> None:
     assert guests.report()["failed"] == 0
 
 
+@pytest.mark.plan("Image passes security scanning (Trivy)", "Smoke tests pass on green environment")
 @pytest.mark.parametrize(
     ("version", "failed_step"),
     [
@@ -62,6 +63,7 @@ def test_a_release_that_is_bad_before_the_switch_never_meets_a_guest(team, produ
     assert set(guests.report()["by_version"]) == {"v1.0.0"}
 
 
+@pytest.mark.plan("No error spikes observed", "Critical errors affecting core functionality")
 @pytest.mark.parametrize("version", ["v1.2.0", "v1.3.0"])
 def test_a_release_that_turns_bad_after_the_switch_is_taken_off_by_the_watch(team, production, guests, version):
     outcome = team.deploy(version)
@@ -91,6 +93,7 @@ def test_data_that_a_migration_corrupts_comes_back(team, production, guests, end
     assert primary.execute("SELECT count(*) FROM users WHERE email IS NULL").fetchone() == (0,)
 
 
+@pytest.mark.plan("Security issue discovered")
 def test_a_person_rolls_back_through_the_rest_api(team, production, guests):
     run_id = team.start("v1.1.0")
     team.until(run_id, "phase_5_monitoring.stabilization", "deferred")
@@ -187,6 +190,12 @@ def the_record_is_whole(team, endpoints, sandbox, run_id, slack) -> None:
     assert not [secret for secret in reading.secrets_of(endpoints) if secret in said]
 
 
+@pytest.mark.plan(
+    "Strategy: Blue-Green Deployment",
+    "Real-time Slack updates during deployment",
+    "Zero-downtime approach:",
+    "Zero downtime achieved",
+)
 def test_a_good_release_goes_out_without_losing_a_request(
     team, production, guests, endpoints, primary, recorded, sandbox
 ):
@@ -260,6 +269,12 @@ def misbehave(endpoints, version, mode) -> None:
                 kube.post(where, json={"mode": mode}).raise_for_status()
 
 
+@pytest.mark.plan(
+    "Notify team in #pms-incidents Slack channel",
+    "Decide: Fix or Rollback?",
+    "If Rollback: Execute immediately",
+    "Decision point: Within first 30 minutes",
+)
 @pytest.mark.parametrize("answer", ["Rollback", "Fix"])
 def test_a_critical_incident_after_the_decision_point_is_put_to_the_lead(team, production, endpoints, recorded, answer):
     before = production.serving()

@@ -113,6 +113,7 @@ def staging(sandbox):
         rehearsal.on_staging(connection, release("v1.1.2").migrations)
 
 
+@pytest.mark.plan("Real-time Slack updates during deployment", "Email update: Deployment completed successfully")
 @pytest.mark.usefixtures("staging", "guests")
 def test_a_release_goes_from_one_week_before_to_one_week_after(
     team, production, endpoints, sandbox, recorded, follow_ups
@@ -154,6 +155,7 @@ def test_a_release_goes_from_one_week_before_to_one_week_after(
     assert not [secret for secret in secrets if secret in everything]
 
 
+@pytest.mark.plan("Rollback procedure tested", "Post-mortem scheduled")
 @pytest.mark.usefixtures("guests")
 def test_a_release_that_is_rolled_back_is_followed_up_with_a_post_mortem(
     team, production, endpoints, sandbox, recorded, follow_ups
