@@ -54,11 +54,13 @@ def test_digests_are_those_of_the_manifests_and_stay_the_same(images: dict[str, 
     assert [one["digest"] for one in again["images"]] == [image["digest"] for image in images.values()]
 
 
+@pytest.mark.plan("npm test # Unit tests", "npm run lint && npm run type-check && npm test")
 def test_npm_test(images: dict[str, dict[str, Any]]) -> None:
     done = npm(images["v1.1.0"], "test")
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.plan("npm run test:integration", "npm run test:e2e")
 @pytest.mark.parametrize("script", ["test:integration", "test:e2e"])
 def test_npm_tests_with_a_database(images: dict[str, dict[str, Any]], database: str, script: str) -> None:
     counts = tables(database)
@@ -82,6 +84,7 @@ def tables(dsn: str) -> tuple[Any, ...]:
     return row
 
 
+@pytest.mark.plan("npm run test:smoke", "npm run test:smoke -- --url")
 @pytest.mark.parametrize("login", [{}, {"SMOKE_EMAIL": seed.TEST_EMAIL, "SMOKE_PASSWORD": PASSWORD}])
 def test_npm_smoke_test(images: dict[str, dict[str, Any]], database: str, login: dict[str, str]) -> None:
     with serving(settings(database)) as url:
@@ -89,6 +92,7 @@ def test_npm_smoke_test(images: dict[str, dict[str, Any]], database: str, login:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.plan("Smoke tests pass on green environment")
 def test_npm_smoke_test_names_what_fails(images: dict[str, dict[str, Any]], database: str) -> None:
     with serving(settings(database, "v1.5.0", "smoke")) as url:
         done = npm(images["v1.5.0"], "run", "test:smoke", "--", "--url", url)
@@ -103,6 +107,7 @@ def test_npm_smoke_test_names_what_fails(images: dict[str, dict[str, Any]], data
     assert npm(images["v1.1.0"], "run", "test:smoke").returncode != 0
 
 
+@pytest.mark.plan("npm run db:health-check", "npx prisma generate", "npm run db:check")
 def test_npm_database_checks(images: dict[str, dict[str, Any]], database: str) -> None:
     def codes(tag: str) -> tuple[int, int]:
         scripts = ("db:health-check", "db:check")

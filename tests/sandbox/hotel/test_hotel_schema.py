@@ -41,6 +41,7 @@ def channel_of(client: Client, booking: int) -> str | None:
     return found.get("channel")
 
 
+@pytest.mark.plan("Application continues running on current schema", "New schema deployed alongside")
 @pytest.mark.parametrize("version", ["v1.0.0", "v1.1.0"])
 @pytest.mark.parametrize("migrated", [False, True])
 def test_each_version_runs_on_each_schema(database: str, version: str, migrated: bool) -> None:
@@ -84,6 +85,7 @@ def under_load(dsn: str, version: str, during: Callable[[], None]) -> set[int]:
     return statuses
 
 
+@pytest.mark.plan("Zero-downtime approach:")
 @pytest.mark.parametrize("version", ["v1.0.0", "v1.1.0"])
 def test_a_migration_and_its_way_back_cost_no_request(database: str, version: str) -> None:
     def there_and_back() -> None:
