@@ -34,6 +34,15 @@ async def bring_back(world, kube, reason="a test") -> bool:
     return changed
 
 
+@pytest.mark.plan(
+    "DevOps/Operations | Infrastructure",
+    "Strategy: Blue-Green Deployment",
+    'kubectl patch service pms-api -p \'{"spec":{"selector":{"version":"green"}}}\'',
+    "Load balancer successfully routed traffic",
+    'kubectl patch service pms-api -p \'{"spec":{"selector":{"version":"blue"}}}\'',
+    "Phase 2: Application deployed",
+    "Zero downtime achieved",
+)
 def test_there_and_back_loses_no_request(world):
     async def there_and_back(kube):
         measured = {m.what: m.value for m in await cutover(world, kube).run()}
@@ -130,6 +139,7 @@ def test_pods_that_vanish_during_the_overlap_bring_the_stable_colour_back(world)
     world.run(vanish)
 
 
+@pytest.mark.plan("Load balancer successfully routed traffic")
 def test_a_version_that_answers_badly_is_moved_back_at_once_with_its_kept_connections(world, caplog):
     caplog.set_level("INFO")
 

@@ -38,6 +38,7 @@ async def bring_back(world, kube) -> bool:  # noqa: F811
     return (await abort(router, world.plan, position, "a test"))[1]
 
 
+@pytest.mark.plan("Zero downtime achieved")
 def test_there_and_back_loses_no_request(world):  # noqa: F811
     async def there_and_back(kube):
         measured = await cut_over(world, kube)
@@ -85,6 +86,7 @@ def command(world, tmp_path: Path, name: str, *arguments: str) -> subprocess.Com
     )  # fmt: skip
 
 
+@pytest.mark.plan("Security issue discovered")
 def test_the_command_line_moves_traffic_back_without_airflow(world, tmp_path):  # noqa: F811
     world.run(lambda kube: cut_over(world, kube))
     assert "sends traffic to green; generation 1 (" in command(world, tmp_path, "status").stdout

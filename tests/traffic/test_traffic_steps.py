@@ -61,6 +61,9 @@ def where(world):
     return world.run(world.where)
 
 
+@pytest.mark.plan(
+    'kubectl patch service pms-api -p \'{"spec":{"selector":{"version":"green"}}}\'', "No infrastructure issues"
+)
 def test_a_deployment_switches_and_settles(world):
     assert deployed(world, PointPreview, colour="new").evidence.reason == "Service pms-preview shows green: 2 pods"
     switched = deployed(world, SwitchTraffic)
@@ -93,6 +96,7 @@ def test_a_step_whose_lock_is_gone_changes_nothing(world, kind, arguments):
     assert where(world) == ("blue", None)
 
 
+@pytest.mark.plan('kubectl patch service pms-api -p \'{"spec":{"selector":{"version":"blue"}}}\'')
 def test_a_rollback_moves_traffic_and_then_takes_the_lock(world):
     assert deployed(world, SwitchTraffic).evidence.passed
     with world.guests() as guests:
@@ -194,6 +198,7 @@ def retired(world) -> Ran:
     return deployed(world, RetireColour, quiet_seconds=1)
 
 
+@pytest.mark.plan("Strategy: Blue-Green Deployment")
 def test_the_stable_colour_is_retired_once_traffic_is_settled_and_nobody_is_served_there(world):
     assert "should be green alone" not in retired(world).evidence.reason
     assert (where(world), world.service.pods("blue")) == (("green", Stage.RETIRING), [])
