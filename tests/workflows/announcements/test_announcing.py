@@ -193,12 +193,26 @@ def answered(question, ti, choice, by):
     return ti.pushed[DECISION_KEY]
 
 
+@pytest.mark.plan(
+    "Team Size: 5-7 people",
+    "1 Deployment Lead",
+    "2 Backend Engineers",
+    "1 Frontend Engineer",
+    "1 Database Admin",
+    "1 Operations/DevOps",
+    "1 QA/Monitoring",
+    "Runbooks updated",
+    "Team trained",
+    "Verify all team members available",
+    "Final confirmation of deployment window",
+)
 def test_a_yes_is_a_decision_and_tells_nobody(question, people):
     decision = answered(question, ti_of(time.time() + 60, "q"), "Yes", {"id": "lead", "name": "Lea"})
     assert (decision["choice"], decision["who"]) == ("Yes", "Lea")
     assert not people.asked
 
 
+@pytest.mark.plan("Verify all team members available", "Final confirmation of deployment window")
 @pytest.mark.parametrize(
     ("by", "choice", "said"), [({"id": "lead", "name": "Lea"}, "No", "No by Lea"), (None, "no answer", "no answer by")]
 )

@@ -16,6 +16,7 @@ def test_all_passed_proceeds_and_says_why():
     assert decision.reasons == ["a: 200 OK", "b: lag 0.1 s"]
 
 
+@pytest.mark.plan("All tests passing")
 @pytest.mark.parametrize("bad", [failed("b", "503"), unknown("b", "no answer"), None])
 def test_anything_but_a_pass_rolls_back(bad):
     decision = decide({"phase.a": passed("a", "fine"), "phase.b": bad})
@@ -28,6 +29,7 @@ def test_no_evidence_at_all_is_not_a_pass():
     assert not decide({}).proceed
 
 
+@pytest.mark.plan("Phase 1: Pre-deployment validation", "Phase 5: Post-deployment testing")
 @given(st.dictionaries(st.text(min_size=1), st.one_of(st.none(), st.sampled_from(list(Verdict)))))
 def test_it_proceeds_exactly_when_there_is_evidence_and_all_of_it_passed(verdicts):
     evidence = {k: v and Evidence(check=k, verdict=v, reason="r") for k, v in verdicts.items()}

@@ -73,6 +73,7 @@ def test_a_broken_calendar_refuses_because_nobody_knows(tmp_path, monkeypatch):
         release_of(PLAN, GOOD, IN_WINDOW)
 
 
+@pytest.mark.plan("Day: Tuesday (mid-week, avoiding weekends)")
 def test_outside_the_window_the_error_says_when_it_opens():
     with pytest.raises(BadRequest, match=r"Tuesday 2026-12-01 14:00 UTC.*window_override"):
         release_of(PLAN, GOOD, WEDNESDAY)

@@ -31,6 +31,7 @@ def begun_at(monkeypatch, hour: float, asked=ASKED) -> Ti:
     return ti
 
 
+@pytest.mark.plan("Cutover happens during low-traffic window")
 def test_before_the_window_it_waits_until_it_opens(monkeypatch):
     with pytest.raises(TaskDeferred) as deferred:
         begun_at(monkeypatch, 12)
@@ -43,6 +44,7 @@ def test_in_the_window_it_goes_on(monkeypatch):
     assert evidence.reason == "open until 18:00 UTC"
 
 
+@pytest.mark.plan("Time: 2:00 PM - 6:00 PM UTC", "Cutover happens during low-traffic window")
 def test_a_window_that_closed_while_it_waited_switches_nothing(monkeypatch):
     monkeypatch.setattr(clock, "utc", lambda: TUESDAY + datetime.timedelta(hours=18, minutes=1))
     context: Any = {"run_id": RUN_ID, "ti": Ti(TOKEN, ASKED)}

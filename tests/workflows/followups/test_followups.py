@@ -60,6 +60,7 @@ def test_a_run_by_hand_without_a_deployment_says_what_to_give():
         DeploymentEnded(task_id="deployment_ended", plan=PLAN).execute(context())
 
 
+@pytest.mark.plan("Analysis of any issues encountered")
 @pytest.mark.parametrize(
     ("outcome", "incidents", "troubled"),
     [(Status.SUCCEEDED, 0, False), (Status.SUCCEEDED, 1, True), (Status.ROLLED_BACK, 0, True)],
@@ -68,6 +69,7 @@ def test_only_an_incident_or_a_rollback_is_trouble(outcome, incidents, troubled)
     assert ended(outcome=outcome, incidents=incidents).troubled is troubled
 
 
+@pytest.mark.plan("Monitor for 2-4 more hours (skeleton crew)")
 def test_what_is_due_later_gives_its_slot_back_and_what_is_late_goes_on():
     due = Due(task_id="due", plan=PLAN, seconds=5)
     assert due.execute(context(of=ended(1000.0))) == "due 5 s after the deployment's end"

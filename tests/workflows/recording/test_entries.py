@@ -86,6 +86,7 @@ OPENED = Deployment(
 )  # fmt: skip
 
 
+@pytest.mark.plan("Deployment Lead: ________________", "Date: ________", "Version Deployed: v1.0.0")
 def test_opening_is_a_decision_of_who_asked_for_it():
     found = entries_of(RUN, task("open"), left(deployment=OPENED, evidence=passed("open", "ok")))
     deployment, decision, _ = found

@@ -74,6 +74,7 @@ def test_without_an_incident_both_steps_pass_at_once(in_cluster, plan):
         assert evidence(ti).reason == "no incident"
 
 
+@pytest.mark.plan("Decide: Fix or Rollback?", "If Rollback: Execute immediately")
 def test_an_answer_of_rollback_stays_one_when_the_task_is_killed_before_it_fails(in_cluster, plan, token):
     step = FixOrRollback(task_id="fix_or_rollback", plan=plan)
     with pytest.raises(Killed):

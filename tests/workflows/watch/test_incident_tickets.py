@@ -40,6 +40,7 @@ def document(plan, token):
     return run(DocumentIncidents(task_id="document_incidents", plan=plan), token, release(IMAGE)).evidence
 
 
+@pytest.mark.plan("Document incident for post-mortem")
 def test_each_incident_has_a_ticket_of_its_own(plan, token, people):
     assert document(plan, token).reason == "tickets PMS-1, PMS-2, PMS-3"
     told = [ticket for _, ticket in people.opened.values()]

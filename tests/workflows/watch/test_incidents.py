@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+import pytest
+
 from handover.coordination import state
 from handover.models.incident import Incident, Resolution, Severity
 from handover.ports.router import Stage
@@ -39,6 +41,7 @@ def bad(world, seconds: float | None = None):
     return happens
 
 
+@pytest.mark.plan("Assess severity (Critical/High/Medium/Low)", "If Critical:")
 def test_a_critical_incident_ends_the_watch_and_leaves_traffic_where_it_is(serves):  # noqa: F811
     with serves.guests():
         evidence, seconds = watched(serves, trigger(serves, 30, on_breach="ask"), bad(serves))
@@ -59,6 +62,7 @@ def test_a_watch_that_begins_again_asks_for_the_incident_that_is_open(serves):  
     assert len(incidents(serves)) == 1
 
 
+@pytest.mark.plan("Assess severity (Critical/High/Medium/Low)")
 def test_an_incident_that_is_not_critical_is_noted_and_the_watch_goes_on(serves):  # noqa: F811
     with serves.guests():
         subject = trigger(serves, 12, on_breach="ask", **planned(serves, error_rate="high", p99_seconds="low"))
@@ -90,6 +94,7 @@ def test_a_guard_notes_what_is_not_critical_and_watches_on(serves):  # noqa: F81
     assert {found.outcome for found in incidents(serves)} == {Resolution.NOTED}
 
 
+@pytest.mark.plan("If Fix: Deploy hotfix within 15 minutes")
 def test_a_fix_that_works_ends_the_wait(serves):  # noqa: F811
     with serves.guests():
         subject = trigger(serves, 2.5, on_breach="recover", patience=40)
@@ -98,6 +103,7 @@ def test_a_fix_that_works_ends_the_wait(serves):  # noqa: F811
     assert 2 < seconds < 30
 
 
+@pytest.mark.plan("If Fix: Deploy hotfix within 15 minutes")
 def test_a_fix_that_does_not_work_in_time_fails(serves):  # noqa: F811
     with serves.guests():
         subject = trigger(serves, 2.5, on_breach="recover", patience=2)

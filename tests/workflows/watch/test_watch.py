@@ -13,6 +13,7 @@ from handover.workflows.watch.steps import Watch
 from tests.support.steps import RUN_ID, Ti, release, revived
 
 
+@pytest.mark.plan("Step 7: Monitor green environment for 5 minutes")
 def test_the_step_defers_at_once_and_concludes_from_the_event(world):
     step = Watch(task_id="watch", plan=world.plan, seconds=300)
     ti = Ti(world.token, release("x"))

@@ -154,6 +154,12 @@ def values(evidence: Evidence, what: str) -> list[float]:
     return [m.value for m in evidence.measurements if m.what == what]
 
 
+@pytest.mark.plan(
+    "DevOps/Operations | Infrastructure",
+    "QA/Monitoring | Real-time monitoring",
+    "Monitor performance metrics (DataDog/APM)",
+    "Phase 6: Monitoring stabilized",
+)
 def test_a_good_release_passes_with_evidence_of_everything(serves):
     with serves.guests():
         evidence, _ = watched(serves, trigger(serves))
@@ -166,6 +172,13 @@ def test_a_good_release_passes_with_evidence_of_everything(serves):
     assert serves.run(serves.where) == ("green", Stage.PROMOTED)
 
 
+@pytest.mark.plan(
+    "Check error rates, response times, database connections",
+    "No error spikes observed",
+    "Error rate: <0.1%",
+    "Critical errors affecting core functionality",
+    "Error rates normal",
+)
 @pytest.mark.parametrize("one", [False, True])
 def test_errors_move_traffic_back_at_once(serves, one, database):
     with serves.guests() as guests:
@@ -186,6 +199,9 @@ def test_errors_are_seen_by_probes_alone_when_nobody_else_asks(serves):
     assert seconds < 1
 
 
+@pytest.mark.plan(
+    "Check error rates, response times, database connections", "Response time p99: <1000ms", "Response times normal"
+)
 def test_slow_answers_move_traffic_back_before_they_arrive(serves):
     evidence, seconds = watched(serves, trigger(serves, 30), bad(serves, mode="slow", delay_seconds=5.0))
     assert evidence.reason.startswith(f"{P99}: probe: ")
@@ -202,6 +218,7 @@ def test_one_bad_answer_is_no_breach(serves):
     assert evidence.passed, evidence.reason
 
 
+@pytest.mark.plan("No infrastructure issues")
 def test_a_source_that_falls_silent_is_a_breach(serves):
     evidence, seconds = watched(serves, trigger(serves, 30), bad(serves, mode="mute"))
     assert evidence.reason.startswith("no_data: pods gave no data for ")
@@ -210,11 +227,13 @@ def test_a_source_that_falls_silent_is_a_breach(serves):
     assert serves.run(serves.where) == ("blue", Stage.ABORTED)
 
 
+@pytest.mark.plan("watch kubectl get pods -n production")
 def test_a_single_pod_that_falls_silent_is_a_breach(serves):
     evidence, _ = watched(serves, trigger(serves, 30), bad(serves, one=True, mode="mute"))
     assert evidence.reason.startswith("no_data: pods gave no data")
 
 
+@pytest.mark.plan("Database replication failure", "No database issues")
 @pytest.mark.parametrize(("said", "rule"), [
     (None, "no_data: database"), ({REPLICATION_LAG: None}, "no_data: database"),
     ({CONNECTIONS: 10, REPLICATION_LAG: 9.0}, REPLICATION_LAG),
@@ -228,6 +247,9 @@ def test_a_bad_database_is_a_breach(serves, database, said, rule):
     assert seconds < 8
 
 
+@pytest.mark.plan(
+    "Monitor error rates (Sentry)", "No new issues in error tracker", "Monitor error tracking service (Sentry)"
+)
 def test_new_issues_are_a_breach(serves, tracker):
     async def crash(_):
         tracker.values = {NEW_ERRORS: 1}
@@ -249,6 +271,7 @@ def test_old_issues_of_the_old_version_are_no_breach(aborted, tracker):
     assert evidence.passed, evidence.reason
 
 
+@pytest.mark.plan("Check error rates, performance metrics", "Monitor for 10 minutes to ensure stability")
 def test_the_watch_of_the_old_colour_moves_nothing(aborted):
     subject = trigger(aborted, 30, colour="old", on_breach="fail")
     evidence, _ = watched(aborted, subject, bad(aborted, "blue", mode="errors"))
