@@ -160,6 +160,7 @@ def test_a_scan_examines_the_image_by_digest_whatever_the_tag_says(with_image, t
     assert ran_with == [[*SCAN["command"][:-1], image("v1.1.0")]]
 
 
+@pytest.mark.plan("Image passes security scanning (Trivy)")
 def test_findings_refuse_the_release_with_the_scanners_last_words(with_image, token, says):
     says("Total: 1 (HIGH: 0, CRITICAL: 1)\nCVE-2026-0001 CRITICAL\n", code=10)
     ran = scanned(with_image(scan=SCAN), token)
@@ -218,6 +219,7 @@ def test_the_exit_code_of_a_signature_check(with_image, token, says, code, verdi
 # --- building
 
 
+@pytest.mark.plan("docker build -t ghcr.io/ai-hotel/pms:v1.0.0 .", "docker push ghcr.io/ai-hotel/pms:v1.0.0")
 def test_a_build_is_pushed_and_pinned_and_stays_pinned(in_cluster, with_image, unpinned, registry, says):
     registry.has_image, plan = False, with_image(build=BUILD)
     ran_with = says("", then=lambda: setattr(registry, "has_image", True))
@@ -230,6 +232,7 @@ def test_a_build_is_pushed_and_pinned_and_stays_pinned(in_cluster, with_image, u
     assert [asked.path.rpartition("/")[2] for asked in registry.asked] == [digest("v1.1.0")]
 
 
+@pytest.mark.plan("docker push ghcr.io/ai-hotel/pms:v1.0.0")
 def test_a_build_that_pushes_nothing_fails(in_cluster, with_image, unpinned, registry):
     registry.has_image, plan = False, with_image(build=BUILD)
     ran = run(step(BuildImage, plan), unpinned, release(TAGGED))
@@ -238,6 +241,7 @@ def test_a_build_that_pushes_nothing_fails(in_cluster, with_image, unpinned, reg
     assert known(in_cluster, plan).image == TAGGED
 
 
+@pytest.mark.plan("Docker image builds successfully")
 def test_a_build_that_fails_says_why(with_image, unpinned, registry, says):
     says("no space left\n", code=3)
     ran = run(step(BuildImage, with_image(build=BUILD)), unpinned, release(TAGGED))

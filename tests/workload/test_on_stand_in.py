@@ -75,6 +75,7 @@ def test_a_colour_is_deployed_serves_and_is_scaled_down_once_nobody_asks_it(in_c
     assert replicas(in_cluster) == 0
 
 
+@pytest.mark.plan("Green environment health checks pass", "kubectl rollout status deployment/pms-green -n production")
 def test_a_release_that_does_not_start_fails_its_rollout_with_its_own_words(in_cluster, plan, begin):  # noqa: F811
     token = begin("crash")
     assert run(DeployIdleColour(task_id="deploy", plan=plan), token, ASKED).evidence.passed
@@ -129,6 +130,7 @@ def scanner(tools, cluster, namespace, registry):  # noqa: F811
     cluster.make(namespace, "secrets", {"metadata": {"name": "pms-scanner"}, "stringData": values})
 
 
+@pytest.mark.plan("Image passes security scanning (Trivy)")
 @pytest.mark.usefixtures("scanner")
 @pytest.mark.parametrize(
     ("annotation", "verdict", "words"),

@@ -70,6 +70,13 @@ def deploy(plan):
     return DeployIdleColour(task_id="deploy", plan=plan)
 
 
+@pytest.mark.plan(
+    "Backend Engineer | Application deployment",
+    "Frontend Engineer | Asset deployment",
+    "kubectl apply -f k8s/deployment-green.yaml --image",
+    "Phase 2: Application deployed",
+    "kubectl apply -f k8s/deployment-green.yaml",
+)
 def test_the_idle_colour_is_deployed_once(in_cluster, plan, pinned):
     assert run(deploy(plan), pinned, ASKED).evidence.passed
     first = green(in_cluster)
@@ -98,6 +105,7 @@ def test_an_image_that_is_gone_by_now_is_not_deployed(in_cluster, plan, token, r
     assert green(in_cluster) == before
 
 
+@pytest.mark.plan("Strategy: Blue-Green Deployment")
 @pytest.mark.parametrize("selector", [{"app": "pms", "version": "green"}, {"app": "pms", "version": None}])
 def test_never_onto_the_colour_that_serves(in_cluster, plan, pinned, selector):
     before = green(in_cluster)
@@ -177,6 +185,7 @@ def command(plan, *argv, **more):
     return ReleaseCommand(task_id=more.pop("task_id", "phase.smoke"), plan=plan, command=argv, **more)
 
 
+@pytest.mark.plan("npm run db:health-check")
 def test_a_command_passes_with_its_last_words(plan, pinned, programs):
     programs.answer = (0, "one\nall 2 passed\n")
     ran = run(command(plan, "npm", "test"), pinned, ASKED)
@@ -193,6 +202,13 @@ def test_a_command_that_says_nothing_passes_too(plan, pinned, programs):
     assert run(command(plan, "true"), pinned, ASKED).evidence.reason == "exit code 0"
 
 
+@pytest.mark.plan(
+    "npm test # Unit tests",
+    "npm run test:integration",
+    "npm run test:e2e",
+    "All tests passing",
+    "Tests: 100% pass rate",
+)
 def test_a_command_fails_with_its_exit_code_and_last_words(plan, pinned, programs):
     programs.answer = (1, "the banner is gone\n")
     ran = run(command(plan, "npm", "test", check="smoke"), pinned, ASKED)
@@ -218,12 +234,14 @@ def test_a_command_of_an_image_that_is_gone_fails(in_cluster, plan, token, regis
     assert programs.ran == []
 
 
+@pytest.mark.plan("npm run test:smoke")
 @pytest.mark.parametrize(("which", "version"), [("new", "v1.1.0"), ("old", "v1.0.0")])
 def test_new_and_old_image(plan, pinned, programs, which, version):
     assert run(command(plan, "true", image=which), pinned, ASKED).evidence.passed
     assert [program["image"] for program in programs.ran] == [image(version)]
 
 
+@pytest.mark.plan("npm run test:smoke -- --url")
 def test_the_url_reaches_arguments_and_environment(plan, pinned, programs, monkeypatch):
     connect_to(monkeypatch, "pms_preview", host="preview.internal", port=8080, schema="http")
     step = command(
@@ -263,6 +281,7 @@ def test_a_job_that_is_gone_when_the_step_wakes_is_unknown(in_cluster, plan, pin
         step.resumed(context, event)
 
 
+@pytest.mark.plan("Application continues running on current schema", "New schema deployed alongside")
 @pytest.mark.parametrize(("code", "compatible"), [(0, True), (1, False)])
 def test_whether_the_old_version_runs_on_the_new_schema_is_kept(in_cluster, plan, programs, code, compatible):
     facts = {"previous_image": image("v1.0.0"), "migration": MigrationRecord(applied=("a",), started=True)}

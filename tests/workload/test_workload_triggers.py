@@ -120,6 +120,14 @@ def rolled(in_cluster, plan, made_from: str, seconds: float = 25):
     return told(RolloutTrigger(**common(plan, seconds), check="rollout", deployment="pms-green", labels=labels))
 
 
+@pytest.mark.plan(
+    "DevOps/Operations | Infrastructure",
+    "kubectl rollout status deployment/pms-green -n production",
+    "Green environment health checks pass",
+    "No infrastructure issues",
+    "kubectl rollout status deployment/pms-green",
+    "watch kubectl get pods -n production",
+)
 def test_a_rollout_that_completes(twin, in_cluster, plan):
     twin.cluster.start_seconds = 10.0
     event = rolled(in_cluster, plan, image("v1.1.0"))
