@@ -35,6 +35,12 @@ def names(s3: Any, prefix: str) -> list[str]:
     return [found["Key"] for found in s3.list_objects_v2(Bucket="backups", Prefix=prefix).get("Contents", [])]
 
 
+@pytest.mark.plan(
+    "Create full backup of production database",
+    "Using: AWS RDS Backup, pg_dump, or native tools",
+    "pg_dump -h $DB_HOST_PROD",
+    "Backup current data: ✓",
+)
 def test_backup_knows_what_is_in_it(taken: Taken, s3: Any) -> None:
     record = taken.record
     assert record.counts == {"customers": 300, "orders": 900, "lines": 900, "visits": 1}
@@ -44,6 +50,12 @@ def test_backup_knows_what_is_in_it(taken: Taken, s3: Any) -> None:
     assert taken.bytes_per_second > 0
 
 
+@pytest.mark.plan(
+    "Full database backup: Created and verified",
+    "Restore test successful (on non-prod DB)",
+    "Backup strategy tested: ✓",
+    "No data loss or corruption",
+)
 def test_backup_comes_back(taken: Taken, s3: Any, shop: Database) -> None:
     with scratch_database(shop, "shop_test") as target:
         assert differences(taken.record, restore(s3, taken.record, target)) == []
@@ -111,6 +123,7 @@ def test_missing_backup_is_not_intact(taken: Taken, s3: Any) -> None:
     assert not storage.intact(s3, taken.record.model_copy(update={"uri": "s3://backups/none.dump"}))
 
 
+@pytest.mark.plan("Restore test successful (on non-prod DB)")
 def test_restored_rows_are_compared(taken: Taken, s3: Any, shop: Database) -> None:
     more = taken.record.model_copy(update={"counts": {**taken.record.counts, "orders": 901, "guests": 3}})
     with scratch_database(shop, "shop_fewer") as target:
@@ -186,6 +199,7 @@ def test_uploads_of_a_killed_try_are_ended(s3: Any) -> None:
     assert storage.abort_leftovers(s3, "backups", "left/backup_", "_other.dump") == 1
 
 
+@pytest.mark.plan("aws s3 cp backup_*.dump", "Backup uploaded to S3/backup location")
 def test_large_uploads_are_streamed_in_parts(s3: Any) -> None:
     class Zeros:
         left = 40 * 1024 * 1024

@@ -48,6 +48,7 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Asked]]:
         yield web.asked
 
 
+@pytest.mark.plan("Monitor database CPU usage (should spike briefly)")
 def test_a_spike_is_seen_and_that_it_is_over(busy: list[Asked], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "INTERVAL_SECONDS", 0.02)
     watched = Cpu(SOURCE)

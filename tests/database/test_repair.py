@@ -46,6 +46,7 @@ def contents(connection: Connection, table: str, where: str = "true") -> list[An
     return connection.execute(f"SELECT t::text FROM {table} t WHERE {where} ORDER BY 1".encode()).fetchall()
 
 
+@pytest.mark.plan("Method 2: Restore from backup")
 def test_damage_is_repaired_and_nothing_of_the_guests_is_lost(
     database: Database, connection: Connection, s3: Any, point: BackupRecord, limits: StatementLimits
 ) -> None:

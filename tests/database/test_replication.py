@@ -112,6 +112,7 @@ def test_trigger_is_made_again_from_what_it_says(connections: None) -> None:
     assert LagTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
 
 
+@pytest.mark.plan("Database replicas synchronized", "Database replicas in sync")
 def test_replica_that_follows_passes(connections: None, database: Database) -> None:
     with guests(database):
         found = conclude(trigger(15))
@@ -124,6 +125,7 @@ def test_idle_primary_passes(connections: None) -> None:
     assert conclude(trigger(15)).passed
 
 
+@pytest.mark.plan("Database replication lag <2 seconds", "Replication lag normal (<2 seconds)")
 @pytest.mark.parametrize(
     ("trouble", "reason"), [(paused, "its replay is paused"), (cut, "its receiver is gone"), (dead, "cannot be asked")]
 )
@@ -194,6 +196,7 @@ def test_source_that_knows_nothing_raises(connections: None, monkeypatch: pytest
         asyncio.run(DatabaseSource("db_primary", ["db_replica"]).measure())
 
 
+@pytest.mark.plan("Watch database connection count")
 def test_guard_sees_a_good_migration(database: Database, replica: Database, limits: StatementLimits) -> None:
     guard = Guard(database, [replica], max_lag_seconds=5)
     with guard.watching():
@@ -204,6 +207,7 @@ def test_guard_sees_a_good_migration(database: Database, replica: Database, limi
     assert (seen["max_database_connections"] or 0) >= 2
 
 
+@pytest.mark.plan("Watch replication lag on read replicas", "(with active monitoring and validation)")
 def test_guard_stops_a_migration_when_replicas_fall_behind(
     servers: Servers, database: Database, replica: Database, limits: StatementLimits
 ) -> None:

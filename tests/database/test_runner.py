@@ -35,6 +35,7 @@ def ledger_rows(connection: Connection) -> list[tuple[Any, ...]]:
     ).fetchall()
 
 
+@pytest.mark.plan("psql -h $DB_HOST_PROD", "Current Database → Prisma ORM → New Database")
 def test_good_migrations_are_applied_in_order(
     database: Database, connection: Connection, limits: StatementLimits
 ) -> None:
@@ -67,6 +68,7 @@ def test_table_is_prisma_s(database: Database, connection: Connection, limits: S
     ]  # fmt: skip
 
 
+@pytest.mark.plan("Migration completes without errors")
 def test_failing_migration_leaves_nothing_and_blocks_nobody(
     database: Database, connection: Connection, limits: StatementLimits
 ) -> None:
@@ -80,6 +82,7 @@ def test_failing_migration_leaves_nothing_and_blocks_nobody(
     assert runner.apply(database, bundle(m1=ADD, m3="SELECT 1"), limits).names == ("m3",)
 
 
+@pytest.mark.plan("No queries timing out")
 def test_statement_that_takes_too_long_is_ended(database: Database, connection: Connection) -> None:
     with pytest.raises(MigrationFailed, match="statement timeout"):
         runner.apply(
@@ -119,6 +122,7 @@ def test_failed_migration_of_prisma_is_refused(
     assert runner.apply(database, bundle(m1=ADD), limits).names == ("m1",)
 
 
+@pytest.mark.plan("No queries timing out")
 def test_lock_that_is_held_is_waited_for_in_short_tries(
     database: Database, connection: Connection, limits: StatementLimits
 ) -> None:

@@ -11,6 +11,7 @@ GOOD, BAD = RAN.model_copy(update={"compatible": True}), RAN.model_copy(update={
 CORRUPT = RAN.model_copy(update={"corrupt": True})
 
 
+@pytest.mark.plan("npx prisma migrate resolve --rolled-back", "Only if data corruption detected")
 @pytest.mark.parametrize(
     ("record", "applied", "reversible", "restorable", "action"),
     [

@@ -37,11 +37,21 @@ def test_files_that_are_refused(text: str, reason: str) -> None:
         validation.parse(text)
 
 
+@pytest.mark.plan("Data validation checks prepared", "npx prisma db execute --stdin")
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_shipped_files_can_be_read(path: Any) -> None:
     assert validation.load(path.name)
 
 
+@pytest.mark.plan(
+    "Data validation checks prepared",
+    "SELECT COUNT(*) FROM bookings WHERE booking_id IS NULL",
+    "SELECT COUNT(*) FROM rooms WHERE room_id IS NULL",
+    "SELECT COUNT(*) FROM bookings WHERE user_id NOT IN",
+    "SELECT COUNT(*) FROM bookings WHERE room_id NOT IN",
+    "SELECT MIN(created_at), MAX(created_at) FROM users",
+    "SELECT MIN(check_in), MAX(check_out) FROM bookings",
+)
 @pytest.mark.parametrize(
     ("sql", "verdict", "reason"),
     [
@@ -67,6 +77,12 @@ def test_rows_are_not_shown(connection: Connection) -> None:
     assert "@" not in found.model_dump_json()
 
 
+@pytest.mark.plan(
+    "SELECT * FROM bookings WHERE status = 'confirmed'",
+    "SELECT * FROM users WHERE role = 'admin'",
+    "Query performance acceptable",
+    "Database query times",
+)
 def test_critical_query_is_timed(connection: Connection) -> None:
     quick = validation.run(connection, Query("it", "SELECT * FROM orders LIMIT 1", timed=True), max_seconds=1)
     slow = validation.run(connection, Query("it", "SELECT pg_sleep(0.15)", timed=True), max_seconds=0.1)
@@ -82,6 +98,18 @@ def test_rows_may_only_grow(before: int, now: int, passes: bool) -> None:
     assert validation.compared("t", before, now, exact=True).passed is passes
 
 
+@pytest.mark.plan(
+    "SELECT COUNT(*) FROM users; # Should match",
+    "SELECT COUNT(*) FROM bookings; # Should match",
+    "SELECT COUNT(*) FROM rooms; # Should match",
+    "Data counts match pre-migration",
+    "SELECT COUNT(*) as users",
+    "SELECT COUNT(*) as bookings",
+    "SELECT COUNT(*) as rooms",
+    "SELECT COUNT(*) as staff",
+    "Data integrity verified",
+    "No data loss or corruption",
+)
 def test_new_rows_do_not_hide_lost_ones(connection: Connection) -> None:
     before = validation.count(connection, ("orders",))
     connection.execute("DELETE FROM lines WHERE order_id = 5")
@@ -99,6 +127,7 @@ def test_table_without_an_integer_key_may_not_shrink(connection: Connection) -> 
     assert [part.passed for part in validation.compare_counts(connection, before)] == [False, True]
 
 
+@pytest.mark.plan("SELECT * FROM pg_stat_user_indexes", "No constraint violations")
 def test_structure(database: Database, connection: Connection) -> None:
     assert all(part.passed for part in validation.structure(connection))
     connection.execute("ALTER TABLE orders ADD CONSTRAINT cheap CHECK (total < 10) NOT VALID")
