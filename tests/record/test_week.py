@@ -24,10 +24,12 @@ def values(*entries) -> dict[str, float | None]:
     return {m.what: m.value for m in week.figures(made.record(*entries))}
 
 
+@pytest.mark.plan("Log deployment metrics")
 def test_the_figures_of_a_success():
     assert values(made.outcome(at=300)) == {"issues": 0, "rolled_back": 0, "duration_seconds": 300}
 
 
+@pytest.mark.plan("Log deployment metrics")
 def test_the_figures_of_a_rollback_hours_later_keep_the_first_duration():
     back = made.outcome(Status.ROLLED_BACK, at=9000, run="rollback__x")
     lines = [made.incident(IncidentKind.OPENED, 8000), made.incident(IncidentKind.RESOLVED, 9000)]
@@ -39,10 +41,12 @@ def test_a_deployment_without_an_end_has_no_duration():
     assert "duration_seconds" not in values()
 
 
+@pytest.mark.plan("No unexpected issues")
 def test_a_quiet_week_passes():
     assert week.quiet("x", [made.record(made.outcome())]).passed
 
 
+@pytest.mark.plan("No unexpected issues")
 @pytest.mark.parametrize("bad", [made.incident(IncidentKind.OPENED, 8000), made.outcome(Status.ROLLED_BACK, at=400)])
 def test_an_incident_or_a_rollback_fails_it(bad):
     assert week.quiet("x", [made.record(made.outcome()), made.record(bad)]).verdict is Verdict.FAIL
@@ -52,6 +56,7 @@ def test_nothing_to_look_at_is_not_known():
     assert week.quiet("x", []).verdict is Verdict.UNKNOWN
 
 
+@pytest.mark.plan("Consistent performance")
 def test_the_performance_then_is_that_of_the_deployments_own_run():
     mine = made.check("phase_4_post_deployment_testing.performance", p50_seconds=0.1)
     other = made.check("x.performance", run="rollback__x", p50_seconds=0.9)
@@ -59,6 +64,15 @@ def test_the_performance_then_is_that_of_the_deployments_own_run():
     assert week.performance_then(made.record(other)) == {}
 
 
+@pytest.mark.plan(
+    "Monitor user feedback/bug reports",
+    "Collect user feedback",
+    "User feedback positive",
+    "Team confidence high",
+    "User adoption smooth",
+    "Documentation complete",
+    "Lessons learned captured",
+)
 @pytest.mark.parametrize(("choice", "mark"), [("Yes", Mark.ASKED), ("No", Mark.FAILED), ("Not answered", Mark.UNKNOWN)])
 def test_an_answer_makes_its_line_known(choice, mark):
     assert judge(LINE, made.record(answer(choice))).mark is mark
@@ -73,6 +87,7 @@ def test_no_answer_yet_is_not_known_and_the_deployments_own_run_gives_none():
     assert judge(LINE, made.record(answer("Yes", run=made.RUN))).mark is Mark.UNKNOWN
 
 
+@pytest.mark.plan("Verify all monitoring is working", "Stable error rates")
 @pytest.mark.parametrize(
     ("verdict", "mark"),
     [(Verdict.PASS, Mark.PASSED), (Verdict.FAIL, Mark.FAILED), (Verdict.UNKNOWN, Mark.UNKNOWN)],
@@ -83,6 +98,7 @@ def test_what_was_looked_at_makes_its_line_known(verdict, mark):
     assert judge(line, made.record(tried)).mark is mark
 
 
+@pytest.mark.plan("Update deployment log")
 def test_an_answer_is_kept_with_the_deployment_it_is_about(book):
     book.ledger.write([made.deployment(), made.outcome()])
     assert book.ledger.write([answer("Yes")]) == 1
