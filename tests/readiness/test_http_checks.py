@@ -8,6 +8,9 @@ import socket
 import pytest
 
 from handover.models.evidence import Verdict
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
+from handover.readiness.checklist import load
 from tests.readiness.conftest import look
 from tests.support.web import Answer, serving
 
@@ -28,6 +31,8 @@ def rules(query, health="ok"):
     return {"status": "success", "data": {"groups": [{"rules": [rule]}]}}
 
 
+WORDS = {line.id: line.line for line in load(load_plan(INCLUDE / "plans" / "pms.yaml")).leaves}
+"""The plan's own words by the id of their line in include/readiness."""
 ASKED_BY_HTTP = [
     "pull_requests", "coverage", "security_scans", "sast", "types", "lint", "unit_tests", "integration_tests",
     "e2e_auth", "e2e_bookings", "e2e_payments", "e2e_stays", "e2e_staff", "e2e_admin", "performance_tests",
@@ -53,7 +58,7 @@ ASKED_BY_HTTP = [
     "Error tracking enabled",
     "npm run lint && npm run type-check && npm test",
 )
-@pytest.mark.parametrize("line", ASKED_BY_HTTP)
+@pytest.mark.parametrize("line", [pytest.param(one, marks=pytest.mark.plan(WORDS[one])) for one in ASKED_BY_HTTP])
 def test_on_the_stand_in_the_line_passes(verdict, line):
     found = verdict(line)
     assert found.passed, found
