@@ -32,8 +32,8 @@ lint: venv  ## Style, format, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-coverage: venv  ## docs/coverage.md anew: every line of the plan, what covers it, and its test
-	AIRFLOW_HOME=$(CURDIR)/$(VENV)/airflow $(BIN)/python -m scripts.coverage
+coverage: venv  ## docs/coverage.md anew: every line of the plan, and the tests and people that answer it
+	AIRFLOW_HOME=$(CURDIR)/$(VENV)/airflow $(BIN)/python -m scripts.plan_lines
 
 test: venv  ## All tests that need nothing but this machine; says which others it could run
 	$(BIN)/pytest -m "not cluster and not compose"

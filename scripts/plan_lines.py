@@ -22,10 +22,9 @@ DOCUMENT = ROOT / "docs" / "coverage.md"
 HEAD = """# Coverage of the plan
 
 Every line of [the deployment plan](deployment-plan.md) with the tests (below `tests/`) that name it in
-`pytest.mark.plan`, the roles that a question of the DAGs asks for it, and what `scripts/plan_lines.yaml` says of it. Made
-by `make coverage`. `tests/scripts/test_plan_lines.py` fails when nothing answers a line, a mark names no line, or this
-page is old. Whether a test proves its line is for people to judge.
-"""
+`pytest.mark.plan`, the roles that a question of the DAGs asks for it, and what `scripts/plan_lines.yaml` says of it.
+Made by `make coverage`; `tests/scripts/test_plan_lines.py` fails when nothing answers a line, a mark names no line, or
+this page is old. Whether a test proves its line is for people to judge."""
 FENCE = re.compile(r"^```(\w*)\n", re.MULTILINE)
 CONTINUED = re.compile(r" *\\\n|\n(?=WHERE )")
 TITLES = re.compile(r"^((#|//|--) .*\n)+(?=[\w@])", re.MULTILINE)  # above a command: only says what it is
