@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
@@ -14,16 +14,18 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from handover import clock
 from handover.analysis.judge import Finding
 from handover.coordination import promotion
 from handover.coordination import state as states
-from handover.coordination.lock import FencedOut, Locked
+from handover.coordination.lock import LEASES, FencedOut, Locked
 from handover.coordination.routing import DEPLOYMENTS, NotReady, full, patiently
-from handover.models.deployment import Release, Status
+from handover.models.deployment import DeploymentState, FencingToken, Release, Status
 from handover.models.evidence import Evidence, failed
 from handover.outside import Outside, outside, standing_in
 from handover.plan.model import Plan
-from handover.ports.kube import KubeError
+from handover.ports.kube import Json, KubeError
+from handover.ports.router import Route
 from handover.step import FENCING_KEY, StepRun
 from handover.traffic.abort import NothingToRollBack, abort_or_wake, let_go, look
 from handover.traffic.operators import DrainColour, MoveTrafficBack, PointPreview, SettleTraffic, SwitchTraffic
@@ -32,8 +34,11 @@ from handover.workflows.deployment.opening import GiveUp, begin
 from handover.workflows.watch.analysis_run import AnalysisRun, Watched
 from handover.workload.operators import DeployIdleColour
 from handover.workload.scale_down import RemoveIdleColour, RetireColour, ScaleDown
+from sandbox.cluster.patch import merge_patch
+from tests.simulation.invariants import Witness
 from tests.simulation.kube import Killed, ScheduledKube
 from tests.simulation.schedule import Call, Schedule
+from tests.twins.kube import SERVICES
 from tests.twins.service import TwinAddress, TwinService
 
 RETRIES = 4
@@ -42,10 +47,13 @@ LOST_SECONDS = 25.0
 """After so long Airflow takes a process that says nothing for lost, and starts another one."""
 TO_NEXT_TASK_SECONDS = 0.3
 TO_ROLLBACK_SECONDS = 1.3
-IMAGE = "registry.example.com/shop/web@sha256:{}"
+IMAGE = f"registry.example.com/shop/web@sha256:{'0' * 64}"
 SILENT = logging.getLogger("simulation")
 FINAL = (AirflowFailException, FencedOut, Locked, promotion.Refused)
 """What Airflow does not try again."""
+
+
+Work = Callable[[], Awaitable[Any]]
 
 
 @dataclass(frozen=True)
@@ -100,9 +108,10 @@ class World:
     service: TwinService
     steps: Steps
     schedule: Schedule
-    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    witness: Witness
+    tasks: set[asyncio.Future[Any]] = field(default_factory=set)
     rollbacks: set[str] = field(default_factory=set)
-    waiting: dict[Call, list[Callable[[], Awaitable[None]]]] = field(default_factory=dict)
+    waiting: dict[Call, list[tuple[str, Work]]] = field(default_factory=dict)
     """Actors that begin when another one makes a call."""
 
     @property
@@ -122,14 +131,14 @@ class World:
 
         return Outside(kube=kube, public=public)
 
-    def start(self, actor: str, work: Callable[[], Awaitable[None]]) -> None:
+    def start(self, actor: str, work: Work) -> None:
         with standing_in(self.outside_of(actor)):
             task = asyncio.ensure_future(_to_the_end(work))
         self.tasks.add(task)
 
     def _called(self, call: Call) -> None:
-        for begin_it in self.waiting.pop(call, ()):
-            self.start(f"{call.actor}+", begin_it)
+        for actor, work in self.waiting.pop(call, ()):
+            self.start(actor, work)
 
     async def at_rest(self) -> None:
         """Until nobody has anything left to do. Raises what an actor did not expect."""
@@ -139,7 +148,7 @@ class World:
             task.result()
 
 
-async def _to_the_end(work: Callable[[], Awaitable[None]]) -> None:
+async def _to_the_end(work: Work) -> None:
     try:
         await work()
     except Killed:
@@ -202,7 +211,7 @@ async def deployment(
     run = StepRun(world.plan, {"run_id": run_id, "ti": xcoms, "params": {}}, "open")
 
     async def opens() -> None:
-        release = Release(version=version, image=IMAGE.format(version.strip("v").replace(".", "") * 8), reason="test")
+        release = Release(version=version, image=IMAGE, reason="test")
         async with run.kube() as kube:
             known = await begin(kube, run.router(kube), world.plan, run_id, release, "ready")
         xcoms.xcom_push(FENCING_KEY, known.token.model_dump(mode="json"))
@@ -306,6 +315,7 @@ async def command_line(world: World) -> None:
 async def kubectl(world: World, colour: str) -> None:
     """A person's ``kubectl patch service``, as the plan's appendix has it."""
     cluster = world.plan.cluster
+    world.witness.by_hand = True
     async with outside().kube("", cluster.namespace) as kube:
         try:
             await kube.merge("services", cluster.service, {"spec": {"selector": {cluster.colour_key: colour}}})
@@ -326,3 +336,80 @@ async def autoscaler(world: World, colour: str, sizes: tuple[int, ...]) -> None:
                     await kube.merge(DEPLOYMENTS, name, {"metadata": version, "spec": {"replicas": size}})
             except KubeError:
                 continue
+
+
+# --- parts of these, for two at a time
+
+
+def opened(world: World, *, promoted: bool) -> None:
+    """A deployment that is open, with both colours ready; or at its end, with traffic on the preview colour."""
+    service, plan = world.service, world.plan
+    token = FencingToken(deployment="run-1", generation=1, stable="blue", preview="green")
+    lease = {"spec": {"holderIdentity": "run-1", "leaseTransitions": 1}, "metadata": {}}
+    service.cluster.write((LEASES, service.namespace, plan.lock_name), lease)
+    state = DeploymentState(
+        deployment="run-1", generation=1, status=Status.DEPLOYING, version="v1.1.0", image=IMAGE, stable="blue",
+        previous_version="v1.0.0", previous_image=IMAGE, preview="green", reason="a test", started_at=0.0,
+        switched_at=clock.epoch() if promoted else None,
+    )  # fmt: skip
+    if promoted:
+        route = promotion.overlap(world.witness.route(), token, clock.epoch())
+        for step in (promotion.promote, promotion.finalise):
+            route = step(route or world.witness.route(), token)
+        assert route is not None
+        service.cluster.write((SERVICES, service.namespace, plan.cluster.service), _as_service(world, route))
+    body = {"metadata": {"annotations": {"handover/generation": "1"}}, "data": {"state": state.model_dump_json()}}
+    service.cluster.write(("configmaps", service.namespace, plan.lock_name), body)
+
+
+def _as_service(world: World, route: Route) -> Json:
+    router = outside().router(world.service.kube(), world.plan.cluster, world.plan.cluster.service)
+    return merge_patch(route.revision, router._patch(route))  # type: ignore[attr-defined]
+
+
+def _run_1(world: World) -> StepRun:
+    xcoms = XComs()
+    token = FencingToken(deployment="run-1", generation=1, stable="blue", preview="green")
+    xcoms.xcom_push(FENCING_KEY, token.model_dump(mode="json"))
+    return StepRun(world.plan, {"run_id": "run-1", "ti": xcoms, "params": {}}, "open")
+
+
+async def cutover(world: World) -> None:
+    """`SwitchTraffic` alone."""
+    await _as_a_task(world, partial(world.steps.switch.act, _run_1(world)))
+
+
+async def retirement(world: World) -> None:
+    """`RetireColour` alone."""
+    await _as_a_task(world, partial(_scaling_down(world.steps.retire), _run_1(world)))
+
+
+async def watch_alone(world: World) -> None:
+    """A watch that sees a breach at once."""
+    await _as_a_task(world, partial(_watch, world, _run_1(world), 5.0, 0.0))
+
+
+async def move_traffic_back(world: World) -> None:
+    """`MoveTrafficBack` alone."""
+    run = StepRun(
+        world.plan, {"run_id": "rollback__run-1", "ti": XComs(), "params": {"reason": "a test"}}, "move_traffic_back"
+    )
+    with suppress(AirflowSkipException):
+        await _as_a_task(world, partial(world.steps.back.act, run))
+
+
+async def opening(world: World, run_id: str = "run-1") -> None:
+    """`Open` alone, and what gives up after it."""
+
+    async def opens() -> None:
+        async with outside().kube("", world.plan.cluster.namespace) as kube:
+            router = outside().router(kube, world.plan.cluster, world.plan.cluster.service)
+            release = Release(version="v1.1.0", image=IMAGE, reason="test")
+            await begin(kube, router, world.plan, run_id, release, "ready")
+
+    if not await _as_a_task(world, opens):
+        await _as_a_task(world, partial(_give_up, world, run_id))
+
+
+async def second_opening(world: World) -> None:
+    await opening(world, "run-2")

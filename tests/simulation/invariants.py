@@ -82,7 +82,7 @@ class Witness:
         colour = new["spec"]["selector"]["matchLabels"][self.service.plan.cluster.colour_key]
         if not new["spec"].get("replicas", 1) and colour in self.route().serving:
             self._broken(NOT_SCALED_DOWN, f"{key[2]} while {self.route()}")
-        self.looks_for_servers = True
+        self._somebody_serves(f"{key[2]} has {new['spec'].get('replicas', 1)} replicas")
 
     def _somebody_serves(self, when: str) -> None:
         if not self.service.serving():
@@ -115,9 +115,16 @@ class Witness:
         cluster = self.service.plan.cluster
         return self._router._route(self.service.cluster.objects[SERVICES, self.service.namespace, cluster.service])
 
-    def at_rest(self) -> list[Violation]:
-        """What is broken, now that nobody does anything any more."""
+    def at_rest(self, to_the_end: bool = True) -> list[Violation]:
+        """What is broken, now that nobody does anything any more.
+
+        :param to_the_end: whether somebody was there to end what was begun
+        """
         self._somebody_serves("at rest")
+        if not to_the_end:
+            if self.route().colour is None and not self.by_hand:
+                self._broken(ONE_SERVES, str(self.route()))
+            return self.violations
         objects, plan = self.service.cluster.objects, self.service.plan
         lease = objects.get(("coordination.k8s.io/v1/leases", self.service.namespace, plan.lock_name))
         known = objects.get(("configmaps", self.service.namespace, plan.lock_name))

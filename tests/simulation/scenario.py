@@ -1,73 +1,162 @@
-"""One schedule from its beginning until all is quiet."""
+"""One schedule from its beginning until all is quiet: who takes part, and what came of it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import dataclasses
+import functools
+import logging
+import pickle
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE, Plan
+from handover.workload import manifests
 from tests.simulation import actors
 from tests.simulation.actors import Steps, World
 from tests.simulation.invariants import Violation, Witness
-from tests.simulation.schedule import Drawn, Schedule
+from tests.simulation.loop import JumpingLoop
+from tests.simulation.schedule import READS, WRITES, Call, Drawn, Fault, Schedule
 from tests.twins.service import TwinService
 
 Cast = Callable[[World], None]
 LIMIT_SECONDS = 3600.0
-"""Virtual; nothing that goes on for longer ever ends."""
+"""Virtual; what goes on for longer never ends."""
+METRICS = "# TYPE http_requests_total counter\nhttp_requests_total 1\n"
+QUICK: dict[str, dict[str, Any]] = {
+    "traffic": {
+        "overlap_seconds": 0.2, "endpoint_timeout_seconds": 5.0, "drain_timeout_seconds": 1.0, "verify_requests": 3,
+    },
+    "rollback": {"old_colour_timeout_seconds": 30.0},
+    "record": {"sample_seconds": 1e6, "flush_seconds": 1e6},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Played:
     """What came of one schedule."""
 
-    violations: list[Violation]
+    violations: tuple[Violation, ...]
     calls: dict[str, int]
-    met: list[tuple[Any, str, Any]]
+    met: tuple[tuple[Call, str, Fault], ...]
 
 
-async def play(plan: Any, steps: Steps, schedule: Schedule, cast: Cast) -> Played:
-    """Runs a cast of actors to the end."""
-    service = TwinService(plan, start_seconds=1.0)
-    service.cluster.others_go_on = False
-    witness = Witness(service)
-    world = World(service, steps, schedule)
-    world.witness = witness
-    cast(world)
-    async with asyncio.timeout(LIMIT_SECONDS):
-        await world.at_rest()
-    return Played(witness.at_rest(), dict(schedule.calls), schedule.met)
+class Stage:
+    """Where schedules are played, one after the other: the plan and the steps are made once."""
+
+    def __init__(self) -> None:
+        for name in ("handover", actors.SILENT.name):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        self.plan = _quick(load_plan(INCLUDE / "plans" / "pms.yaml"))
+        self.steps = Steps.of(self.plan)
+        self._read = functools.lru_cache(64)(manifests.from_yaml)
+        manifests.from_yaml = lambda text: pickle.loads(pickle.dumps(self._read(text)))  # the same few manifests
+
+    def play(self, schedule: Schedule, cast: Cast, *, to_the_end: bool = True) -> Played:
+        """``to_the_end``: whether this cast ends what it begins, so that lock and record can be held to it."""
+        loop = JumpingLoop()
+        try:
+            return loop.run_until_complete(self._play(schedule, cast, to_the_end))
+        finally:
+            loop.close()
+
+    async def _play(self, schedule: Schedule, cast: Cast, to_the_end: bool) -> Played:
+        service = TwinService(self.plan, start_seconds=1.0, metrics=METRICS)
+        service.cluster.others_go_on = False
+        for pods in service.cluster.pods.values():
+            for pod in pods:
+                pod.ready_at = 0.0
+        world = World(service, self.steps, schedule, Witness(service))
+        cast(world)
+        async with asyncio.timeout(LIMIT_SECONDS):
+            await world.at_rest()
+        violations = world.witness.at_rest(to_the_end)
+        return Played(tuple(violations), dict(schedule.calls), tuple(schedule.met))
 
 
-def everybody(seed: int) -> tuple[Schedule, Cast]:
-    """A cast that is drawn, too: a deployment, and whoever may come in between."""
+def _quick(plan: Plan) -> Plan:
+    parts = {name: getattr(plan, name).model_copy(update=values) for name, values in QUICK.items()}
+    return plan.model_copy(update=parts)
+
+
+# --- everybody at once, drawn from a seed
+
+
+def drawn(seed: int) -> tuple[Schedule, Cast]:
+    """A deployment from its beginning to its end, and whoever may come in between."""
     schedule = Drawn(seed)
 
     def cast(world: World) -> None:
         breach = schedule.moment(6.0) if schedule.chance(0.3) else None
         world.start("deployment", partial(actors.deployment, world, "run-1", "v1.1.0", breach_after=breach))
-        for name, share, work in (
-            ("rollback", 0.4, lambda: _later(world, partial(_roll_back, world))),
-            ("command", 0.25, lambda: _later(world, partial(actors.command_line, world))),
-            ("second", 0.4, lambda: _later(world, partial(actors.deployment, world, "run-2", "v1.2.0"))),
-            ("person", 0.1, lambda: _later(world, partial(actors.kubectl, world, "blue"))),
-            ("hpa", 0.2, lambda: _later(world, partial(actors.autoscaler, world, "blue", (3, 2)))),
-            ("hpa-green", 0.1, lambda: _later(world, partial(actors.autoscaler, world, "green", (3, 2)))),
-        ):
+        later = {
+            "rollback": (0.4, partial(_roll_back, world)),
+            "command": (0.25, partial(actors.command_line, world)),
+            "second": (0.4, partial(actors.deployment, world, "run-2", "v1.2.0")),
+            "person": (0.1, partial(actors.kubectl, world, "blue")),
+            "hpa-blue": (0.2, partial(actors.autoscaler, world, "blue", (3, 2))),
+            "hpa-green": (0.1, partial(actors.autoscaler, world, "green", (3, 2))),
+        }
+        for name, (share, work) in later.items():
             if schedule.chance(share):
-                if name == "person":
-                    world.witness.by_hand = True
-                world.start(name, work)
+                world.start(name, partial(_later, world, schedule.moment(25.0), work))
 
     return schedule, cast
 
 
-async def _later(world: World, work: Callable[[], Any]) -> None:
-    await asyncio.sleep(world.schedule.moment(25.0))
+async def _later(world: World, seconds: float, work: Callable[[], Any]) -> None:
+    await asyncio.sleep(seconds)
     await work()
 
 
 async def _roll_back(world: World) -> None:
     actors.start_rollback(world, None, "manual__rollback")
+
+
+# --- two at a time and one fault, all of them
+
+Pair = tuple[str, str]
+FIRST: dict[str, Callable[[World], Any]] = {
+    "cutover": actors.cutover, "retirement": actors.retirement, "opening": actors.opening,
+}  # fmt: skip
+SECOND: dict[str, Callable[[World], Any]] = {
+    "rollback": actors.move_traffic_back, "command": actors.command_line, "watch": actors.watch_alone,
+    "zombie": actors.cutover, "second opening": actors.second_opening,
+}  # fmt: skip
+PAIRS: tuple[Pair, ...] = (
+    ("cutover", "rollback"), ("cutover", "command"), ("cutover", "watch"), ("cutover", "zombie"),
+    ("retirement", "rollback"), ("retirement", "command"), ("opening", "second opening"),
+)  # fmt: skip
+
+
+def pair(names: Pair, begins_at: int, fault: tuple[Call, Fault] | None) -> tuple[Schedule, Cast]:
+    """The second begins with a certain call of the first; one call of either meets a fault."""
+    first, second = names
+    schedule = Schedule(dict([fault]) if fault else {})
+
+    def cast(world: World) -> None:
+        actors.opened(world, promoted=first == "retirement") if first != "opening" else None
+        world.waiting[Call("first", begins_at)] = [("second", partial(SECOND[second], world))]
+        world.start("first", partial(FIRST[first], world))
+
+    return schedule, cast
+
+
+def exhaustive(stage: Stage, names: Pair) -> Iterator[tuple[Schedule, Cast]]:
+    """Every moment at which the second may begin, times every fault at every call of both."""
+    alone = stage.play(*pair(names, 10_000, None), to_the_end=False).calls["first"]
+    for begins_at in range(alone):
+        calls = stage.play(*pair(names, begins_at, None), to_the_end=False).calls
+        yield pair(names, begins_at, None)
+        for actor in ("first", "second"):
+            for number in range(calls.get(actor, 0)):
+                for fault in dict.fromkeys((*READS, *WRITES)):
+                    yield pair(names, begins_at, (Call(actor, number), fault))
+
+
+def replayed(schedule: Schedule) -> str:
+    """What somebody needs to play it again."""
+    return repr({field.name: getattr(schedule, field.name) for field in dataclasses.fields(schedule)})

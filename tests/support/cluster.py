@@ -1,6 +1,6 @@
 """A real stand-in cluster for the session, a namespace of its own for each test, and a plan that lives there.
 
-Import the fixtures into a folder's conftest.py.
+`cluster` stands in tests/conftest.py, so that a worker starts one; import the others into a folder's conftest.py.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import contextlib
 import hashlib
 import itertools
 import json
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +27,7 @@ from handover.adapters.kubernetes import connect_with_kubeconfig
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE, Plan
 from handover.ports.kube import Kube
+from sandbox.settings import Subnet
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = "registry.example.com/shop/web"
@@ -39,6 +38,8 @@ PROGRAMS = {
     "crash": ["sh", "-c", "echo warming up; echo DATABASE_URL is wrong; exit 3"],
 }
 NAMES = itertools.count(1)
+PATIENCE = 60.0
+"""Seconds; a cluster that takes so long is broken on any machine."""
 T = TypeVar("T")
 
 
@@ -67,14 +68,6 @@ class Cluster:
         assert answer.ok, answer.text
 
 
-def _subnet() -> str:
-    while True:
-        subnet = f"127.{random.randint(100, 240)}"
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind((f"{subnet}.0.1", 6443))
-            return subnet
-
-
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
@@ -85,25 +78,26 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     ]  # fmt: skip
     catalogue = folder / "images.json"
     catalogue.write_text(json.dumps({"images": images}))
-    config = {"subnet": _subnet(), "token": "for-tests", "data_dir": str(folder), "catalogue": str(catalogue)}
-    (folder / "config.json").write_text(json.dumps(config))
-    url = f"http://{config['subnet']}.0.1:6443"
-    command = [sys.executable, "-m", "sandbox.cluster", "--config", str(folder / "config.json")]
-    process = subprocess.Popen(command, cwd=ROOT)
-    try:
-        _until_ready(process, url)
-        yield Cluster(url, config["token"], folder / "kubeconfig", images)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(20)
+    with contextlib.closing(Subnet()) as own:  # of this process alone, whoever else runs tests or a sandbox
+        config = {"subnet": own.prefix, "token": "for-tests", "data_dir": str(folder), "catalogue": str(catalogue)}
+        (folder / "config.json").write_text(json.dumps(config))
+        url = f"http://{own.prefix}.0.1:6443"
+        command = [sys.executable, "-m", "sandbox.cluster", "--config", str(folder / "config.json")]
+        process = subprocess.Popen(command, cwd=ROOT)
+        try:
+            _until_ready(process, url)
+            yield Cluster(url, config["token"], folder / "kubeconfig", images)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(PATIENCE)
 
 
 def _until_ready(process: subprocess.Popen[bytes], url: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         assert process.poll() is None, "the cluster ended"
         with contextlib.suppress(requests.RequestException):
-            if requests.get(f"{url}/readyz", timeout=1).ok:
+            if requests.get(f"{url}/readyz", timeout=PATIENCE).ok:
                 return
         time.sleep(0.05)
     raise AssertionError("the cluster does not start")

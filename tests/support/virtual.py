@@ -1,4 +1,4 @@
-"""Time that tests turn: every event loop goes on where the last one ended, and nobody waits for the clock on the wall."""
+"""Time that tests turn: every event loop goes on where the last one ended; nobody waits for the clock on the wall."""
 
 from __future__ import annotations
 

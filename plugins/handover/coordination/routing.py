@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from handover import clock
-from handover.coordination.lock import FencedOut
+from handover.coordination.lock import FencedOut, fresh
 from handover.coordination.promotion import Refused
 from handover.ports.kube import Conflict, KubeError
 from handover.ports.router import Route
@@ -31,13 +31,14 @@ class NotReady(Exception):
 
 
 async def move(
-    router: Router, decide: Decide, *, known: Route | None = None, patience: float = PATIENCE_SECONDS
+    router: Router, decide: Decide, *, known: Route | None = None, at_least: int = 0, patience: float = PATIENCE_SECONDS
 ) -> tuple[Route, bool]:
     """Decides on the route as it is and changes it, again and again until nobody came in between.
 
     Raises what ``decide`` raises, and `KubeError` when the router refuses or does not answer for ``patience`` seconds.
 
     :param known: read before: saves one round trip, and a stale one only costs a conflict
+    :param at_least: the generation that the route is known to be at: an older one is read again
     :return: the route as it is now, and whether we changed it
     """
     if known is not None:
@@ -47,13 +48,18 @@ async def move(
 
     async def attempt() -> tuple[Route, bool]:
         while True:
-            route = await router.read()
+            route = await read(router, at_least)
             if (wanted := decide(route)) is None:
                 return route, False
             with contextlib.suppress(Conflict):
                 return await router.swap(wanted), True
 
     return await patiently(attempt, patience)
+
+
+async def read(router: Router, at_least: int) -> Route:
+    """The route, not older than a generation that is known to have moved it."""
+    return await fresh(router.read, lambda route: route.generation, at_least)
 
 
 async def patiently(attempt: Callable[[], Awaitable[T]], patience: float = PATIENCE_SECONDS) -> T:

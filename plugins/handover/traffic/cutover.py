@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from handover import clock
 from handover.coordination import promotion
 from handover.coordination.lock import FencedOut
-from handover.coordination.routing import Check, Decide, NotReady, full, move, patiently, until_behind
+from handover.coordination.routing import Check, Decide, NotReady, full, move, patiently, read, until_behind
 from handover.models.evidence import Measurement
 from handover.ports.kube import KubeError
 from handover.ports.router import Stage
@@ -77,7 +77,7 @@ class Cutover:
 
     async def _ours(self) -> None:
         """Raises `FencedOut` when traffic was moved back, or by somebody else, since."""
-        promotion.promote(await self.router.read(), self.token)
+        promotion.promote(await read(self.router, self.token.generation), self.token)
 
     async def _promote(self, stable: dict[str, str], preview: dict[str, str]) -> None:
         """From both colours to the preview one; traffic returns to the stable one if the other is not all there."""
@@ -87,7 +87,7 @@ class Cutover:
             await asyncio.sleep(traffic.overlap_seconds)
             await until_behind(self.kube, self.router, [stable, preview], traffic.endpoint_timeout_seconds, self._ours)
             await patiently(self.fence)
-            await self._move(partial(promotion.promote, token=self.token))
+            await self._move(partial(promotion.promote, token=self.token), self.token.generation)
         except (FencedOut, promotion.Refused):
             raise
         except (NotReady, KubeError) as error:
@@ -96,7 +96,7 @@ class Cutover:
     async def _restore(self, reason: str) -> str:
         """The stable colour alone again. If that cannot be confirmed, both colours go on serving."""
         try:
-            await self._move(partial(promotion.restore, token=self.token, reason=reason))
+            await self._move(partial(promotion.restore, token=self.token, reason=reason), self.token.generation)
         except promotion.Refused as error:
             return str(error)
         except KubeError as error:
@@ -113,8 +113,8 @@ class Cutover:
         log.info("drained %s of %s; %s keeps connections: %s", drained, preview, stable, kept)
         return f"traffic is back on {stable}"
 
-    async def _move(self, decide: Decide) -> tuple[Route, bool]:
-        route, changed = await move(self.router, decide)
+    async def _move(self, decide: Decide, at_least: int = 0) -> tuple[Route, bool]:
+        route, changed = await move(self.router, decide, at_least=at_least)
         log.info("%s%s", route, "" if changed else " already")
         return route, changed
 

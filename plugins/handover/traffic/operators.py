@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from handover import clock
 from handover.coordination import promotion
 from handover.coordination.lock import FencedOut
-from handover.coordination.routing import NotReady, move, until_behind
+from handover.coordination.routing import NotReady, move, read, until_behind
 from handover.models.deployment import FencingToken, Status
 from handover.models.evidence import Evidence, Measurement, failed, passed
 from handover.models.record import DECISION_KEY, Decision
@@ -71,7 +71,7 @@ class SwitchTraffic(Step):
             cutover = Cutover(kube, router, self.plan, token, state.version, public, partial(run.fenced, kube))
             try:
                 measured = await cutover.run()
-                exposed = (await router.read()).exposed_at
+                exposed = (await read(router, token.generation)).exposed_at
                 await run.change(kube, lambda old: old.model_copy(update={"switched_at": exposed}))
             except FINAL as error:
                 return failed(self.task_id, str(error))
@@ -85,7 +85,9 @@ class SettleTraffic(Step):
         async with run.kube() as kube:
             await run.fenced(kube)
             try:
-                route, _ = await move(run.router(kube), partial(promotion.finalise, token=run.token))
+                route, _ = await move(
+                    run.router(kube), partial(promotion.finalise, token=run.token), at_least=run.token.generation
+                )
             except FINAL as error:
                 return failed(self.task_id, str(error))
         return passed(self.task_id, f"{route.name} stays on {run.token.preview}")

@@ -121,7 +121,7 @@ class RetireColour(ScaleDown):
         return run.token.stable
 
     async def claim(self, router: Router, run: StepRun) -> Route:
-        route, _ = await move(router, partial(promotion.retire, token=run.token))
+        route, _ = await move(router, partial(promotion.retire, token=run.token), at_least=run.token.generation)
         return route
 
     def busy(self, colour: str, reason: str) -> Evidence | None:

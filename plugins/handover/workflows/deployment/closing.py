@@ -34,10 +34,10 @@ class Close(Step):
     async def act(self, run: StepRun) -> Evidence:
         async with run.kube() as kube:
             state = await run.change(kube, partial(_ended, status=self.status, at=clock.epoch()))
-            if self.status is not Status.ROLLBACK_FAILED:
+            if state.over:
                 await lock.release(kube, self.plan.lock_name, run.token.generation)
         outcome = Outcome(
-            status=self.status, at=state.finished_at or 0, switched_at=state.switched_at,
+            status=state.status, at=state.finished_at or 0, switched_at=state.switched_at,
             backup_uri=state.backup.uri if state.backup else "",
         )  # fmt: skip
         run.context["ti"].xcom_push(key=OUTCOME_KEY, value=outcome.model_dump(mode="json"))
@@ -45,16 +45,16 @@ class Close(Step):
         run.context["ti"].xcom_push(key=INCIDENTS_KEY, value=found)
         ended = Ended(
             deployment=state.deployment, version=state.version, previous_version=state.previous_version,
-            outcome=self.status, at=state.finished_at or 0, incidents=len(state.incidents),
+            outcome=state.status, at=state.finished_at or 0, incidents=len(state.incidents),
         )  # fmt: skip
         run.context["ti"].xcom_push(key=ENDED_KEY, value=ended.model_dump(mode="json"))
         seconds = (state.finished_at or 0) - state.started_at
-        return passed(self.task_id, f"{state.version}: {self.status} after {seconds:.0f} s")
+        return passed(self.task_id, f"{state.version}: {state.status} after {seconds:.0f} s")
 
 
 def _ended(old: DeploymentState, status: Status, at: float) -> DeploymentState:
-    """A try that was killed has perhaps said so already."""
-    return old if old.status is status else old.model_copy(update={"status": status, "finished_at": at})
+    """A try that was killed has perhaps said so already; then only the lock is left to give back, whoever comes."""
+    return old if old.over or old.status is status else old.model_copy(update={"status": status, "finished_at": at})
 
 
 def ended_asset(plan: Plan) -> Asset:
