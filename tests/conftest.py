@@ -13,6 +13,9 @@ from sandbox.crowds import Guests
 from sandbox.kubernetes import Kubernetes
 from sandbox.settings import REPOSITORY
 from sandbox.stack import Sandbox
+from tests.support.cluster import cluster  # noqa: F401 - a fixture
+from tests.support.dags import dag_bag  # noqa: F401 - a fixture
+from tests.support.postgres import programs, servers  # noqa: F401 - fixtures
 
 OVERLAY = REPOSITORY / "sandbox" / "overlay.yaml"
 
@@ -27,17 +30,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def real_cluster(tmp_path_factory: pytest.TempPathFactory):
     """A real Kubernetes of our own, empty; what keeps it from being started here is a failure, never a skip."""
-    with Kubernetes(tmp_path_factory.mktemp("cluster")) as cluster:
-        yield cluster
+    with Kubernetes(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
 def sandbox(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     """Everything, with little hotel data and the plan's times compressed as in the demo."""
     folder = tmp_path_factory.mktemp("sandbox")
-    real = request.config.getoption("--cluster") == REAL
-    cluster = request.getfixturevalue("real_cluster") if real else None
-    with Sandbox(folder / "home", small=True, overlay=overlay_for_little_data(folder), cluster=cluster) as running:
+    real = request.getfixturevalue("real_cluster") if request.config.getoption("--cluster") == REAL else None
+    with Sandbox(folder / "home", small=True, overlay=overlay_for_little_data(folder), cluster=real) as running:
         yield running
 
 

@@ -6,7 +6,6 @@ import itertools
 from pathlib import Path
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag
 
 from handover.people import announcements as wording
 from handover.plan.load import load_plan
@@ -18,14 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ["one_week_before", "day_before", "day_of_deployment"]
 
 
-@pytest.fixture(scope="module")
-def dags():
-    bag = DagBag(ROOT / "dags", bundle_path=ROOT / "dags")
-    assert bag.import_errors == {}
-    return bag.dags
+@pytest.fixture
+def dags(dag_bag):
+    assert dag_bag.import_errors == {}
+    return dag_bag.dags
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def dag(dags):
     return dags["pms_announcements"]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import RetryAction, TriggerRule
 
 from handover.checks.operators import RecentErrors
@@ -25,6 +24,7 @@ from handover.step import Step
 from handover.workflows.deployment.deciding import Decide, RollBack
 from handover.workflows.dry_run.steps import Preview
 from handover.workflows.readiness.checks import DataChecks
+from tests.support.dags import bag_of
 
 ROOT = Path(__file__).resolve().parents[2]
 REMINDERS = {"remind_team_briefing", "remind_user_acceptance", "remind_fix_or_rollback", "reminded"}
@@ -37,16 +37,12 @@ PHASES = [
 ]
 
 
-def dag_bag() -> DagBag:
-    return DagBag(ROOT / "dags", bundle_path=ROOT / "dags")
+@pytest.fixture
+def bag(dag_bag):
+    return dag_bag
 
 
-@pytest.fixture(scope="module")
-def bag() -> DagBag:
-    return dag_bag()
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def deployment(bag):
     return bag.dags["pms_deployment"]
 
@@ -153,7 +149,7 @@ def test_a_plan_without_reminders_has_no_tasks_for_them(plans):
     plan = yaml.safe_load((plans / "pms.yaml").read_text())
     del plan["asking"]
     (plans / "pms.yaml").write_text(yaml.safe_dump(plan))
-    for dag in dag_bag().dags.values():
+    for dag in bag_of().dags.values():
         assert not [task for task in dag.task_ids if task.startswith("remind")]
 
 
@@ -196,7 +192,7 @@ def test_a_plan_without_data_has_no_dags_for_it(plans):
     plan = yaml.safe_load((plans / "pms.yaml").read_text())
     del plan["data"]
     (plans / "pms.yaml").write_text(yaml.safe_dump(plan))
-    assert sorted(dag_bag().dags) == [f"pms_{dag}" for dag in DAGS if dag not in ("data_import", "seed")]
+    assert sorted(bag_of().dags) == [f"pms_{dag}" for dag in DAGS if dag not in ("data_import", "seed")]
 
 
 @pytest.mark.parametrize(("dag", "close"), [("pms_deployment", "phase_5_monitoring.close"), ("pms_rollback", "close")])
@@ -214,14 +210,14 @@ def test_a_second_plan_gives_a_second_set_of_dags(plans):
     second = yaml.safe_load((plans / "pms.yaml").read_text())
     second["name"] = "billing"
     (plans / "billing.yaml").write_text(yaml.safe_dump(second))
-    assert sorted(dag_bag().dags) == dags_of("billing", "pms")
+    assert sorted(bag_of().dags) == dags_of("billing", "pms")
 
 
 def test_a_broken_plan_is_an_import_error_and_leaves_the_other_plans_alone(plans):
     broken = yaml.safe_load((plans / "pms.yaml").read_text())
     broken["name"], broken["thresholds"]["max_error_rate"] = "billing", 2
     (plans / "billing.yaml").write_text(yaml.safe_dump(broken))
-    bag = dag_bag()
+    bag = bag_of()
     assert sorted(bag.dags) == dags_of("pms")
     (file, text), *others = bag.import_errors.items()
     assert (file, others) == ("deployment.py", [])
@@ -233,7 +229,7 @@ def test_parsing_opens_no_connection(monkeypatch):
         raise AssertionError("a DAG file opened a connection while it was parsed")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    assert dag_bag().import_errors == {}
+    assert bag_of().import_errors == {}
 
 
 def test_nothing_in_dags_or_plugins_knows_the_business():

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import yaml
-from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import TriggerRule
 
 from handover.people.answers import NOT_ANSWERED
@@ -14,19 +11,18 @@ from handover.plan.load import FOLDER_VARIABLE
 from handover.plan.model import INCLUDE
 from handover.record import checklist
 from handover.workflows.followups.steps import Ask, Due
+from tests.support.dags import bag_of
 
-ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ["after_4_hours", "within_24_hours", "within_1_week"]
 
 
-@pytest.fixture(scope="module")
-def bag():
-    found = DagBag(ROOT / "dags", bundle_path=ROOT / "dags")
-    assert found.import_errors == {}
-    return found
+@pytest.fixture
+def bag(dag_bag):
+    assert dag_bag.import_errors == {}
+    return dag_bag
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def dag(bag):
     return bag.dags["pms_followups"]
 
@@ -85,6 +81,6 @@ def test_a_plan_without_the_section_has_no_followups_and_publishes_nothing(tmp_p
     del plan["followups"]
     (tmp_path / "pms.yaml").write_text(yaml.safe_dump(plan))
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
-    bag = DagBag(ROOT / "dags", bundle_path=ROOT / "dags")
+    bag = bag_of()
     assert bag.import_errors == {} and "pms_followups" not in bag.dags
     assert not any(task.outlets for dag in bag.dags.values() for task in dag.tasks)

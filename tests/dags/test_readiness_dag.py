@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import pytest
 import yaml
-from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import TriggerRule
 
 from handover.plan.load import load_plan
@@ -15,16 +13,15 @@ from handover.plan.model import INCLUDE
 from handover.readiness import asked, checklist
 from handover.readiness.checklist import load
 from handover.workflows.readiness.steps import AskRole, Conclude
+from tests.support.dags import DAGS, bag_of
 
-ROOT = Path(__file__).resolve().parents[2]
 CHECKLIST = load(load_plan(INCLUDE / "plans" / "pms.yaml"))
 
 
-@pytest.fixture(scope="module")
-def dag():
-    bag = DagBag(ROOT / "dags", bundle_path=ROOT / "dags")
-    assert bag.import_errors == {}
-    return bag.dags["pms_readiness"]
+@pytest.fixture
+def dag(dag_bag):
+    assert dag_bag.import_errors == {}
+    return dag_bag.dags["pms_readiness"]
 
 
 def test_it_runs_48_hours_before_the_window(dag):
@@ -70,8 +67,8 @@ def test_a_broken_checklist_is_an_import_error_of_this_file_only(tmp_path, monke
     (tmp_path / "readiness").mkdir()
     (tmp_path / "readiness" / "pms.yaml").write_text(yaml.safe_dump(data))
     monkeypatch.setattr(checklist, "INCLUDE", tmp_path)
-    shutil.copytree(ROOT / "dags", tmp_path / "dags")
-    bag = DagBag(tmp_path / "dags", bundle_path=tmp_path / "dags")
+    shutil.copytree(DAGS, tmp_path / "dags")
+    bag = bag_of(tmp_path / "dags")
     assert "pms_deployment" in bag.dags and "pms_readiness" not in bag.dags
     ((file, text),) = bag.import_errors.items()
     assert file.endswith("readiness.py") and "no role nobody" in text

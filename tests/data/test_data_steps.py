@@ -1,8 +1,7 @@
-"""The steps as Airflow runs them: the lock of a real cluster, the hotel's real schema, files in a folder and in S3."""
+"""The steps as Airflow runs them: the hotel's real schema, files in a folder and in S3, the lock of a twin."""
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +18,11 @@ from handover.plan.model import Plan
 from handover.workflows.data.steps import ImportRows, NobodyDeploys, SeedDatabase
 from sandbox.hotel import migrations
 from sandbox.hotel.releases import BASE
-from tests.data.conftest import PASSWORD, owned
 from tests.support import steps
 from tests.support.cluster import plan_with
+from tests.support.postgres import PASSWORD, Servers
 
 pytestmark = pytest.mark.sandbox
-_NUMBERS = itertools.count(1)
 NOBODY = FencingToken(deployment="", generation=0, stable="", preview="")
 HEADER = "reference,guest_email,room_number,check_in,check_out,total_amount\n"
 GOOD = (
@@ -33,22 +31,22 @@ GOOD = (
 )
 
 
+def migrated(hotel: Database) -> None:
+    with hotel.connect() as connection:
+        migrations.apply(connection, BASE)
+
+
 @pytest.fixture
-def hotel(server: Database, monkeypatch: pytest.MonkeyPatch) -> psycopg.Connection[Any]:
-    """A new, empty database with the first release's schema, and the connections to it."""
-    name = f"hotel{next(_NUMBERS)}"
-    with server.connect() as admin:
-        admin.execute(f"CREATE DATABASE {name} OWNER owner".encode())
-    there = owned(server, name)
+def hotel(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> psycopg.Connection[Any]:
+    """An empty database with the first release's schema, and the connections to it."""
+    there = servers.copy("empty hotel", "owner", migrated)
     steps.connect_to(
         monkeypatch, "pms_primary", conn_type="postgres", login="owner", password=PASSWORD, host=there.host,
-        port=there.port, schema=name,
+        port=there.port, schema=there.name,
     )  # fmt: skip
     for account in ("admin", "test"):
         steps.connect_to(monkeypatch, f"pms_seed_{account}", conn_type="generic", password="only for tests")
-    connection = there.connect()
-    migrations.apply(connection, BASE)
-    return connection
+    return there.connect()
 
 
 class Ran:
@@ -141,10 +139,10 @@ def test_files_in_s3_are_read_and_their_report_is_beside_them(
     steps.connect_to(monkeypatch, "pms_aws", conn_type="aws", login="test", password="test", extra=extra)
     plan, _ = local
     Ran(SeedDatabase, plan)
-    bulk = "".join(f"OLD-{n:06},test@example.com,101,2024-01-01,2024-01-02,1.00\n" for n in range(60_000))
+    bulk = "".join(f"OLD-{n:06},test@example.com,101,2024-01-01,2024-01-02,1.00\n" for n in range(25_000))
     s3.put_object(Bucket="backups", Key="history/rows.csv", Body=(HEADER + bulk).encode())  # several buffers long
     ran = imported(plan, "s3://backups/history/rows.csv")
-    assert (ran.passed, ran.reason) == (True, "60000 of 60000 rows are new in bookings, 0 were there")
+    assert (ran.passed, ran.reason) == (True, "25000 of 25000 rows are new in bookings, 0 were there")
     report = s3.get_object(Bucket="backups", Key="history/rows.csv.rejects.csv")["Body"].read()
     assert report == b"line,column,value,reason\n"
     missing = imported(plan, "s3://backups/history/none.csv")

@@ -12,6 +12,7 @@ import yaml
 from handover.data.passwords import PasswordHash
 from handover.data.seed import Seed, Seeded, SeedError, load_seed, plant, seed_file
 from sandbox.hotel.security import verify_password
+from tests.support.postgres import Servers
 
 PASSWORD = "correct horse battery staple"
 SHOP: dict[str, Any] = {
@@ -61,14 +62,16 @@ def test_rows_are_planted_once(empty: psycopg.Connection[Any]) -> None:
 
 
 def test_passwords_are_hashed_as_the_service_checks_them_and_nowhere_in_the_log(
-    empty: psycopg.Connection[Any], server_log: Path
+    empty: psycopg.Connection[Any], servers: Servers
 ) -> None:
-    plant(empty, shop(), secret)
+    servers.ask(servers.primary, f"ALTER DATABASE {empty.info.dbname} SET log_statement = 'all'")
+    with servers.owned(empty.info.dbname).connect() as logged:
+        plant(logged, shop(), secret)
     row = empty.execute("SELECT note FROM orders").fetchone()
     assert row
     assert verify_password(PASSWORD, row[0])
     assert not verify_password("another", row[0])
-    log = server_log.read_text()
+    log = servers.log.read_text()
     assert "INSERT INTO" in log
     assert PASSWORD not in log
 

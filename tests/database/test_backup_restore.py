@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,14 @@ from handover.database import storage, tools
 from handover.database.dump import DumpFailed, Taken, dump_to_s3
 from handover.database.restore import RestoreFailed, differences, restore, scratch_database
 from handover.models.deployment import BackupRecord
-from tests.database.conftest import PASSWORD, Servers, owned
+from tests.database.conftest import fill
+from tests.support.postgres import PASSWORD, Servers
 
 
 @pytest.fixture(scope="module")
-def shop(servers: Servers, template: str) -> Database:
-    """The shop itself, for tests that change nothing in it."""
-    return owned(servers.primary, template)
+def shop(servers: Servers) -> Database:
+    """A shop for tests that change nothing in it."""
+    return servers.copy("shop", "owner", fill)
 
 
 @pytest.fixture(scope="module")
@@ -144,45 +144,47 @@ def test_backup_does_not_wait_for_a_locked_table_for_ever(database: Database, s3
     assert names(s3, f"{database.name}/") == []
 
 
+class Killing:
+    """S3 to which a dump is sent whose pg_dump is killed once its first part has come, with more to follow."""
+
+    def __init__(self, s3: Any) -> None:
+        self._s3, self.killed = s3, 0
+
+    def upload_fileobj(self, stream: Any, *where: Any, **how: Any) -> None:
+        self._stream = stream
+        self._s3.upload_fileobj(self, *where, **how)
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        if not self.killed:
+            self.killed = _pg_dump()
+            os.kill(self.killed, signal.SIGKILL)
+        return data
+
+
 def test_killed_pg_dump_aborts_the_upload(database: Database, s3: Any) -> None:
     with database.connect() as session:
-        session.execute(
-            "CREATE TABLE big AS SELECT n, md5(n::text) || md5((n + 1)::text) AS t FROM generate_series(1, 1500000) n"
-        )
-    killed: list[int] = []
-    killer = threading.Thread(target=_kill_a_dump, args=(killed,))
-    killer.start()
+        session.execute("CREATE TABLE big AS SELECT repeat(md5(n::text), 1000) AS t FROM generate_series(1, 1200) n")
+    killing = Killing(s3)
     with pytest.raises(DumpFailed, match="ended with -9"):
-        dump_to_s3(database, s3, "backups", f"{database.name}/killed.dump", compression="none")
-    killer.join()
-    assert killed
+        dump_to_s3(database, killing, "backups", f"{database.name}/killed.dump", compression="none")
+    assert killing.killed
     assert names(s3, f"{database.name}/") == []
-    assert s3.list_multipart_uploads(Bucket="backups").get("Uploads", []) == []
+    assert s3.list_multipart_uploads(Bucket="backups", Prefix=f"{database.name}/").get("Uploads", []) == []
 
 
-def _kill_a_dump(killed: list[int]) -> None:
-    """Ends our pg_dump as soon as it has written something; looks whether its command line tells the password."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and not killed:
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                argv = (process / "cmdline").read_bytes()
-                mine = int((process / "stat").read_text().split()[3]) == os.getpid()
-            except (OSError, ValueError, IndexError):
-                continue
-            if mine and b"pg_dump" in argv and b"--snapshot" in argv:
-                assert PASSWORD.encode() not in argv
-                while _written(process) < 1024 * 1024:
-                    time.sleep(0.001)
-                os.kill(int(process.name), signal.SIGKILL)
-                killed.append(int(process.name))
-                return
-        time.sleep(0.01)
-
-
-def _written(process: Path) -> int:
-    """Bytes."""
-    return int((process / "io").read_text().split("wchar: ")[1].split()[0])
+def _pg_dump() -> int:
+    """Our pg_dump's process; its command line does not tell the password."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            argv = (process / "cmdline").read_bytes()
+            mine = int((process / "stat").read_text().split()[3]) == os.getpid()
+        except (OSError, ValueError, IndexError):
+            continue
+        if mine and b"pg_dump" in argv and b"--snapshot" in argv:
+            assert PASSWORD.encode() not in argv
+            return int(process.name)
+    raise AssertionError("there is no pg_dump")
 
 
 def test_pg_dump_that_takes_too_long_is_stopped(shop: Database, s3: Any) -> None:

@@ -1,54 +1,64 @@
-"""The steps as a deployment runs them, on a stand-in cluster with the hotel's images and real databases."""
+"""The steps as a deployment runs them, on a twin of the cluster with the hotel's images and on real databases."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import asyncio
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from handover.adapters.kubernetes import connect_with_kubeconfig
 from handover.adapters.postgres import Database
 from handover.coordination import state
+from handover.database import release
+from handover.database.migrations import Bundle
 from handover.database.operators import Backup, DataIntegrity, Migrate, RollBackDatabase, SchemaCheck
 from handover.database.operators import TestRestore as RestoreTest  # pytest would collect it by its name
-from handover.database.sensors import ReplicationLag
 from handover.models.deployment import DeploymentState, FencingToken
-from handover.plan.model import Plan
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE, Plan
 from handover.step import Step
-from sandbox.hotel import build, seed
-from tests.database.conftest import PASSWORD, Servers, owned
+from sandbox.hotel import build
+from tests.database.conftest import connections, small_hotel
 from tests.support import steps
 from tests.support.cluster import Cluster, plan_with
+from tests.support.postgres import PASSWORD, Servers
 from tests.support.web import Answer, serving
+from tests.twins.beside import cluster_in_memory
+from tests.twins.kube import TwinCluster
 
-SECONDS = {"rollout_timeout_seconds": 30, "job_timeout_seconds": 30}
-
-
-@pytest.fixture(scope="module")
-def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The hotel's images by tag, pinned; added to what the cluster knows."""
-    entries = build.build(tmp_path_factory.mktemp("images"))["images"]
-    catalogue = cluster.kubeconfig.parent / "images.json"
-    catalogue.write_text(json.dumps({"images": [*cluster.images, *entries]}))
-    return {entry["tag"]: f"{entry['repository']}@{entry['digest']}" for entry in entries}
+PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
 
 
 @pytest.fixture(scope="module")
-def hotel_template(servers: Servers) -> str:
-    with servers.primary.connect() as admin:
-        admin.execute("CREATE DATABASE hotel OWNER owner")
-    seed.small(f"postgresql://owner:{PASSWORD}@127.0.0.1:{servers.primary.port}/hotel")
-    return "hotel"
+def entries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The hotel's images by tag."""
+    return {one["tag"]: one for one in build.build(tmp_path_factory.mktemp("images"))["images"]}
+
+
+def pinned(entry: dict[str, Any]) -> str:
+    return f"{entry['repository']}@{entry['digest']}"
 
 
 @pytest.fixture
-def hotel(servers: Servers, hotel_template: str, plan: Plan) -> Database:
-    name = plan.cluster.namespace.replace("-", "_")
-    with servers.primary.connect() as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE hotel OWNER owner".encode())
-    return owned(servers.primary, name)
+def twin(entries: dict[str, dict[str, Any]]) -> Iterator[TwinCluster]:
+    """Runs the programs of those images."""
+    folders = {pinned(entry): entry["workdir"] for entry in entries.values()}
+
+    def program(image: str, argv: list[str]) -> tuple[int, str]:
+        done = subprocess.run(argv, cwd=folders[image], stdout=subprocess.PIPE, text=True, check=False)
+        return done.returncode, done.stdout
+
+    with cluster_in_memory(program=program) as made:
+        yield made
+
+
+@pytest.fixture
+def hotel(servers: Servers) -> Database:
+    return servers.copy("hotel", "owner", small_hotel)
 
 
 class Deployment:
@@ -79,28 +89,39 @@ class Deployment:
 
 @pytest.fixture
 def deploy(
-    plan: Plan, in_cluster: Callable[..., Any], images: dict[str, str], hotel: Database, servers: Servers,
-    s3: Any, s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    twin: TwinCluster, in_cluster: Callable[..., Any], entries: dict[str, dict[str, Any]], hotel: Database,
+    servers: Servers, s3: Any, s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Deployment]:  # fmt: skip
-    common = {"conn_type": "postgres", "login": "owner", "password": PASSWORD}
-    replica = {**common, "host": "127.0.0.1", "port": servers.replica.port, "schema": "postgres"}
-    steps.connect_to(monkeypatch, "pms_primary", **common, host=hotel.host, port=hotel.port, schema=hotel.name)
-    steps.connect_to(monkeypatch, "pms_replica", **replica)
+    connections(monkeypatch, hotel, servers)
     # the same server by another name: what is not production may be asked for anything
-    steps.connect_to(monkeypatch, "pms_restore", **common, host="localhost", port=hotel.port, schema="postgres")
+    steps.connect_to(
+        monkeypatch, "pms_restore", conn_type="postgres", login="owner", password=PASSWORD, host=servers.other_address,
+        port=hotel.port, schema="postgres",
+    )  # fmt: skip
     extra = {"endpoint_url": s3_endpoint, "region_name": "eu-central-1"}
     steps.connect_to(monkeypatch, "pms_aws", conn_type="aws", login="test", password="test", extra=extra)
 
     def begin(tag: str, **sections: Any) -> Deployment:
-        shorter = plan_with(
-            tmp_path,
-            cluster={**SECONDS, "namespace": plan.cluster.namespace, "staging_namespace": plan.cluster.namespace},
-            backup={"bucket": "backups", "prefix": f"{plan.cluster.namespace}/", "min_bytes": "1kB"} | sections,
-            migration={"lag_timeout_seconds": 20},
-        )
-        return Deployment(shorter, in_cluster, images[tag])
+        backup = {"bucket": "backups", "prefix": f"{hotel.name}/", "min_bytes": "1kB"} | sections
+        return Deployment(plan_with(tmp_path, backup=backup), in_cluster, pinned(entries[tag]))
 
     return begin
+
+
+def test_a_cluster_gives_the_migrations_that_are_in_the_image(
+    cluster: Cluster, entries: dict[str, dict[str, Any]], namespace: str
+) -> None:
+    """The rest of this file runs the image's program itself."""
+    cluster.know(*entries.values())
+    plan = PLAN.model_copy(update={"cluster": PLAN.cluster.model_copy(update={"namespace": namespace})})
+
+    async def read() -> Bundle:
+        async with connect_with_kubeconfig(str(cluster.kubeconfig), namespace) as kube:
+            return await release.bundle(kube, plan, pinned(entries["v1.1.0"]), "a deployment")
+
+    folder = Path(entries["v1.1.0"]["workdir"]) / plan.migration.path
+    there = {path.parent.name: path.read_bytes() for path in folder.glob("*/migration.sql")}
+    assert {script.name: script.sql for script in asyncio.run(read()).scripts} == there
 
 
 @pytest.mark.plan(
@@ -126,7 +147,7 @@ def test_good_release_goes_out_and_comes_back(deploy: Callable[..., Deployment],
     deployment = deploy("v1.1.0")
     for kind, arguments in (
         (Backup, {"kind": "backup"}), (RestoreTest, {}), (SchemaCheck, {}), (Backup, {"kind": "restore_point"}),
-        (Migrate, {}), (DataIntegrity, {}), (ReplicationLag, {"limit_seconds": 2.0}), (Migrate, {}),
+        (Migrate, {}), (DataIntegrity, {}), (Migrate, {}),
     ):  # fmt: skip
         ran = deployment.run(kind, **arguments)
         assert ran.evidence.passed, (kind, ran.evidence.reason)

@@ -8,7 +8,6 @@ import gzip
 import io
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,12 @@ from handover.database.migrations import BundleError
 from handover.database.operators import Migrate
 from handover.database.release import BEGIN, END
 from handover.kube import jobs
-from handover.outside import Outside, standing_in
 from handover.plan.model import Plan
-from tests.database.conftest import PASSWORD, Servers
+from tests.database.conftest import connections
 from tests.support import steps
 from tests.support.cluster import image, plan_with
+from tests.support.postgres import Servers
+from tests.twins.beside import cluster_in_memory
 from tests.twins.kube import TwinCluster
 
 IMAGE = image("v1.1.0")
@@ -64,13 +64,7 @@ def inside() -> Release:
 
 @pytest.fixture
 def twin(inside: Release) -> Iterator[TwinCluster]:
-    made = TwinCluster(program=inside)
-
-    @asynccontextmanager
-    async def kube(_connection: str, namespace: str) -> Any:
-        yield made.client(namespace)
-
-    with standing_in(Outside(kube=kube)):
+    with cluster_in_memory(program=inside) as made:
         yield made
 
 
@@ -129,9 +123,7 @@ def migrate(
     twin: TwinCluster, shop: Plan, database: Database, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], steps.Ran]:
     """The step, with the release's own Prisma, on a real database."""
-    common = {"conn_type": "postgres", "login": "owner", "password": PASSWORD, "host": "127.0.0.1"}
-    steps.connect_to(monkeypatch, "pms_primary", **common, port=database.port, schema=database.name)
-    steps.connect_to(monkeypatch, "pms_replica", **common, port=servers.replica.port, schema="postgres")
+    connections(monkeypatch, database, servers)
     token = asyncio.run(steps.opened(twin.client(), shop.lock_name, IMAGE))
     asked = steps.release(IMAGE).model_copy(update={"method": "prisma"})
     return lambda: steps.run(Migrate(task_id="migrate", plan=shop), token, asked)

@@ -6,8 +6,8 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -18,9 +18,18 @@ from handover.database import catalog, ledger, migrations, runner
 from handover.database.reverse import reverse
 from handover.database.runner import MigrationFailed, MigrationRefused, StatementLimits
 from tests.database.conftest import bundle
+from tests.support.until import until
 
 Connection = psycopg.Connection[Any]
 ADD = ("ALTER TABLE orders ADD COLUMN channel text NOT NULL DEFAULT 'web'", "ALTER TABLE orders DROP COLUMN channel")
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long it would have paused; nobody waits for that."""
+    seen: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=seen.append))
+    return seen
 
 
 def columns(connection: Connection, table: str) -> list[str]:
@@ -124,27 +133,24 @@ def test_failed_migration_of_prisma_is_refused(
 
 @pytest.mark.plan("No queries timing out")
 def test_lock_that_is_held_is_waited_for_in_short_tries(
-    database: Database, connection: Connection, limits: StatementLimits
+    database: Database, connection: Connection, pauses: list[float]
 ) -> None:
-    slowest = 0.0
+    """Nobody waits behind us for as long as the other lock is held: in the pauses the table is free."""
     with database.connect() as other:
         other.execute("BEGIN; LOCK TABLE orders IN ACCESS SHARE MODE")
-        threading.Timer(1.0, lambda: other.execute("COMMIT")).start()
-        done: list[runner.Applied] = []
-        running = threading.Thread(target=lambda: done.append(runner.apply(database, bundle(m1=ADD), limits)))
-        running.start()
-        while running.is_alive():
-            begin = time.monotonic()
-            connection.execute("SELECT count(*) FROM orders")
-            slowest = max(slowest, time.monotonic() - begin)
-            time.sleep(0.01)
-        running.join()
-    assert done[0].names == ("m1",)
-    assert done[0].lock_waits >= 1
-    assert slowest < 0.6, "nobody waits behind us for as long as the other lock is held"
+
+        def breach() -> None:  # is asked between two tries
+            if len(pauses) < 3:
+                connection.execute("BEGIN; LOCK TABLE orders IN ACCESS SHARE MODE NOWAIT; COMMIT")
+            if len(pauses) == 2:
+                other.execute("COMMIT")
+
+        done = runner.apply(database, bundle(m1=ADD), StatementLimits(lock_timeout=0.05), breach=breach)
+    assert (done.names, done.lock_waits) == (("m1",), 3)
+    assert pauses == sorted(pauses)
 
 
-def test_lock_that_is_never_given_up(database: Database, connection: Connection) -> None:
+def test_lock_that_is_never_given_up(database: Database, connection: Connection, pauses: list[float]) -> None:
     connection.execute("BEGIN; LOCK TABLE orders IN ACCESS SHARE MODE")
     with pytest.raises(MigrationFailed, match="lock timeout"):
         runner.apply(database, bundle(m1=ADD), StatementLimits(lock_timeout=0.05, lock_retries=2))
@@ -152,12 +158,17 @@ def test_lock_that_is_never_given_up(database: Database, connection: Connection)
     assert runner.apply(database, bundle(m1=ADD), StatementLimits()).names == ("m1",)
 
 
-def test_second_runner_waits_for_the_first(database: Database, limits: StatementLimits) -> None:
-    release = bundle(m1="SELECT pg_sleep(0.7); CREATE TABLE once ()")
+def test_second_runner_waits_for_the_first(database: Database, connection: Connection, limits: StatementLimits) -> None:
+    release = bundle(m1="SELECT pg_advisory_xact_lock(1); CREATE TABLE once ()")
     done: list[tuple[str, ...]] = []
-    both = [threading.Thread(target=lambda: done.append(runner.apply(database, release, limits).names)) for _ in "ab"]
+    both = [threading.Thread(target=lambda: done.append(runner.apply(database, release, patient).names)) for _ in "ab"]
+    patient = StatementLimits(lock_timeout=60, other_runner=60)
+    waiting = "SELECT count(*) = 2 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    connection.execute("SELECT pg_advisory_lock(1)")  # so that the first one is still at it when the second comes
     for one in both:
         one.start()
+    until(lambda: connection.execute(waiting).fetchone() == (True,), "one waits for us and the other one for it")
+    connection.execute("SELECT pg_advisory_unlock(1)")
     for one in both:
         one.join()
     assert sorted(done) == [(), ("m1",)]
@@ -179,7 +190,8 @@ apply(Database.from_uri(sys.stdin.read()), Bundle.from_files({"m1/migration.sql"
 
 
 def test_killed_half_way_it_runs_again(database: Database, connection: Connection, limits: StatementLimits) -> None:
-    sql = "CREATE TABLE half (); SELECT pg_sleep(1.5)"
+    sql = "CREATE TABLE half (); SELECT pg_advisory_xact_lock(1)"
+    connection.execute("SELECT pg_advisory_lock(1)")  # it goes no further
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(KILLED), sql], stdin=subprocess.PIPE, cwd=Path(__file__).parents[2],
         env=os.environ | {"PYTHONPATH": "plugins"},
@@ -189,15 +201,15 @@ def test_killed_half_way_it_runs_again(database: Database, connection: Connectio
         f"postgresql://{database.user}:{database.password}@{database.host}:{database.port}/{database.name}".encode()
     )
     process.stdin.close()
-    sleeping = (
-        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE TABLE half%' AND datname = current_database()"
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE TABLE half%' AND wait_event = 'advisory'"
+        " AND datname = current_database()"
     )
-    while connection.execute(sleeping.encode()).fetchone() == (0,):
-        assert process.poll() is None
-        time.sleep(0.02)
+    until(lambda: process.poll() is not None or connection.execute(waiting.encode()).fetchone() == (1,), "half of it")
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert runner.apply(database, bundle(m1=sql.replace("1.5", "0.0")), limits).names == ("m1",)
+    assert process.wait() == -signal.SIGKILL
+    connection.execute("SELECT pg_advisory_unlock(1)")
+    assert runner.apply(database, bundle(m1=sql), limits).names == ("m1",)
     assert [row[2:4] for row in ledger_rows(connection)] == [(False, True), (True, False)]
 
 
@@ -219,24 +231,20 @@ def test_breach_cancels_what_runs(database: Database, connection: Connection, li
     reasons: list[str] = []
     sessions: list[Connection] = []
 
-    def breach() -> str | None:
-        return reasons[0] if reasons else None
-
     def stop() -> None:
+        sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+        until(lambda: connection.execute(sleeping.encode()).fetchone() == (1,), "the second statement")
         reasons.append("replicas are behind")
         sessions[0].cancel_safe()
 
-    threading.Timer(0.8, stop).start()
-    begin = time.monotonic()
+    watching = threading.Thread(target=stop)
+    watching.start()
     with pytest.raises(MigrationFailed, match=r"m1: statement 2 .*replicas are behind"):
         runner.apply(
-            database,
-            bundle(m1="CREATE TABLE t (); SELECT pg_sleep(10)"),
-            limits,
-            breach=breach,
-            session=sessions.append,
-        )
-    assert time.monotonic() - begin < 5
+            database, bundle(m1="CREATE TABLE t (); SELECT pg_sleep(600)"), limits,
+            breach=lambda: reasons[0] if reasons else None, session=sessions.append,
+        )  # fmt: skip
+    watching.join()
     assert "t" not in catalog.tables(connection)
 
 

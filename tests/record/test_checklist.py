@@ -142,15 +142,11 @@ def test_the_plans_own_lines_are_all_there(plan):
             "Error rate <0.1%", "Lessons learned captured"} <= set(lines)  # fmt: skip
 
 
-def test_every_rule_of_the_file_names_a_step_that_the_deployment_has(plan):
+def test_every_rule_of_the_file_names_a_step_that_the_deployment_has(plan, dag_bag):
     """A task that is renamed would else be "not reached" for ever."""
     from fnmatch import fnmatchcase
-    from pathlib import Path
 
-    from airflow.dag_processing.dagbag import DagBag
-
-    root = Path(__file__).resolve().parents[2]
-    tasks = DagBag(root / "dags", bundle_path=root / "dags").dags["pms_deployment"].task_ids
+    tasks = dag_bag.dags["pms_deployment"].task_ids
     found = checklist.load(plan.record.checklist)
     patterns = {
         pattern

@@ -58,6 +58,12 @@ class Cluster:
     kubeconfig: Path
     images: list[dict[str, Any]]
 
+    def know(self, *images: dict[str, Any]) -> None:
+        """More images, for as long as it lives."""
+        known = {image["digest"] for image in self.images}
+        self.images.extend(image for image in images if image["digest"] not in known)
+        (self.kubeconfig.parent / "images.json").write_text(json.dumps({"images": self.images}))
+
     def make(self, namespace: str, resource: str, body: dict[str, Any]) -> None:
         root = f"/apis/{resource.rpartition('/')[0]}" if "/" in resource else "/api/v1"
         where = f"/namespaces/{namespace}" if namespace else ""

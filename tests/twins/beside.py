@@ -1,4 +1,4 @@
-"""A twin of the cluster beside others that are real, such as a database: it answers at once, and time is the machine's."""
+"""A twin of the cluster beside others that are real, such as a database: it answers at once, in real time."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ It answers what `handover.database.lag` asks; tests/database/test_replication.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +20,12 @@ BYTES_A_SECOND = 100
 
 @dataclass
 class TwinServers:
-    """``trouble``: "paused", "cut" or "dead", what the replica suffers from; ``idle``: nobody writes."""
+    """``trouble``: "paused", "cut" or "dead", what the replica suffers from until it is ``over``; ``idle``: nobody
+    writes.
+    """
 
     trouble: str = ""
+    over: Callable[[], bool] = lambda: False
     idle: bool = False
     _stopped_at: int = 0
 
@@ -42,6 +45,8 @@ class TwinServers:
         return TwinConnection(self, database)
 
     def row(self, database: Database) -> Mapping[str, Any]:
+        if self.over():
+            self.trouble = ""
         gone = self.trouble in ("cut", "dead")
         if database.host != REPLICA.host:
             return {

@@ -1,3 +1,3 @@
-"""The stand-in cluster and a plan for it."""
+"""A plan for the stand-in cluster."""
 
-from tests.support.cluster import cluster, in_cluster, namespace, plan  # noqa: F401 - fixtures
+from tests.support.cluster import in_cluster, namespace, plan  # noqa: F401 - fixtures

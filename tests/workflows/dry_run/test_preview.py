@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from handover.adapters.postgres import Database
 from handover.coordination import lock
 from handover.kube.permissions import granted, rendered
 from handover.models.evidence import Evidence, Verdict
@@ -23,9 +24,10 @@ from handover.workflows.dry_run.steps import (
     WouldTell,
 )
 from handover.workload.operators import DeployIdleColour
-from sandbox.hotel import build, seed
-from tests.database.conftest import PASSWORD, owned, programs, servers  # noqa: F401 - fixtures
-from tests.support.cluster import cluster, in_cluster, namespace, plan, plan_with  # noqa: F401 - fixtures
+from sandbox.hotel import build
+from tests.database.conftest import small_hotel
+from tests.support.cluster import plan_with
+from tests.support.postgres import PASSWORD
 from tests.support.rbac import guarded, kubeconfig
 from tests.support.steps import RUN_ID, connect_to
 from tests.support.web import Answer, serving
@@ -56,7 +58,7 @@ class Ti:
 class Run:
     """One dry run, task by task."""
 
-    def __init__(self, plan, **asked: Any) -> None:  # noqa: F811
+    def __init__(self, plan, **asked: Any) -> None:
         self.plan, self.ti, self.params = plan, Ti(), {**WANTED, **asked}
 
     def __call__(self, kind: type, name: str, **arguments: Any) -> Evidence:
@@ -76,20 +78,16 @@ def _nothing(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def entries(cluster, tmp_path_factory) -> list[dict[str, Any]]:  # noqa: F811
+def entries(cluster, tmp_path_factory) -> list[dict[str, Any]]:
     """The hotel's images, which the cluster knows."""
     found = build.build(tmp_path_factory.mktemp("images"))["images"]
-    catalogue = cluster.kubeconfig.parent / "images.json"
-    catalogue.write_text(json.dumps({"images": [*cluster.images, *found]}))
+    cluster.know(*found)
     return found
 
 
-@pytest.fixture(scope="module")
-def hotel(servers):  # noqa: F811
-    with servers.primary.connect() as admin:
-        admin.execute("CREATE DATABASE dryrun OWNER owner")
-    seed.small(f"postgresql://owner:{PASSWORD}@127.0.0.1:{servers.primary.port}/dryrun")
-    return owned(servers.primary, "dryrun")
+@pytest.fixture
+def hotel(servers) -> Database:
+    return servers.template("hotel", "owner", small_hotel)  # nothing here changes it
 
 
 @pytest.fixture
@@ -100,7 +98,7 @@ def slack(monkeypatch):
 
 
 @pytest.fixture
-def world(cluster, namespace, in_cluster, plan, entries, hotel, tmp_path, monkeypatch):  # noqa: F811
+def world(cluster, namespace, in_cluster, plan, entries, hotel, tmp_path, monkeypatch):
     """v1.0.0 serves on blue; the registry knows every release; staging is a namespace of its own."""
     staging = f"{namespace}-staging"
     cluster.make("", "namespaces", {"metadata": {"name": staging}})
@@ -133,7 +131,7 @@ def world(cluster, namespace, in_cluster, plan, entries, hotel, tmp_path, monkey
         )  # fmt: skip
 
 
-def versions(in_cluster) -> dict[str, str]:  # noqa: F811
+def versions(in_cluster) -> dict[str, str]:
     """Every object of production with its resourceVersion."""
 
     async def work(kube):
@@ -154,7 +152,7 @@ def contents(database) -> list[Any]:
         return [*tables, *connection.execute("SELECT *, xmin::text FROM _prisma_migrations ORDER BY id").fetchall()]
 
 
-def test_a_dry_run_tells_what_would_be_and_changes_nothing(world, in_cluster, hotel, slack):  # noqa: F811
+def test_a_dry_run_tells_what_would_be_and_changes_nothing(world, in_cluster, hotel, slack):
     run, before, data = Run(world), versions(in_cluster), contents(hotel)
     run(ReleaseToTry, "release")
 
@@ -179,7 +177,7 @@ def test_a_dry_run_tells_what_would_be_and_changes_nothing(world, in_cluster, ho
     assert slack.asked == []
 
 
-def test_it_asks_for_no_more_rights_than_the_deployment(world, cluster, tmp_path, monkeypatch):  # noqa: F811
+def test_it_asks_for_no_more_rights_than_the_deployment(world, cluster, tmp_path, monkeypatch):
     with guarded(cluster, lambda: granted(rendered(world))) as web:
         extra = {"kube_config_path": str(kubeconfig(tmp_path, web.url))}
         monkeypatch.setenv("AIRFLOW_CONN_PMS_KUBERNETES", json.dumps({"conn_type": "kubernetes", "extra": extra}))
@@ -190,7 +188,7 @@ def test_it_asks_for_no_more_rights_than_the_deployment(world, cluster, tmp_path
             assert found.passed, found.reason
 
 
-def test_a_release_that_is_not_there_would_not_go_out(world, in_cluster):  # noqa: F811
+def test_a_release_that_is_not_there_would_not_go_out(world, in_cluster):
     run, before = Run(world, version="v9.9.9"), versions(in_cluster)
     run(ReleaseToTry, "release")
     assert run(WouldDeploy, "deploy").verdict is Verdict.FAIL
@@ -206,7 +204,7 @@ def test_a_request_that_makes_no_sense_is_refused_at_once(world):
         Run(world, version="1.1")(ReleaseToTry, "release")
 
 
-def test_everything_that_opening_would_refuse_is_told_at_once(world, in_cluster):  # noqa: F811
+def test_everything_that_opening_would_refuse_is_told_at_once(world, in_cluster):
     in_cluster(lambda kube: lock.acquire(kube, world.lock_name, "manual__other", "another release"))
     before = versions(in_cluster)
     run = Run(world)
@@ -218,7 +216,7 @@ def test_everything_that_opening_would_refuse_is_told_at_once(world, in_cluster)
     assert versions(in_cluster) == before
 
 
-def test_a_step_that_changes_production_fails_in_a_dry_run(world, in_cluster):  # noqa: F811
+def test_a_step_that_changes_production_fails_in_a_dry_run(world, in_cluster):
     run, before = Run(world), versions(in_cluster)
     run(ReleaseToTry, "release")
     assert ("release", RELEASE_KEY) in run.ti.left
