@@ -84,6 +84,9 @@ def imported(plan: Plan, source: Path | str, **more: Any) -> Ran:
     return Ran(ImportRows, plan, {"what": "bookings", "source": str(source), **more})
 
 
+@pytest.mark.plan(
+    "Seed database with minimal data:", "Allow users to import their data:", "CSV import for historical bookings"
+)
 def test_a_new_database_is_seeded_and_gets_its_history(
     hotel: psycopg.Connection[Any], local: tuple[Plan, Path]
 ) -> None:

@@ -133,6 +133,7 @@ def bad_file() -> tuple[str, list[list[str]]]:
     return FULL + GOOD_ROW + "".join(row + "\n" for row, _ in BAD), expected
 
 
+@pytest.mark.plan("CSV import for historical bookings")
 def test_every_fault_of_every_row_is_in_the_report_with_its_line(importing: Importing) -> None:
     content, expected = bad_file()
     outcome = importing(content)

@@ -53,6 +53,7 @@ def orders(connection: psycopg.Connection[Any]) -> list[Any]:
     return connection.execute(query.encode()).fetchall()
 
 
+@pytest.mark.plan("Seed database with minimal data:")
 def test_rows_are_planted_once(empty: psycopg.Connection[Any]) -> None:
     assert plant(empty, shop(), secret) == Seeded({"customers": 1, "orders": 1})
     assert orders(empty) == [("TEST-1", "2030-01-07", "12.50", True, None, "admin@example.com")]
@@ -154,5 +155,6 @@ def test_a_wrong_seed_file_names_file_key_and_reason(tmp_path: Path, change: dic
     assert said in str(error.value)
 
 
+@pytest.mark.plan("Admin user", "Sample hotels/rooms (from configuration)", "Test bookings (for validation)")
 def test_the_seed_of_the_repository_is_valid() -> None:
     assert list(load_seed(seed_file("pms.yaml")).tables) == ["users", "rooms", "bookings"]

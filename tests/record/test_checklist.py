@@ -22,6 +22,7 @@ def marked(line: ReportLine, *entries) -> Mark:
 STEPS = ReportLine(text="tests pass", steps=("*.unit_tests", "*.e2e_tests"))
 
 
+@pytest.mark.plan("Tests: 100% pass rate", "All critical tests passing")
 def test_every_step_has_to_have_passed():
     unit, e2e = made.check("p1.unit_tests"), made.check("p1.e2e_tests", reason="12 tests", at=30)
     found = judge(STEPS, made.record(unit, e2e))
@@ -86,6 +87,7 @@ def test_a_line_without_a_rule_is_not_known():
 LIMIT = ReportLine(text="errors", steps=("*.watch",), at_most={"error_rate": 0.001}, source="probe")
 
 
+@pytest.mark.plan("Zero downtime achieved", "Error rate <0.1%")
 @pytest.mark.parametrize(("rate", "mark"), [(0.0, Mark.PASSED), (0.001, Mark.PASSED), (0.0011, Mark.FAILED)])
 def test_a_limit_is_held_by_the_worst_value(rate, mark):
     assert marked(LIMIT, made.check("p2.watch", error_rate=0.0), made.check("p5.watch", error_rate=rate)) is mark
@@ -100,6 +102,7 @@ def test_a_limit_without_a_measurement_is_not_known():
 DECISION = ReportLine(text="accepted", decisions=("*.user_acceptance",))
 
 
+@pytest.mark.plan("Deployment plan reviewed", "User acceptance confirmed")
 @pytest.mark.parametrize(
     ("choice", "who", "mark"),
     [("Proceed", "qa", Mark.ASKED), ("Proceed", "system", Mark.PASSED), ("Rollback", "qa", Mark.FAILED)],
@@ -122,12 +125,14 @@ def test_no_incident_is_only_known_when_it_is_over():
     assert marked(CALM, made.outcome()) is Mark.PASSED
 
 
+@pytest.mark.plan("No critical incidents")
 def test_incidents_count_by_their_severity():
     minor = made.incident(IncidentKind.OPENED, 5, severity="medium")
     assert marked(CALM, made.outcome(), minor) is Mark.PASSED
     assert marked(CALM, made.outcome(), made.incident(IncidentKind.OPENED, 5)) is Mark.FAILED
 
 
+@pytest.mark.plan("No critical incidents")
 def test_a_success_that_was_rolled_back_later_is_no_success():
     assert marked(CALM, made.outcome(), made.outcome(Status.ROLLED_BACK, at=900, run="r")) is Mark.FAILED
 
