@@ -1,4 +1,4 @@
-"""The reminder beside a question: its trigger in an event loop, and the whole task as Airflow runs it.
+"""The reminder beside a question: its trigger in an event loop, and the whole task as Airflow runs it, in virtual time.
 
 What Airflow itself answers (the state of the question) is a stand-in; Slack is the recorder.
 """
@@ -6,20 +6,19 @@ What Airflow itself answers (the state of the question) is a stand-in; Slack is 
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
-import httpx
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
 
+from handover import clock
 from handover.models.record import MESSAGES_KEY
 from handover.people.operators import Confirm
 from handover.people.question import Remind
-from handover.people.triggers import QuestionTrigger
+from handover.people.triggers import LOOK_SECONDS, QuestionTrigger
 from tests.support.cluster import plan_with
 from tests.support.steps import RUN_ID, events
 
@@ -48,41 +47,41 @@ def airflow(monkeypatch):
 
 
 def trigger(at: float) -> QuestionTrigger:
-    return QuestionTrigger(dag_id="shop", run_id=RUN_ID, task_id=QUESTION, at=at, look_seconds=0.05)
+    return QuestionTrigger(dag_id="shop", run_id=RUN_ID, task_id=QUESTION, at=at)
 
 
-def waited(at: float) -> tuple[Any, float]:
-    begun = time.monotonic()
-    (event,) = asyncio.run(events(trigger(at), seconds=5))
-    return event, time.monotonic() - begun
+@pytest.fixture
+def waited(virtual_time):
+    """Runs the trigger of a moment so many seconds from now; gives its event and after how many seconds it came."""
+
+    def wait(seconds: float) -> tuple[Any, float]:
+        begun = virtual_time.now
+        (event,) = asyncio.run(events(trigger(clock.epoch() + seconds), seconds=1e6))
+        return event, virtual_time.now - begun
+
+    return wait
 
 
-def test_it_wakes_at_its_moment_and_not_before(airflow):
-    event, seconds = waited(time.time() + 0.5)
-    assert event == {"waiting": True}
-    assert 0.45 < seconds < 2
+def test_it_wakes_at_its_moment_and_not_before(airflow, waited):
+    assert waited(33) == ({"waiting": True}, pytest.approx(33))
 
 
 @pytest.mark.parametrize("state", ["success", "failed", "upstream_failed", "skipped", "removed"])
-def test_an_answered_question_ends_the_wait_at_once(airflow, state):
+def test_an_answered_question_ends_the_wait_at_once(airflow, waited, state):
     airflow.state = state
-    event, seconds = waited(time.time() + 60)
-    assert event == {"waiting": False}
-    assert seconds < 1
+    assert waited(60) == ({"waiting": False}, 0)
 
 
-def test_another_triggerer_goes_on_with_the_same_moment(airflow):
-    event, seconds = waited(time.time() - 30)
-    assert event == {"waiting": True}
-    assert seconds < 1
+def test_another_triggerer_goes_on_with_the_same_moment(airflow, waited):
+    assert waited(-30) == ({"waiting": True}, 0)
 
 
-def test_a_question_that_is_not_asked_yet_is_not_reminded_of(airflow):
+def test_a_question_that_is_not_asked_yet_is_not_reminded_of(airflow, virtual_time):
     airflow.state = "queued"
 
     async def later() -> list[Any]:
-        found = asyncio.create_task(events(trigger(time.time() - 1), seconds=5))
-        await asyncio.sleep(0.4)
+        found = asyncio.create_task(events(trigger(clock.epoch() - 1), seconds=1e6))
+        await asyncio.sleep(100)
         assert not found.done()
         airflow.state = "awaiting_input"
         return await found
@@ -90,9 +89,9 @@ def test_a_question_that_is_not_asked_yet_is_not_reminded_of(airflow):
     assert asyncio.run(later()) == [{"waiting": True}]
 
 
-def test_an_airflow_that_does_not_answer_is_asked_again(airflow):
+def test_an_airflow_that_does_not_answer_is_asked_again(airflow, waited):
     airflow.away = 3
-    assert waited(time.time())[0] == {"waiting": True}
+    assert waited(0) == ({"waiting": True}, 3 * LOOK_SECONDS)
     assert airflow.asked == 4
 
 
@@ -113,12 +112,11 @@ class Ti:
 
 
 @pytest.fixture
-def reminder(tmp_path, monkeypatch) -> Remind:
-    """Of a briefing that waits a second, with reminders all along."""
+def reminder(tmp_path, monkeypatch, virtual_time) -> Remind:
+    """Of a briefing that waits for an hour, with reminders all along."""
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://airflow.example.com")
-    monkeypatch.setattr("handover.people.triggers.LOOK_SECONDS", 0.05)
     plan = plan_with(
-        tmp_path, briefing={"response_seconds": 1}, asking={"reminders": [0.2, 0.6], "escalates_at": 0.4}
+        tmp_path, briefing={"response_seconds": 3600}, asking={"reminders": [0.2, 0.6], "escalates_at": 0.4}
     )  # fmt: skip
     with DAG("shop"):
         briefing = Confirm(task_id=QUESTION, plan=plan, question=plan.briefing, subject="Ready?")
@@ -135,7 +133,7 @@ def run(task: Remind, ti: Ti, between=lambda: None) -> tuple[str, int]:
             return step(), deferred
         except TaskDeferred as wait:
             deferred += 1
-            (event,) = asyncio.run(events(wait.trigger, seconds=10))
+            (event,) = asyncio.run(events(wait.trigger, seconds=1e6))
             method, kwargs = getattr(task, wait.method_name), wait.kwargs or {}
             step = lambda: method(context, event=event, **kwargs)  # noqa: B023, E731
         between()
@@ -160,12 +158,11 @@ def test_an_answer_ends_it_before_the_next_reminder(airflow, reminder, told):
 
     ti = Ti()
     assert run(reminder, ti, between=answered)[0] == "the question does not wait any more"
-    assert len(ti.left.get(MESSAGES_KEY, [])) == len(told()) <= 2
+    assert len(ti.left[MESSAGES_KEY]) == len(told()) == 2  # the second was under way; the third is not sent
 
 
-def test_a_channel_that_is_down_ends_nothing(airflow, reminder, told, recorder):
-    url = recorder.endpoints["recorder"]
-    httpx.put(f"{url}/answers/slack", json={"status": 500, "body": {}}, trust_env=False).raise_for_status()
+def test_a_channel_that_is_down_ends_nothing(airflow, reminder, told):
+    told.away("slack", status=500)
     ti = Ti()
     assert run(reminder, ti)[0] == "every reminder was sent"
     assert [bool(one["problem"]) for one in ti.left[MESSAGES_KEY]] == [True, True, True]

@@ -6,6 +6,8 @@ from typing import Any
 
 import httpx
 
+HTTP = httpx.Client(trust_env=False)
+"""One for all: making it reads every certificate of the machine."""
 SERVICES = ("slack", "statuspage", "jira", "smtp")
 
 
@@ -15,7 +17,7 @@ class Told:
 
     def __call__(self, service: str = "", *methods: str) -> list[Any]:
         """The calls, oldest first."""
-        calls = httpx.get(f"{self.url}/recorded", trust_env=False).json()
+        calls = HTTP.get(f"{self.url}/recorded").json()
         return [c for c in calls if c["service"].startswith(service) and (not methods or c["method"] in methods)]
 
     def posts(self, text: str = "") -> list[Any]:
@@ -24,13 +26,13 @@ class Told:
         return [body for body in calls if body["text"].startswith(text)]
 
     def forget(self) -> None:
-        httpx.delete(f"{self.url}/recorded", trust_env=False)
+        HTTP.delete(f"{self.url}/recorded")
 
     def away(self, *services: str, **answer: Any) -> None:
         for service in services:
             wanted = {"status": 503, "body": {}, **answer}
-            httpx.put(f"{self.url}/answers/{service}", json=wanted, trust_env=False).raise_for_status()
+            HTTP.put(f"{self.url}/answers/{service}", json=wanted).raise_for_status()
 
     def back(self, *services: str) -> None:
         for service in services or SERVICES:
-            httpx.delete(f"{self.url}/answers/{service}", trust_env=False)
+            HTTP.delete(f"{self.url}/answers/{service}")
