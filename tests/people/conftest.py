@@ -9,6 +9,7 @@ import pytest
 from sandbox.stack import Sandbox
 from tests.support.told import Told
 from tests.support.virtual import virtual_time  # noqa: F401 - a fixture
+from tests.support.web import waited  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="package")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import uuid
 from dataclasses import replace
 
@@ -15,7 +14,9 @@ from handover.people import channels, messages, tickets
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
 from handover.ports.channel import NewTicket
+from tests.support.steps import connect_to
 from tests.support.task import Ti, context_of
+from tests.support.web import silent
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
 STATE = DeploymentState(
@@ -110,26 +111,10 @@ def test_an_outage_is_said_and_raises_nothing(told):
     assert [text.partition(":")[0] for text in undelivered] == ["slack #pms-deployments", "status page"]
 
 
-@pytest.fixture
-def waited(monkeypatch):
-    """How long each connection would have been waited for, in seconds; nobody waits more than a moment for it."""
-    asked, connect = [], socket.create_connection
-
-    def impatient(address, timeout, *more):
-        asked.append(timeout)
-        return connect(address, 0.05, *more)
-
-    monkeypatch.setattr(socket, "create_connection", impatient)
-    return asked
-
-
 def test_a_mail_server_that_never_answers_is_waited_for_as_long_as_the_plan_says(told, monkeypatch, waited):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_PMS_SMTP",
-            json.dumps({"conn_type": "smtp", "host": "127.0.0.1", "port": silent.getsockname()[1],
-                        "extra": {"disable_ssl": True, "disable_tls": True}}),
-        )  # fmt: skip
+    with silent() as (host, port):
+        extra = {"disable_ssl": True, "disable_tls": True}
+        connect_to(monkeypatch, "pms_smtp", conn_type="smtp", host=host, port=port, extra=extra)
         (letter,) = [
             one for one in channels.letters(PLAN, messages.succeeded(PLAN, STATE), "r") if one.kind == "e-mail"
         ]
@@ -138,10 +123,9 @@ def test_a_mail_server_that_never_answers_is_waited_for_as_long_as_the_plan_says
 
 
 def test_a_channel_that_never_answers_is_waited_for_as_long_as_the_plan_says(told, monkeypatch, waited):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        connection = {"conn_type": "slack", "password": "xoxb-secret", "extra": {"base_url": url}}
-        monkeypatch.setenv("AIRFLOW_CONN_PMS_SLACK", json.dumps(connection))
+    with silent() as (host, port):
+        extra = {"base_url": f"http://{host}:{port}/"}
+        connect_to(monkeypatch, "pms_slack", conn_type="slack", password="xoxb-secret", extra=extra)
         assert tell(messages.rollback_initiated(PLAN, STATE))
     assert waited == [PLAN.messages.timeout_seconds]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from typing import Any
@@ -19,13 +20,23 @@ from handover.readiness.check import CheckKind, Scope, judged
 from handover.readiness.checklist import Line, load
 from handover.readiness.kinds import AnyCheck
 from handover.readiness.operators import line_verdict
+from sandbox.services.aws import client
 from sandbox.services.connections import connections
 from sandbox.stack import Sandbox
-from tests.support.cluster import cluster, in_cluster, namespace, plan  # noqa: F401 - fixtures
+from tests.support.cluster import REPOSITORY
+from tests.support.web import waited  # noqa: F401 - a fixture
+from tests.twins.beside import in_cluster, twin  # noqa: F401 - fixtures
 
 PARTS = ("primary", "replica", "staging", "recorder", "aws", "edge")
 KINDS: TypeAdapter[CheckKind] = TypeAdapter(AnyCheck)
 SUBJECT = Subject(version="v1.1.0", image="i@sha256:1", digest="sha256:1", previous="v1.0.0")
+
+
+@pytest.fixture
+def plan():
+    """The repository's, with the images of the tests."""
+    found = load_plan(INCLUDE / "plans" / "pms.yaml")
+    return found.model_copy(update={"image": found.image.model_copy(update={"repository": REPOSITORY})})
 
 
 @pytest.fixture(scope="session")
@@ -73,16 +84,27 @@ def look(scope: Scope, **parameters: Any) -> Evidence:
     return judged(KINDS.validate_python(parameters), scope)
 
 
+@pytest.fixture(scope="session")
+def recorder(stand_in):
+    with httpx.Client(base_url=stand_in.settings.url("recorder"), trust_env=False) as client:
+        yield client
+
+
 @pytest.fixture
-def says(settings):
+def says(settings, recorder):
     """Sets what a service of the recorder answers: ``says("github", body, path="*/pulls", status=200)``."""
-    with httpx.Client(base_url=settings.url("recorder"), trust_env=False) as client:
-        touched = set()
+    touched = set()
 
-        def say(service: str, body: Any, **more: Any) -> None:
-            touched.add(service)
-            client.put(f"/answers/{service}", json={"body": body, **more}).raise_for_status()
+    def say(service: str, body: Any, **more: Any) -> None:
+        touched.add(service)
+        recorder.put(f"/answers/{service}", json={"body": body, **more}).raise_for_status()
 
-        yield say
-        for service in touched:
-            client.delete(f"/answers/{service}")
+    yield say
+    for service in touched:
+        recorder.delete(f"/answers/{service}")
+
+
+@pytest.fixture(scope="session")
+def aws(stand_in):
+    """A client of a service of the stand-in, made once."""
+    return functools.cache(lambda service: client(stand_in.settings, service))

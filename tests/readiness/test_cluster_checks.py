@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 
@@ -13,7 +12,8 @@ from handover.ports.kube import Kube
 from handover.readiness import kubernetes as module
 from handover.readiness.check import NoAnswer, Scope
 from tests.readiness.conftest import SUBJECT, look
-from tests.support.cluster import image
+from tests.support.cluster import image, in_cluster, namespace, plan  # noqa: F401 - fixtures
+from tests.support.until import until, until_async
 from tests.support.web import Answer, serving
 
 READY = {"type": "Ready", "status": "True"}
@@ -39,28 +39,28 @@ def deployment(replicas=1):
 
 
 @pytest.fixture
-def here(plan):
+def here(plan):  # noqa: F811
     return Scope(plan, SUBJECT, time.time())
 
 
 @pytest.fixture
-def blue(in_cluster, here):
+def blue(in_cluster, here):  # noqa: F811
     """Blue serves, and answers as `pms_api`."""
 
     async def start(kube: Kube):
-        await kube.create("apps/v1/deployments", deployment())
-        for _ in range(200):
+        async def available() -> bool:
             found = await kube.get("apps/v1/deployments", "pms-blue")
-            if found.get("status", {}).get("availableReplicas") == 1:
-                return (await kube.get("services", "pms-api"))["spec"]["clusterIP"]
-            await asyncio.sleep(0.1)
-        raise AssertionError(found)
+            return found.get("status", {}).get("availableReplicas") == 1
+
+        await kube.create("apps/v1/deployments", deployment())
+        await until_async(available, "the pod of blue")
+        return (await kube.get("services", "pms-api"))["spec"]["clusterIP"]
 
     return in_cluster(start)
 
 
 @pytest.mark.plan("Production environment provisioned and verified", "Production environment healthy")
-def test_what_serves_is_whole_or_not(in_cluster, here, blue):
+def test_what_serves_is_whole_or_not(in_cluster, here, blue):  # noqa: F811
     assert look(here, kind="production_serves").passed
     in_cluster(lambda kube: kube.merge("apps/v1/deployments", "pms-blue", {"spec": {"replicas": 0}}))
     assert look(here, kind="production_serves").verdict is Verdict.FAIL
@@ -71,23 +71,19 @@ def test_production_that_is_not_there_is_unknown(here):
     assert (found.verdict, "404" in found.reason) == (Verdict.UNKNOWN, True)
 
 
-def test_a_service_that_selects_no_colour_fails(in_cluster, here):
+def test_a_service_that_selects_no_colour_fails(in_cluster, here):  # noqa: F811
     in_cluster(lambda kube: kube.merge("services", "pms-api", {"spec": {"selector": {"version": "pink"}}}))
     assert look(here, kind="production_serves").verdict is Verdict.FAIL
 
 
 @pytest.mark.plan("Load balancers configured")
-def test_the_load_balancer_has_endpoints_and_answers(in_cluster, here, blue, monkeypatch):
+def test_the_load_balancer_has_endpoints_and_answers(in_cluster, here, blue, monkeypatch):  # noqa: F811
     api = {"conn_type": "http", "schema": "http", "host": blue, "port": 8080}
     monkeypatch.setenv("AIRFLOW_CONN_PMS_API", json.dumps(api))
     found = look(here, kind="load_balancer")
     assert found.passed, found
     in_cluster(lambda kube: kube.merge("apps/v1/deployments", "pms-blue", {"spec": {"replicas": 0}}))
-    for _ in range(100):
-        if not look(here, kind="load_balancer").passed:
-            break
-        time.sleep(0.1)
-    assert not look(here, kind="load_balancer").passed
+    until(lambda: not look(here, kind="load_balancer").passed, "the end of its pod")
 
 
 def test_a_load_balancer_without_an_address_fails():
@@ -128,6 +124,7 @@ def test_the_clusters_own_list_of_nodes_is_read(cluster, here):
 def test_a_cluster_that_refuses_or_talks_nonsense_is_unknown(here, tmp_path, monkeypatch, kind, status):
     from tests.support.rbac import kubeconfig
 
+    monkeypatch.setattr("handover.adapters.kubernetes.ROLES_SECONDS", 0.0)
     with serving(lambda asked: Answer(status, ["nonsense"])) as web:
         extra = {"kube_config_path": str(kubeconfig(tmp_path, web.url))}
         monkeypatch.setenv("AIRFLOW_CONN_PMS_KUBERNETES", json.dumps({"conn_type": "kubernetes", "extra": extra}))

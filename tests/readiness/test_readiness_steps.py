@@ -43,7 +43,7 @@ def slack(monkeypatch):
         yield web
 
 
-def test_what_nobody_can_tell_of_the_release_stays_empty(plan, monkeypatch):
+def test_what_nobody_can_tell_of_the_release_stays_empty(plan, twin, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_PMS_REGISTRY", json.dumps({"conn_type": "http", "host": "http://127.0.0.1:1"}))
     ti = Ti()
     ReleaseToJudge(task_id="release", plan=plan).execute(run_of(ti, version="v1.1.0"))
@@ -52,7 +52,7 @@ def test_what_nobody_can_tell_of_the_release_stays_empty(plan, monkeypatch):
     }  # fmt: skip
 
 
-def test_a_bad_request_is_refused(plan):
+def test_a_bad_request_is_refused(plan, twin):
     with pytest.raises(AirflowFailException, match="only repository that this plan trusts"):
         ReleaseToJudge(task_id="release", plan=plan).execute(
             run_of(Ti(), version="v1.1.0", image="evil.example.com/x:1")
@@ -93,9 +93,9 @@ def test_a_task_without_evidence_is_against_it(in_cluster, plan, slack):
     assert "its task left no evidence" in slack.asked[0].body["text"]
 
 
-def test_a_verdict_that_cannot_be_kept_is_told_and_fails(plan, slack, monkeypatch):
+def test_a_verdict_that_cannot_be_kept_is_told_and_fails(plan, slack, twin):
     task, ti = conclude(plan)
-    monkeypatch.setenv("AIRFLOW_CONN_PMS_KUBERNETES", json.dumps({"conn_type": "kubernetes", "extra": {}}))
+    twin.denied.add("configmaps")
     with pytest.raises(AirflowFailException, match="could not be kept"):
         task.execute(run_of(ti))
     assert slack.asked

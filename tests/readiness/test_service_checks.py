@@ -2,50 +2,53 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
 import socket
 import ssl
 import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import psycopg
 import pytest
 
 from handover.models.evidence import Verdict
 from handover.models.readiness import RESTORE_SECONDS_TAG
+from handover.readiness.storage import Newest, newest, rpo, rto
 from sandbox import rehearsal
 from sandbox.hotel import migrations
 from sandbox.hotel.releases import BASE, MIGRATIONS, release
-from sandbox.services.aws import BUCKET, client
+from sandbox.services.aws import BUCKET
+from sandbox.services.aws import secrets as secrets_of
 from sandbox.services.edge import certify
 from tests.readiness.conftest import look
+from tests.support.web import nobody, silent
 
 REPOSITORY = {"repository": "ai-hotel/pms", "path": "prisma/migrations", "staging": "pms_staging_database"}
 
 
 @contextmanager
-def nobody(monkeypatch, connection, **changes):
-    """The connection leads to a port where nobody listens, and afterwards to one that never answers."""
-    import os
-
+def nobody_behind(monkeypatch, connection):
+    """The connection leads to a port where nobody listens; nobody waits between two tries."""
     variable = f"AIRFLOW_CONN_{connection.upper()}"
     known = json.loads(os.environ[variable])
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-    extra = {**known.get("extra", {}), "endpoint_url": f"http://127.0.0.1:{port}"}
-    monkeypatch.setenv(variable, json.dumps({**known, "host": "127.0.0.1", "port": port, "extra": extra}))
-    yield
-    monkeypatch.setenv(variable, json.dumps(known))
+    with nobody() as (host, port), monkeypatch.context() as patch:
+        extra = {**known.get("extra", {}), "endpoint_url": f"http://{host}:{port}"}
+        patch.setenv(variable, json.dumps({**known, "host": host, "port": port, "extra": extra}))
+        patch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
+        yield
 
 
 # --- S3
 
 
 @pytest.fixture
-def s3(settings):
-    s3 = client(settings, "s3")
+def s3(settings, aws):
+    s3 = aws("s3")
     yield s3
     for found in s3.list_objects_v2(Bucket=BUCKET).get("Contents", []):
         s3.delete_object(Bucket=BUCKET, Key=found["Key"])
@@ -85,7 +88,7 @@ def test_no_backup_fails(verdict, s3, line):
 
 @pytest.mark.parametrize("line", BACKUP_LINES)
 def test_without_s3_nothing_is_known(verdict, monkeypatch, settings, line):
-    with nobody(monkeypatch, "pms_aws"):
+    with nobody_behind(monkeypatch, "pms_aws"):
         assert verdict(line).verdict is Verdict.UNKNOWN
 
 
@@ -97,11 +100,28 @@ def test_an_old_or_a_small_backup_fails(scope, verdict, backup):
     assert verdict("current_backup").verdict is Verdict.FAIL
 
 
-def test_the_newest_backup_counts(verdict, backup):
-    backup()
-    time.sleep(1.1)  # S3's times are whole seconds
-    backup(key="production/backup_2.dump", body=b"x")
-    assert "backup_2.dump: 1 bytes" in verdict("current_backup").reason
+class Pages:
+    """S3 with these keys and their times, a page for each."""
+
+    def __init__(self, **times):
+        self.times = times
+
+    def get_paginator(self, operation):
+        assert operation == "list_objects_v2"
+        return self
+
+    def paginate(self, Bucket, Prefix):
+        assert (Bucket, Prefix) == ("bucket", "production/")
+        for name, at in self.times.items():
+            when = datetime.datetime.fromtimestamp(at, datetime.UTC)
+            yield {"Contents": [{"Key": f"{Prefix}{name}.dump", "LastModified": when, "Size": 1}]}
+        yield {}
+
+
+def test_the_newest_backup_counts():
+    found = newest(Pages(first=1.0, last=3.0, between=2.0), "bucket", "production/")
+    assert found == Newest("bucket", "production/last.dump", 3.0, 1)
+    assert newest(Pages(), "bucket", "production/") is None
 
 
 def test_a_backup_in_productions_region_needs_a_copy_elsewhere(scope, s3, backup):
@@ -138,25 +158,29 @@ def test_a_backup_that_is_not_encrypted_fails(verdict, s3, backup):
 
 
 @pytest.mark.plan("RTO/RPO targets", "Backup strategy tested: ✓")
-def test_recovery_targets_are_measured(scope, backup):
-    targets = {"kind": "recovery_targets", "rto_seconds": 60, "rpo_seconds": 300}
+def test_a_backup_that_was_never_restored_says_nothing_of_the_recovery(scope, backup):
     backup(restore=0)
-    assert "never restored" in look(scope, **targets).reason
-    assert look(scope, **targets).verdict is Verdict.UNKNOWN
-    backup(restore=61)
-    assert look(scope, **targets).verdict is Verdict.FAIL
-    backup(restore=59)
-    assert look(scope, **targets).passed
-    assert look(replace(scope, now=time.time() + 400), **targets).verdict is Verdict.FAIL
+    found = look(scope, kind="recovery_targets", rto_seconds=60, rpo_seconds=300)
+    assert (found.verdict, "never restored" in found.reason) == (Verdict.UNKNOWN, True)
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(None, Verdict.UNKNOWN), (59, Verdict.PASS), (60, Verdict.FAIL)])
+def test_a_restore_has_to_be_quicker_than_the_target(seconds, verdict):
+    assert rto("RTO", "a.dump", seconds, limit=60).verdict is verdict
+
+
+@pytest.mark.parametrize(("age", "verdict"), [(299, Verdict.PASS), (300, Verdict.FAIL)])
+def test_the_newest_point_has_to_be_younger_than_the_target(age, verdict):
+    assert rpo("RPO", "archived WAL", age, limit=300).verdict is verdict
 
 
 # --- Secrets Manager
 
 
 @pytest.fixture
-def vault(settings):
+def vault(settings, aws):
     """Sets keys of a secret; gives it back as it was."""
-    vault = client(settings, "secretsmanager")
+    vault = aws("secretsmanager")
     before = {name: vault.get_secret_value(SecretId=name)["SecretString"] for name in ("pms/production", "pms/staging")}
 
     def change(name="pms/production", **values):
@@ -165,6 +189,19 @@ def vault(settings):
     yield change
     for name, text in before.items():
         vault.put_secret_value(SecretId=name, SecretString=text)
+
+
+@pytest.fixture
+def twin_vault(stand_in, settings, monkeypatch):
+    """The stand-in's secrets in memory, for what is judged of them; how they are asked for is tried on the stand-in."""
+    held = secrets_of(settings)
+
+    class Vault:
+        def get_secret_value(self, SecretId):
+            return {"SecretString": json.dumps(held[SecretId])}
+
+    monkeypatch.setattr("handover.readiness.secrets.client", lambda _connection, _service: Vault())
+    return held
 
 
 SECRET_LINES = ["database_urls", "api_keys", "jwt_secret", "oauth_credentials"]
@@ -199,14 +236,13 @@ LEAK = "leaked-7f3a"
         ("database_urls", {"DATABASE_URL": f"postgresql://u:{LEAK}@[::bad/db?x={LEAK}"}, Verdict.FAIL),
     ],
 )
-def test_bad_secrets_are_judged_and_never_shown(verdict, vault, caplog, capfd, line, values, wanted):
-    vault(**values)
+def test_bad_secrets_are_judged_and_never_shown(verdict, twin_vault, caplog, capfd, line, values, wanted):
+    twin_vault["pms/production"] |= values
     found = verdict(line)
     assert found.verdict is wanted, found
     assert LEAK not in found.model_dump_json() + caplog.text + "".join(capfd.readouterr())
 
 
-@pytest.mark.plan("Database URLs (connection strings validated)")
 def test_a_database_url_with_a_wrong_password_fails_and_is_not_shown(verdict, vault, settings):
     vault(DATABASE_URL=settings.dsn("primary", "pms_database", "pms", LEAK))
     found = verdict("database_urls")
@@ -224,8 +260,8 @@ def test_staging_and_production_must_not_share_the_jwt_secret(verdict, vault, se
     assert verdict("jwt_secret").verdict is Verdict.UNKNOWN
 
 
-def test_a_secret_that_is_not_json_is_unknown_and_not_shown(verdict, vault, settings):
-    client(settings, "secretsmanager").put_secret_value(SecretId="pms/production", SecretString=f"plain {LEAK}")
+def test_a_secret_that_is_not_json_is_unknown_and_not_shown(verdict, vault, aws):
+    aws("secretsmanager").put_secret_value(SecretId="pms/production", SecretString=f"plain {LEAK}")
     for line in SECRET_LINES:
         found = verdict(line)
         assert found.verdict is Verdict.UNKNOWN
@@ -234,7 +270,7 @@ def test_a_secret_that_is_not_json_is_unknown_and_not_shown(verdict, vault, sett
 
 @pytest.mark.parametrize("line", SECRET_LINES)
 def test_without_secrets_manager_nothing_is_known(verdict, settings, monkeypatch, line):
-    with nobody(monkeypatch, "pms_aws"):
+    with nobody_behind(monkeypatch, "pms_aws"):
         assert verdict(line).verdict is Verdict.UNKNOWN
 
 
@@ -256,13 +292,13 @@ def test_log_groups_are_fed_and_kept_for_90_days(verdict):
     assert verdict("log_retention").passed
 
 
-def test_log_groups_that_are_not_as_planned_fail(scope, settings):
+def test_log_groups_that_are_not_as_planned_fail(scope, settings, aws):
     assert look(scope, kind="log_retention", **LOGS, days=30).verdict is Verdict.FAIL
     missing = {**LOGS, "groups": ["/pms/prod"]}  # a prefix of a group that exists
     assert look(scope, kind="log_retention", **missing, days=90).verdict is Verdict.FAIL
     later = replace(scope, now=time.time() + 7200)
     assert look(later, kind="logs_arrive", **LOGS, max_silence_seconds=3600).verdict is Verdict.FAIL
-    logs = client(settings, "logs")
+    logs = aws("logs")
     logs.create_log_group(logGroupName="/silent")
     silent = {**LOGS, "groups": ["/silent"]}
     assert look(scope, kind="log_retention", **silent, days=90).reason.startswith("/silent: unlimited days")
@@ -270,7 +306,7 @@ def test_log_groups_that_are_not_as_planned_fail(scope, settings):
 
 
 def test_without_cloudwatch_nothing_is_known(verdict, settings, monkeypatch):
-    with nobody(monkeypatch, "pms_aws"):
+    with nobody_behind(monkeypatch, "pms_aws"):
         assert verdict("cloudwatch_logs").verdict is Verdict.UNKNOWN
         assert verdict("log_retention").verdict is Verdict.UNKNOWN
 
@@ -323,7 +359,7 @@ def test_applied_rolled_back_and_applied_again_passes(verdict, staging):
 @pytest.mark.parametrize("line", ["migration_on_staging", "rollback_script"])
 @pytest.mark.parametrize("connection", ["pms_staging_database", "pms_primary"])
 def test_a_database_that_does_not_answer_is_unknown(verdict, settings, monkeypatch, line, connection):
-    with nobody(monkeypatch, connection):
+    with nobody_behind(monkeypatch, connection):
         found = verdict(line)
     assert found.verdict is Verdict.UNKNOWN
     assert settings.secrets.pms not in found.model_dump_json()
@@ -346,8 +382,8 @@ def test_names_resolve_and_live_short(scope, verdict):
 
 
 def test_a_name_server_that_does_not_answer_is_unknown(verdict, settings, monkeypatch):
-    monkeypatch.setattr("handover.readiness.network.TIMEOUT_SECONDS", 0.5)
-    with nobody(monkeypatch, "pms_dns"):
+    monkeypatch.setattr("handover.readiness.network.TIMEOUT_SECONDS", 0.05)
+    with nobody_behind(monkeypatch, "pms_dns"):
         assert verdict("dns").verdict is Verdict.UNKNOWN
 
 
@@ -411,13 +447,12 @@ def test_certificates_as_clients_see_them(scope, tmp_path, monkeypatch, certific
 
 
 def test_no_tls_server_is_unknown(verdict, settings, monkeypatch):
-    with nobody(monkeypatch, "pms_edge"):
+    with nobody_behind(monkeypatch, "pms_edge"):
         assert verdict("certificates").verdict is Verdict.UNKNOWN
 
 
 def test_a_server_that_speaks_no_tls_is_unknown(scope, monkeypatch):
-    monkeypatch.setattr("handover.readiness.network.TIMEOUT_SECONDS", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        edge = {"conn_type": "http", "host": "127.0.0.1", "port": silent.getsockname()[1]}
-        monkeypatch.setenv("AIRFLOW_CONN_PMS_EDGE", json.dumps(edge))
+    monkeypatch.setattr("handover.readiness.network.TIMEOUT_SECONDS", 0.05)
+    with silent() as (host, port):
+        monkeypatch.setenv("AIRFLOW_CONN_PMS_EDGE", json.dumps({"conn_type": "http", "host": host, "port": port}))
         assert look(scope, **TLS).verdict is Verdict.UNKNOWN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl
+
+import pytest
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,34 @@ class Web:
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128  # with the usual 5 a burst of connections waits a second for its second try
+
+
+@contextmanager
+def silent() -> Iterator[tuple[str, int]]:
+    """Host and port of a server that takes every connection and never says anything."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+        yield server.getsockname()
+
+
+@contextmanager
+def nobody() -> Iterator[tuple[str, int]]:
+    """Host and port at which nobody listens, nor ever will while the block runs."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()
+
+
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long connections of Python's own clients would have been waited for, in seconds; they give up at once."""
+    asked, connect = list[float](), socket.create_connection
+
+    def impatient(address: Any, timeout: float, *more: Any) -> socket.socket:
+        asked.append(timeout)
+        return connect(address, 0.05, *more)
+
+    monkeypatch.setattr(socket, "create_connection", impatient)
+    return asked
 
 
 @contextmanager
