@@ -243,6 +243,7 @@ def test_bad_secrets_are_judged_and_never_shown(verdict, twin_vault, caplog, cap
     assert LEAK not in found.model_dump_json() + caplog.text + "".join(capfd.readouterr())
 
 
+@pytest.mark.plan("Database URLs (connection strings validated)")
 def test_a_database_url_with_a_wrong_password_fails_and_is_not_shown(verdict, vault, settings):
     vault(DATABASE_URL=settings.dsn("primary", "pms_database", "pms", LEAK))
     found = verdict("database_urls")
