@@ -1,1 +1,2 @@
-from tests.support.cluster import cluster, in_cluster, namespace, plan  # noqa: F401 - fixtures
+from tests.support.virtual import virtual_time  # noqa: F401 - a fixture
+from tests.twins.beside import in_cluster, plan, twin  # noqa: F401 - fixtures

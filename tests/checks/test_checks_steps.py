@@ -1,15 +1,14 @@
-"""The checks as Airflow runs them: the state from a real cluster, answers from real servers."""
+"""The checks as Airflow runs them: answers of real servers, and in virtual time of one in memory."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
+from types import SimpleNamespace
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from handover.checks.client import load, measure_until_good, session
 from handover.checks.operators import (
@@ -26,9 +25,11 @@ from handover.checks.sources import ErrorTrackerSource, TrackerSilent
 from handover.coordination import state
 from handover.models.evidence import Measurement, Verdict, failed, passed
 from handover.models.names import CONNECTIONS, NEW_ERRORS, P50, P95, P99, THROUGHPUT
-from tests.support.cluster import image, plan_with
+from tests.support.cluster import image
 from tests.support.steps import connect_to, opened, release, run
-from tests.support.web import Answer, serving
+from tests.support.until import until
+from tests.support.web import Answer, nobody, serving
+from tests.twins.http import TwinServer
 
 pytestmark = pytest.mark.sandbox
 ASKED = release("registry.example.com/shop/web:v1.1.0")
@@ -48,17 +49,17 @@ def token(in_cluster, plan):
 
 
 class Api:
-    """A service that can be slow, broken or of another version, and notes who asks it."""
+    """A service that can be broken or of another version, and notes how many ask it at once."""
 
     def __init__(self) -> None:
-        self.version, self.delay, self.broken = "v1.1.0", 0.0, ""
-        self.lock, self.at_once, self.most = threading.Lock(), 0, 0
+        self.version, self.broken = "v1.1.0", ""
+        self.lock, self.at_once, self.most, self.together = threading.Lock(), 0, 0, 1
 
     def __call__(self, call):
         with self.lock:
             self.at_once += 1
             self.most = max(self.most, self.at_once)
-        time.sleep(self.delay)
+        until(lambda: self.most >= self.together, "that so many ask at once")
         try:
             return self.answer(call)
         finally:
@@ -83,11 +84,22 @@ class Api:
 
 @pytest.fixture
 def api(monkeypatch):
+    """A real server behind `pms_api`."""
     made = Api()
     with serving(made) as web:
         made.web = web
         connect_to(monkeypatch, "pms_api", host=web.host, port=web.port, password="admin-token", extra=USER)
         yield made
+
+
+@pytest.fixture
+def served(monkeypatch, virtual_time):
+    """The same in memory: every answer takes as long as it says, in virtual time."""
+    server = TwinServer(Api().answer, delay=0.05)
+    for module in ("client", "triggers"):
+        monkeypatch.setattr(f"handover.checks.{module}.session", server.session)
+    connect_to(monkeypatch, "pms_api", host="api", port=80, password="admin-token", extra=USER)
+    return server
 
 
 def known(in_cluster, plan):
@@ -107,26 +119,26 @@ def healthy(plan, **more):
     'curl -H "Authorization: Bearer $HEALTH_CHECK_TOKEN" https://api.pms',
     "Phase 3: Health checks pass",
 )
-def test_health_defers_from_the_first_moment_and_keeps_the_admin_token(quick, token, api):
+def test_health_defers_from_the_first_moment_and_keeps_the_admin_token(quick, token, served):
     ran = run(healthy(quick, expect_version=True), token, ASKED)
     assert (ran.evidence.passed, len(ran.triggers)) == (True, 1)
-    assert all("authorization" not in call.headers for call in api.web.asked)
+    assert all("authorization" not in call.headers for call in served.asked)
 
 
 @pytest.mark.plan("curl https://api.pms.example.com/health", "Should return 200 OK from old version")
-def test_health_of_the_old_version(quick, token, api):
+def test_health_of_the_old_version(quick, token, served):
     ran = run(healthy(quick, expect_version=True, version="old"), token, ASKED)
     assert "answered by v1.1.0 instead of v1.0.0" in str(ran.error)
-    api.version = "v1.0.0"
+    served.answer = lambda _: Answer(headers={"X-Version": "v1.0.0"})
     assert run(healthy(quick, expect_version=True, version="old"), token, ASKED).evidence.passed
 
 
 @pytest.mark.plan('curl -H "Authorization: Bearer $HEALTH_CHECK_TOKEN" https://api-staging')
-def test_staging_gets_its_health_token(quick, token, monkeypatch):
-    with serving(lambda _: Answer()) as web:
-        connect_to(monkeypatch, "pms_staging", host=web.host, port=web.port, password="health-token")
-        assert run(healthy(quick, connection="pms_staging"), token, ASKED).evidence.passed
-        assert web.asked[0].headers["authorization"] == "Bearer health-token"
+def test_staging_gets_its_health_token(quick, token, served, monkeypatch):
+    connect_to(monkeypatch, "pms_staging", host="staging", port=80, password="health-token")
+    served.answer = lambda _: Answer()
+    assert run(healthy(quick, connection="pms_staging"), token, ASKED).evidence.passed
+    assert served.asked[0].headers["authorization"] == "Bearer health-token"
 
 
 # --- key endpoints, critical paths
@@ -199,7 +211,7 @@ def test_a_critical_path_that_is_broken(plan, token, api):
 
 
 def test_the_load_is_complete_and_bounded(api):
-    api.delay = 0.01
+    api.together = 3  # nobody is answered before so many ask
 
     async def work():
         async with session(3) as http:
@@ -208,7 +220,7 @@ def test_the_load_is_complete_and_bounded(api):
     found = asyncio.run(work())
     assert (found.requests, len(found.seconds), api.most) == (30, 15, 3)
     assert set(found.failures) == {"GET /none: 401"}
-    assert all(0.01 <= seconds < found.elapsed for seconds in found.seconds)
+    assert all(0 < seconds <= found.elapsed for seconds in found.seconds)
 
 
 def test_a_series_of_failures_ends_early(api):
@@ -226,12 +238,14 @@ def test_a_series_of_failures_ends_early(api):
     "Response times normal",
     "Performance within SLA",
 )
-def test_response_times(quick, token, api):
+def test_response_times(quick, token, served):
     ran = run(ResponseTimes(task_id="times", plan=quick), token, ASKED)
     assert ran.evidence.passed
-    assert len(api.web.asked) == 21
-    api.delay = 0.25
-    assert "p50_seconds" in str(run(ResponseTimes(task_id="times", plan=quick), token, ASKED).error)
+    assert len(served.asked) == 21
+    served.delay = 0.25
+    assert "p50_seconds 250 ms is not below 200 ms" in str(
+        run(ResponseTimes(task_id="times", plan=quick), token, ASKED).error
+    )
 
 
 def test_nothing_that_answers_is_unknown(quick, token, api):
@@ -263,7 +277,7 @@ class Given:
     "API latency percentiles (p50, p95, p99)",
     "Throughput (requests/second)",
 )
-def test_a_baseline_is_kept_and_merged(in_cluster, quick, api):
+def test_a_baseline_is_kept_and_merged(in_cluster, quick, served):
     before = {"known": 1.0, P50: 99.0}
     token = in_cluster(lambda kube: opened(kube, quick.lock_name, image("v1.1.0"), baseline=before))
     sources = [Given(5.0), Given(None)]
@@ -272,7 +286,8 @@ def test_a_baseline_is_kept_and_merged(in_cluster, quick, api):
     kept = known(in_cluster, quick).baseline
     assert set(kept) == {"known", P50, P95, P99, THROUGHPUT, CONNECTIONS}
     assert kept["known"] == 1.0
-    assert kept[P50] < 1
+    assert kept[P50] == pytest.approx(0.05)
+    assert kept[THROUGHPUT] == pytest.approx(quick.performance.concurrency / 0.05)
     assert kept[CONNECTIONS] == 10.0
 
 
@@ -296,20 +311,20 @@ def performance(quick, token):
     "Compare with pre-deployment baseline",
     "Performance acceptable",
 )
-def test_performance_as_before_slower_and_without_a_baseline(quick, token, api):
+def test_performance_as_before_slower_and_without_a_baseline(quick, token, served):
     assert performance(quick, token).evidence.verdict is Verdict.UNKNOWN
     run(Baseline(task_id="baseline", plan=quick), token, ASKED)
     assert performance(quick, token).evidence.passed
-    asked = len(api.web.asked)
-    api.delay = 0.1
+    asked = len(served.asked)
+    served.delay = 0.15
     slow = performance(quick, token)
     assert slow.evidence.verdict is Verdict.FAIL
     assert "worse by more than 50%" in slow.evidence.reason
-    assert len(api.web.asked) - asked == 3 * 21
+    assert len(served.asked) - asked == 3 * 21
 
 
 @pytest.mark.parametrize(("slow_series", "series", "good"), [(0, 1, True), (1, 2, True), (2, 3, True), (3, 3, False)])
-def test_only_what_is_bad_in_every_series_is_bad(quick, api, slow_series, series, good):
+def test_only_what_is_bad_in_every_series_is_bad(quick, served, slow_series, series, good):
     given = iter([failed("x", "slow")] * slow_series + [passed("x", "fast")] * 3)
     taken = []
 
@@ -349,8 +364,9 @@ def test_the_error_tracker(plan, token, monkeypatch, status, body, verdict):
 
 
 def test_an_error_tracker_that_is_away_is_unknown(plan, token, monkeypatch):
-    connect_to(monkeypatch, "pms_sentry", host="127.0.0.1", port=9)
-    assert run(ErrorTracker(task_id="errors", plan=plan), token, ASKED).evidence.verdict is Verdict.UNKNOWN
+    with nobody() as (host, port):
+        connect_to(monkeypatch, "pms_sentry", host=host, port=port)
+        assert run(ErrorTracker(task_id="errors", plan=plan), token, ASKED).evidence.verdict is Verdict.UNKNOWN
 
 
 @pytest.mark.plan("No new issues in error tracker", "Monitor error tracking service (Sentry)")
@@ -373,27 +389,19 @@ def test_the_error_tracker_as_a_source_of_the_watch(plan, monkeypatch):
 # --- staging's logs
 
 
-@pytest.fixture(scope="module")
-def aws():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "eu-central-1"}
 
 
 @pytest.fixture
-def logs(aws, monkeypatch):
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "eu-central-1"}
-    extra = keys | {"endpoint_url": aws}
-    connect_to(monkeypatch, "pms_aws", conn_type="aws", extra=extra)
-    return boto3.client("logs", endpoint_url=aws, **keys)
+def logs(s3_endpoint, monkeypatch):
+    connect_to(monkeypatch, "pms_aws", conn_type="aws", extra=KEYS | {"endpoint_url": s3_endpoint})
+    return boto3.client("logs", endpoint_url=s3_endpoint, **KEYS)
 
 
-def recent(tmp_path, token, namespace, group, most=2):
-    staging = {"log_group": group, "max_recent_errors": most, "recent_seconds": 600}
-    plan = plan_with(tmp_path, staging=staging, cluster={"namespace": namespace})
-    return run(RecentErrors(task_id="recent", plan=plan), token, ASKED).evidence
+def recent(plan, token, group):
+    staging = plan.staging.model_copy(update={"log_group": group, "max_recent_errors": 2, "recent_seconds": 600})
+    changed = plan.model_copy(update={"staging": staging})
+    return run(RecentErrors(task_id="recent", plan=changed), token, ASKED).evidence
 
 
 def put(logs, group, *lines, age=0.0):
@@ -411,26 +419,27 @@ def put(logs, group, *lines, age=0.0):
         (3, Verdict.FAIL, "at least 3 errors in the last 10 min"),
     ],
 )
-def test_recent_errors_in_the_logs(tmp_path, token, namespace, logs, errors, verdict, said):
+def test_recent_errors_in_the_logs(plan, token, logs, errors, verdict, said):
     group = f"/staging/{errors}"
     logs.create_log_group(logGroupName=group)
     logs.create_log_stream(logGroupName=group, logStreamName="pod")
     put(logs, group, "ERROR long ago", "ERROR as well", "ERROR too", age=3600)
     put(logs, group, "INFO fine", *[f"ERROR {n}" for n in range(errors)], "INFO fine")
-    evidence = recent(tmp_path, token, namespace, group)
+    evidence = recent(plan, token, group)
     assert evidence.verdict is verdict
     assert said in evidence.reason
 
 
-def test_logs_that_are_not_there_are_unknown(tmp_path, token, namespace, logs):
-    evidence = recent(tmp_path, token, namespace, "/staging/none")
+def test_logs_that_are_not_there_are_unknown(plan, token, logs):
+    evidence = recent(plan, token, "/staging/none")
     assert evidence.verdict is Verdict.UNKNOWN
     assert "/staging/none cannot be read" in evidence.reason
     assert evidence.measurements[0].value is None
 
 
-def test_logs_that_cannot_be_reached_are_unknown(tmp_path, token, namespace, monkeypatch):
-    extra = {"endpoint_url": "http://127.0.0.1:9", "region_name": "eu-central-1"}
-    extra |= {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    monkeypatch.setenv("AIRFLOW_CONN_PMS_AWS", json.dumps({"conn_type": "aws", "extra": extra}))
-    assert recent(tmp_path, token, namespace, "/staging/x").verdict is Verdict.UNKNOWN
+def test_logs_that_cannot_be_reached_are_unknown(plan, token, monkeypatch):
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))  # between two tries
+    with nobody() as (host, port):
+        extra = KEYS | {"endpoint_url": f"http://{host}:{port}"}
+        connect_to(monkeypatch, "pms_aws", conn_type="aws", extra=extra)
+        assert recent(plan, token, "/staging/x").verdict is Verdict.UNKNOWN

@@ -1,32 +1,40 @@
-"""The health trigger: stored, revived, and run against real servers, with its exact events."""
+"""The health trigger: stored, revived, and run against a server in memory in virtual time, with its exact events."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import json
-import time
 
 import pytest
 
-from handover.checks.triggers import HealthTrigger
+from handover import clock
+from handover.checks.triggers import POLL_SECONDS, REQUEST_SECONDS, HealthTrigger
 from handover.models.evidence import Verdict
 from tests.support.steps import connect_to, events
-from tests.support.web import Answer, serving
+from tests.support.web import Answer
+from tests.twins.http import TwinServer
 
 NEW = {"X-Version": "v1.1.0"}
 
 
-def health(monkeypatch, answer, seconds=5.0, password="t0k3n", **more):
-    with serving(answer) as web:
-        connect_to(monkeypatch, "web", host=web.host, port=web.port, password=password)
+@pytest.fixture
+def health(monkeypatch, virtual_time):
+    """Runs the trigger against a server; gives its event, what was asked, and after how many seconds it came."""
+
+    def wait(answer, seconds=5.0, password="t0k3n", server=None, **more):
+        server = server or TwinServer(answer)
+        monkeypatch.setattr("handover.checks.triggers.session", server.session)
+        connect_to(monkeypatch, "web", host="web", port=80, password=password)
         trigger = HealthTrigger(
-            check="health", connection="web", path="/health", deadline=time.time() + seconds,
-            **{"poll_seconds": 0.05, **more},
-        )  # fmt: skip
+            check="health", connection="web", path="/health", deadline=clock.epoch() + seconds, **more
+        )
         assert password not in json.dumps(trigger.serialize())
-        (event,) = asyncio.run(events(trigger))
-        return event, web.asked
+        begun = virtual_time.now
+        (event,) = asyncio.run(events(trigger, seconds=1e6))
+        return event, server.asked, virtual_time.now - begun
+
+    return wait
 
 
 def series(*answers: Answer):
@@ -41,71 +49,65 @@ def series(*answers: Answer):
     "Health check returns 200 OK",
     "Phase 3: Health checks pass",
 )
-def test_three_good_answers_are_healthy(monkeypatch):
-    event, asked = health(monkeypatch, series(Answer()))
+def test_three_good_answers_are_healthy(health):
+    event, asked, seconds = health(series(Answer()))
     assert event["verdict"] == Verdict.PASS
     assert event["reason"] == "3 good answers in a row from /health"
     assert [m["value"] for m in event["measurements"]] == [1.0]
     assert len(asked) == 3
     assert all("authorization" not in call.headers for call in asked)
+    assert seconds == pytest.approx(2 * POLL_SECONDS)
 
 
-def test_a_bad_one_in_between_begins_the_row_anew(monkeypatch):
-    _, asked = health(monkeypatch, series(Answer(), Answer(), Answer(503), Answer()))
+def test_a_bad_one_in_between_begins_the_row_anew(health):
+    _, asked, _ = health(series(Answer(), Answer(), Answer(503), Answer()))
     assert len(asked) == 6
 
 
-def test_the_token_is_sent_only_when_asked_for_and_never_told(monkeypatch):
-    event, asked = health(monkeypatch, series(Answer(503, {"why": "down"})), seconds=0.2, bearer=True)
+def test_the_token_is_sent_only_when_asked_for_and_never_told(health):
+    event, asked, _ = health(series(Answer(503, {"why": "down"})), bearer=True)
     assert asked[0].headers["authorization"] == "Bearer t0k3n"
     assert "t0k3n" not in json.dumps(event)
 
 
-def test_a_503_never_makes_it_hot(monkeypatch):
-    event, asked = health(monkeypatch, series(Answer(503, {"status": "down"})), seconds=0.5, poll_seconds=0.1)
+def test_a_503_never_makes_it_hot(health):
+    event, asked, seconds = health(series(Answer(503, {"status": "down"})), seconds=30)
     assert event["verdict"] == Verdict.FAIL
     assert event["reason"] == '/health is not healthy: status 503: {"status": "down"}'
-    assert len(asked) <= 7
+    assert seconds == pytest.approx(30)
+    assert len(asked) == 30 / POLL_SECONDS + 1
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_wrong_credentials_end_the_wait(monkeypatch, status):
-    begun = time.monotonic()
-    event, asked = health(monkeypatch, series(Answer(status)), seconds=30, bearer=True)
+def test_wrong_credentials_end_the_wait(health, status):
+    event, asked, seconds = health(series(Answer(status)), seconds=30, bearer=True)
     assert event["verdict"] == Verdict.FAIL
     assert f"status {status}" in event["reason"]
     assert len(asked) == 3
-    assert time.monotonic() - begun < 5
+    assert seconds == pytest.approx(2 * POLL_SECONDS)
 
 
-def test_another_version_is_not_the_one_waited_for(monkeypatch):
+def test_another_version_is_not_the_one_waited_for(health):
     old = Answer(headers={"X-Version": "v1.0.0"})
-    event, _ = health(monkeypatch, series(old), seconds=0.2, header="X-Version", version="v1.1.0")
+    event, *_ = health(series(old), header="X-Version", version="v1.1.0")
     assert event["reason"] == "/health is not healthy: answered by v1.0.0 instead of v1.1.0"
-    event, asked = health(monkeypatch, series(old, Answer(headers=NEW)), header="X-Version", version="v1.1.0")
+    event, asked, _ = health(series(old, Answer(headers=NEW)), header="X-Version", version="v1.1.0")
     assert (event["verdict"], len(asked)) == (Verdict.PASS, 4)
 
 
-def test_too_few_good_answers_in_time(monkeypatch):
-    event, _ = health(monkeypatch, series(Answer()), seconds=0.0)
+def test_too_few_good_answers_in_time(health):
+    event, *_ = health(series(Answer()), seconds=0.0)
     assert event["reason"] == "/health is not healthy: only 1 good answers"
 
 
-def test_nobody_there(monkeypatch):
-    connect_to(monkeypatch, "web", host="127.0.0.1", port=9)
-    trigger = HealthTrigger(check="health", connection="web", path="/health", deadline=time.time() + 0.2)
-    (event,) = asyncio.run(events(trigger))
+def test_nobody_there(health):
+    event, *_ = health(None, server=TwinServer(series(Answer()), there=False))
     assert event["verdict"] == Verdict.FAIL
     assert "no answer" in event["reason"]
 
 
-def test_a_server_that_hangs(monkeypatch):
-    monkeypatch.setattr("handover.checks.triggers.REQUEST_SECONDS", 0.2)
-
-    def hang(_):
-        time.sleep(0.6)
-        return Answer()
-
-    event, _ = health(monkeypatch, hang, seconds=0.3)
+def test_a_server_that_hangs(health):
+    event, _, seconds = health(None, seconds=12, server=TwinServer(series(Answer()), delay=1e6))
     assert event["verdict"] == Verdict.FAIL
     assert "no answer" in event["reason"]
+    assert seconds == pytest.approx(3 * REQUEST_SECONDS + 2 * POLL_SECONDS)
