@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +11,8 @@ from kubernetes_asyncio import client
 from handover.adapters.kubernetes import KubeClient, _message, connect
 from handover.models.annotations import AGENT, FORMER_AGENT
 from handover.ports.kube import KubeError
-from tests.support.cluster import cluster, in_cluster, namespace, plan  # noqa: F401 - fixtures
+from tests.support.cluster import in_cluster, namespace, plan  # noqa: F401 - fixtures
+from tests.support.web import nobody
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_an_airflow_connection_leads_to_the_cluster(plan):  # noqa: F811
 
 
 @pytest.mark.sandbox
-def test_a_wrong_token_is_an_error_that_says_so(cluster):  # noqa: F811
+def test_a_wrong_token_is_an_error_that_says_so(cluster):
     async def work():
         settings = client.Configuration(host=cluster.url, api_key={"BearerToken": "Bearer wrong"})
         async with client.ApiClient(configuration=settings) as api:
@@ -56,16 +56,12 @@ def test_a_wrong_token_is_an_error_that_says_so(cluster):  # noqa: F811
 
 
 def test_no_answer_has_status_0():
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        host = f"http://127.0.0.1:{unused.getsockname()[1]}"
-
-    async def work():
-        async with client.ApiClient(configuration=client.Configuration(host=host)) as api:
+    async def work(where):
+        async with client.ApiClient(configuration=client.Configuration(host=where)) as api:
             await KubeClient(api, "default").list("pods")
 
-    with pytest.raises(KubeError) as error:
-        asyncio.run(work())
+    with nobody() as (host, port), pytest.raises(KubeError) as error:
+        asyncio.run(work(f"http://{host}:{port}"))
     assert (error.value.status, error.value.passing) == (0, True)
 
 

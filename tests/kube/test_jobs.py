@@ -202,6 +202,7 @@ def test_what_nobody_waits_for_any_more_is_stopped(twin):
 
 
 @pytest.mark.sandbox
+@pytest.mark.usefixtures("looks_often")
 def test_it_runs_with_the_settings_and_gives_its_output(in_cluster, plan):
     asked = command(*SAY, image=image("v1.0.0"), env={"EXTRA": "more"})
     result = in_cluster(lambda kube: jobs.run(kube, plan.cluster, asked))
@@ -210,6 +211,7 @@ def test_it_runs_with_the_settings_and_gives_its_output(in_cluster, plan):
 
 
 @pytest.mark.sandbox
+@pytest.mark.usefixtures("looks_often")
 def test_a_failure_is_told_with_its_exit_code_and_output(in_cluster, plan):
     asked = command("sh", "-c", "echo why; exit 7", image=image("v1.0.0"))
     result = in_cluster(lambda kube: jobs.run(kube, plan.cluster, asked))
@@ -217,6 +219,7 @@ def test_a_failure_is_told_with_its_exit_code_and_output(in_cluster, plan):
 
 
 @pytest.mark.sandbox
+@pytest.mark.usefixtures("looks_often")
 def test_a_command_that_does_not_end_is_stopped(in_cluster, plan):
     cluster = plan.cluster.model_copy(update={"job_timeout_seconds": 1})
     asked = command("sleep", "60", image=image("v1.0.0"))

@@ -110,6 +110,12 @@ def _until_ready(process: subprocess.Popen[bytes], url: str) -> None:
 
 
 @pytest.fixture
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The product looks at what it waits for as soon as it can; how often it does in production is tried elsewhere."""
+    monkeypatch.setattr("handover.kube.waiting.POLL_SECONDS", 0.02)
+
+
+@pytest.fixture
 def namespace(cluster: Cluster) -> str:
     """A new namespace with the Secret and the Service that the plan expects; the Service selects blue."""
     name = f"test-{next(NAMES)}"

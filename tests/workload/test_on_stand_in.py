@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import pytest
@@ -16,17 +15,17 @@ from handover.workload.sensors import RolloutComplete
 from sandbox.hotel.build import TRIVY
 from tests.support.cluster import (
     REPOSITORY,
-    cluster,  # noqa: F401 - fixtures
     digest,
     image,
-    in_cluster,  # noqa: F401
+    in_cluster,  # noqa: F401 - fixtures
+    looks_often,  # noqa: F401
     namespace,  # noqa: F401
     plan,  # noqa: F401
     plan_with,
 )
 from tests.support.steps import connect_to, opened, release, run
 
-pytestmark = pytest.mark.sandbox
+pytestmark = [pytest.mark.sandbox, pytest.mark.usefixtures("looks_often")]
 TOOLS = "registry.example.com/shop/tools"
 ASKED = release(f"{REPOSITORY}:v1.1.0")
 SCAN = {
@@ -70,18 +69,19 @@ def test_a_colour_is_deployed_serves_and_is_scaled_down_once_nobody_asks_it(in_c
     for kind in (DeployIdleColour, RolloutComplete):
         assert run(kind(task_id="step", plan=plan), token, ASKED).evidence.passed
     assert replicas(in_cluster) == 1
-    ran = run(RemoveIdleColour(task_id="step", plan=plan, quiet_seconds=0.5), token, ASKED)
+    ran = run(RemoveIdleColour(task_id="step", plan=plan, quiet_seconds=0.2), token, ASKED)
     assert ran.evidence.reason.startswith("pms-green is scaled to 0: no request in ")
     assert replicas(in_cluster) == 0
 
 
 @pytest.mark.plan("Green environment health checks pass", "kubectl rollout status deployment/pms-green -n production")
-def test_a_release_that_does_not_start_fails_its_rollout_with_its_own_words(in_cluster, plan, begin):  # noqa: F811
+def test_a_release_that_does_not_start_fails_its_rollout_with_its_own_words(plan, begin, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("handover.kube.pods.MAX_RESTARTS", 1)
     token = begin("crash")
     assert run(DeployIdleColour(task_id="deploy", plan=plan), token, ASKED).evidence.passed
     ran = run(RolloutComplete(task_id="rollout", plan=plan), token, ASKED)
     assert ran.evidence.verdict is Verdict.FAIL
-    assert "2 restarts, exit code 3" in ran.evidence.reason
+    assert "1 restarts, exit code 3" in ran.evidence.reason
     assert str(ran.error).endswith("it printed: warming up | DATABASE_URL is wrong")
 
 
@@ -110,17 +110,16 @@ def test_a_command_fails_with_its_exit_code_and_last_words(plan, begin):  # noqa
 
 
 @pytest.fixture(scope="module")
-def tools(cluster):  # noqa: F811
+def tools(cluster):
     """The catalogue with an image that has `trivy`."""
     folder = cluster.kubeconfig.parent / "tools"
     folder.mkdir()
     (folder / "trivy").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{TRIVY}" "$@"\n')
     (folder / "trivy").chmod(0o755)
-    cluster.images.append(
+    cluster.know(
         {"repository": TOOLS, "tag": "v1", "digest": digest("tools"), "argv": ["true"], "workdir": str(folder),
          "env": {}, "path": [str(folder)]}
     )  # fmt: skip
-    (cluster.kubeconfig.parent / "images.json").write_text(json.dumps({"images": cluster.images}))
 
 
 @pytest.fixture
@@ -161,7 +160,7 @@ def test_a_scanner_asks_the_registry_with_the_login_of_its_secret(
     ],
 )
 def test_a_scanner_that_does_not_start_is_no_pass(with_image, begin, monkeypatch, change, says):
-    monkeypatch.setattr("handover.kube.pods.PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("handover.kube.pods.PATIENCE_SECONDS", 0.0)
     ran = run(ScanImage(task_id="scan", plan=with_image(scan=SCAN | change)), begin(), ASKED)
     assert ran.evidence.verdict is Verdict.UNKNOWN
     assert says in ran.evidence.reason
