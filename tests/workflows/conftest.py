@@ -1,3 +1,1 @@
-"""A plan for the stand-in cluster."""
-
-from tests.support.cluster import in_cluster, namespace, plan  # noqa: F401 - fixtures
+from tests.twins.beside import in_cluster, plan, twin  # noqa: F401 - fixtures

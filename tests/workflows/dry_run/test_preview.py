@@ -32,7 +32,7 @@ from tests.support.rbac import guarded, kubeconfig
 from tests.support.steps import RUN_ID, connect_to
 from tests.support.web import Answer, serving
 
-pytestmark = pytest.mark.sandbox
+pytestmark = [pytest.mark.sandbox, pytest.mark.usefixtures("looks_often")]
 KINDS = (
     "services", "configmaps", "secrets", "pods", "apps/v1/deployments", "batch/v1/jobs", lock.LEASES,
 )  # fmt: skip
