@@ -15,7 +15,7 @@ from sandbox.settings import REPOSITORY
 from sandbox.stack import Sandbox
 from tests.support.cluster import cluster  # noqa: F401 - a fixture
 from tests.support.dags import dag_bag  # noqa: F401 - a fixture
-from tests.support.postgres import programs, servers  # noqa: F401 - fixtures
+from tests.support.postgres import programs, replicated, servers  # noqa: F401 - fixtures
 
 OVERLAY = REPOSITORY / "sandbox" / "overlay.yaml"
 

@@ -52,12 +52,6 @@ def database(servers: Servers) -> Database:
 
 
 @pytest.fixture
-def replica(servers: Servers, database: Database) -> Database:
-    """The replica of its server."""
-    return Database(servers.replica.host, servers.replica.port, "postgres", "owner", PASSWORD)
-
-
-@pytest.fixture
 def connection(database: Database) -> Iterator[psycopg.Connection[Any]]:
     with database.connect() as session:
         yield session
@@ -73,11 +67,11 @@ def limits() -> StatementLimits:
     return StatementLimits(lock_timeout=0.1, statement_timeout=20, lock_retries=20, other_runner=10)
 
 
-def connections(monkeypatch: pytest.MonkeyPatch, primary: Database, servers: Servers) -> None:
+def connections(monkeypatch: pytest.MonkeyPatch, primary: Database, replicated: Servers) -> None:
     """Sets those of the plan to a primary and its replica."""
     common = {"conn_type": "postgres", "login": "owner", "password": PASSWORD, "port": primary.port}
     connect_to(monkeypatch, "pms_primary", **common, host=primary.host, schema=primary.name)
-    connect_to(monkeypatch, "pms_replica", **common, host=servers.replica.host, schema="postgres")
+    connect_to(monkeypatch, "pms_replica", **common, host=replicated.replica.host, schema="postgres")
 
 
 def bundle(**scripts: str | tuple[str, str]) -> Bundle:

@@ -202,18 +202,22 @@ def test_uploads_of_a_killed_try_are_ended(s3: Any) -> None:
 
 
 @pytest.mark.plan("aws s3 cp backup_*.dump", "Backup uploaded to S3/backup location")
-def test_large_uploads_are_streamed_in_parts(s3: Any) -> None:
-    class Zeros:
-        left = 40 * 1024 * 1024
+def test_large_uploads_are_streamed_in_parts(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "PART_BYTES", 5 * 1024 * 1024)  # the least that S3 takes
+    size = 12 * 1024 * 1024
 
-        def read(self, size: int = -1) -> bytes:
-            data = bytes(min(size, self.left))
+    class Zeros:
+        left = size
+
+        def read(self, most: int = -1) -> bytes:
+            data = bytes(min(most, self.left))
             self.left -= len(data)
             return data
 
     hashing = storage.Hashing(Zeros())
     storage.write(s3, "backups", "parts.bin", hashing)
-    assert hashing.size == s3.head_object(Bucket="backups", Key="parts.bin")["ContentLength"] == 40 * 1024 * 1024
+    assert hashing.size == s3.head_object(Bucket="backups", Key="parts.bin")["ContentLength"] == size
+    assert s3.head_object(Bucket="backups", Key="parts.bin")["ETag"].endswith('-3"')
 
 
 def test_pg_dump_older_than_the_server_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,14 +13,13 @@ from typing import Any
 
 import pytest
 
-from handover.adapters.postgres import Database
 from handover.database import release
 from handover.database.migrations import BundleError
 from handover.database.operators import Migrate
 from handover.database.release import BEGIN, END
 from handover.kube import jobs
 from handover.plan.model import Plan
-from tests.database.conftest import connections
+from tests.database.conftest import connections, fill
 from tests.support import steps
 from tests.support.cluster import image, plan_with
 from tests.support.postgres import Servers
@@ -120,10 +119,10 @@ def test_an_image_by_tag_is_not_even_asked(twin, shop, inside):
 
 @pytest.fixture
 def migrate(
-    twin: TwinCluster, shop: Plan, database: Database, servers: Servers, monkeypatch: pytest.MonkeyPatch
+    twin: TwinCluster, shop: Plan, replicated: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], steps.Ran]:
     """The step, with the release's own Prisma, on a real database."""
-    connections(monkeypatch, database, servers)
+    connections(monkeypatch, replicated.copy("shop", "owner", fill), replicated)
     token = asyncio.run(steps.opened(twin.client(), shop.lock_name, IMAGE))
     asked = steps.release(IMAGE).model_copy(update={"method": "prisma"})
     return lambda: steps.run(Migrate(task_id="migrate", plan=shop), token, asked)

@@ -31,7 +31,7 @@ from handover.models.evidence import Evidence
 from handover.models.names import CONNECTIONS, REPLICATION_LAG
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
-from tests.database.conftest import bundle
+from tests.database.conftest import bundle, fill
 from tests.support import steps
 from tests.support.postgres import PASSWORD, Servers
 from tests.support.until import until, until_async
@@ -82,6 +82,11 @@ def _until_streaming(servers: Servers) -> None:
     until(lambda: servers.ask(servers.primary, "SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'"))
 
 
+def replica_of(servers: Servers) -> Database:
+    """As the owner of databases sees it."""
+    return Database(servers.replica.host, servers.replica.port, "postgres", "owner", PASSWORD)
+
+
 @dataclass
 class AnyServers:
     """Real servers, or the twin. ``write``: what a guest does; ``suffering``: a block in which the replica does so."""
@@ -114,12 +119,13 @@ def any_servers(request: pytest.FixtureRequest) -> AnyServers:
     if request.param == "twin":
         turned, servers = request.getfixturevalue("virtual_time"), request.getfixturevalue("twins")
         return AnyServers(PRIMARY, REPLICA, lambda: None, servers.suffering, turned.run)
-    there, database = request.getfixturevalue("servers"), request.getfixturevalue("database")
-    troubles = {"paused": paused, "cut": cut, "dead": dead}
-    session = request.getfixturevalue("connection")
+    there = request.getfixturevalue("replicated")
+    database, troubles = there.copy("shop", "owner", fill), {"paused": paused, "cut": cut, "dead": dead}
+    session = database.connect()
+    request.addfinalizer(session.close)
     return AnyServers(
-        database, request.getfixturevalue("replica"),
-        lambda: session.execute("INSERT INTO visits DEFAULT VALUES"), lambda name: troubles[name](there), asyncio.run,
+        database, replica_of(there), lambda: session.execute("INSERT INTO visits DEFAULT VALUES"),
+        lambda name: troubles[name](there), asyncio.run,
     )  # fmt: skip
 
 
@@ -289,8 +295,9 @@ def test_source_that_knows_nothing_raises(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.plan("Watch database connection count")
-def test_guard_sees_a_good_migration(database: Database, replica: Database) -> None:
-    guard = Guard(database, [replica], max_lag_seconds=60)
+def test_guard_sees_a_good_migration(replicated: Servers) -> None:
+    database = replicated.copy("shop", "owner", fill)
+    guard = Guard(database, [replica_of(replicated)], max_lag_seconds=60)
 
     def breach() -> str | None:
         until(lambda: guard.seen.samples >= 4, "the guard's fourth look")

@@ -89,18 +89,18 @@ def test_the_checks_of_the_readiness_behind_a_deployment_are_its_own_kind(book):
     assert (mine.readiness, [c.step for c in mine.checks], other.readiness) == ((ready,), ["a.b"], ())
 
 
-@pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("statement", ["UPDATE {} SET recorded_at = now()", "DELETE FROM {}", "TRUNCATE {}"])
 @pytest.mark.parametrize("role", ["owner", "writer"])
-def test_nobody_changes_what_was_written(book, table, statement, role):
+def test_nobody_changes_what_was_written(book, statement, role):
     book.ledger.write(everything())
-    with getattr(book, role).connect() as session, pytest.raises(errors.InsufficientPrivilege) as refused:
-        session.execute(statement.format(table).encode())
-    if role == "owner":
-        assert "append-only" in str(refused.value)
-    with book.owner.connect() as session:
-        (rows,) = session.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()
-    assert rows > 0
+    with getattr(book, role).connect() as session, book.owner.connect() as other:
+        for table in TABLES:
+            with pytest.raises(errors.InsufficientPrivilege) as refused:
+                session.execute(statement.format(table).encode())
+            if role == "owner":
+                assert "append-only" in str(refused.value)
+            (rows,) = other.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()
+            assert rows > 0
 
 
 def test_the_superuser_has_to_drop_the_trigger_to_change_anything(book, server):

@@ -1,6 +1,7 @@
-"""A real PostgreSQL for the session, and its streaming replica when a test asks for one; tests take databases of it.
+"""A real PostgreSQL for the session, and another one with a streaming replica; tests take databases of them.
 
-Each server has an address that no other test process has, so its port is never anybody else's.
+Each server has an address that no other test process has, so its port is never anybody else's. The replica has a
+primary of its own because it copies all databases that are there, and most tests need none.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ _NUMBERS = itertools.count(1)
 
 @dataclass
 class Servers:
-    """A primary and its replica, as their superuser sees them."""
+    """A primary, and its replica if it has one, as their superuser sees them."""
 
     folder: Path
     prefix: str
@@ -58,15 +58,27 @@ class Servers:
         """Where the primary answers as well, as if it were another server."""
         return f"{self.prefix}.0.4"
 
-    @cached_property
+    @property
     def replica(self) -> Database:
-        """Made from the primary and started when it is first asked for."""
-        there = Database(f"{self.prefix}.0.3", PORT, "postgres", "postgres", PASSWORD)
+        return Database(f"{self.prefix}.0.3", PORT, "postgres", "postgres", PASSWORD)
+
+    def make_primary(self) -> None:
+        data = self.folder / "p"
+        _run("initdb", "-D", data, "-U", "postgres", "--auth=scram-sha-256", "--pwfile=/dev/stdin", "--no-sync",
+             "-E", "UTF8", "--no-locale", input=f"{PASSWORD}\n".encode())  # fmt: skip
+        with (data / "postgresql.conf").open("a") as conf:
+            conf.write(CONF)
+        (data / "pg_hba.conf").write_text(HBA)
+        self.start("p")
+        for role, rights in (("owner", "CREATEDB"), ("record_owner", ""), ("record", "")):
+            self.ask(self.primary, f"CREATE ROLE {role} LOGIN {rights} PASSWORD '{PASSWORD}'")
+        self.ask(self.primary, "GRANT pg_monitor TO owner")
+
+    def make_replica(self) -> None:
         source = f"host={self.primary.host} port={PORT} user=postgres password={PASSWORD}"
         _run("pg_basebackup", "-D", self.folder / "r", "-R", "-X", "stream", "-C", "-S", "r1", "--no-sync", "-c",
              "fast", "-d", source)  # fmt: skip
         self.start("r")
-        return there
 
     @property
     def log(self) -> Path:
@@ -116,27 +128,32 @@ def _run(program: str, *arguments: str | Path, **more: Any) -> None:
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE, **more)
 
 
-@pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """Its roles: ``owner`` of databases, who may make some, and ``record_owner`` and ``record`` of ledgers."""
+@contextlib.contextmanager
+def _running(folder: Path, replica: bool) -> Iterator[Servers]:
     with contextlib.closing(Subnet()) as own:
-        there = Servers(tmp_path_factory.mktemp("pg"), own.prefix)
-        data = there.folder / "p"
-        _run("initdb", "-D", data, "-U", "postgres", "--auth=scram-sha-256", "--pwfile=/dev/stdin", "--no-sync",
-             "-E", "UTF8", "--no-locale", input=f"{PASSWORD}\n".encode())  # fmt: skip
-        with (data / "postgresql.conf").open("a") as conf:
-            conf.write(CONF)
-        (data / "pg_hba.conf").write_text(HBA)
-        there.start("p")
+        there = Servers(folder, own.prefix)
         try:
-            with there.primary.connect() as connection:
-                for role, rights in (("owner", "CREATEDB"), ("record_owner", ""), ("record", "")):
-                    connection.execute(f"CREATE ROLE {role} LOGIN {rights} PASSWORD '{PASSWORD}'".encode())
-                connection.execute("GRANT pg_monitor TO owner")
+            there.make_primary()
+            if replica:
+                there.make_replica()
             yield there
         finally:
             for name in sorted(there.started, reverse=True):
                 there.stop(name)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Its roles: ``owner`` of databases, who may make some, and ``record_owner`` and ``record`` of ledgers."""
+    with _running(tmp_path_factory.mktemp("pg"), replica=False) as there:
+        yield there
+
+
+@pytest.fixture(scope="session")
+def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """The same with a replica."""
+    with _running(tmp_path_factory.mktemp("pair"), replica=True) as there:
+        yield there
 
 
 @pytest.fixture(scope="session")
