@@ -115,18 +115,18 @@ class AnyServers:
 
 
 @pytest.fixture(params=["twin", "real"])
-def any_servers(request: pytest.FixtureRequest) -> AnyServers:
+def any_servers(request: pytest.FixtureRequest) -> Iterator[AnyServers]:
     if request.param == "twin":
         turned, servers = request.getfixturevalue("virtual_time"), request.getfixturevalue("twins")
-        return AnyServers(PRIMARY, REPLICA, lambda: None, servers.suffering, turned.run)
+        yield AnyServers(PRIMARY, REPLICA, lambda: None, servers.suffering, turned.run)
+        return
     there = request.getfixturevalue("replicated")
     database, troubles = there.copy("shop", "owner", fill), {"paused": paused, "cut": cut, "dead": dead}
-    session = database.connect()
-    request.addfinalizer(session.close)
-    return AnyServers(
-        database, replica_of(there), lambda: session.execute("INSERT INTO visits DEFAULT VALUES"),
-        lambda name: troubles[name](there), asyncio.run,
-    )  # fmt: skip
+    with database.connect() as session:
+        yield AnyServers(
+            database, replica_of(there), lambda: session.execute("INSERT INTO visits DEFAULT VALUES"),
+            lambda name: troubles[name](there), asyncio.run,
+        )  # fmt: skip
 
 
 def test_a_replica_that_follows_has_no_problem_and_a_small_lag(any_servers: AnyServers) -> None:
