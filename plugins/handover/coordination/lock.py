@@ -45,7 +45,7 @@ async def acquire(
     """
     while True:
         try:
-            lease = await kube.find(LEASES, name)
+            lease = await fresh(partial(kube.find, LEASES, name), _generation, still_at or 0)
             if lease is None:
                 return _generation(await kube.create(LEASES, _lease(kube, name, holder, reason, 1)))
             current = lease["spec"].get("holderIdentity") or ""
@@ -56,14 +56,28 @@ async def acquire(
                     f"generation {still_at} is over: the lock is at {_generation(lease)} ({current or 'free'})"
                 )
             if current and take_over not in (True, current):
-                since = lease["spec"].get("acquireTime", "an unknown time")
-                why = notes(lease).get("reason", "no reason given")
-                raise Locked(f"{current} has been deploying since {since} ({why}); wait for it or roll it back")
+                raise Locked(_told(lease))
             body = _lease(kube, name, holder, reason, _generation(lease) + 1)
             body["metadata"]["resourceVersion"] = lease["metadata"]["resourceVersion"]
             return _generation(await kube.replace(LEASES, name, body))
         except Conflict:
             continue  # somebody was quicker: look again
+
+
+async def generation_for(kube: Kube, name: str, *holders: str) -> int:
+    """That of the last holder, for one of these to begin after it; 0 when there never was one. Raises `Locked` when it
+    is somebody else's now.
+    """
+    lease = await kube.find(LEASES, name)
+    if lease and lease["spec"].get("holderIdentity") not in (None, "", *holders):
+        raise Locked(_told(lease))
+    return _generation(lease) if lease else 0
+
+
+def _told(lease: Json) -> str:
+    since = lease["spec"].get("acquireTime", "an unknown time")
+    why = notes(lease).get("reason", "no reason given")
+    return f"{lease['spec']['holderIdentity']} has been deploying since {since} ({why}); wait for it or roll it back"
 
 
 async def release(kube: Kube, name: str, generation: int) -> None:
@@ -114,16 +128,10 @@ async def holder(kube: Kube, name: str) -> str:
     return f"{who} since {lease['spec'].get('acquireTime', 'an unknown time')} ({why})"
 
 
-async def held_by(kube: Kube, name: str, who: str) -> int | None:
-    """The generation of the lock if this holder has it, else None."""
+async def look(kube: Kube, name: str) -> tuple[int, str]:
+    """The generation, and who holds the lock ("" for nobody); 0 when there never was one."""
     lease = await kube.find(LEASES, name)
-    return _generation(lease) if lease and lease["spec"].get("holderIdentity") == who else None
-
-
-async def generation(kube: Kube, name: str) -> int:
-    """That of the last holder; 0 when there never was one."""
-    lease = await kube.find(LEASES, name)
-    return _generation(lease) if lease else 0
+    return (_generation(lease), lease["spec"].get("holderIdentity") or "") if lease else (0, "")
 
 
 def _generation(lease: Json) -> int:

@@ -127,10 +127,10 @@ def _may_go_forward(route: Route, token: FencingToken) -> None:
     """What every step forward has to respect: newer generations, an abort, and a person's ``kubectl patch``."""
     if route.generation > token.generation:
         raise FencedOut(f"generation {token.generation} is over: {route}; {NOTHING}")
+    if route.stage is Stage.ABORTED and (_is_ours(route, token) or route.deployment == token.deployment):
+        raise FencedOut(f"{route}; a deployment that was aborted never goes forward again; {NOTHING}")
     if route.generation < token.generation or route.stage is None:
         return
-    if route.stage is Stage.ABORTED:
-        raise FencedOut(f"{route}; a deployment that was aborted never goes forward again; {NOTHING}")
     expected = {
         Stage.STABLE: frozenset({token.stable}), Stage.OVERLAP: frozenset({token.stable, token.preview}),
     }.get(route.stage, frozenset({token.preview}))  # fmt: skip

@@ -23,6 +23,22 @@ async def read(kube: Kube, name: str) -> DeploymentState | None:
     return _parsed(found) if found else None
 
 
+async def given_up(kube: Kube, name: str) -> str:
+    """The last deployment that was given up; what it holds of the lock is nobody's."""
+    found = await kube.find(CONFIG_MAPS, name)
+    return notes(found).get("given-up", "") if found else ""
+
+
+async def ended(kube: Kube, name: str, deployment: str) -> Status | None:
+    """How this deployment ended, if the cluster knows it and it did."""
+    found = await kube.find(CONFIG_MAPS, name)
+    if found and notes(found).get("given-up") == deployment:
+        return Status.GIVEN_UP
+    known = _parsed(found) if found else None
+    mine = known is not None and known.deployment == deployment and known.status is not Status.DEPLOYING
+    return known.status if known and mine else None
+
+
 async def write(kube: Kube, name: str, state: DeploymentState) -> None:
     """Begins a new state. Raises `FencedOut` when a newer generation has begun, or this one was given up."""
 
@@ -35,17 +51,22 @@ async def write(kube: Kube, name: str, state: DeploymentState) -> None:
     await _swap(kube, name, state.generation, begin)
 
 
+async def forbid(kube: Kube, name: str, deployment: str) -> None:
+    """Nobody opens this deployment any more, which never was opened, not even a process that was held up."""
+    await _swap(kube, name, 0, lambda old, _: old, given_up=deployment)
+
+
 async def give_up(kube: Kube, name: str, deployment: str, generation: int) -> None:
-    """Before the lock of a deployment that was never opened is given back: nobody begins its state any more, not even a
-    process that was held up. What the deployment before it knew stays known.
-    """
+    """The same, by whoever holds its lock: it is over. What the deployment before it knew stays known."""
 
     def given_up(old: DeploymentState | None, known: int) -> DeploymentState | None:
-        if old is not None and (old.deployment, old.generation) == (deployment, generation) and not old.over:
-            return old.model_copy(update={"status": Status.GIVEN_UP})
-        return old.model_copy(update={"generation": max(known, generation)}) if old else None
+        if old is None:
+            return None
+        begun = old.deployment == deployment and old.status is Status.DEPLOYING
+        change = {"status": Status.GIVEN_UP} if begun else {}
+        return old.model_copy(update={**change, "generation": max(known, generation)})
 
-    await _swap(kube, name, generation, given_up)
+    await _swap(kube, name, generation, given_up, given_up=deployment)
 
 
 async def update(
@@ -77,14 +98,15 @@ async def update(
 
 
 async def _swap(
-    kube: Kube, name: str, generation: int, decide: Callable[[DeploymentState | None, int], DeploymentState | None]
-) -> None:
+    kube: Kube, name: str, generation: int,
+    decide: Callable[[DeploymentState | None, int], DeploymentState | None], **said: str,
+) -> None:  # fmt: skip
     """Writes what ``decide`` makes of the state and the generation that are there, until nobody came in between."""
     while True:
         found = await kube.find(CONFIG_MAPS, name)
         known = _generation(found) if found else 0
         new = decide(_parsed(found) if found else None, known)
-        body = _config_map(kube, name, new, max(generation, known), found)
+        body = _config_map(kube, name, new, max(generation, known), found, **said)
         try:
             if found is None:
                 await kube.create(CONFIG_MAPS, body)
@@ -105,10 +127,13 @@ def _parsed(config_map: Json) -> DeploymentState | None:
     return DeploymentState.model_validate_json(text) if text else None
 
 
-def _config_map(kube: Kube, name: str, state: DeploymentState | None, generation: int, read: Json | None) -> Json:
+def _config_map(
+    kube: Kube, name: str, state: DeploymentState | None, generation: int, read: Json | None, **more: str
+) -> Json:
     """``read``: the one that it takes the place of."""
     version = {"resourceVersion": read["metadata"]["resourceVersion"]} if read else {}
-    said = as_annotations(generation=str(generation))
+    kept = {"given_up": who} if read and (who := notes(read).get("given-up")) else {}
+    said = as_annotations(generation=str(generation), **(kept | more))
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -171,6 +171,10 @@ class MoveTrafficBack(Step):
         another = f"traffic is on {known.stable}; another run does the rest: %s. If it is dead, clear its tasks"
         if known.status is Status.ROLLING_BACK and known.rollback_run not in ("", run.run_id):
             raise skipped(another % known.rollback_run)
+        if known.status is Status.ROLLING_BACK:  # an earlier try took it
+            await lock.fence(kube, name, known.token)
+            run.context["ti"].xcom_push(key=FENCING_KEY, value=known.token.model_dump(mode="json"))
+            return known.token
         whose: bool | str = known.status is Status.ROLLBACK_FAILED or known.deployment
         try:
             generation = await lock.acquire(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, TriggerRule
@@ -17,6 +18,7 @@ from handover.models.evidence import Evidence, passed
 from handover.models.record import DEPLOYMENT_KEY, Deployment
 from handover.outside import outside
 from handover.plan import window
+from handover.ports.kube import KubeError
 from handover.step import FENCING_KEY, RELEASE_KEY, Step, StepRun, skipped
 from handover.workflows.deployment.gate import readiness_gate
 from handover.workflows.deployment.request import BadRequest, release_of
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from handover.plan.model import Plan
     from handover.ports.kube import Kube
     from handover.ports.router import Router
+
+TAKING_LOCK_KEY = "taking_lock"
+"""XCom key that `Open` leaves before it takes the lock."""
 
 
 class ReleaseDue(BaseOperator):
@@ -111,6 +116,7 @@ class Open(Step):
             if problem := await permissions.refusal(kube, self.plan):
                 raise AirflowFailException(f"nothing was touched: {problem}")
             release, gate = await readiness_gate(kube, self.plan, release)
+            run.context["ti"].xcom_push(key=TAKING_LOCK_KEY, value=True)
             try:
                 known = await begin(kube, run.router(kube), self.plan, run.run_id, release, gate.text)
             except (lock.Locked, Refused) as error:
@@ -154,31 +160,36 @@ async def begin(
     Raises `Locked` when somebody else deploys, and `Refused` when it is not clear what serves now, or when this run was
     rolled back before it was open.
     """
-    seen = await lock.generation(kube, plan.lock_name)  # first: whoever comes after it is noticed
+    name, why = plan.lock_name, f"{release.version}: {release.why}"
+    gone = await state.given_up(kube, name)
+    seen = await lock.generation_for(kube, name, run_id, gone)  # first: whoever comes after it is noticed
     before = await serving(kube, router, plan)
-    _was_never_ended(await state.read(kube, plan.lock_name), run_id)
-    why = f"{release.version}: {release.why}"
-    generation = await lock.acquire(kube, plan.lock_name, run_id, why, still_at=seen)
-    known = await state.read(kube, plan.lock_name)
-    if known is not None and known.generation == generation:
-        return known
-    _was_never_ended(known, run_id)
-    previous = await serving(kube, router, plan)  # again: now nobody else moves it any more
-    if previous != before:
-        raise Refused(
-            f"traffic has moved from {before.colour} to {previous.colour} while the lock was taken; try again"
-        )
-    token = FencingToken(
-        deployment=run_id, generation=generation, stable=previous.colour, preview=plan.cluster.other(previous.colour)
-    )
-    fresh = _new_state(release, token, previous, readiness)
-    await state.write(kube, plan.lock_name, fresh)
+    await _has_not_ended(kube, plan, run_id)
+    generation = await lock.acquire(kube, name, run_id, why, take_over=gone, still_at=seen)
+    try:
+        known = await state.read(kube, name)
+        if known is not None and known.generation == generation:
+            return known
+        await _has_not_ended(kube, plan, run_id)
+        previous = await serving(kube, router, plan)  # again: now nobody else moves it any more
+        if previous != before:
+            raise Refused(f"traffic has moved from {before.colour} to {previous.colour} meanwhile; try again")
+        token = FencingToken(
+            deployment=run_id, generation=generation, stable=previous.colour,
+            preview=plan.cluster.other(previous.colour),
+        )  # fmt: skip
+        fresh = _new_state(release, token, previous, readiness)
+        await state.write(kube, name, fresh)
+    except Refused:
+        with suppress(KubeError):
+            await lock.release(kube, name, generation)
+        raise
     return fresh
 
 
-def _was_never_ended(known: DeploymentState | None, run_id: str) -> None:
-    if known is not None and known.deployment == run_id and known.status is not Status.DEPLOYING:
-        raise Refused(f"{run_id} is {known.status}: start another run")
+async def _has_not_ended(kube: Kube, plan: Plan, run_id: str) -> None:
+    if ended := await state.ended(kube, plan.lock_name, run_id):
+        raise Refused(f"{run_id} is {ended}: start another run")
 
 
 def _new_state(release: Release, token: FencingToken, previous: Serving, readiness: str) -> DeploymentState:
@@ -191,21 +202,28 @@ def _new_state(release: Release, token: FencingToken, previous: Serving, readine
 
 
 class GiveUp(BaseOperator):
-    """Gives the lock back when opening failed after taking it; nothing in production was changed by then."""
+    """Gives the lock back when opening failed after taking it; nothing in production was changed by then.
+
+    A process of this run that was held up may still come to the lock; it finds that the run was given up, and whoever
+    opens next may take what it holds.
+    """
 
     def __init__(self, *, plan: Plan, **kwargs: Any) -> None:
         super().__init__(trigger_rule=TriggerRule.ONE_FAILED, **kwargs)
         self.plan = plan
 
     def execute(self, context: Context) -> Any:
-        asyncio.run(self.unlock(context["run_id"]))
+        if context["ti"].xcom_pull(task_ids="open", key=TAKING_LOCK_KEY):
+            asyncio.run(self.unlock(context["run_id"]))
 
     async def unlock(self, run_id: str) -> None:
         """Only what this run holds."""
         name = self.plan.lock_name
         async with outside().kube(self.plan.cluster.connection, self.plan.cluster.namespace) as kube:
-            generation = await lock.held_by(kube, name, run_id)
-            if generation is not None:
-                await state.give_up(kube, name, run_id, generation)
-                await lock.release(kube, name, generation)
-                self.log.info("gave the lock %s back", name)
+            await state.forbid(kube, name, run_id)
+            generation, who = await lock.look(kube, name)
+            if who != run_id:
+                return
+            await state.give_up(kube, name, run_id, generation)
+            await lock.release(kube, name, generation)
+            self.log.info("gave the lock %s back", name)

@@ -254,7 +254,7 @@ async def _token(kube: Kube, now: Serving, run: StepRun) -> FencingToken:
     """Of the deployment that would be opened now."""
     from handover.coordination import lock
 
-    generation = await lock.generation(kube, run.plan.lock_name) + 1
+    generation = (await lock.look(kube, run.plan.lock_name))[0] + 1
     other = run.plan.cluster.other(now.colour)
     return FencingToken(deployment=run.run_id, generation=generation, stable=now.colour, preview=other)
 
