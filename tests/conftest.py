@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 
 from sandbox.crowds import Guests
 from sandbox.kubernetes import Kubernetes
@@ -16,6 +17,10 @@ from sandbox.stack import Sandbox
 from tests.support.cluster import cluster  # noqa: F401 - a fixture
 from tests.support.dags import dag_bag  # noqa: F401 - a fixture
 from tests.support.postgres import programs, replicated, servers  # noqa: F401 - fixtures
+
+# How long an example takes says something about this machine, and nothing about the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 OVERLAY = REPOSITORY / "sandbox" / "overlay.yaml"
 

@@ -64,7 +64,7 @@ def with_programs(programs: None) -> None:
 
 @pytest.fixture
 def limits() -> StatementLimits:
-    return StatementLimits(lock_timeout=0.1, statement_timeout=20, lock_retries=20, other_runner=10)
+    return StatementLimits(lock_timeout=10, statement_timeout=300, lock_retries=20, other_runner=60)
 
 
 def connections(monkeypatch: pytest.MonkeyPatch, primary: Database, replicated: Servers) -> None:

@@ -86,7 +86,7 @@ def look(scope: Scope, **parameters: Any) -> Evidence:
 
 @pytest.fixture(scope="session")
 def recorder(stand_in):
-    with httpx.Client(base_url=stand_in.settings.url("recorder"), trust_env=False) as client:
+    with httpx.Client(base_url=stand_in.settings.url("recorder"), trust_env=False, timeout=60) as client:
         yield client
 
 

@@ -69,7 +69,7 @@ class Cluster:
         where = f"/namespaces/{namespace}" if namespace else ""
         answer = requests.post(
             f"{self.url}{root}{where}/{resource.rpartition('/')[2]}",
-            json=body, headers={"Authorization": f"Bearer {self.token}"}, timeout=10,
+            json=body, headers={"Authorization": f"Bearer {self.token}"}, timeout=PATIENCE,
         )  # fmt: skip
         assert answer.ok, answer.text
 
@@ -152,7 +152,7 @@ def plan_with(folder: Path, **sections: Any) -> Plan:
 
 @pytest.fixture
 def plan(cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    """The plan in the test's namespace, one replica, short times; its cluster connection is set."""
+    """The plan in the test's namespace, with one replica; its cluster connection is set."""
     extra = {"kube_config_path": str(cluster.kubeconfig)}
     monkeypatch.setenv("AIRFLOW_CONN_PMS_KUBERNETES", json.dumps({"conn_type": "kubernetes", "extra": extra}))
     return plan_with(
@@ -160,7 +160,7 @@ def plan(cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.M
         image={"repository": REPOSITORY},
         cluster={
             "namespace": namespace, "staging_namespace": namespace, "replicas": 1,
-            "rollout_timeout_seconds": 30, "job_timeout_seconds": 20,
+            "rollout_timeout_seconds": 120, "job_timeout_seconds": 60,
         },
         traffic={"drain_timeout_seconds": 3},
     )  # fmt: skip

@@ -74,7 +74,7 @@ def _passed_on(cluster: Cluster, asked: Asked) -> Answer:
     kept = {key: value for key, value in asked.headers.items() if key in ("content-type", "accept", "user-agent")}
     body: Any = None if asked.body is None else json.dumps(asked.body)
     answer = requests.request(
-        asked.method, f"{cluster.url}{asked.path}", data=body, timeout=30,
+        asked.method, f"{cluster.url}{asked.path}", data=body, timeout=60,
         headers=kept | {"Authorization": f"Bearer {cluster.token}"},
     )  # fmt: skip
     return Answer(answer.status_code, answer.content, {"Content-Type": answer.headers.get("Content-Type", "")})

@@ -62,7 +62,7 @@ def revived(trigger: BaseTrigger) -> BaseTrigger:
     return again
 
 
-async def events(trigger: BaseTrigger, seconds: float = 40) -> list[Any]:
+async def events(trigger: BaseTrigger, seconds: float = 240) -> list[Any]:
     """The payloads of all events of a trigger."""
     async with asyncio.timeout(seconds):
         found = [event async for event in revived(trigger).run()]

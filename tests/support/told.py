@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-HTTP = httpx.Client(trust_env=False)
+HTTP = httpx.Client(trust_env=False, timeout=60)
 """One for all: making it reads every certificate of the machine."""
 SERVICES = ("slack", "statuspage", "jira", "smtp")
 

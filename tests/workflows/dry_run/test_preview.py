@@ -127,7 +127,7 @@ def world(cluster, namespace, in_cluster, plan, entries, hotel, tmp_path, monkey
         connect_to(monkeypatch, "pms_registry", host=web.host, port=web.port)
         yield plan_with(
             tmp_path, image={"repository": blue["repository"]},
-            cluster={"namespace": namespace, "staging_namespace": staging, "job_timeout_seconds": 30},
+            cluster={"namespace": namespace, "staging_namespace": staging, "job_timeout_seconds": 60},
         )  # fmt: skip
 
 
