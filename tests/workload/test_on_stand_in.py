@@ -113,7 +113,7 @@ def test_a_command_fails_with_its_exit_code_and_last_words(plan, begin):  # noqa
 def tools(cluster):
     """The catalogue with an image that has `trivy`."""
     folder = cluster.kubeconfig.parent / "tools"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "trivy").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{TRIVY}" "$@"\n')
     (folder / "trivy").chmod(0o755)
     cluster.know(
