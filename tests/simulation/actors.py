@@ -221,8 +221,8 @@ async def deployment(
         return
     works: list[Callable[[], Awaitable[Evidence | None]]] = [
         partial(steps.deploy.act, run), partial(_available, world, run), partial(steps.preview.act, run),
-        partial(steps.switch.act, run), partial(_watch, world, run, watched_for, breach_after), partial(steps.settle.act, run),
-        partial(_scaling_down(steps.retire), run), partial(steps.succeeded.act, run),
+        partial(steps.switch.act, run), partial(_watch, world, run, watched_for, breach_after),
+        partial(steps.settle.act, run), partial(_scaling_down(steps.retire), run), partial(steps.succeeded.act, run),
     ]  # fmt: skip
     for work in works:
         await asyncio.sleep(TO_NEXT_TASK_SECONDS)

@@ -13,6 +13,9 @@ from handover.models.deployment import DeploymentState
 from handover.ports.router import Route, Stage
 from handover.traffic import abort, operators
 from handover.workload import scale_down
+from tests.simulation.invariants import Violation
+from tests.simulation.scenario import Stage as Theatre
+from tests.simulation.scenario import numbered
 
 Mutation = Callable[[], Any]
 
@@ -132,6 +135,16 @@ def a_state_that_was_given_up_may_begin() -> Any:
         return None
 
     return patch.object(state, "give_up", nothing)
+
+
+def found_after(stage: Theatre, name: str, within: int) -> tuple[int, Violation | None]:
+    """How many schedules it took to find this mutation, and what it broke; None when none of so many did."""
+    with MUTATIONS[name]():
+        for number in range(within):
+            schedule, cast, to_the_end = numbered(stage, number)
+            if violations := stage.play(schedule, cast, to_the_end=to_the_end).violations:
+                return number, violations[0]
+    return within, None
 
 
 @contextmanager

@@ -56,10 +56,13 @@ class App:
 
 
 class TwinService:
-    """A namespace with a public and a preview Service and two pods of each colour; traffic is on blue."""
+    """A namespace with a public and a preview Service and two pods of each colour; traffic is on blue.
 
-    def __init__(self, plan: Plan, *, replicas: int = 2, start_seconds: float = 0.0) -> None:
-        self.plan, self.namespace = plan, plan.cluster.namespace
+    :param metrics: what every pod says of itself, where nobody counts its requests
+    """
+
+    def __init__(self, plan: Plan, *, replicas: int = 2, start_seconds: float = 0.0, metrics: str = "") -> None:
+        self.plan, self.namespace, self._metrics = plan, plan.cluster.namespace, metrics
         self.cluster = TwinCluster(start_seconds=start_seconds, app=self._answer)
         self.apps: dict[str, App] = {}
         self._turn = itertools.count()
@@ -132,7 +135,7 @@ class TwinService:
         if path == "/metrics":
             if app.mode == "mute":
                 raise KubeError(500, "broken")
-            return app.metrics()
+            return self._metrics or app.metrics()
         if headers.get(self.plan.traffic.drain_header) != TOKEN:
             raise KubeError(401, "401 the token is wrong")
         app.draining = method == "POST"

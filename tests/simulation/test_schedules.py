@@ -1,0 +1,69 @@
+"""The protocol of cutover, fence, watch and rollback, in every schedule of a kind and in thousands that are drawn."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from tests.simulation.scenario import PAIRS, Cast, Played, Stage, exhaustive, numbered
+from tests.simulation.schedule import Drawn, Schedule
+
+PARTS = 4
+"""Of each exhaustive set and of the drawn ones, so that several processes share them."""
+DRAWN = 1500
+
+
+@pytest.fixture(scope="session")
+def stage() -> Stage:
+    return Stage()
+
+
+Play = Callable[[Iterable[tuple[Schedule, Cast, bool]]], None]
+
+
+@pytest.fixture
+def play(stage: Stage, record_property: Callable[[str, object], None]) -> Play:
+    """Plays them all, and tells the first that breaks anything."""
+
+    def all_of(schedules: Iterable[tuple[Schedule, Cast, bool]]) -> None:
+        count = 0
+        for schedule, cast, to_the_end in schedules:
+            played: Played = stage.play(schedule, cast, to_the_end=to_the_end)
+            count += 1
+            assert not played.violations, (played.violations, schedule.faults, schedule.met)
+        record_property("schedules", count)
+        assert count
+
+    return all_of
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("names", PAIRS, ids=" and ".join)
+def test_every_fault_at_every_call_of_two_who_meet_at_every_moment(stage, play, names, part):
+    play((schedule, cast, False) for schedule, cast in exhaustive(stage, names, part, PARTS))
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_everybody_at_once_with_faults_that_are_drawn(stage, play, part):
+    play(numbered(stage, 3 * number) for number in range(part, DRAWN, PARTS))
+
+
+def test_the_same_number_is_the_same_schedule(stage):
+    def once() -> Played:
+        schedule, cast, to_the_end = numbered(stage, 42 * 3)
+        return stage.play(schedule, cast, to_the_end=to_the_end)
+
+    assert once() == once()
+
+
+def test_a_schedule_meets_what_it_says():
+    drawn = [Drawn(seed) for seed in range(60)]
+    rates = {schedule._rate for schedule in drawn}
+    assert len(rates) == 4
+    met = itertools.chain.from_iterable(
+        (schedule.fault(schedule.next_call("a"), write=write) for write in (True, False) for _ in range(200))
+        for schedule in drawn
+    )
+    assert len({fault for fault in met if fault}) == 9
