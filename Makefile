@@ -4,10 +4,12 @@ BIN := $(VENV)/bin
 HOME_DIR ?= .sandbox
 # What demo, up and bench deploy to: stand-in, kubernetes (a real one, built and started here), or a file (docs/cluster.md).
 CLUSTER ?= stand-in
+# Schedules that `simulate` tries.
+N ?= 1000000
 export PYTHONPATH := plugins:config:.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock format lint coverage test test-cluster test-compose up down status \
+.PHONY: help venv lock format lint coverage test test-cluster test-compose simulate up down status \
 	cluster-up cluster-down cluster-status demo bench bench-cluster bench-import cutover clean
 
 help:  ## This list
@@ -46,6 +48,9 @@ test-cluster: venv  ## The whole runs once more, on a real Kubernetes, and what 
 test-compose: venv  ## docker-compose.yaml from `up` to a finished deployment, on a Docker of its own
 	$(BIN)/python -m sandbox check compose
 	$(BIN)/pytest -s -m compose tests/compose
+
+simulate: venv  ## Any number of schedules (N) of everybody who moves traffic, with faults at every call; goes on where it stopped
+	$(BIN)/python -m tests.simulation --schedules $(N) --out $(HOME_DIR)/simulate.json
 
 up: venv  ## Start the stand-in production and leave it running
 	$(BIN)/python -m sandbox up --home $(HOME_DIR) --cluster $(CLUSTER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from handover.adapters.service_router import ServiceRouter
@@ -45,12 +46,15 @@ class Witness:
     back_on: dict[str, str] = field(default_factory=dict)
     """Deployment to the colour that traffic was moved back to."""
     by_hand: bool = False
+    tell: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
         self._router = ServiceRouter(self.service.kube(), self.service.plan.cluster, self.service.plan.cluster.service)
         self.service.cluster.on_write = self.heard
 
     def heard(self, key: Key, old: Json | None, new: Json) -> None:
+        if self.tell:
+            self.tell(f"{'':9} {key[2]} of {key[0]}: {_in_short(new)}")
         if key[0] == SERVICES and key[2] == self.service.plan.cluster.service:
             self._service(old, new)
         elif key[0] == SERVICES:
@@ -147,6 +151,13 @@ class Witness:
         if route.serving != {recorded} and state.deployment not in self.aborted:
             self._broken(AS_RECORDED, f"{route}, and {state.deployment} is {state.status}")
         return self.violations
+
+
+def _in_short(obj: Json) -> str:
+    state, spec = _state(obj), obj.get("spec", {})
+    said = f"{state.deployment} {state.status}" if state else ""
+    found = {name: spec[name] for name in ("selector", "replicas", "holderIdentity") if name in spec}
+    return f"{said} {found} {notes(obj)}"
 
 
 def _generation(obj: Json | None) -> int:

@@ -82,12 +82,16 @@ class ScheduledKube:
     async def _call(self, what: str, answer: Callable[[], Awaitable[T]], *, write: bool) -> T:
         schedule = self.schedule
         call = schedule.next_call(self.actor)
+        if schedule.tell:
+            schedule.tell(f"{asyncio.get_running_loop().time():9.3f} {self.actor:30} {call.number:3} {what}")
         self.on_call(call)
         fault = schedule.fault(call, write=write)
         await asyncio.sleep(schedule.latency())
         if fault is None:
             return await answer()
         schedule.met.append((call, what, fault))
+        if schedule.tell:
+            schedule.tell(f"{' ':9} {self.actor:30} {call.number:3} meets {fault}")
         return await self._faulty(what, answer, fault)
 
     async def _faulty(self, what: str, answer: Callable[[], Awaitable[T]], fault: Fault) -> T:

@@ -77,7 +77,7 @@ class Stage:
         for pods in service.cluster.pods.values():
             for pod in pods:
                 pod.ready_at = 0.0
-        world = World(service, self.steps, schedule, Witness(service))
+        world = World(service, self.steps, schedule, Witness(service, tell=schedule.tell))
         cast(world)
         async with asyncio.timeout(LIMIT_SECONDS):
             await world.at_rest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -47,12 +47,12 @@ class Schedule:
     """By default nothing happens, and every call takes the same moment."""
 
     faults: Mapping[Call, Fault] = field(default_factory=dict)
-    begins: Mapping[str, Call] = field(default_factory=dict)
-    """When an actor begins: with this call of another one."""
 
     def __post_init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.met: list[tuple[Call, str, Fault]] = []
+        self.tell: Callable[[str], None] | None = None
+        """Hears of every call and every change, where somebody wants to read them."""
 
     def next_call(self, actor: str) -> Call:
         call = Call(actor, self.calls[actor])
