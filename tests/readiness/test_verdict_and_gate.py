@@ -128,7 +128,7 @@ def registry(monkeypatch):
 def ready(**changed):
     now = time.time()
     known = {
-        "version": "v1.1.0", "digest": digest("v1.1.0"), "verdict": Verdict.PASS, "at": now, "expires": now + 60,
+        "version": "v1.1.0", "digest": digest("v1.1.0"), "verdict": Verdict.PASS, "at": now, "expires": now + 86_400,
         "run": "readiness_run", "lines": 57,
     }  # fmt: skip
     return Readiness(**(known | changed))
