@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import time
 from typing import Any
 
@@ -16,6 +17,7 @@ from handover.models.evidence import Evidence
 from handover.models.readiness import Subject
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
+from handover.readiness.aws import client as real_client
 from handover.readiness.check import CheckKind, Scope, judged
 from handover.readiness.checklist import Line, load
 from handover.readiness.kinds import AnyCheck
@@ -102,6 +104,22 @@ def says(settings, recorder):
     yield say
     for service in touched:
         recorder.delete(f"/answers/{service}")
+
+
+@functools.cache
+def _client(service: str, connection: str, _known: str) -> Any:
+    return real_client(connection, service)
+
+
+@pytest.fixture(autouse=True)
+def one_client_of_each_service(monkeypatch):
+    """Real ones, but not anew for every check: making one costs more than all that a test asks."""
+
+    def client_of(connection: str, service: str) -> Any:
+        return _client(service, connection, os.environ.get(f"AIRFLOW_CONN_{connection.upper()}", ""))
+
+    for module in ("logs", "secrets", "storage"):
+        monkeypatch.setattr(f"handover.readiness.{module}.client", client_of)
 
 
 @pytest.fixture(scope="session")
