@@ -13,13 +13,15 @@ from contextlib import asynccontextmanager, suppress
 import httpx
 import pytest
 
+from handover.adapters import public_http
 from handover.adapters.kubernetes import connect_with_kubeconfig
 from handover.models.deployment import FencingToken
-from handover.traffic.api import Api
+from handover.ports.kube import Kube
+from handover.ports.public import PublicAddress
+from handover.traffic.cutover import CutoverFailed
 from handover.traffic.drain import undrain
-from handover.traffic.forward import SwitchFailed
 from sandbox.crowds import Guests
-from sandbox.cutover import ROLLBACKS, SWITCHES, VERSIONS, Watched, back, begin, cutover, prepare, switch
+from sandbox.cutover import ROLLBACKS, SWITCHES, VERSIONS, TimedRouter, back, begin, cutover, prepare, switch
 from sandbox.services.access import Access
 
 pytestmark = pytest.mark.cluster
@@ -30,15 +32,14 @@ SETTLED_SECONDS = 3.0
 class Moving:
     """One deployment between the colours as they are: what serves is the old one."""
 
-    def __init__(self, hotel, kube: Watched, token: FencingToken) -> None:
-        self.hotel, self.kube, self.token = hotel, kube, token
-        self.api = Api(hotel.endpoints["public"], hotel.endpoints["hotel"]["admin_token"])
+    def __init__(self, hotel, kube: Kube, token: FencingToken, public: PublicAddress) -> None:
+        self.hotel, self.kube, self.token, self.public = hotel, kube, token, public
 
     async def forward(self):
-        return await switch(self.kube, self.hotel.plan, self.token, self.api)
+        return await switch(self.kube, self.hotel.plan, self.token, self.public)
 
     async def back(self):
-        return await back(self.kube, self.hotel.plan, self.token, self.api)
+        return await back(self.kube, self.hotel.plan, self.token, self.public)
 
     async def until_both_serve(self) -> None:
         while "version" in (await self.kube.get("services", "pms-api"))["spec"]["selector"]:
@@ -52,13 +53,16 @@ class Moving:
 async def deployment(hotel):
     """A deployment that holds the lock; both colours are up, and keep their connections."""
     await prepare(hotel.endpoints, hotel.plan)
-    async with connect_with_kubeconfig(hotel.endpoints["kubeconfig"], "production") as plain:
-        kube = Watched(plain)
-        old = (await kube.get("services", "pms-api"))["spec"]["selector"]["version"]
+    admin_token = hotel.endpoints["hotel"]["admin_token"]
+    async with (
+        connect_with_kubeconfig(hotel.endpoints["kubeconfig"], "production") as kube,
+        public_http.at(hotel.endpoints["public"], admin_token) as public,
+    ):
+        old = (await TimedRouter(kube, hotel.plan).read()).colour
         token = await begin(kube, hotel.plan, next(numbers), old, "green" if old == "blue" else "blue")
         for colour in VERSIONS:
-            await undrain(kube, hotel.plan, colour, hotel.endpoints["hotel"]["admin_token"])
-        yield Moving(hotel, kube, token)
+            await undrain(kube, hotel.plan, colour, admin_token)
+        yield Moving(hotel, kube, token, public)
 
 
 def moved(hotel, tmp_path, work: Callable[[Moving], Awaitable[None]]) -> tuple[dict, str]:
@@ -142,7 +146,7 @@ def test_pods_that_stay_ready_but_fail_send_traffic_back_at_once(hotel, tmp_path
         versions.append(VERSIONS[moving.token.stable])
         await tell(hotel, new, "errors")
         try:
-            with pytest.raises(SwitchFailed, match="traffic is back on"):
+            with pytest.raises(CutoverFailed, match="traffic is back on"):
                 await moving.forward()
             await asyncio.to_thread(settled, hotel, versions[0])  # the pods fail until nobody reaches them
         finally:
@@ -163,7 +167,7 @@ def test_a_new_pod_that_dies_in_the_middle_of_a_switch_leaves_one_version_servin
         moving_on = asyncio.create_task(moving.forward())
         await moving.until_both_serve()
         await kill(hotel, victim)
-        with suppress(SwitchFailed):
+        with suppress(CutoverFailed):
             await moving_on
 
     report, serving = moved(hotel, tmp_path, work)
