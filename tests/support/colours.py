@@ -29,6 +29,8 @@ from handover.ports.kube import Kube, KubeError
 from handover.ports.router import Router
 from tests.support.cluster import REPOSITORY, Cluster, digest, plan_with
 from tests.support.steps import opened
+from tests.support.until import PATIENCE
+from tests.support.until import until as wait_until
 
 POD = str(Path(__file__).with_name("pod.py"))
 TOKEN = "drain-token"
@@ -192,12 +194,18 @@ class Guests:
     """When the last request that this version answered was sent (time.monotonic)."""
 
     @staticmethod
-    def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    def until(condition: Callable[[], bool]) -> None:
         """Waits for what clients are to see."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, "the clients have not seen it"
-            time.sleep(0.01)
+        wait_until(condition, "what clients are to see")
+
+    def ask_again(self, times: int) -> None:
+        """Waits until so many more were answered, or were not."""
+        asked = self.asked
+        self.until(lambda: self.asked >= asked + times)
+
+    @property
+    def asked(self) -> int:
+        return sum(self.versions.values()) + len(self.failed)
 
 
 @contextmanager
@@ -221,22 +229,22 @@ def load(url: str, *, keep_alive: bool = False, clients: int = 4) -> Iterator[Gu
 
     async def crowd() -> None:
         connector = aiohttp.TCPConnector(force_close=not keep_alive)
-        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=5)) as http:
+        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=PATIENCE)) as http:
             await asyncio.gather(*(client(http) for _ in range(clients)))
 
     thread = threading.Thread(target=lambda: asyncio.run(crowd()))
     thread.start()
     try:
-        time.sleep(0.2)
+        guests.ask_again(2 * clients)
         yield guests
-        time.sleep(0.3)
+        guests.ask_again(2 * clients)
     finally:
         stop.set()
         thread.join()
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(PATIENCE):
         while True:
             with suppress(KubeError):
                 if await condition():
