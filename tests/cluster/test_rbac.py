@@ -160,7 +160,7 @@ def test_whatever_is_missing_is_named_and_nothing_else(world: World) -> None:
 
 def test_a_deployer_without_a_role_lacks_everything(world: World) -> None:
     world.allow([])
-    world.until_missing(granted(rendered(world.plan)))
+    world.until_missing(list(granted(rendered(world.plan))))
 
 
 def test_the_lock_the_state_and_a_job_are_allowed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ T = TypeVar("T")
 APP = "web"
 MISSING = "registry.example.com/nobody/has:this"
 """An image that no cluster can pull."""
+LITTLE = {"requests": {"cpu": "10m"}, "limits": {"cpu": "500m", "memory": "64Mi"}}
 TWIN, STAND_IN, REAL = "twin", "stand-in", "kubernetes"
 
 
@@ -44,7 +45,7 @@ class ClusterToTry:
         ]  # fmt: skip
         container = {
             "name": "main", "image": self.image, "env": env,
-            "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}},
+            "resources": LITTLE,
             "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
         }  # fmt: skip
         pod = {"containers": [container], "terminationGracePeriodSeconds": 1}
@@ -64,7 +65,7 @@ class ClusterToTry:
     def job(self, name: str, text: str, code: int = 0) -> Json:
         container = {
             "name": "main", "image": self.image, "command": self.says(text, code),
-            "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}},
+            "resources": LITTLE,
         }  # fmt: skip
         pod = {"containers": [container], "restartPolicy": "Never"}
         spec = {"backoffLimit": 0, "template": {"metadata": {"labels": {"app": APP}}, "spec": pod}}

@@ -29,15 +29,9 @@ class Release(Frozen):
     @property
     def why(self) -> str:
         """The reason as it is recorded: with those of overrides, if there are any."""
-        return "; ".join(part for part in (self.reason, self.overrides) if part)
-
-    @property
-    def overrides(self) -> str:
-        """What was overridden, and why; empty when nothing was."""
-        parts = [f"window overridden: {self.window_override_reason}"] if self.window_override else []
-        if self.readiness_override_reason:
-            parts.append(f"readiness overridden: {self.readiness_override_reason}")
-        return "; ".join(parts)
+        window = f"window overridden: {self.window_override_reason}" if self.window_override else ""
+        readiness = f"readiness overridden: {self.readiness_override_reason}" if self.readiness_override_reason else ""
+        return "; ".join(part for part in (self.reason, window, readiness) if part)
 
 
 class FencingToken(Frozen):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Self
 
+from pydantic import AliasChoices, Field
+
 from handover.models.deployment import MigrationMethod, Status
 from handover.models.evidence import Frozen, Measurement, Verdict
 from handover.models.incident import Severity
@@ -49,8 +51,10 @@ class Deployment(RecordEntry):
     method: MigrationMethod
     requested_by: str
     reason: str
-    override_reason: str = ""
-    """Why the deployment window did not count; empty when it did."""
+    window_override_reason: str = Field("", validation_alias=AliasChoices("window_override_reason", "override_reason"))
+    """Why the deployment window did not count; empty when it did. The other name is that of entries kept from before."""
+    readiness_override_reason: str = ""
+    """Why it went out without readiness; empty when it was ready."""
     readiness: str = ""
     """The run of the readiness DAG that it rests on; empty when it was overridden."""
     started_at: float

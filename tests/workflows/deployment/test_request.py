@@ -84,6 +84,7 @@ def test_an_override_needs_a_reason_of_its_own():
         release_of(PLAN, {**GOOD, "window_override": True}, WEDNESDAY)
     asked = {**GOOD, "window_override": True, "window_override_reason": "security fix"}
     assert release_of(PLAN, asked, WEDNESDAY).window_override_reason == "security fix"
+    assert release_of(PLAN, asked | {"window_override": False}, IN_WINDOW).why == GOOD["reason"], "nothing to override"
 
 
 def test_every_fault_is_named_at_once():

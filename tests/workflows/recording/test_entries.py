@@ -94,10 +94,19 @@ def test_opening_is_a_decision_of_who_asked_for_it():
     assert (decision.who, decision.choice, decision.why) == ("lead", "Deploy", "the release of November")
 
 
-def test_an_override_of_the_window_is_a_decision_of_its_own():
-    opened = OPENED.model_copy(update={"override_reason": "the bug costs money"})
+@pytest.mark.parametrize(
+    ("overridden", "question"),
+    [("window_override_reason", "Outside the deployment window?"), ("readiness_override_reason", "Without readiness?")],
+)
+def test_each_override_is_a_decision_of_its_own(overridden, question):
+    opened = OPENED.model_copy(update={overridden: "the bug costs money"})
     decisions = [e for e in entries_of(RUN, task("open"), left(deployment=opened)) if isinstance(e, Decision)]
-    assert [(d.choice, d.why) for d in decisions][1] == ("Override", "the bug costs money")
+    assert [(d.question, d.choice, d.why) for d in decisions][1:] == [(question, "Override", "the bug costs money")]
+
+
+def test_an_entry_from_before_each_override_had_its_name_is_still_read():
+    left_behind = {**OPENED.model_dump(exclude={"window_override_reason"}), "override_reason": "the bug costs money"}
+    assert Deployment.model_validate(left_behind).window_override_reason == "the bug costs money"
 
 
 def test_decisions_messages_samples_and_outcomes_get_their_place():

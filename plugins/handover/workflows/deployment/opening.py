@@ -126,7 +126,8 @@ class Open(Step):
         opened = Deployment(
             plan=self.plan.name, version=release.version, image=release.image, previous_version=known.previous_version,
             previous_image=known.previous_image, method=release.method, requested_by=run.asked_by,
-            reason=release.reason, override_reason=release.overrides, readiness=gate.run, started_at=known.started_at,
+            reason=release.reason, window_override_reason=release.window_override_reason,
+            readiness_override_reason=release.readiness_override_reason, readiness=gate.run, started_at=known.started_at,
         )  # fmt: skip
         run.context["ti"].xcom_push(key=DEPLOYMENT_KEY, value=opened.model_dump(mode="json"))
         run.context["ti"].xcom_push(key=FENCING_KEY, value=token.model_dump(mode="json"))

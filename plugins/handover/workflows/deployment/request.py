@@ -44,7 +44,7 @@ def release_of(plan: Plan, asked: Mapping[str, Any], now: datetime.datetime | No
         raise BadRequest("nothing was touched, because of:\n- " + "\n- ".join(faults))
     return Release(
         version=version, image=image, method=asked.get("method") or "sql", banner=bool(asked.get("banner", True)),
-        reason=reason, window_override=override, window_override_reason=override_reason,
+        reason=reason, window_override=override, window_override_reason=override_reason if override else "",
         readiness_override_reason=readiness_reason,
     )  # fmt: skip
 

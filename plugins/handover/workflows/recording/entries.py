@@ -114,12 +114,16 @@ def _shown(task: TaskRun, evidence: Evidence, step: str = "") -> Check:
 
 
 def _started(opened: Deployment) -> list[Decision]:
-    at, who = opened.started_at, opened.requested_by
-    start = Decision(at=at, question=f"Deploy {opened.version}?", choice="Deploy", who=who, why=opened.reason)
-    if not opened.override_reason:
-        return [start]
-    why = opened.override_reason
-    return [start, Decision(at=at, question="Outside the deployment window?", choice="Override", who=who, why=why)]
+    asked = (
+        (f"Deploy {opened.version}?", "Deploy", opened.reason),
+        ("Outside the deployment window?", "Override", opened.window_override_reason),
+        ("Without readiness?", "Override", opened.readiness_override_reason),
+    )
+    return [
+        Decision(at=opened.started_at, question=question, choice=choice, who=opened.requested_by, why=why)
+        for question, choice, why in asked
+        if why
+    ]
 
 
 def incident_of(rollback: str, entries: Sequence[RecordEntry]) -> list[IncidentEntry]:
