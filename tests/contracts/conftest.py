@@ -15,7 +15,6 @@ import pytest
 from handover.adapters.kubernetes import connect_with_kubeconfig
 from handover.ports.kube import Json, Kube
 from tests.support import cluster as stand_in
-from tests.support.cluster import cluster  # noqa: F401 - fixture
 from tests.support.virtual import VirtualTime
 from tests.twins.kube import TwinCluster
 

@@ -6,7 +6,7 @@ import pytest
 
 from handover.coordination import state
 from handover.people.operators import Banner
-from tests.support.cluster import cluster, in_cluster, namespace, plan  # noqa: F401 - fixtures
+from tests.support.cluster import in_cluster, namespace, plan  # noqa: F401 - fixtures
 from tests.support.steps import connect_to, opened, release, run
 from tests.support.web import Answer, serving
 

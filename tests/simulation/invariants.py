@@ -132,8 +132,8 @@ class Witness:
         objects, plan = self.service.cluster.objects, self.service.plan
         lease = objects.get(("coordination.k8s.io/v1/leases", self.service.namespace, plan.lock_name))
         known = objects.get(("configmaps", self.service.namespace, plan.lock_name))
-        gone = notes(known).get("given-up", "") if known else ""
-        held = bool(lease and lease["spec"].get("holderIdentity") not in ("", gone))
+        gone = notes(known).get("given-up", "").split() if known else []
+        held = bool(lease and lease["spec"].get("holderIdentity") not in ("", *gone))
         state = _state(known) if known else None
         if state is None:
             if held:

@@ -1,4 +1,4 @@
-"""Traffic between two colours, in memory and in virtual time; with real connections: tests/traffic/test_on_stand_in.py."""
+"""Traffic between two colours, in memory and in virtual time; with real connections: test_on_stand_in."""
 
 from __future__ import annotations
 

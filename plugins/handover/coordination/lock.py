@@ -7,7 +7,7 @@ it grows whenever the lock changes hands, and a step that shows an older one is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from functools import partial
 from typing import Any, TypeVar
 
@@ -34,11 +34,12 @@ def _now() -> str:
 
 
 async def acquire(
-    kube: Kube, name: str, holder: str, reason: str, *, take_over: bool | str = False, still_at: int | None = None
-) -> int:
+    kube: Kube, name: str, holder: str, reason: str, *, take_over: bool | Set[str] = False,
+    still_at: int | None = None,
+) -> int:  # fmt: skip
     """Takes the lock for ``holder`` and gives its generation; taking it twice gives the same one.
 
-    Raises `Locked` when somebody else holds it, unless ``take_over``: True from anybody, a name only from that holder.
+    Raises `Locked` when somebody else holds it, unless ``take_over``: True from anybody, names only from those holders.
 
     :param still_at: the generation that is taken over; `Locked` when it is over, even if the lock is free: somebody was
         quicker, and is done already
@@ -55,7 +56,7 @@ async def acquire(
                 raise Locked(
                     f"generation {still_at} is over: the lock is at {_generation(lease)} ({current or 'free'})"
                 )
-            if current and take_over not in (True, current):
+            if current and take_over is not True and current not in (take_over or ()):
                 raise Locked(_told(lease))
             body = _lease(kube, name, holder, reason, _generation(lease) + 1)
             body["metadata"]["resourceVersion"] = lease["metadata"]["resourceVersion"]

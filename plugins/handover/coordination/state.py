@@ -12,6 +12,8 @@ from handover.ports.kube import Conflict, Json, Kube, NotFound
 
 CONFIG_MAPS = "configmaps"
 KEY = "state"
+KEPT = 10
+"""So many deployments that were given up are remembered: a process of one may have been held up for long."""
 
 
 class NoDeployment(Exception):
@@ -23,16 +25,15 @@ async def read(kube: Kube, name: str) -> DeploymentState | None:
     return _parsed(found) if found else None
 
 
-async def given_up(kube: Kube, name: str) -> str:
-    """The last deployment that was given up; what it holds of the lock is nobody's."""
-    found = await kube.find(CONFIG_MAPS, name)
-    return notes(found).get("given-up", "") if found else ""
+async def given_up(kube: Kube, name: str) -> frozenset[str]:
+    """The last deployments that were given up; what they hold of the lock is nobody's."""
+    return frozenset(_given_up(await kube.find(CONFIG_MAPS, name)))
 
 
 async def ended(kube: Kube, name: str, deployment: str) -> Status | None:
     """How this deployment ended, if the cluster knows it and it did."""
     found = await kube.find(CONFIG_MAPS, name)
-    if found and notes(found).get("given-up") == deployment:
+    if deployment in _given_up(found):
         return Status.GIVEN_UP
     known = _parsed(found) if found else None
     mine = known is not None and known.deployment == deployment and known.status is not Status.DEPLOYING
@@ -99,14 +100,14 @@ async def update(
 
 async def _swap(
     kube: Kube, name: str, generation: int,
-    decide: Callable[[DeploymentState | None, int], DeploymentState | None], **said: str,
+    decide: Callable[[DeploymentState | None, int], DeploymentState | None], given_up: str = "",
 ) -> None:  # fmt: skip
     """Writes what ``decide`` makes of the state and the generation that are there, until nobody came in between."""
     while True:
         found = await kube.find(CONFIG_MAPS, name)
         known = _generation(found) if found else 0
         new = decide(_parsed(found) if found else None, known)
-        body = _config_map(kube, name, new, max(generation, known), found, **said)
+        body = _config_map(kube, name, new, max(generation, known), found, given_up)
         try:
             if found is None:
                 await kube.create(CONFIG_MAPS, body)
@@ -115,6 +116,10 @@ async def _swap(
             return
         except Conflict:
             continue
+
+
+def _given_up(config_map: Json | None) -> list[str]:
+    return notes(config_map).get("given-up", "").split() if config_map else []
 
 
 def _generation(config_map: Json) -> int:
@@ -128,12 +133,12 @@ def _parsed(config_map: Json) -> DeploymentState | None:
 
 
 def _config_map(
-    kube: Kube, name: str, state: DeploymentState | None, generation: int, read: Json | None, **more: str
+    kube: Kube, name: str, state: DeploymentState | None, generation: int, read: Json | None, given_up: str = ""
 ) -> Json:
-    """``read``: the one that it takes the place of."""
+    """``read``: the one that it takes the place of; ``given_up``: a deployment that is given up with it."""
     version = {"resourceVersion": read["metadata"]["resourceVersion"]} if read else {}
-    kept = {"given_up": who} if read and (who := notes(read).get("given-up")) else {}
-    said = as_annotations(generation=str(generation), **(kept | more))
+    gone = list(dict.fromkeys([*_given_up(read), *([given_up] if given_up else [])]))[-KEPT:]
+    said = as_annotations(generation=str(generation), **({"given_up": " ".join(gone)} if gone else {}))
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

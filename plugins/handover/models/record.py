@@ -52,7 +52,7 @@ class Deployment(RecordEntry):
     requested_by: str
     reason: str
     window_override_reason: str = Field("", validation_alias=AliasChoices("window_override_reason", "override_reason"))
-    """Why the deployment window did not count; empty when it did. The other name is that of entries kept from before."""
+    """Why the deployment window did not count; empty when it did. The other name is that of older entries."""
     readiness_override_reason: str = ""
     """Why it went out without readiness; empty when it was ready."""
     readiness: str = ""

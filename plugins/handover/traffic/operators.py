@@ -175,7 +175,7 @@ class MoveTrafficBack(Step):
             await lock.fence(kube, name, known.token)
             run.context["ti"].xcom_push(key=FENCING_KEY, value=known.token.model_dump(mode="json"))
             return known.token
-        whose: bool | str = known.status is Status.ROLLBACK_FAILED or known.deployment
+        whose: bool | set[str] = known.status is Status.ROLLBACK_FAILED or {known.deployment}
         try:
             generation = await lock.acquire(
                 kube, name, run.run_id, f"rollback: {reason}", take_over=whose, still_at=known.generation

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, TriggerRule
@@ -18,7 +17,6 @@ from handover.models.evidence import Evidence, passed
 from handover.models.record import DEPLOYMENT_KEY, Deployment
 from handover.outside import outside
 from handover.plan import window
-from handover.ports.kube import KubeError
 from handover.step import FENCING_KEY, RELEASE_KEY, Step, StepRun, skipped
 from handover.workflows.deployment.gate import readiness_gate
 from handover.workflows.deployment.request import BadRequest, release_of
@@ -127,7 +125,8 @@ class Open(Step):
             plan=self.plan.name, version=release.version, image=release.image, previous_version=known.previous_version,
             previous_image=known.previous_image, method=release.method, requested_by=run.asked_by,
             reason=release.reason, window_override_reason=release.window_override_reason,
-            readiness_override_reason=release.readiness_override_reason, readiness=gate.run, started_at=known.started_at,
+            readiness_override_reason=release.readiness_override_reason, readiness=gate.run,
+            started_at=known.started_at,
         )  # fmt: skip
         run.context["ti"].xcom_push(key=DEPLOYMENT_KEY, value=opened.model_dump(mode="json"))
         run.context["ti"].xcom_push(key=FENCING_KEY, value=token.model_dump(mode="json"))
@@ -159,32 +158,26 @@ async def begin(
     """Takes the lock and begins the deployment's state; doing it twice gives the same one.
 
     Raises `Locked` when somebody else deploys, and `Refused` when it is not clear what serves now, or when this run was
-    rolled back before it was open.
+    rolled back before it was open. The lock is then for `GiveUp` to give back: another try of this run may have it.
     """
     name, why = plan.lock_name, f"{release.version}: {release.why}"
     gone = await state.given_up(kube, name)
-    seen = await lock.generation_for(kube, name, run_id, gone)  # first: whoever comes after it is noticed
+    seen = await lock.generation_for(kube, name, run_id, *gone)  # first: whoever comes after it is noticed
     before = await serving(kube, router, plan)
     await _has_not_ended(kube, plan, run_id)
     generation = await lock.acquire(kube, name, run_id, why, take_over=gone, still_at=seen)
-    try:
-        known = await state.read(kube, name)
-        if known is not None and known.generation == generation:
-            return known
-        await _has_not_ended(kube, plan, run_id)
-        previous = await serving(kube, router, plan)  # again: now nobody else moves it any more
-        if previous != before:
-            raise Refused(f"traffic has moved from {before.colour} to {previous.colour} meanwhile; try again")
-        token = FencingToken(
-            deployment=run_id, generation=generation, stable=previous.colour,
-            preview=plan.cluster.other(previous.colour),
-        )  # fmt: skip
-        fresh = _new_state(release, token, previous, readiness)
-        await state.write(kube, name, fresh)
-    except Refused:
-        with suppress(KubeError):
-            await lock.release(kube, name, generation)
-        raise
+    known = await state.read(kube, name)
+    if known is not None and known.generation == generation:
+        return known
+    await _has_not_ended(kube, plan, run_id)
+    previous = await serving(kube, router, plan)  # again: now nobody else moves it any more
+    if previous != before:
+        raise Refused(f"traffic has moved from {before.colour} to {previous.colour} meanwhile; try again")
+    token = FencingToken(
+        deployment=run_id, generation=generation, stable=previous.colour, preview=plan.cluster.other(previous.colour),
+    )  # fmt: skip
+    fresh = _new_state(release, token, previous, readiness)
+    await state.write(kube, name, fresh)
     return fresh
 
 
