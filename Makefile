@@ -6,10 +6,12 @@ HOME_DIR ?= .sandbox
 CLUSTER ?= stand-in
 # Schedules that `simulate` tries.
 N ?= 1000000
+# Files of tests share nothing: as many at a time as there are processors.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 export PYTHONPATH := plugins:config:.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock format lint coverage test test-cluster test-compose simulate up down status \
+.PHONY: help venv lock format lint coverage test test-all test-cluster test-compose simulate up down status \
 	cluster-up cluster-down cluster-status demo bench bench-cluster bench-import cutover clean
 
 help:  ## This list
@@ -37,13 +39,16 @@ lint: venv  ## Style, format, types and layers
 coverage: venv  ## docs/coverage.md anew: every line of the plan, and the tests and people that answer it
 	AIRFLOW_HOME=$(CURDIR)/$(VENV)/airflow $(BIN)/python -m scripts.plan_lines
 
-test: venv  ## All tests that need nothing but this machine; says which others it could run
-	$(BIN)/pytest -m "not cluster and not compose"
-	@if $(BIN)/python -m sandbox check cluster; then echo "Not run: make test-cluster, the same on a real Kubernetes."; fi
-	@if $(BIN)/python -m sandbox check compose; then echo "Not run: make test-compose, docker-compose.yaml for real."; fi
+test: venv  ## What a change has to pass, in minutes; needs nothing but this machine
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not cluster and not compose"
 
-test-cluster: venv  ## The whole runs once more, on a real Kubernetes, and what only shows there
-	$(BIN)/pytest --cluster kubernetes -m "cluster or run" tests/sandbox tests/cluster tests/runs
+test-all: venv  ## All there is: every whole run, the sandbox's own tests, and on a real Kubernetes and Docker where they can be had
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not cluster and not compose"
+	@if $(BIN)/python -m sandbox check cluster; then $(MAKE) test-cluster; fi
+	@if $(BIN)/python -m sandbox check compose; then $(MAKE) test-compose; fi
+
+test-cluster: venv  ## The contracts and every whole run on a real Kubernetes, and what only shows there
+	$(BIN)/pytest --cluster kubernetes -m "cluster or run" tests/contracts tests/sandbox tests/cluster tests/runs
 
 test-compose: venv  ## docker-compose.yaml from `up` to a finished deployment, on a Docker of its own
 	$(BIN)/python -m sandbox check compose

@@ -17,19 +17,40 @@ from sandbox.stack import Sandbox
 from tests.support.cluster import cluster  # noqa: F401 - a fixture
 from tests.support.dags import dag_bag  # noqa: F401 - a fixture
 from tests.support.postgres import programs, replicated, servers  # noqa: F401 - fixtures
+from tests.support.summary import Summary
 
 # How long an example takes says something about this machine, and nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
+TESTS = REPOSITORY / "tests"
 OVERLAY = REPOSITORY / "sandbox" / "overlay.yaml"
-
 
 STAND_IN, REAL = "stand-in", "kubernetes"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cluster", choices=[STAND_IN, REAL], default=STAND_IN, help="what whole runs deploy to")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Summary())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs come first and share one sandbox, thus one process, as a file's tests do. Schedules share nothing."""
+    for item in items:
+        if item.path.is_relative_to(TESTS / "sandbox"):
+            item.add_marker(pytest.mark.slow)
+        if _is_run(item):
+            item.add_marker(pytest.mark.xdist_group("runs"))
+        elif not item.path.is_relative_to(TESTS / "simulation"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    items.sort(key=lambda item: not _is_run(item))
+
+
+def _is_run(item: pytest.Item) -> bool:
+    return item.get_closest_marker("run") is not None
 
 
 @pytest.fixture(scope="session")
@@ -87,8 +108,13 @@ def s3(s3_endpoint: str) -> Any:
 
 
 def overlay_for_little_data(folder: Path) -> Path:
-    """The demo's overlay, and a size rule that the backup of little data can keep."""
-    values = yaml.safe_load(OVERLAY.read_text()) if OVERLAY.exists() else {}
+    """The demo's overlay with shorter soaks, and a size rule that the backup of little data can keep."""
+    little = {
+        "backup": {"min_bytes": "100KB"},
+        "watch": {"after_switch_seconds": 8, "stabilization_seconds": 12, "after_rollback_seconds": 4},
+        "rollback": {"window_seconds": 8},
+    }
+    values = yaml.safe_load(OVERLAY.read_text())
     path = folder / "overlay.yaml"
-    path.write_text(yaml.safe_dump({**values, "backup": {**values.get("backup", {}), "min_bytes": "100KB"}}))
+    path.write_text(yaml.safe_dump(values | {name: values.get(name, {}) | part for name, part in little.items()}))
     return path

@@ -12,8 +12,11 @@ _REAL_LOOPS_DIFFER_BY = 1.0
 
 
 def monotonic() -> float:
-    """Seconds of the running loop; only differences mean anything."""
-    return asyncio.get_running_loop().time()
+    """Seconds of the running loop, where none runs of the machine; only differences mean anything."""
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:
+        return time.monotonic()
 
 
 def epoch() -> float:

@@ -90,7 +90,7 @@ def test_rows_are_not_shown(connection: Connection) -> None:
 )
 def test_critical_query_is_timed(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 0.1, 0.0, 0.2])
-    monkeypatch.setattr(validation, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    monkeypatch.setattr(validation, "clock", SimpleNamespace(monotonic=lambda: next(times)))
     query = Query("it", "SELECT * FROM orders LIMIT 1", timed=True)
     quick, slow = (validation.run(connection, query, max_seconds=0.15) for _ in range(2))
     assert (quick.passed, quick.reason) == (True, "100 ms")

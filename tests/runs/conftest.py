@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import httpx
+import psycopg
 import pytest
 
 from sandbox.runs import Team
@@ -56,6 +57,12 @@ def team(endpoints):
 @pytest.fixture
 def production(endpoints):
     return Production(endpoints)
+
+
+@pytest.fixture
+def primary(endpoints):
+    with psycopg.connect(endpoints["postgres"]["primary"], autocommit=True) as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import psycopg
 
 from handover.adapters.postgres import Database
@@ -16,6 +17,23 @@ from sandbox.services.aws import BUCKET, client
 from sandbox.services.databases import RECORD
 
 FRAME = {"ReleaseDue", "GiveUp", "Decide", "RollBack", "Remind", "PublishEnd", "EmptyOperator"}
+
+
+def back_on_the_old_version(production: Any, guests: Any, outcome: Any) -> None:
+    """What every rollback has to leave behind."""
+    assert outcome.outcome == "rolled_back", outcome
+    assert production.serving() == "v1.0.0"
+    state = production.state()
+    assert state["status"] == "rolled_back"
+    assert not production.lock_holder()
+    assert production.replicas(state["preview"]) == 0
+    assert production.replicas(state["stable"]) == 2
+    assert guests.report()["failed"] == 0
+
+
+def applied_migrations(primary: psycopg.Connection[Any]) -> list[str]:
+    query = "SELECT migration_name FROM _prisma_migrations WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL"
+    return sorted(name for (name,) in primary.execute(query).fetchall())
 
 
 def ledger(endpoints: dict[str, Any]) -> Ledger:
@@ -76,6 +94,19 @@ def secrets_of(endpoints: dict[str, Any]) -> list[str]:
 def said_by(record: Record) -> str:
     """The whole record as one text."""
     return repr(vars(record))
+
+
+@contextmanager
+def silent(endpoints: dict[str, Any], *channels: str) -> Iterator[None]:
+    """These answer with 503."""
+    answers = f"{endpoints['recorder']}/answers"
+    try:
+        for channel in channels:
+            httpx.put(f"{answers}/{channel}", json={"status": 503, "body": {}}, trust_env=False).raise_for_status()
+        yield
+    finally:
+        for channel in channels:
+            httpx.delete(f"{answers}/{channel}", trust_env=False)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import boto3
 import psycopg
 import pytest
 
-pytestmark = pytest.mark.run
+pytestmark = [pytest.mark.run, pytest.mark.slow]
 HEADER = "reference,guest_email,room_number,check_in,check_out,total_amount\n"
 ROW = "OLD-{n:04},test@example.com,101,2024-01-01,2024-01-03,160.00\n"
 SECONDS = 120

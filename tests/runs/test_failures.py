@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import httpx
 import psutil
 import pytest
 
 from sandbox.runs import DEPLOYMENT, ROLLBACK
 from tests.runs import reading
 
-pytestmark = pytest.mark.run
-REDELIVERY = "pms_redelivery"
+pytestmark = [pytest.mark.run, pytest.mark.slow]
 
 
 def came_back(team, production, run_id) -> None:
@@ -76,38 +74,3 @@ def test_what_the_ledger_missed_is_written_when_it_is_back(team, endpoints):
     assert record.deployment.requested_by == "lead"
     assert ("Rollback", "lead") in {(d.choice, d.who) for d in record.decisions}
     assert [entry.kind for entry in record.incidents][-1] == "resolved"
-
-
-def test_a_ledger_that_stays_away_costs_the_report_and_nothing_else(team, production, endpoints):
-    """Clearing the task `report`, once the ledger is back, completes the record and makes the report."""
-    with reading.away(endpoints):
-        run_id = team.start("v1.1.0")
-        outcome = team.follow("v1.1.0", run_id, answer="Rollback")
-        assert outcome.outcome == "rolled_back"
-        assert not production.lock_holder()
-    back = f"rollback__{run_id}"
-    assert team.admin.task_states(ROLLBACK, back)["report"] == "failed"
-    team.admin.clear_task(ROLLBACK, back, "report")
-    record = reading.read(endpoints, run_id, "report", seconds=120)
-    assert record.outcomes[-1].status == "rolled_back"
-    assert {c.step for c in record.checks if c.run == run_id} == set(reading.steps_of(team, DEPLOYMENT, run_id))
-
-
-def test_an_outage_of_every_channel_stops_nothing_and_is_made_up_for(team, endpoints):
-    recorder = endpoints["recorder"]
-    channels = ("slack", "statuspage", "jira")
-    try:
-        for channel in channels:
-            httpx.put(f"{recorder}/answers/{channel}", json={"status": 503, "body": {}}, trust_env=False)
-        run_id = team.start("v1.1.0")
-        outcome = team.follow("v1.1.0", run_id, answer="Rollback")
-        assert outcome.outcome == "rolled_back"
-        assert "none (" in team.admin.log(ROLLBACK, f"rollback__{run_id}", "post_rollback_actions.open_ticket")
-    finally:
-        for channel in channels:
-            httpx.delete(f"{recorder}/answers/{channel}", trust_env=False)
-    told_later = [run["dag_run_id"] for run in team.admin.runs(REDELIVERY)]
-    assert told_later
-    assert "success" in {team.admin.wait_for_run(REDELIVERY, run, 120) for run in told_later}  # the early ones gave up
-    record = reading.read(endpoints, run_id, "report")
-    assert any("serves again" in m.text and m.delivered for m in record.messages)

@@ -15,7 +15,7 @@ from sandbox.hotel.releases import release
 from sandbox.readying import READINESS, SEND, answer, follow, get_ready
 from sandbox.runs import DEPLOYMENT
 
-pytestmark = pytest.mark.run
+pytestmark = [pytest.mark.run, pytest.mark.slow]
 VERSION = "v1.1.0"
 
 

@@ -17,7 +17,7 @@ from sandbox.hotel.releases import release
 from sandbox.readying import get_ready
 from tests.runs import reading
 
-pytestmark = pytest.mark.run
+pytestmark = [pytest.mark.run, pytest.mark.slow]
 ANNOUNCEMENTS, FOLLOW_UPS = "pms_announcements", "pms_followups"
 WINDOW_SECONDS = 75
 """From now to the start of the window: the announcements of the compressed plan begin 40 s before it."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.simulation.mutations import MUTATIONS, found_after
-from tests.simulation.scenario import Stage, numbered
+from tests.simulation.scenario import Player, numbered
 
 ROOT = Path(__file__).parents[2]
 PLAYED = ("plugins", "include/plans", "tests/simulation", "tests/twins")
@@ -30,9 +30,9 @@ WITHIN = 20_000
 
 
 @functools.cache
-def stage() -> Stage:
+def player() -> Player:
     """Of this process."""
-    return Stage()
+    return Player()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,9 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def show(number: int) -> int:
-    schedule, cast, to_the_end = numbered(stage(), number)
+    schedule, cast, to_the_end = numbered(player(), number)
     schedule.tell = print
-    played = stage().play(schedule, cast, to_the_end=to_the_end)
+    played = player().play(schedule, cast, to_the_end=to_the_end)
     print(*(str(violation) for violation in played.violations), sep="\n")
     return bool(played.violations)
 
@@ -82,15 +82,15 @@ def simulate(wanted: int, processes: int, out: Path) -> int:
 
 
 def _mutation(name: str) -> dict[str, Any]:
-    number, violation = found_after(stage(), name, WITHIN)
+    number, violation = found_after(player(), name, WITHIN)
     return {"name": name, "found_after": number if violation else None, "violation": str(violation)}
 
 
 def _chunk(numbers: tuple[int, int]) -> tuple[int, list[dict[str, Any]]]:
     broken = []
     for number in range(*numbers):
-        schedule, cast, to_the_end = numbered(stage(), number)
-        for violation in stage().play(schedule, cast, to_the_end=to_the_end).violations[:1]:
+        schedule, cast, to_the_end = numbered(player(), number)
+        for violation in player().play(schedule, cast, to_the_end=to_the_end).violations[:1]:
             broken.append({"number": number, "violation": str(violation)})
     return numbers[1], broken
 

@@ -14,8 +14,7 @@ from handover.ports.router import Route, Stage
 from handover.traffic import abort, operators
 from handover.workload import scale_down
 from tests.simulation.invariants import Violation
-from tests.simulation.scenario import Stage as Theatre
-from tests.simulation.scenario import numbered
+from tests.simulation.scenario import Player, numbered
 
 Mutation = Callable[[], Any]
 
@@ -137,7 +136,7 @@ def a_state_that_was_given_up_may_begin() -> Any:
     return patch.object(state, "give_up", nothing)
 
 
-def found_after(stage: Theatre, name: str, within: int) -> tuple[int, Violation | None]:
+def found_after(stage: Player, name: str, within: int) -> tuple[int, Violation | None]:
     """How many schedules it took to find this mutation, and what it broke; None when none of so many did."""
     with MUTATIONS[name]():
         for number in range(within):

@@ -9,6 +9,7 @@ import logging
 import pickle
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -46,26 +47,39 @@ class Played:
     met: tuple[tuple[Call, str, Fault], ...]
 
 
-class Stage:
-    """Where schedules are played, one after the other: the plan and the steps are made once."""
+class Player:
+    """Plays schedules, one after the other: the plan and the steps are made once."""
 
     def __init__(self) -> None:
-        for name in ("handover", actors.SILENT.name):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
         self.plan = _quick(load_plan(INCLUDE / "plans" / "pms.yaml"))
         self.steps = Steps.of(self.plan)
         self._read = functools.lru_cache(64)(manifests.from_yaml)
-        manifests.from_yaml = lambda text: pickle.loads(pickle.dumps(self._read(text)))  # the same few manifests
         self.calls = {names: self._calls(names) for names in PAIRS}
         """How many calls two have who meet as late as they can."""
 
     def play(self, schedule: Schedule, cast: Cast, *, to_the_end: bool = True) -> Played:
         """``to_the_end``: whether this cast ends what it begins, so that lock and record can be held to it."""
         loop = JumpingLoop()
+        with self._quick_and_silent():
+            try:
+                return loop.run_until_complete(self._play(schedule, cast, to_the_end))
+            finally:
+                loop.close()
+
+    @contextmanager
+    def _quick_and_silent(self) -> Iterator[None]:
+        """The same few manifests are read once, and nobody logs; both only while a schedule is played."""
+        loggers = [logging.getLogger(name) for name in ("handover", actors.SILENT.name)]
+        were, read = [logger.level for logger in loggers], manifests.from_yaml
+        manifests.from_yaml = lambda text: pickle.loads(pickle.dumps(self._read(text)))
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
         try:
-            return loop.run_until_complete(self._play(schedule, cast, to_the_end))
+            yield
         finally:
-            loop.close()
+            manifests.from_yaml = read
+            for logger, level in zip(loggers, were, strict=True):
+                logger.setLevel(level)
 
     def _calls(self, names: Pair) -> dict[str, int]:
         alone = self.play(*pair(names, 10_000, None), to_the_end=False).calls["first"]
@@ -154,13 +168,13 @@ def pair(names: Pair, begins_at: int, fault: tuple[Call, Fault] | None) -> tuple
     return schedule, cast
 
 
-def exhaustive(stage: Stage, names: Pair, part: int = 0, parts: int = 1) -> Iterator[tuple[Schedule, Cast]]:
+def exhaustive(player: Player, names: Pair, part: int = 0, parts: int = 1) -> Iterator[tuple[Schedule, Cast]]:
     """Every moment at which the second may begin, times every fault at every call of both.
 
     :param part: of so many: every how manieth moment
     """
-    for begins_at in range(part, stage.calls[names]["first"], parts):
-        calls = stage.play(*pair(names, begins_at, None), to_the_end=False).calls
+    for begins_at in range(part, player.calls[names]["first"], parts):
+        calls = player.play(*pair(names, begins_at, None), to_the_end=False).calls
         yield pair(names, begins_at, None)
         for actor in ("first", "second"):
             for number, fault in itertools.product(range(calls.get(actor, 0)), FAULTS):
@@ -170,7 +184,7 @@ def exhaustive(stage: Stage, names: Pair, part: int = 0, parts: int = 1) -> Iter
 # --- all of it by number
 
 
-def numbered(stage: Stage, number: int) -> tuple[Schedule, Cast, bool]:
+def numbered(player: Player, number: int) -> tuple[Schedule, Cast, bool]:
     """The schedule of this number, and whether it is played to the end. Every third has everybody in it; in the others
     two meet and one of their calls meets a fault, in half of them by being held up: then it goes on in another world.
     """
@@ -178,7 +192,7 @@ def numbered(stage: Stage, number: int) -> tuple[Schedule, Cast, bool]:
         return *drawn(number), True
     draw = random.Random(number)
     names, actor = draw.choice(PAIRS), draw.choice(("first", "second"))
-    calls = stage.calls[names]
+    calls = player.calls[names]
     faults = (Fault.HELD_UP, Fault.HELD_UP_LATE) if number % 3 == 1 else FAULTS
     fault = Call(actor, draw.randrange(calls[actor])), draw.choice(faults)
     return *pair(names, draw.randrange(calls["first"]), fault), False

@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.mutations import MUTATIONS, found_after
-from tests.simulation.scenario import Stage
+from tests.simulation.scenario import Player
 
 WITHIN = 4000
 """Schedules; every run tries more than five times as many."""
 
 
 @pytest.fixture(scope="session")
-def stage() -> Stage:
-    return Stage()
+def player() -> Player:
+    return Player()
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_it_is_found(stage, name):
-    number, violation = found_after(stage, name, WITHIN)
+def test_it_is_found(player, name):
+    number, violation = found_after(player, name, WITHIN)
     assert violation is not None, f"not within {WITHIN} schedules"
     print(f"{name}: found by schedule {number}: {violation}")

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from tests.simulation.scenario import PAIRS, Cast, Played, Stage, exhaustive, numbered
+from tests.simulation.scenario import PAIRS, Cast, Played, Player, exhaustive, numbered
 from tests.simulation.schedule import Drawn, Schedule
+from tests.support.summary import SCHEDULES
 
 PARTS = 4
 """Of each exhaustive set and of the drawn ones, so that several processes share them."""
@@ -16,24 +17,24 @@ DRAWN = 1500
 
 
 @pytest.fixture(scope="session")
-def stage() -> Stage:
-    return Stage()
+def player() -> Player:
+    return Player()
 
 
 Play = Callable[[Iterable[tuple[Schedule, Cast, bool]]], None]
 
 
 @pytest.fixture
-def play(stage: Stage, record_property: Callable[[str, object], None]) -> Play:
+def play(player: Player, record_property: Callable[[str, object], None]) -> Play:
     """Plays them all, and tells the first that breaks anything."""
 
     def all_of(schedules: Iterable[tuple[Schedule, Cast, bool]]) -> None:
         count = 0
         for schedule, cast, to_the_end in schedules:
-            played: Played = stage.play(schedule, cast, to_the_end=to_the_end)
+            played: Played = player.play(schedule, cast, to_the_end=to_the_end)
             count += 1
             assert not played.violations, (played.violations, schedule.faults, schedule.met)
-        record_property("schedules", count)
+        record_property(SCHEDULES, count)
         assert count
 
     return all_of
@@ -41,19 +42,19 @@ def play(stage: Stage, record_property: Callable[[str, object], None]) -> Play:
 
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("names", PAIRS, ids=" and ".join)
-def test_every_fault_at_every_call_of_two_who_meet_at_every_moment(stage, play, names, part):
-    play((schedule, cast, False) for schedule, cast in exhaustive(stage, names, part, PARTS))
+def test_every_fault_at_every_call_of_two_who_meet_at_every_moment(player, play, names, part):
+    play((schedule, cast, False) for schedule, cast in exhaustive(player, names, part, PARTS))
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_everybody_at_once_with_faults_that_are_drawn(stage, play, part):
-    play(numbered(stage, 3 * number) for number in range(part, DRAWN, PARTS))
+def test_everybody_at_once_with_faults_that_are_drawn(player, play, part):
+    play(numbered(player, 3 * number) for number in range(part, DRAWN, PARTS))
 
 
-def test_the_same_number_is_the_same_schedule(stage):
+def test_the_same_number_is_the_same_schedule(player):
     def once() -> Played:
-        schedule, cast, to_the_end = numbered(stage, 42 * 3)
-        return stage.play(schedule, cast, to_the_end=to_the_end)
+        schedule, cast, to_the_end = numbered(player, 42 * 3)
+        return player.play(schedule, cast, to_the_end=to_the_end)
 
     assert once() == once()
 

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Any, TypeVar
 
 import looptime
 import pytest
 
 from handover import clock
+from tests.support.summary import VIRTUAL
 
 T = TypeVar("T")
 Background = Callable[[], Coroutine[Any, Any, None]]
@@ -67,9 +69,12 @@ class VirtualTime:
 
 
 @pytest.fixture
-def virtual_time(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
+def virtual_time(
+    monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> Iterator[VirtualTime]:
     """Everything that this test runs is in virtual time."""
-    turned = VirtualTime()
+    turned, began = VirtualTime(), perf_counter()
     monkeypatch.setattr(asyncio, "run", turned.run)
     monkeypatch.setattr(clock, "epoch", turned.epoch)
-    return turned
+    yield turned
+    record_property(VIRTUAL, (turned.now, perf_counter() - began))

@@ -9,10 +9,10 @@ from __future__ import annotations
 import datetime
 import re
 import secrets
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from handover import clock
 from handover.checks.client import HEADERS, TIMEOUT_SECONDS, Endpoint
 from handover.checks.verdicts import same_version
 
@@ -97,14 +97,14 @@ class Scenario:
             headers["Authorization"] = f"Bearer {self._variables[TOKEN]}"
         path = substituted(step.path, self._variables)
         body = substituted(step.body, self._variables)
-        begun = time.perf_counter()
+        begun = clock.monotonic()
         try:
             answer = self._http.request(
                 step.method, f"{self._api.url}{path}", json=body, headers=headers, timeout=TIMEOUT_SECONDS
             )
         except requests.RequestException as error:
             raise StepFailed(f"{step.name}: {step.method} {path}: {type(error).__name__}") from None
-        seconds = time.perf_counter() - begun
+        seconds = clock.monotonic() - begun
         self._check(step, path, answer)
         return Done(step.name, seconds)
 

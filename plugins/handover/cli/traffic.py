@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-import time
 from pathlib import Path
 
+from handover import clock
 from handover.adapters.kubeconfig import connect
 from handover.coordination import state as states
 from handover.coordination.lock import FencedOut
@@ -52,14 +52,14 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
 
 async def _run(command: str, plan: Plan, arguments: argparse.Namespace) -> int:
-    begun = time.perf_counter()
+    begun = clock.monotonic()
     async with connect(arguments.kubeconfig, plan.cluster.namespace) as kube:
         router = outside().router(kube, plan.cluster, plan.cluster.service)
         if command == "status":
             return await _status(kube, router, plan)
         state, position = await look(kube, router, plan, arguments.deployment)
         _, changed = await abort_or_wake(kube, router, plan, position, arguments.reason)
-        milliseconds = (time.perf_counter() - begun) * 1000
+        milliseconds = (clock.monotonic() - begun) * 1000
         print(f"{_done(state, position, changed)} ({milliseconds:.0f} ms)", flush=True)
         if arguments.token_file:
             drain_token = arguments.token_file.read_text(encoding="utf-8").strip()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+from handover import clock
 from handover.data import checks
 from handover.data.checks import Statements, Target
 
@@ -63,7 +63,7 @@ def import_rows(
     """
     from psycopg import Rollback, errors
 
-    began = time.monotonic()
+    began = clock.monotonic()
     imported = present = 0
     try:
         with connection.transaction() as transaction:
@@ -80,7 +80,7 @@ def import_rows(
         raise NotImported(f"the table refuses rows that the plan allows: {error.diag.message_primary}") from None
     except errors.QueryCanceled:
         raise NotImported(f"it took longer than {timeout_seconds:g} s (data.statement_timeout_seconds)") from None
-    return Imported(rows.count, imported, present, rejected, faults, first, time.monotonic() - began)
+    return Imported(rows.count, imported, present, rejected, faults, first, clock.monotonic() - began)
 
 
 def _prepare(connection: Connection[Any], spec: Import, timeout_seconds: float) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -50,7 +49,7 @@ def dump_to_s3(
     longer than ``timeout_seconds``, the upload is aborted and no object appears: raises `DumpFailed`. Raises
     `handover.database.tools.ToolMissing` when no installed pg_dump fits the server.
     """
-    begin, taken_at = time.monotonic(), clock.epoch()
+    begin, taken_at = clock.monotonic(), clock.epoch()
     with database.connect() as connection, ThreadPoolExecutor(1) as beside:
         pg_dump = tools.program("pg_dump", server_major(connection))
         method = tools.compression(pg_dump, compression)
@@ -77,7 +76,7 @@ def dump_to_s3(
         objects=objects,
     )
     storage.seal(client, record)
-    return Taken(record, time.monotonic() - begin, method)
+    return Taken(record, clock.monotonic() - begin, method)
 
 
 class _Output:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from handover import clock
 from handover.models.deployment import BackupRecord, DeploymentState
 from handover.models.evidence import Evidence, Measurement, combined, failed, passed
 from handover.step import Step, StepRun
@@ -104,7 +104,7 @@ class Backup(_DatabaseStep):
             return passed(self.task_id, f"{there.uri} is there already", self._size(there))
         ending = f"_{re.sub(r'[^A-Za-z0-9-]+', '-', state.deployment)}.dump"
         storage.abort_leftovers(client, plan.bucket, f"{plan.prefix}{self.kind}_", ending)
-        key = f"{plan.prefix}{self.kind}_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}{ending}"
+        key = f"{plan.prefix}{self.kind}_{clock.utc():%Y%m%d_%H%M%S}{ending}"
         try:
             taken = dump_to_s3(
                 self.primary, client, plan.bucket, key,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from handover import clock
 from handover.adapters.postgres import Database, server_major
 from handover.database import catalog, storage, tools
 from handover.models.deployment import BackupRecord
@@ -51,7 +51,7 @@ def restore(client: Any, record: BackupRecord, target: Database, *, timeout_seco
     Every byte is read and hashed, also those that pg_restore does not care for: only that finds truncated and flipped
     archives. Raises `handover.database.storage.BackupDamaged` or `RestoreFailed`.
     """
-    begin = time.monotonic()
+    begin = clock.monotonic()
     with target.connect() as connection:
         pg_restore = tools.program("pg_restore", server_major(connection))
     command = [
@@ -75,7 +75,7 @@ def restore(client: Any, record: BackupRecord, target: Database, *, timeout_seco
     if code != 0:
         raise RestoreFailed(f"pg_restore ended with {code}: {said[-1000:] or 'no message'}")
     with target.connect() as connection:
-        return Restored(catalog.row_counts(connection), catalog.object_counts(connection), time.monotonic() - begin)
+        return Restored(catalog.row_counts(connection), catalog.object_counts(connection), clock.monotonic() - begin)
 
 
 def _pump(client: Any, record: BackupRecord, process: subprocess.Popen[bytes]) -> None:

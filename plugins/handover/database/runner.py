@@ -8,11 +8,11 @@ only ``lock_timeout`` and tries again later.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from handover import clock
 from handover.adapters.postgres import Database
 from handover.database import catalog, ledger, migrations
 from handover.database.migrations import Bundle, Script
@@ -103,7 +103,7 @@ def apply(
     connection, so that a guard can cancel what runs. Raises `MigrationRefused`, `MigrationFailed`,
     `handover.database.ledger.Busy` or `handover.database.ledger.PooledSession`.
     """
-    begin, done, waits = time.monotonic(), list[str](), 0
+    begin, done, waits = clock.monotonic(), list[str](), 0
     with database.connect() as connection, ledger.locked(connection, limits.other_runner):
         ledger.create(connection)
         for name in ledger.forget_begun(connection):
@@ -119,7 +119,7 @@ def apply(
                 raise MigrationFailed(str(failure), tuple(done)) from failure.__cause__
             done.append(script.name)
             log.info("%s is applied", script.name)
-    return Applied(tuple(done), time.monotonic() - begin, waits)
+    return Applied(tuple(done), clock.monotonic() - begin, waits)
 
 
 def _run(connection: Connection[Any], script: Script, limits: StatementLimits, breach: Callable[[], str | None]) -> int:

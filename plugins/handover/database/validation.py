@@ -8,12 +8,12 @@ gives no row, or exactly one row with the one value true. In a file of critical 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from handover import clock
 from handover.database import catalog, ledger
 from handover.models.evidence import Evidence, Measurement, failed, passed
 from handover.plan.model import INCLUDE
@@ -70,7 +70,7 @@ def run(connection: Connection[Any], query: Query, *, max_seconds: float) -> Evi
     """Runs one query; ``max_seconds`` also ends it when nobody waits any more. Shows no row's contents."""
     import psycopg
 
-    begin = time.monotonic()
+    begin = clock.monotonic()
     try:
         with connection.transaction():
             connection.execute("SET TRANSACTION READ ONLY")
@@ -79,7 +79,7 @@ def run(connection: Connection[Any], query: Query, *, max_seconds: float) -> Evi
             found = connection.execute(query.sql.encode()).fetchmany(MANY_ROWS)
     except psycopg.Error as error:
         return failed(query.name, f"{error.sqlstate}: {error.diag.message_primary or type(error).__name__}")
-    return _verdict(query, found, time.monotonic() - begin, max_seconds)
+    return _verdict(query, found, clock.monotonic() - begin, max_seconds)
 
 
 def _verdict(query: Query, found: Sequence[tuple[Any, ...]], seconds: float, max_seconds: float) -> Evidence:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
+from handover import clock
 from handover.models.evidence import Evidence, Measurement, combined, failed
 from handover.step import Step, StepRun
 
@@ -28,7 +28,7 @@ class RehearseBackup(Step):
         client, primary = storage.s3(plan.backup.connection), database(plan.migration.primary_connection)
         ending = f"_{re.sub(r'[^A-Za-z0-9]+', '-', run.run_id)}.dump"
         storage.abort_leftovers(client, plan.backup.bucket, f"{plan.backup.prefix}readiness_", ending)
-        key = f"{plan.backup.prefix}readiness_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}{ending}"
+        key = f"{plan.backup.prefix}readiness_{clock.utc():%Y%m%d_%H%M%S}{ending}"
         try:
             taken = dump_to_s3(
                 primary, client, plan.backup.bucket, key,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
+from handover import clock
 from handover.models.evidence import Evidence, Measurement, passed
 from handover.people.messages import Message
 from handover.step import Step, StepRun
@@ -29,7 +29,7 @@ class Report(Step):
         from handover.record.ledger import ledger
         from handover.workflows.recording.tasks import complete
 
-        begun = time.monotonic()
+        begun = clock.monotonic()
         deployment = run.token.deployment
         runs = () if run.run_id == deployment else (run.run_id,)
         new = complete(self.plan, deployment, runs)
@@ -38,7 +38,7 @@ class Report(Step):
         keys = store(self.plan, run.run_id, found)
         said = Message(event="report", title="Report", slack=_text(self.plan, found, run.run_id))
         tell(run.context, self.plan, said)
-        seconds = round(time.monotonic() - begun, 3)
+        seconds = round(clock.monotonic() - begun, 3)
         uri = f"s3://{self.plan.backup.bucket}/{keys['html']}"
         return passed(
             self.task_id, f"{uri}; {new} entries were not in the ledger yet",
