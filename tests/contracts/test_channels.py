@@ -15,7 +15,7 @@ from handover.models.message import Letter, PageUpdate
 from handover.outside import Outside, outside, standing_in
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
-from handover.ports.channel import NewTicket, Refused
+from handover.ports.channel import NewTicket, ServiceRefused
 from tests.people.conftest import recorder, told  # noqa: F401 - fixtures
 from tests.support.told import Told
 from tests.twins.channels import TICKETS, TwinChannels
@@ -130,7 +130,7 @@ def test_the_same_words_under_another_key_are_another_letter(people, kind):
 @pytest.mark.parametrize("look", [False, True])
 def test_a_channel_that_is_away_raises_and_takes_the_letter_when_it_is_back(people, kind, look):
     one = letter(kind)
-    with people.away(kind), pytest.raises(Refused, match=r"503|451"):
+    with people.away(kind), pytest.raises(ServiceRefused, match=r"503|451"):
         deliver(one, look=look)
     deliver(one, look=True)
     assert people.seen(one) == 1
@@ -150,7 +150,7 @@ def test_another_label_is_another_ticket(people, wanted):
 
 
 def test_a_ticket_system_that_is_away_raises_and_opens_nothing(people, wanted):
-    with people.away(TICKETS), pytest.raises(Refused, match="503") as refused:
+    with people.away(TICKETS), pytest.raises(ServiceRefused, match="503") as refused:
         open_once(wanted)
     assert refused.value.status == 503
     assert people.opened(wanted.label) == 0

@@ -15,7 +15,7 @@ from handover.people import tickets
 from handover.people.operators import OpenTicket
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
-from handover.ports.channel import NewTicket, Refused
+from handover.ports.channel import NewTicket, ServiceRefused
 from tests.support.steps import connect_to, release, run
 from tests.support.web import Answer, Asked, serving
 from tests.twins.channels import TICKETS, TwinChannels
@@ -66,7 +66,7 @@ def test_the_rollbacks_own_ticket_is_the_post_mortems(told):
 
 def test_a_ticket_system_that_is_away_raises_so_that_it_is_tried_again(told):
     told.away("jira")
-    with pytest.raises(Refused, match="503"):
+    with pytest.raises(ServiceRefused, match="503"):
         tickets.open_once(PLAN, ticket())
 
 
@@ -134,7 +134,7 @@ def test_a_jira_that_has_neither_path_is_a_refusal_and_opens_nothing(jira_at):
     made = Jira("/elsewhere", 404)
     with serving(made) as web:
         jira_at(web)
-        with pytest.raises(Refused, match=r"404 The requested API has been removed\."):
+        with pytest.raises(ServiceRefused, match=r"404 The requested API has been removed\."):
             tickets.open_once(PLAN, ticket())
     assert [one.path for one in web.asked] == [SERVER, CLOUD]
     assert made.labels == []
@@ -144,7 +144,7 @@ def test_a_ticket_whose_answer_was_lost_on_the_way_is_found_by_the_next_try(jira
     made, wanted = Jira(SERVER, 404, loses=1), ticket()
     with serving(made) as web:
         jira_at(web)
-        with pytest.raises(Refused, match="502 Bad Gateway"):
+        with pytest.raises(ServiceRefused, match="502 Bad Gateway"):
             tickets.open_once(PLAN, wanted)
         assert tickets.open_once(PLAN, wanted) == ("PMS-1", False)
     assert made.labels == [wanted.label]

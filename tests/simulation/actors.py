@@ -31,7 +31,7 @@ from handover.traffic.abort import NothingToRollBack, abort_or_wake, let_go, loo
 from handover.traffic.operators import DrainColour, MoveTrafficBack, PointPreview, SettleTraffic, SwitchTraffic
 from handover.workflows.deployment.closing import Close
 from handover.workflows.deployment.opening import GiveUp, begin
-from handover.workflows.watch.analysis_run import AnalysisRun, Watched
+from handover.workflows.watch.analysis_run import AnalysisRun, AnalysisSubject
 from handover.workload.operators import DeployIdleColour
 from handover.workload.scale_down import RemoveIdleColour, RetireColour, ScaleDown
 from sandbox.cluster.patch import merge_patch
@@ -261,8 +261,8 @@ async def _watch(world: World, run: StepRun, seconds: float, breach_after: float
         if state is None or state.generation != token.generation:
             return failed("watch", "generation is over")
         router = outside().router(kube, cluster, cluster.service)
-        watched = Watched(kube, router, public, world.plan, token, state, token.preview, list)
-        analysis = AnalysisRun(watched, "watch", seconds, "move_back", log=SILENT)
+        subject = AnalysisSubject(kube, router, public, world.plan, token, state, token.preview, list)
+        analysis = AnalysisRun(subject, "watch", seconds, "move_back", log=SILENT)
         analysis.observer = lambda _sources: ScriptedObserver(breach_after)  # type: ignore[method-assign, assignment]
         return await analysis.conclude()
 

@@ -8,7 +8,7 @@ from functools import partial
 from handover.models.message import Letter
 from handover.outside import CHANNELS, Outside
 from handover.plan.model import Plan
-from handover.ports.channel import NewTicket, Refused
+from handover.ports.channel import NewTicket, ServiceRefused
 
 TICKETS = "tickets"
 
@@ -31,7 +31,7 @@ class TwinChannels:
 
     def answer(self, kind: str) -> None:
         if kind in self.away:
-            raise Refused("status 503", 503)
+            raise ServiceRefused("status 503", 503)
 
     def hear(self) -> None:
         lost, self.lost = self.lost, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from handover.adapters.refusals import call
-from handover.ports.channel import Refused
+from handover.ports.channel import ServiceRefused
 
 if TYPE_CHECKING:
     from handover.plan.model import Plan
@@ -54,7 +54,7 @@ class Jira:
     def _look(self, asked: dict[str, Any]) -> Any:
         try:
             return self._post(self._search, asked)
-        except Refused as error:
+        except ServiceRefused as error:
             if error.status not in GONE:
                 raise
         self._search = self._root + (SERVER if self._search.endswith(CLOUD) else CLOUD)

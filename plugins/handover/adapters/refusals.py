@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from handover.adapters.http import request
-from handover.ports.channel import Refused
+from handover.ports.channel import ServiceRefused
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -19,7 +19,7 @@ MAX_WORDS = 500
 
 
 def call(connection_id: str, method: str, path: str, *, json: Any = None, timeout: float) -> Response:
-    """Like `handover.adapters.http.call`, but a status of 400 or more raises `Refused`."""
+    """Like `handover.adapters.http.call`, but a status of 400 or more raises `ServiceRefused`."""
     import requests
     from airflow.sdk import BaseHook
 
@@ -28,7 +28,7 @@ def call(connection_id: str, method: str, path: str, *, json: Any = None, timeou
         return request(connection, method, path, json=json, timeout=timeout)
     except requests.HTTPError as error:
         status, said = error.response.status_code, words(error.response, connection)
-        raise Refused(f"{method} {path.partition('?')[0]}: {status} {said}", status) from None
+        raise ServiceRefused(f"{method} {path.partition('?')[0]}: {status} {said}", status) from None
 
 
 def words(answer: Response, connection: Connection) -> str:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from handover.ports.channel import Refused
+from handover.ports.channel import ServiceRefused
 
 if TYPE_CHECKING:
     from airflow.providers.slack.hooks.slack import SlackHook
@@ -43,7 +43,7 @@ class Slack:
             message = {"channel": channel, "text": letter.text, "blocks": [*letter.blocks], "metadata": metadata}
             hook.call("chat.postMessage", json=message)
         except SlackApiError as error:
-            raise Refused(_words(error), _status(error)) from None
+            raise ServiceRefused(_words(error), _status(error)) from None
 
 
 def _words(error: SlackApiError) -> str:

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from handover.ports.channel import Refused
+from handover.ports.channel import ServiceRefused
 
 if TYPE_CHECKING:
     from airflow.providers.smtp.hooks.smtp import SmtpHook
@@ -39,7 +39,7 @@ class Smtp:
         except smtplib.SMTPResponseException as error:
             said = error.smtp_error
             text = said if isinstance(said, str) else said.decode(errors="replace")
-            raise Refused(f"{error.smtp_code} {text}") from None
+            raise ServiceRefused(f"{error.smtp_code} {text}") from None
 
     def _hook(self) -> SmtpHook:
         """Airflow's, but with one try within the plan's timeout."""

@@ -86,7 +86,7 @@ def compare(
         concurrency / baseline[THROUGHPUT], concurrency / found[THROUGHPUT], thresholds.noise_floor_seconds
     )
     told = {
-        name: f"{name} {_value(name, baseline[name])} -> {_value(name, found[name])} ({_told(ratio)})"
+        name: f"{name} {_value(name, baseline[name])} -> {_value(name, found[name])} ({_percent(ratio)})"
         for name, ratio in worse.items()
     }
     bad = [told[name] for name, ratio in worse.items() if ratio > thresholds.rollback_degradation]
@@ -119,7 +119,7 @@ def _slower(before: float, now: float, noise: float) -> float:
     return 0.0 if 0 <= now - before <= noise else now / before - 1
 
 
-def _told(ratio: float) -> str:
+def _percent(ratio: float) -> str:
     return f"{ratio:+.0%}" if ratio else "within the noise"
 
 

@@ -57,7 +57,7 @@ async def acquire(
                     f"generation {still_at} is over: the lock is at {_generation(lease)} ({current or 'free'})"
                 )
             if current and take_over is not True and current not in (take_over or ()):
-                raise Locked(_told(lease))
+                raise Locked(_who_deploys(lease))
             body = _lease(kube, name, holder, reason, _generation(lease) + 1)
             body["metadata"]["resourceVersion"] = lease["metadata"]["resourceVersion"]
             return _generation(await kube.replace(LEASES, name, body))
@@ -71,11 +71,11 @@ async def generation_for(kube: Kube, name: str, *holders: str) -> int:
     """
     lease = await kube.find(LEASES, name)
     if lease and lease["spec"].get("holderIdentity") not in (None, "", *holders):
-        raise Locked(_told(lease))
+        raise Locked(_who_deploys(lease))
     return _generation(lease) if lease else 0
 
 
-def _told(lease: Json) -> str:
+def _who_deploys(lease: Json) -> str:
     since = lease["spec"].get("acquireTime", "an unknown time")
     why = notes(lease).get("reason", "no reason given")
     return f"{lease['spec']['holderIdentity']} has been deploying since {since} ({why}); wait for it or roll it back"

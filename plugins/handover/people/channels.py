@@ -18,7 +18,7 @@ from handover.models.record import MESSAGES_KEY, SentMessage
 from handover.outside import outside
 from handover.people.blocks import blocks, late
 from handover.people.calendar import invitation
-from handover.ports.channel import Refused
+from handover.ports.channel import ServiceRefused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ def tell(context: Any, plan: Plan, message: Message) -> list[str]:
     """Sends to every channel of the message, once however often the task is tried; gives the channels that failed, each
     with its reason. Leaves for the record what was sent, and what was not for the redelivery.
     """
-    return _told(context, plan, letters(plan, message, _origin(context), run_link(context["ti"], context["run_id"])))
+    return _deliver(context, plan, letters(plan, message, _origin(context), run_link(context["ti"], context["run_id"])))
 
 
 def invite(context: Any, plan: Plan, meeting: Meeting) -> list[str]:
@@ -44,7 +44,7 @@ def invite(context: Any, plan: Plan, meeting: Meeting) -> list[str]:
         key=f"{plan.name}/{_origin(context)}/{meeting.uid}", kind="e-mail", to=meeting.to, subject=meeting.title,
         text=meeting.text, invite=invitation(meeting, plan.messages.email_from, now), at=now,
     )  # fmt: skip
-    return _told(context, plan, [letter])
+    return _deliver(context, plan, [letter])
 
 
 def leave_untold(context: Any, plan: Plan, message: Message, why: str) -> None:
@@ -104,7 +104,7 @@ def deliver(plan: Plan, letter: Letter, *, look: bool, again: bool = False) -> S
 
 def why(error: Exception) -> str:
     """As it may be told: only of a refusal is it known that its text holds no secret."""
-    return str(error) if isinstance(error, Refused) else type(error).__name__
+    return str(error) if isinstance(error, ServiceRefused) else type(error).__name__
 
 
 def run_link(ti: Any, run_id: str) -> str:
@@ -130,7 +130,7 @@ def _tries_before(ti: Any) -> int:
     return max(0, (getattr(ti, "max_tries", None) or 0) - retries)
 
 
-def _told(context: Any, plan: Plan, written: Sequence[Letter]) -> list[str]:
+def _deliver(context: Any, plan: Plan, written: Sequence[Letter]) -> list[str]:
     ti, store = context["ti"], context.get("task_state_store")
     look = getattr(ti, "try_number", 1) > _tries_before(ti) + 1
     sent = [(letter, _once(plan, letter, store, look=look)) for letter in written]

@@ -28,7 +28,7 @@ def label(plan: Plan, purpose: str, *about: str) -> str:
 def open_once(plan: Plan, wanted: NewTicket) -> tuple[str, bool]:
     """The key of the ticket with this label, and whether it was opened now.
 
-    Raises `handover.ports.channel.Refused`, or what else went wrong; asking again is safe.
+    Raises `handover.ports.channel.ServiceRefused`, or what else went wrong; asking again is safe.
     """
     return outside().tickets(plan).open_once(wanted)
 

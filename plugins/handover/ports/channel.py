@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from handover.models.message import Letter
 
 
-class Refused(Exception):
+class ServiceRefused(Exception):
     """Somebody answered, and would not. The text has their own words and no secret of ours, so it may be told;
     ``status`` is the HTTP status, 0 where there is none.
     """
@@ -26,8 +26,8 @@ class Channel(Protocol):
     """The letters of one kind, of one plan."""
 
     def deliver(self, letter: Letter, *, look: bool) -> None:
-        """One try, within the plan's timeout; raises `Refused`, or what else went wrong. ``look``: an earlier try may
-        have got through, so the channel is asked first, where it can be.
+        """One try, within the plan's timeout; raises `ServiceRefused`, or what else went wrong. ``look``: an earlier
+        try may have got through, so the channel is asked first, where it can be.
         """
 
 
@@ -46,6 +46,6 @@ class Tickets(Protocol):
     """The ticket system, as far as one plan uses it."""
 
     def open_once(self, wanted: NewTicket) -> tuple[str, bool]:
-        """The key of the ticket with this label, and whether it was opened now. Raises `Refused`, or what else went
-        wrong; asking again is safe.
+        """The key of the ticket with this label, and whether it was opened now. Raises `ServiceRefused`, or what else
+        went wrong; asking again is safe.
         """

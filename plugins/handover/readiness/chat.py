@@ -62,7 +62,7 @@ def _why(error: Any, status: int) -> str:
     return str(answer.get("error") or f"status {status}")
 
 
-class StatusPage(CheckKind):
+class StatusPageIsOurs(CheckKind):
     """The status page takes our key, and is the plan's."""
 
     kind: Literal["status_page"]

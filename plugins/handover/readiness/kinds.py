@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from handover.readiness.alerts import AlertRules
-from handover.readiness.chat import OnCall, SlackChannels, StatusPage
+from handover.readiness.chat import OnCall, SlackChannels, StatusPageIsOurs
 from handover.readiness.dashboards import Dashboard
 from handover.readiness.databases import MigrationsOnStaging, RollbackTested
 from handover.readiness.errors import DatadogService, SentryProject
@@ -30,7 +30,7 @@ AnyCheck = Annotated[
     AlertRules | BackupElsewhere | BackupEncrypted | BackupPresent | CheckRuns | CodeScanning | Coverage | Dashboard
     | DatabaseUrls | DatadogService | DnsRecords | FeatureFlags | JwtSecret | LoadBalancer | LogRetention | LogsArrive
     | MigrationsOnStaging | MigrationsReviewed | NodesReady | OnCall | ProductionServes | PullRequestsApproved
-    | RecoveryTargets | RollbackTested | SecretScanning | SecretsPresent | SentryProject | SlackChannels | StatusPage
-    | TlsCertificates,
+    | RecoveryTargets | RollbackTested | SecretScanning | SecretsPresent | SentryProject | SlackChannels
+    | StatusPageIsOurs | TlsCertificates,
     Field(discriminator="kind"),
 ]  # fmt: skip

@@ -136,7 +136,7 @@ def incident_of(rollback: str, entries: Sequence[RecordEntry]) -> list[IncidentE
     mine = [entry for entry in entries if entry.run == rollback]
     asked = next((entry for entry in mine if isinstance(entry, Decision)), None)
     outcome = next((entry for entry in mine if isinstance(entry, Outcome)), None)
-    if asked is None or outcome is None or _told(mine, outcome):
+    if asked is None or outcome is None or _is_told_already(mine, outcome):
         return []
     severity = AFTER_SWITCH if outcome.switched_at else BEFORE_SWITCH
 
@@ -157,7 +157,7 @@ def incident_of(rollback: str, entries: Sequence[RecordEntry]) -> list[IncidentE
     return seen
 
 
-def _told(mine: Sequence[RecordEntry], outcome: Outcome) -> bool:
+def _is_told_already(mine: Sequence[RecordEntry], outcome: Outcome) -> bool:
     """Whether an incident of the watch is among them that nothing but this rollback has ended."""
     lines = [entry for entry in mine if isinstance(entry, IncidentEntry)]
     over = {e.incident for e in lines if e.kind is IncidentKind.RESOLVED and e.text != str(outcome.status)}

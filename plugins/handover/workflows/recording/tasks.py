@@ -68,12 +68,12 @@ def _of_running(ti: Any, deployment: str, error: object) -> list[RecordEntry]:
     started = ti.start_date.timestamp() if ti.start_date else clock.epoch()
     state = FAILED if error is not None else SUCCESS
     task = TaskRun(
-        ti.run_id, ti.task_id, type(ti.task).__name__, state, ti.try_number, started, clock.epoch(), _told(error)
+        ti.run_id, ti.task_id, type(ti.task).__name__, state, ti.try_number, started, clock.epoch(), _error_text(error)
     )
     return entries_of(deployment, task, left)
 
 
-def _told(error: object) -> str:
+def _error_text(error: object) -> str:
     return f"{type(error).__name__}: {error}"[:2000] if error is not None else ""
 
 

@@ -45,7 +45,7 @@ SEEN_BY_CLIENTS = frozenset({names.P50, names.P95, names.P99})
 
 
 @dataclass(frozen=True)
-class Watched:
+class AnalysisSubject:
     """Whom to watch, and where. ``sources``: makes the sources beside pods and probes, anew for each observation."""
 
     kube: Kube
@@ -80,7 +80,7 @@ class AnalysisRun:
     :param run: the run that watches, for the record
     """
 
-    watched: Watched
+    subject: AnalysisSubject
     check: str
     seconds: float
     on_breach: OnBreach
@@ -108,8 +108,8 @@ class AnalysisRun:
         """Watches on after every incident that is not critical. With the first one that is it passes; a guard has moved
         traffic back by then, and fails.
         """
-        plan, until, noted = self.watched.plan, clock.monotonic() + self.seconds, 0
-        open_one = pending(self.watched.state.incidents) if self.on_breach == "ask" else None
+        plan, until, noted = self.subject.plan, clock.monotonic() + self.seconds, 0
+        open_one = pending(self.subject.state.incidents) if self.on_breach == "ask" else None
         if open_one:  # noted by a triggerer that died
             return passed(self.check, f"critical incident: {open_one.reason}; {plan.incidents.role} is asked")
         while True:
@@ -117,7 +117,7 @@ class AnalysisRun:
             if seen.evidence.passed or seen.moved:
                 return seen.evidence
             finding = seen.finding or judge.Finding(judge.NO_DATA, seen.evidence.reason)
-            incident = await incidents.note(self.watched.kube, plan, self.watched.token, finding)
+            incident = await incidents.note(self.subject.kube, plan, self.subject.token, finding)
             self.log.warning("%s incident: %s", incident.severity, finding)
             noted += 1
             if incident.open:
@@ -140,23 +140,23 @@ class AnalysisRun:
 
     def observer(self, sources: Sequence[MetricSource]) -> Observer:
         """What sees the breach."""
-        watched = self.watched
-        baseline = {what: value for what, value in watched.state.baseline.items() if what not in SEEN_BY_CLIENTS}
+        subject = self.subject
+        baseline = {what: value for what, value in subject.state.baseline.items() if what not in SEEN_BY_CLIENTS}
         return Observer(
-            watched.kube, watched.plan, watched.public, watched.colour, extra=sources, baseline=baseline,
+            subject.kube, subject.plan, subject.public, subject.colour, extra=sources, baseline=baseline,
             say=self.log.info,
         )  # fmt: skip
 
     async def _observe(self, seconds: float) -> Observation:
         """Runs the observer beside what it needs: where traffic is, what is normal, and the samples for the record."""
-        watched, sources = self.watched, list(self.watched.sources())
+        subject, sources = self.subject, list(self.subject.sources())
         observer = self.observer(sources)
-        follower = TrafficFollower(watched)
-        samples = Samples(watched.plan.record, observer.seen, watched.token.deployment, self.run, self.check)
+        follower = TrafficFollower(subject)
+        samples = Samples(subject.plan.record, observer.seen, subject.token.deployment, self.run, self.check)
         self._samples.append(samples)
         observing = asyncio.create_task(observer.watch(seconds))
         moved = asyncio.create_task(follower.until_moved())
-        beside = (asyncio.create_task(samples.keep()), asyncio.create_task(_learn(watched, observer, sources)))
+        beside = (asyncio.create_task(samples.keep()), asyncio.create_task(_learn(subject, observer, sources)))
         try:
             await asyncio.wait([observing, moved], return_when=asyncio.FIRST_COMPLETED)
             if moved.done() and not observing.done():
@@ -180,28 +180,28 @@ class AnalysisRun:
         if moves:
             self.log.warning("%s: %s", verdict, finding)
             where, *took = await self._move_back(follower, reason)
-            await incidents.rolled_back(self.watched.kube, self.watched.plan, self.watched.token, finding, where)
+            await incidents.rolled_back(self.subject.kube, self.subject.plan, self.subject.token, finding, where)
             reason, measured = f"{reason}; {where}", measured + took
         evidence = Evidence(check=self.check, verdict=verdict, reason=reason, measurements=tuple(measured))
         return Observation(evidence, finding, moved=moves)
 
     def _moves(self, finding: judge.Finding) -> bool:
         """Whether traffic goes back at once when this rule is broken."""
-        critical = self.watched.plan.incidents.severity_of(finding.rule) is Severity.CRITICAL
+        critical = self.subject.plan.incidents.severity_of(finding.rule) is Severity.CRITICAL
         return self.on_breach == "move_back" or (self.on_breach == "guard" and critical)
 
     async def _move_back(self, follower: TrafficFollower, reason: str) -> tuple[str, *tuple[Measurement, ...]]:
         """Says where traffic is now, with how long that took."""
-        watched, begun = self.watched, clock.monotonic()
+        subject, begun = self.subject, clock.monotonic()
         try:
             changed = await follower.abort(reason)
         except (FencedOut, Refused, NotReady, KubeError) as error:
             self.log.error("traffic was not moved back: %s", error)
             return (f"traffic was not moved back: {error}",)
-        seconds, stable = clock.monotonic() - begun, watched.token.stable
+        seconds, stable = clock.monotonic() - begun, subject.token.stable
         self.log.warning("traffic is back on %s after %.3f s%s", stable, seconds, "" if changed else " already")
         with contextlib.suppress(KubeError):
-            await let_go(watched.kube, watched.plan, watched.token, watched.public.token, DRAIN_SECONDS)
+            await let_go(subject.kube, subject.plan, subject.token, subject.public.token, DRAIN_SECONDS)
         took = Measurement(what="traffic_back_seconds", value=round(seconds, 4), unit="s", source="watch")
         return f"traffic is back on {stable}", took
 
@@ -209,39 +209,39 @@ class AnalysisRun:
 class TrafficFollower:
     """Knows where traffic is, looked at every second, so that moving it back is one request."""
 
-    def __init__(self, watched: Watched) -> None:
-        self._watched = watched
+    def __init__(self, subject: AnalysisSubject) -> None:
+        self._subject = subject
         self._position: Position | None = None
 
     async def until_moved(self) -> str:
         """Gives why there is nothing left to watch: somebody else has moved traffic."""
-        watched = self._watched
+        subject = self._subject
         while True:
             with contextlib.suppress(KubeError):
-                self._position = await look_for(watched.kube, watched.router, watched.plan, watched.token)
+                self._position = await look_for(subject.kube, subject.router, subject.plan, subject.token)
                 route = self._position.route
-                if watched.colour not in route.serving or route.generation > watched.token.generation:
-                    return f"traffic is not on {watched.colour} any more: {route}"
+                if subject.colour not in route.serving or route.generation > subject.token.generation:
+                    return f"traffic is not on {subject.colour} any more: {route}"
             await asyncio.sleep(LOOK_SECONDS)
 
     async def abort(self, reason: str) -> bool:
         """Gives whether that was needed; raises what `handover.traffic.abort.abort` raises."""
-        watched = self._watched
+        subject = self._subject
         if self._position is None or not self._position.can_move:
-            self._position = await look_for(watched.kube, watched.router, watched.plan, watched.token)
-        _, changed = await abort(watched.router, watched.plan, self._position, reason, finalised_too=False)
+            self._position = await look_for(subject.kube, subject.router, subject.plan, subject.token)
+        _, changed = await abort(subject.router, subject.plan, self._position, reason, finalised_too=False)
         return changed
 
 
-async def _learn(watched: Watched, observer: Observer, sources: Sequence[MetricSource]) -> None:
+async def _learn(subject: AnalysisSubject, observer: Observer, sources: Sequence[MetricSource]) -> None:
     """What is normal. For the new version: what the old one's pods have measured, which still run beside it. For the
     old version itself: the issues that it had before.
     """
     tracker = next((source for source in sources if source.name == "error_tracker"), None)
     while True:
         try:
-            if watched.is_preview:
-                found = await normal(watched.kube, watched.plan, watched.token.stable)
+            if subject.is_preview:
+                found = await normal(subject.kube, subject.plan, subject.token.stable)
             else:
                 measured = await tracker.measure() if tracker else []
                 found = {m.what: m.value for m in measured if m.value is not None}

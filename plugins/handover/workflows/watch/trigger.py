@@ -13,7 +13,7 @@ from handover.models.evidence import failed
 from handover.models.incident import OnBreach
 from handover.outside import outside
 from handover.plan.model import Plan
-from handover.workflows.watch.analysis_run import AnalysisRun, Watched
+from handover.workflows.watch.analysis_run import AnalysisRun, AnalysisSubject
 from handover.workflows.watch.sources import sources_of
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ class WatchTrigger(BaseTrigger):
                 colour = token.preview if self.colour == "new" else token.stable
                 router = outside().router(kube, cluster, cluster.service)
                 sources = partial(sources_of, plan, state.version if self.colour == "new" else state.previous_version)
-                watched = Watched(kube, router, public, plan, token, state, colour, sources)
+                subject = AnalysisSubject(kube, router, public, plan, token, state, colour, sources)
                 self.log.info("watching %s for %g s", colour, self.seconds)
                 analysis = AnalysisRun(
-                    watched,
+                    subject,
                     self.check,
                     self.seconds,
                     cast(OnBreach, self.on_breach),
