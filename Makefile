@@ -7,7 +7,7 @@ CLUSTER ?= stand-in
 # Schedules that `simulate` tries.
 N ?= 1000000
 # Files of tests share nothing: as many at a time as there are processors.
-SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 export PYTHONPATH := plugins:config:.
 
 .DEFAULT_GOAL := help

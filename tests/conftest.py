@@ -17,6 +17,7 @@ from sandbox.stack import Sandbox
 from tests.support.cluster import cluster  # noqa: F401 - a fixture
 from tests.support.dags import dag_bag  # noqa: F401 - a fixture
 from tests.support.postgres import programs, replicated, servers  # noqa: F401 - fixtures
+from tests.support.side_by_side import RUNS, pytest_xdist_make_scheduler  # noqa: F401 - a hook
 from tests.support.summary import Summary
 
 # How long an example takes says something about this machine, and nothing about the code.
@@ -37,21 +38,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Summary())
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole runs come first and share one sandbox, thus one process, as a file's tests do. Schedules share nothing."""
+    """What takes longest comes first: whole runs. The sandbox's own suite is slow."""
     for item in items:
         if item.path.is_relative_to(TESTS / "sandbox"):
             item.add_marker(pytest.mark.slow)
-        if _is_run(item):
-            item.add_marker(pytest.mark.xdist_group("runs"))
-        elif not item.path.is_relative_to(TESTS / "simulation"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-    items.sort(key=lambda item: not _is_run(item))
-
-
-def _is_run(item: pytest.Item) -> bool:
-    return item.get_closest_marker("run") is not None
+    items.sort(key=lambda item: not item.nodeid.startswith(RUNS))
 
 
 @pytest.fixture(scope="session")
