@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from time import thread_time
 from types import SimpleNamespace
 from typing import Any
 
@@ -416,7 +417,10 @@ def _with_cpu(busy):
     return metrics
 
 
-def test_the_five_minutes_of_the_plan_take_a_moment(serves):
+def test_the_five_minutes_of_the_plan_take_a_moment_and_little_of_the_triggerers_loop(serves):
+    """The triggerer shares one event loop between all triggers."""
+    idle = thread_time()
     evidence, seconds = watched(serves, trigger(serves, 300.0), warm=0)
     assert evidence.passed, evidence.reason
     assert seconds == pytest.approx(300, abs=1)
+    assert (thread_time() - idle) / seconds < 0.25
