@@ -225,7 +225,8 @@ def test_the_role_allows_what_whole_runs_ask_for_and_nothing_more(team, endpoint
         for p in asked_of_the_cluster(Path(endpoints["audit_log"]))
     ]
     assert sorted({str(p) for p in asked} - {str(p) for p in (*role, *of_readiness)}) == []
-    unasked = sorted({either_colour(p) for p in role} - {either_colour(p) for p in asked})
-    if not team.admin.runs("pms_readiness"):  # its runs are in test_readiness.py; they keep their verdict
-        unasked.remove("update configmaps/pms-readiness in production")
-    assert unasked == []
+    unasked = {either_colour(p) for p in role} - {either_colour(p) for p in asked}
+    verdicts = [run for run in team.admin.runs("pms_readiness") if run["state"] in ("success", "failed")]
+    if len(verdicts) < 2:  # the first one is created; runs that keep another one are in test_readiness.py
+        unasked.discard("update configmaps/pms-readiness in production")
+    assert sorted(unasked) == []
