@@ -26,8 +26,8 @@ from handover.workflows.deployment.closing import Close
 from handover.workflows.deployment.dag import decide, deployment_dag, roll_back_on_failure
 from handover.workflows.deployment.deciding import WindowOpen
 from handover.workflows.deployment.opening import GiveUp, Open, ReleaseDue
-from handover.workflows.watch.incident_steps import DocumentIncidents, FixOrRollback, FixWorks, WatchOn
-from handover.workflows.watch.steps import Watch, baseline_sources
+from handover.workflows.watch.incident_steps import DocumentIncidents, FixOrRollback, FixWorks, MonitoringAfterFix
+from handover.workflows.watch.steps import Monitoring, Soak, Stabilization, Watch, baseline_sources
 from handover.workload.image import BuildImage, ImagePresent, ScanImage, VerifySignature
 from handover.workload.operators import DeployIdleColour, ReleaseCommand
 from handover.workload.scale_down import RetireColour
@@ -38,10 +38,10 @@ def incident_response(plan: Plan) -> TaskGroup:
     """After the decision point a rollback is not automatic any more: it is asked for."""
     with TaskGroup("incident_response", tooltip="5.3") as group:
         chain(
-            Watch(task_id="monitoring", seconds=plan.asking_seconds, on_breach="ask"),
+            Monitoring(task_id="monitoring", seconds=plan.asking_seconds),
             FixOrRollback(task_id="fix_or_rollback"),
             FixWorks(task_id="fix_works"),
-            WatchOn(task_id="monitoring_after_fix"),
+            MonitoringAfterFix(task_id="monitoring_after_fix"),
             DocumentIncidents(task_id="document_incidents"),
         )
     return group
@@ -76,6 +76,11 @@ def build(plan: Plan) -> None:
                 Banner(task_id="banner", show=True)
                 Announce(task_id="announce_start", message=messages.started)
             with TaskGroup("deploy_new_version", tooltip="2.2") as deploy:
+                smoke_tests = ReleaseCommand(
+                    task_id="smoke_tests",
+                    command=plan.traffic.smoke_command,
+                    url_connection=plan.traffic.preview_connection,
+                )
                 chain(
                     ImagePresent(task_id="image_present"),
                     ScanImage(task_id="scan_image"),
@@ -84,14 +89,10 @@ def build(plan: Plan) -> None:
                     DeployIdleColour(task_id="deploy_idle_colour"),
                     RolloutComplete(task_id="rollout_status"),
                     PointPreview(task_id="point_preview", colour="new"),
-                    ReleaseCommand(
-                        task_id="smoke_tests",
-                        command=plan.traffic.smoke_command,
-                        url_connection=plan.traffic.preview_connection,
-                    ),
-                    SwitchTraffic(task_id="switch_traffic"),
-                    Watch(task_id="watch", seconds=plan.watch.after_switch_seconds),
+                    smoke_tests,
                 )
+                switch = SwitchTraffic(task_id="switch_traffic")
+                smoke_tests >> switch >> Soak(task_id="soak", seconds=plan.watch.after_switch_seconds)
             with TaskGroup("verify_application_health", tooltip="2.3") as verify:
                 Healthy(task_id="health", connection=api, path=health.path, expect_version=True)
                 ReleaseCommand(task_id="database_health", command=health.database_command)
@@ -100,6 +101,8 @@ def build(plan: Plan) -> None:
                 KeyEndpoints(task_id="key_endpoints")
                 ReplicationLag(task_id="replication_lag", limit_seconds=limits.max_replication_lag_seconds)
             window >> maintenance >> deploy >> verify
+        watch = Watch(task_id="watch")  # from before the first patch until the deployment has ended, beside all phases
+        smoke_tests >> watch
 
         with TaskGroup("phase_3_database_migration", tooltip="T+45 to T+90 minutes") as phase_3:
             with TaskGroup("pre_migration_validation", tooltip="3.1") as before:
@@ -130,7 +133,7 @@ def build(plan: Plan) -> None:
         with TaskGroup("phase_5_monitoring", tooltip="T+120 minutes and on") as phase_5:
             close = Close(task_id="close", status=Status.SUCCEEDED)
             chain(
-                Watch(task_id="stabilization", seconds=plan.rollback.window_seconds),
+                Stabilization(task_id="stabilization", seconds=plan.rollback.window_seconds),
                 incident_response(plan),
                 Banner(task_id="banner", show=False),
                 SettleTraffic(task_id="settle_traffic"),
@@ -144,7 +147,7 @@ def build(plan: Plan) -> None:
         decide(plan, phase_2, then=phase_3)
         decide(plan, phase_3, then=phase_4)
         decide(plan, phase_4, then=phase_5)
-        report_after(plan, close)
+        report_after(plan, close, watch)
         roll_back_on_failure(plan, dag, except_for=["release_due", "open", "give_up", "report", "publish_end", "end"])
         remind_of_questions(plan, dag)
 

@@ -19,7 +19,7 @@ from handover.workflows.dags import for_each_plan, report_after
 from handover.workflows.deployment.closing import Close
 from handover.workflows.recording.report import Report
 from handover.workflows.rollback.dag import rollback_dag
-from handover.workflows.watch.steps import Watch
+from handover.workflows.watch.steps import WatchStable
 from handover.workload.operators import ReleaseCommand
 from handover.workload.scale_down import RemoveIdleColour
 
@@ -41,7 +41,7 @@ def build(plan: Plan) -> None:
         with TaskGroup("verify_application", tooltip="Step 5") as verify:
             ReleaseCommand(
                 task_id="smoke_tests", command=plan.traffic.smoke_command, url_connection=api, image="old"
-            ) >> Watch(task_id="watch", seconds=plan.watch.after_rollback_seconds, colour="old", on_breach="fail")
+            ) >> WatchStable(task_id="watch", seconds=plan.watch.after_rollback_seconds)
             KeyEndpoints(task_id="key_endpoints", version="old")
         remove = RemoveIdleColour(task_id="remove_new_colour")
         with TaskGroup("post_rollback_actions", tooltip="Step 6") as after:

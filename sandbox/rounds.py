@@ -13,7 +13,7 @@ from sandbox.services.access import Access
 
 OLD, NEW = "v1.0.0", "v1.1.0"
 """The release that serves at the start, and the one that every round deploys."""
-WATCH = "phase_2_application_deployment.deploy_new_version.watch"
+WATCH = "phase_2_application_deployment.deploy_new_version.soak"
 WARM_SECONDS = 2.0
 """So long after its start the watch knows what is normal."""
 

@@ -195,15 +195,27 @@ def test_a_plan_without_data_has_no_dags_for_it(plans):
     assert sorted(bag_of().dags) == [f"pms_{dag}" for dag in DAGS if dag not in ("data_import", "seed")]
 
 
-@pytest.mark.parametrize(("dag", "close"), [("pms_deployment", "phase_5_monitoring.close"), ("pms_rollback", "close")])
-def test_whatever_becomes_of_the_report_the_run_ends_as_close_does(bag, dag, close):
+@pytest.mark.parametrize(("dag", "close", "others"), [
+    ("pms_deployment", "phase_5_monitoring.close", {"watch"}), ("pms_rollback", "close", set()),
+])  # fmt: skip
+def test_whatever_becomes_of_the_report_the_run_ends_as_close_does(bag, dag, close, others):
     """A report that fails is red in the grid, and changes neither the state of the run nor anything behind it."""
     tasks = bag.dags[dag]
     end = tasks.get_task("end")
     assert end.upstream_task_ids == {close, "report", "publish_end"}
     assert end.trigger_rule == TriggerRule.ALL_DONE_MIN_ONE_SUCCESS
     assert tasks.get_task("report").downstream_task_ids == {"end"}
-    assert tasks.get_task("report").upstream_task_ids == {close}
+    assert tasks.get_task("report").upstream_task_ids == {close, *others}
+
+
+def test_the_watch_begins_before_the_switch_and_no_phase_waits_for_its_end(bag):
+    deployment = bag.dags["pms_deployment"]
+    watch = deployment.get_task("watch")
+    (before,) = watch.upstream_task_ids
+    switch = before.replace("smoke_tests", "switch_traffic")
+    assert switch in deployment.get_task(before).downstream_task_ids
+    assert watch.downstream_task_ids == {"report", "roll_back_on_failure"}
+    assert all("watch" not in task.reads for task in deployment.tasks if hasattr(task, "reads"))
 
 
 def test_a_second_plan_gives_a_second_set_of_dags(plans):

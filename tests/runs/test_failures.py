@@ -28,14 +28,14 @@ def test_a_scheduled_run_with_nothing_due_ends_at_once_skipped(team):
 def test_a_run_marked_failed_by_hand_is_rolled_back(team, production):
     """No callback hears of this, and no task of the run is started any more: only the listener sees it."""
     run_id = team.start("v1.1.0")
-    team.until(run_id, "phase_2_application_deployment.deploy_new_version.watch", "deferred")
+    team.until(run_id, "phase_2_application_deployment.deploy_new_version.soak", "deferred")
     team.admin.mark_run(DEPLOYMENT, run_id, "failed")
     came_back(team, production, run_id)
 
 
 def test_a_task_marked_failed_by_hand_is_rolled_back(team, production):
     run_id = team.start("v1.1.0")
-    task = "phase_2_application_deployment.deploy_new_version.watch"
+    task = "phase_2_application_deployment.deploy_new_version.soak"
     team.until(run_id, task, "deferred")
     team.admin.mark_task(DEPLOYMENT, run_id, task, "failed")
     came_back(team, production, run_id)

@@ -12,9 +12,11 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from handover.coordination import lock, state
+from handover import clock
+from handover.coordination import heartbeat, lock, state
 from handover.models.deployment import DeploymentState, FencingToken, Release, Status
 from handover.models.evidence import Evidence
+from handover.models.heartbeat import Heartbeat
 from handover.ports.kube import Kube
 from handover.step import EVIDENCE_KEY, FENCING_KEY, RELEASE_KEY, Step
 
@@ -51,6 +53,11 @@ async def opened(kube: Kube, lock_name: str, image: str, **known: Any) -> Fencin
     }  # fmt: skip
     await state.write(kube, lock_name, DeploymentState(**(facts | known)))
     return token
+
+
+async def watched(kube: Kube, lock_name: str, token: FencingToken) -> None:
+    """Somebody watches, who has heard every source by now."""
+    await heartbeat.beat(kube, lock_name, token, Heartbeat(watcher="test", at=clock.epoch(), armed=True))
 
 
 def revived(trigger: BaseTrigger) -> BaseTrigger:

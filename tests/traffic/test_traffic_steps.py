@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from handover.coordination import lock, state
+from handover.coordination.lock import FencedOut
 from handover.models.deployment import FencingToken, Status
 from handover.models.evidence import Evidence
 from handover.ports.router import Stage
 from handover.step import EVIDENCE_KEY, FENCING_KEY, StepRun
 from handover.traffic.operators import DrainColour, MoveTrafficBack, PointPreview, SettleTraffic, SwitchTraffic
 from handover.workload.scale_down import RemoveIdleColour, RetireColour
-from tests.support.steps import RUN_ID, Ran, release, run
+from tests.support.steps import RUN_ID, Ran, release, run, watched
 from tests.support.virtual import BEGIN
 
 ROLLBACK = f"rollback__{RUN_ID}"
@@ -26,6 +28,8 @@ def step(world, kind, **arguments):
 
 
 def deployed(world, kind, **arguments) -> Ran:
+    with suppress(FencedOut):
+        world.run(lambda kube: watched(kube, world.plan.lock_name, world.token))
     return run(step(world, kind, **arguments), world.token, release("registry.example.com/shop/web:v1.1.0"))
 
 

@@ -11,7 +11,7 @@ from handover.coordination.routing import DEPLOYMENTS
 from handover.models.annotations import notes
 from handover.traffic.operators import SettleTraffic, SwitchTraffic
 from handover.workload.scale_down import RemoveIdleColour, RetireColour
-from tests.support.steps import RUN_ID, Ti, release, run
+from tests.support.steps import RUN_ID, Ti, release, run, watched
 
 ASKED = release("unused:tag")
 QUIET, BUSY = {"quiet": True, "reason": "no request in 3 s"}, {"quiet": False, "reason": "4.0 requests/s"}
@@ -28,6 +28,7 @@ def resumed(world, kind, event) -> str:
 @pytest.fixture
 def settled(world):
     """Green serves for good."""
+    world.run(lambda kube: watched(kube, world.plan.lock_name, world.token))
     for kind in (SwitchTraffic, SettleTraffic):
         assert run(step(world, kind), world.token, ASKED).evidence.passed
     return world
@@ -72,6 +73,7 @@ def test_a_colour_that_never_became_ready_is_removed_at_once(world):
 
 
 def test_the_route_is_looked_at_again_right_before_the_change(world):
+    world.run(lambda kube: watched(kube, world.plan.lock_name, world.token))
     assert run(step(world, SwitchTraffic), world.token, ASKED).evidence.passed
     with pytest.raises(AirflowFailException, match="it is not scaled down"):
         resumed(world, RemoveIdleColour, QUIET)

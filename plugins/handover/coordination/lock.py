@@ -29,7 +29,8 @@ class FencedOut(Exception):
     """This step belongs to a deployment that no longer holds the lock: it must not touch production."""
 
 
-def _now() -> str:
+def timestamp() -> str:
+    """Now, as the API server writes it."""
     return clock.utc().isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
@@ -46,21 +47,21 @@ async def acquire(
     """
     while True:
         try:
-            lease = await fresh(partial(kube.find, LEASES, name), _generation, still_at or 0)
+            lease = await fresh(partial(kube.find, LEASES, name), generation_of, still_at or 0)
             if lease is None:
-                return _generation(await kube.create(LEASES, _lease(kube, name, holder, reason, 1)))
+                return generation_of(await kube.create(LEASES, _lease(kube, name, holder, reason, 1)))
             current = lease["spec"].get("holderIdentity") or ""
             if current == holder:
-                return _generation(lease)
-            if still_at is not None and _generation(lease) != still_at:
+                return generation_of(lease)
+            if still_at is not None and generation_of(lease) != still_at:
                 raise Locked(
-                    f"generation {still_at} is over: the lock is at {_generation(lease)} ({current or 'free'})"
+                    f"generation {still_at} is over: the lock is at {generation_of(lease)} ({current or 'free'})"
                 )
             if current and take_over is not True and current not in (take_over or ()):
                 raise Locked(_who_deploys(lease))
-            body = _lease(kube, name, holder, reason, _generation(lease) + 1)
+            body = _lease(kube, name, holder, reason, generation_of(lease) + 1)
             body["metadata"]["resourceVersion"] = lease["metadata"]["resourceVersion"]
-            return _generation(await kube.replace(LEASES, name, body))
+            return generation_of(await kube.replace(LEASES, name, body))
         except Conflict:
             continue  # somebody was quicker: look again
 
@@ -72,7 +73,7 @@ async def generation_for(kube: Kube, name: str, *holders: str) -> int:
     lease = await kube.find(LEASES, name)
     if lease and lease["spec"].get("holderIdentity") not in (None, "", *holders):
         raise Locked(_who_deploys(lease))
-    return _generation(lease) if lease else 0
+    return generation_of(lease) if lease else 0
 
 
 def _who_deploys(lease: Json) -> str:
@@ -84,8 +85,8 @@ def _who_deploys(lease: Json) -> str:
 async def release(kube: Kube, name: str, generation: int) -> None:
     """Gives the lock of this generation back; one that is somebody else's by now is left alone."""
     while True:
-        lease = await fresh(partial(kube.find, LEASES, name), _generation, generation)
-        if lease is None or _generation(lease) != generation or not lease["spec"].get("holderIdentity"):
+        lease = await fresh(partial(kube.find, LEASES, name), generation_of, generation)
+        if lease is None or generation_of(lease) != generation or not lease["spec"].get("holderIdentity"):
             return
         lease["spec"]["holderIdentity"] = ""
         try:
@@ -98,23 +99,23 @@ async def release(kube: Kube, name: str, generation: int) -> None:
 async def fence(kube: Kube, name: str, token: FencingToken) -> None:
     """Raises `FencedOut` unless this token's generation still holds the lock."""
     try:
-        lease = await fresh(partial(kube.get, LEASES, name), _generation, token.generation)
+        lease = await fresh(partial(kube.get, LEASES, name), generation_of, token.generation)
     except NotFound:
         raise FencedOut(f"the lock {name} is gone; nothing more is changed") from None
-    if _generation(lease) != token.generation or not lease["spec"].get("holderIdentity"):
+    if generation_of(lease) != token.generation or not lease["spec"].get("holderIdentity"):
         raise FencedOut(
-            f"generation {token.generation} is over: the lock {name} is at generation {_generation(lease)}, held by "
+            f"generation {token.generation} is over: the lock {name} is at generation {generation_of(lease)}, held by "
             f"{lease['spec'].get('holderIdentity') or 'nobody'}; nothing was changed"
         )
 
 
-async def fresh(read: Callable[[], Awaitable[T]], generation_of: Callable[[Any], int], at_least: int) -> T:
+async def fresh(read: Callable[[], Awaitable[T]], generation: Callable[[Any], int], at_least: int) -> T:
     """What ``read`` gives, looked at again while it is older than the generation that asks, which saw a newer one
     already: then it came from a cache. One that stays older (somebody made it anew) is given as it is.
     """
     for _ in range(STALE_LOOKS):
         found = await read()
-        if found is None or generation_of(found) >= at_least:
+        if found is None or generation(found) >= at_least:
             return found
         await asyncio.sleep(STALE_SECONDS)
     return await read()
@@ -132,15 +133,15 @@ async def holder(kube: Kube, name: str) -> str:
 async def look(kube: Kube, name: str) -> tuple[int, str]:
     """The generation, and who holds the lock ("" for nobody); 0 when there never was one."""
     lease = await kube.find(LEASES, name)
-    return (_generation(lease), lease["spec"].get("holderIdentity") or "") if lease else (0, "")
+    return (generation_of(lease), lease["spec"].get("holderIdentity") or "") if lease else (0, "")
 
 
-def _generation(lease: Json) -> int:
+def generation_of(lease: Json) -> int:
     return int(lease["spec"].get("leaseTransitions") or 0)
 
 
 def _lease(kube: Kube, name: str, holder: str, reason: str, generation: int) -> Json:
-    now = _now()
+    now = timestamp()
     return {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",

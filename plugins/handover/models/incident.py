@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import datetime
 from enum import StrEnum
-from typing import Literal
 
 from handover.models.evidence import Frozen
-
-OnBreach = Literal["move_back", "ask", "guard", "fail", "recover"]
-"""What a watch does about a breach: see `handover.workflows.watch.steps.Watch`."""
 
 
 class Severity(StrEnum):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk.exceptions import AirflowFailException
 
 from handover import clock
-from handover.coordination import promotion
+from handover.coordination import heartbeat, promotion
 from handover.coordination.lock import FencedOut
 from handover.coordination.routing import NotReady, move, read, until_behind
 from handover.models.deployment import FencingToken, Status
@@ -59,7 +59,7 @@ class PointPreview(Step):
 class SwitchTraffic(Step):
     """Plan 2.2 step 6: traffic goes from the old colour to the new one, and no request is lost.
 
-    Killed half-way and run again, it goes on from where the route says it is.
+    Killed half-way and run again, it goes on from where the route says it is. It waits until somebody watches.
     """
 
     async def act(self, run: StepRun) -> Evidence:
@@ -68,6 +68,9 @@ class SwitchTraffic(Step):
             await run.fenced(kube)
             state = await run.state(kube)
             router = run.router(kube)
+            silent_seconds = self.plan.watch.no_data_seconds
+            if problem := await heartbeat.until_armed(kube, self.plan.lock_name, token, silent_seconds):
+                return failed(self.task_id, problem)
             cutover = Cutover(kube, router, self.plan, token, state.version, public, partial(run.fenced, kube))
             try:
                 measured = await cutover.run()

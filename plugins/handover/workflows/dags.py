@@ -82,11 +82,12 @@ def release_fields(plan: Plan) -> dict[str, Param]:
     }  # fmt: skip
 
 
-def report_after(plan: Plan, close: BaseOperator) -> None:
-    """The report and the start of the follow-ups, and behind them the end of the run: whatever becomes of those, it has
-    succeeded when ``close`` has. No net has to catch these tasks.
+def report_after(plan: Plan, close: BaseOperator, *others: BaseOperator) -> None:
+    """The report, also of what else ends then, and the start of the follow-ups, and behind them the end of the run:
+    whatever becomes of those, it has succeeded when ``close`` has. No net has to catch these tasks.
     """
     report = Report(task_id="report", plan=plan, on_failure_callback=None)
+    list(others) >> report
     end = EmptyOperator(task_id="end", on_failure_callback=None, trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
     close >> report >> end
     close >> end

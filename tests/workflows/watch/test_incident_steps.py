@@ -15,8 +15,7 @@ from handover.models.evidence import Evidence, failed, passed
 from handover.models.incident import Incident, Resolution, Severity, began
 from handover.people.operators import ROLLBACK
 from handover.step import EVIDENCE_KEY
-from handover.workflows.watch.incident_steps import FIX, FixOrRollback, FixWorks, WatchOn
-from handover.workflows.watch.steps import Watch
+from handover.workflows.watch.incident_steps import FIX, FixOrRollback, FixWorks, MonitoringAfterFix
 from tests.support.steps import RUN_ID, Ti, opened, release
 
 IMAGE = "registry.example.com/shop/web@sha256:1"
@@ -95,6 +94,16 @@ def test_a_fix_that_did_not_work_stays_one_when_the_task_is_killed_before_it_fai
         step.execute(context(Ti(token, release(IMAGE))))
 
 
+def test_a_fix_has_so_long_to_be_healthy_for_long_enough(in_cluster, plan, token):
+    with pytest.raises(TaskDeferred) as deferred:
+        FixWorks(task_id="fix_works", plan=plan).execute(context(Ti(token, release(IMAGE))))
+    trigger, asked = deferred.value.trigger, plan.incidents
+    assert trigger.seconds == asked.healthy_seconds
+    patience = asked.fix_seconds + asked.healthy_seconds + plan.watch.no_data_seconds
+    assert trigger.deadline == pytest.approx(clock.epoch() + patience, abs=1)
+    assert trigger.overdue("")["reason"].startswith("nothing that was tried worked within 15 minutes: ")
+
+
 def test_an_answer_of_fix_lets_the_deployment_go_on_to_the_wait_for_it(in_cluster, plan, token):
     ti = Ti(token, release(IMAGE))
     FixOrRollback(task_id="fix_or_rollback", plan=plan).execute_complete(context(ti), answer(FIX))
@@ -111,28 +120,16 @@ def state_with(in_cluster, plan, **known: Any):
 def watch_on(plan, token) -> tuple[Ti, TaskDeferred | None]:
     ti = Ti(token, release(IMAGE))
     try:
-        WatchOn(task_id="monitoring_after_fix", plan=plan).execute(context(ti))
+        MonitoringAfterFix(task_id="monitoring_after_fix", plan=plan).execute(context(ti))
     except TaskDeferred as deferred:
         return ti, deferred
     return ti, None
-
-
-def test_monitoring_writes_down_when_it_ends_once(in_cluster, plan):
-    token = state_with(in_cluster, plan)
-    monitoring = Watch(task_id="monitoring", plan=plan, seconds=500, on_breach="ask")
-    ends = []
-    for _ in range(2):  # the second one is another try
-        with pytest.raises(TaskDeferred):
-            monitoring.execute(context(Ti(token, release(IMAGE))))
-        ends.append(in_cluster(partial(state.read, name=plan.lock_name)).watch_until)
-    assert ends[0] == ends[1] == pytest.approx(clock.epoch() + 500, abs=30)
 
 
 @pytest.mark.parametrize(("left", "seconds"), [(500, 500), (5, 60)])
 def test_after_a_fix_the_rest_of_the_monitoring_is_watched(in_cluster, plan, left, seconds):
     known = {"incidents": (incident(Resolution.NOTED), incident(Resolution.FIXED)), "watch_until": clock.epoch() + left}
     _, deferred = watch_on(plan, state_with(in_cluster, plan, **known))
-    assert deferred.trigger.on_breach == "guard"
     assert deferred.trigger.seconds == pytest.approx(seconds, abs=30 if left > 60 else 0)
 
 
@@ -157,4 +154,4 @@ def test_after_a_rollback_nothing_is_watched_on(in_cluster, plan):
 
 
 def told(found: Evidence) -> dict[str, Any]:
-    return {"samples": [], "evidence": found.model_dump(mode="json")}
+    return found.model_dump(mode="json")

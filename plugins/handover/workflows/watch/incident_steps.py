@@ -11,13 +11,13 @@ from airflow.sdk.exceptions import AirflowFailException
 from handover import clock
 from handover.models.evidence import Evidence, failed, passed
 from handover.models.incident import Resolution, given_up, pending
-from handover.models.record import DECISION_KEY, SAMPLES_KEY, Decision
+from handover.models.record import DECISION_KEY, Decision
 from handover.people.operators import ROLLBACK
 from handover.people.question import RoleQuestion
 from handover.ports.channel import NewTicket
-from handover.step import EVIDENCE_KEY, LOST_TRIGGERER, Step, StepRun
+from handover.step import EVIDENCE_KEY, Step, StepRun
 from handover.workflows.watch import incidents
-from handover.workflows.watch.steps import Watch
+from handover.workflows.watch.steps import Soak
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -81,53 +81,45 @@ class FixOrRollback(RoleQuestion):
         return StepRun(self.plan, context, self.opened_by)
 
 
-class FixWorks(Step):
+class FixWorks(Soak):
     """Waits until the fix of a critical incident has been healthy for long enough, or its time is over."""
 
-    def execute(self, context: Context) -> Any:
-        from handover.workflows.watch.trigger import WatchTrigger
+    def __init__(self, *, plan: Plan, **kwargs: Any) -> None:
+        super().__init__(plan=plan, seconds=plan.incidents.healthy_seconds, **kwargs)
 
-        run, asked = self.step_run(context), self.plan.incidents
-        if nothing := _nothing_to_do(self.task_id, asyncio.run(run.known())):
-            return self.conclude(context, nothing)
-        trigger = WatchTrigger(
-            plan=self.plan.model_dump(mode="json"), token=run.token.model_dump(mode="json"), check=self.task_id,
-            seconds=asked.healthy_seconds, colour="new", on_breach="recover", patience=asked.fix_seconds,
-            run=context["run_id"],
-        )  # fmt: skip
-        timeout = datetime.timedelta(seconds=2 * (asked.fix_seconds + asked.healthy_seconds)) + LOST_TRIGGERER
-        return self.defer(trigger=trigger, method_name="resume", timeout=timeout)
+    async def act(self, run: StepRun) -> Evidence:
+        if nothing := _nothing_to_do(self.task_id, await run.known()):
+            return nothing
+        seconds = self.plan.incidents.fix_seconds
+        too_late = f"nothing that was tried worked within {seconds / 60:g} minutes"
+        raise self.soaking(run, clock.epoch(), self.seconds, patience=seconds + self.seconds, too_late=too_late)
 
     def resume(self, context: Context, event: Any) -> Any:
-        context["ti"].xcom_push(key=SAMPLES_KEY, value=event["samples"])
-        evidence = Evidence.model_validate(event["evidence"])
+        evidence = Evidence.model_validate(event)
         outcome = Resolution.FIXED if evidence.passed else Resolution.ROLLED_BACK
         asyncio.run(_add(self.step_run(context), f"{self.task_id}: {evidence.reason}", outcome))
         return self.conclude(context, evidence)
 
-    def work(self, run: StepRun) -> Evidence:
-        raise NotImplementedError("the trigger watches")
 
-
-class WatchOn(Watch):
-    """After a fix that works: watches to the end of the monitoring that the incident has cut short, and at least for as
-    long as a fix has to be healthy. A second critical incident is not put to anybody any more, it is rolled back at
+class MonitoringAfterFix(Soak):
+    """After a fix that works: to the end of the monitoring that the incident has cut short, and at least for as long as
+    a fix has to be healthy. A second critical incident is not put to anybody any more, the watch rolls it back at
     once. Without an incident it passes at once.
     """
 
     def __init__(self, *, plan: Plan, **kwargs: Any) -> None:
-        super().__init__(plan=plan, seconds=plan.incidents.healthy_seconds, on_breach="guard", **kwargs)
+        super().__init__(plan=plan, seconds=plan.incidents.healthy_seconds, **kwargs)
 
-    def execute(self, context: Context) -> Any:
-        state = asyncio.run(self.step_run(context).known())
+    async def act(self, run: StepRun) -> Evidence:
+        state = await run.known()
         if lost := given_up(state.incidents):
-            return self.conclude(context, failed(self.task_id, f"{lost.timeline[-1].what}: {lost.reason}"))
+            return failed(self.task_id, f"{lost.timeline[-1].what}: {lost.reason}")
         if not any(one.outcome is Resolution.FIXED for one in state.incidents):
-            return self.conclude(context, passed(self.task_id, "no incident"))
+            return passed(self.task_id, "no incident")
         left = (state.watch_until or 0) - clock.epoch()
         if left <= 0:
-            return self.conclude(context, passed(self.task_id, "the fix was watched to the end of the monitoring"))
-        return self.watch(context, max(left, self.seconds))
+            return passed(self.task_id, "the fix was watched to the end of the monitoring")
+        raise self.soaking(run, clock.epoch(), max(left, self.seconds))
 
 
 class DocumentIncidents(Step):

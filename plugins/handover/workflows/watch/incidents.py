@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from handover import clock
@@ -26,14 +27,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-async def note(kube: Kube, plan: Plan, token: FencingToken, finding: Finding) -> Incident:
-    """A breach becomes an incident of the severity that the plan gives it, and people hear of it."""
+async def note(kube: Kube, plan: Plan, token: FencingToken, finding: Finding) -> None:
+    """A breach becomes an incident of the severity that the plan gives it, and people hear of it: once, however many
+    watch, and not while it goes on or somebody is asked about another one.
+    """
     severity = plan.incidents.severity_of(finding.rule)
     outcome = Resolution.ASKED if severity is Severity.CRITICAL else Resolution.NOTED
     found = incident.began(finding.rule, finding.reason, severity, clock.epoch(), outcome)
-    state = await _change(kube, plan, token, lambda old: (*old, found))
-    await asyncio.to_thread(_tell, plan, state, found)
-    return found
+    state = await _change(kube, plan, token, partial(_with, found=found, pause=plan.watch.sustained_seconds))
+    if found in state.incidents:
+        await asyncio.to_thread(_tell, plan, state, found)
+
+
+def _with(known: tuple[Incident, ...], found: Incident, pause: float) -> tuple[Incident, ...]:
+    same = any(one.rule == found.rule and found.began - one.began < pause for one in known)
+    return known if same or incident.pending(known) else (*known, found)
 
 
 def _tell(plan: Plan, state: DeploymentState, found: Incident) -> None:
@@ -42,11 +50,12 @@ def _tell(plan: Plan, state: DeploymentState, found: Incident) -> None:
 
 
 async def rolled_back(kube: Kube, plan: Plan, token: FencingToken, finding: Finding, what: str) -> None:
-    """The incident that the watch answered by itself. Traffic has moved by now: the record of it must stop nothing."""
+    """The incident that a watch answered by itself, once. Traffic has moved by now: nothing here may stop that."""
     severity = plan.incidents.severity_of(finding.rule)
     found = incident.began(finding.rule, finding.reason, severity, clock.epoch(), Resolution.ROLLED_BACK)
+    told = found.then(clock.epoch(), what)
     try:
-        await _change(kube, plan, token, lambda old: (*old, found.then(clock.epoch(), what)))
+        await _change(kube, plan, token, lambda old: old if incident.given_up(old) else (*old, told))
     except (KubeError, FencedOut, states.NoDeployment) as error:
         log.warning("the incident was not recorded: %s", error)
 

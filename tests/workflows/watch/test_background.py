@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from handover.coordination import promotion, state
+from handover.coordination import heartbeat, promotion, state
 from handover.coordination.routing import move
+from handover.models.deployment import Status
 from handover.models.evidence import Evidence, Measurement, Verdict
 from handover.models.incident import Resolution
 from handover.models.names import (
@@ -31,12 +32,16 @@ from handover.models.names import (
     REPLICATION_LAG,
 )  # fmt: skip
 from handover.models.record import Sample
+from handover.plan.model import Plan
+from handover.ports.kube import Kube
 from handover.ports.router import Stage
+from handover.step import StepRun
+from handover.traffic.operators import SwitchTraffic
 from handover.workflows.watch import incidents
 from handover.workflows.watch import trigger as watch_trigger
 from handover.workflows.watch.steps import baseline_sources
-from handover.workflows.watch.trigger import WatchTrigger
-from tests.support.steps import revived
+from handover.workflows.watch.trigger import StableTrigger, WatchTrigger
+from tests.support.steps import Ti, release, revived, run
 from tests.twins.world import World
 
 
@@ -90,12 +95,42 @@ def serves(world, database, tracker, told, monkeypatch):
     return world
 
 
-def trigger(world: World, seconds: float = 2.5, **changes: Any) -> WatchTrigger:
-    arguments = {
-        "plan": world.plan.model_dump(mode="json"), "token": world.token.model_dump(mode="json"),
-        "check": "watch", "seconds": seconds, "colour": "new", "on_breach": "move_back",
+def trigger(world: World, plan: Plan | None = None, **changes: Any) -> WatchTrigger:
+    return revived(WatchTrigger(**(_arguments(world, plan) | changes)))
+
+
+def of_stable(world: World, seconds: float = 2.5) -> StableTrigger:
+    """The watch after a rollback."""
+    return revived(StableTrigger(seconds=seconds, **_arguments(world)))
+
+
+def _arguments(world: World, plan: Plan | None = None) -> dict[str, Any]:
+    return {
+        "plan": (plan or world.plan).model_dump(mode="json"), "token": world.token.model_dump(mode="json"),
+        "check": "watch", "run": "a run",
     }  # fmt: skip
-    return revived(WatchTrigger(**(arguments | changes)))
+
+
+async def remember(world: World, kube: Kube, **facts: Any) -> None:
+    await state.update(kube, world.plan.lock_name, world.token, lambda old: old.model_copy(update=facts))
+
+
+def ends(world: World, seconds: float = 2.5):
+    """A happening: the deployment ends well after a while."""
+
+    async def happen(kube: Kube) -> None:
+        await asyncio.sleep(seconds)
+        await remember(world, kube, status=Status.SUCCEEDED)
+
+    return happen
+
+
+def then(*happenings):
+    async def happen(kube: Kube) -> None:
+        for one in happenings:
+            await one(kube)
+
+    return happen
 
 
 @dataclass
@@ -151,6 +186,11 @@ def known(world):
     return world.run(lambda kube: state.read(kube, world.plan.lock_name))
 
 
+async def clean_since(world: World, kube: Kube) -> float | None:
+    (beat,) = await heartbeat.read(kube, world.plan.lock_name, world.token)
+    return beat.clean_since
+
+
 def values(evidence: Evidence, what: str) -> list[float]:
     return [m.value for m in evidence.measurements if m.what == what]
 
@@ -163,7 +203,7 @@ def values(evidence: Evidence, what: str) -> list[float]:
 )
 def test_a_good_release_passes_with_evidence_of_everything(serves):
     with serves.guests():
-        evidence, _ = watched(serves, trigger(serves))
+        evidence, _ = watched(serves, trigger(serves), ends(serves))
     assert evidence.passed, evidence.reason
     assert values(evidence, "error_rate") == [0, 0]
     assert min(values(evidence, "requests")) >= 20
@@ -183,7 +223,7 @@ def test_a_good_release_passes_with_evidence_of_everything(serves):
 @pytest.mark.parametrize("one", [False, True])
 def test_errors_move_traffic_back_at_once(serves, one, database):
     with serves.guests() as guests:
-        evidence, seconds = watched(serves, trigger(serves, 30), bad(serves, one=one, mode="errors"))
+        evidence, seconds = watched(serves, trigger(serves), bad(serves, one=one, mode="errors"))
     assert guests.failed == []
     assert serves.run(serves.where) == ("blue", Stage.ABORTED)
     assert evidence.verdict is Verdict.FAIL
@@ -195,7 +235,7 @@ def test_errors_move_traffic_back_at_once(serves, one, database):
 
 
 def test_errors_are_seen_by_probes_alone_when_nobody_else_asks(serves):
-    evidence, seconds = watched(serves, trigger(serves, 30), bad(serves, mode="errors"))
+    evidence, seconds = watched(serves, trigger(serves), bad(serves, mode="errors"))
     assert re.match("error_rate: (probe|pods): ", evidence.reason)
     assert seconds < 1
 
@@ -204,7 +244,7 @@ def test_errors_are_seen_by_probes_alone_when_nobody_else_asks(serves):
     "Check error rates, response times, database connections", "Response time p99: <1000ms", "Response times normal"
 )
 def test_slow_answers_move_traffic_back_before_they_arrive(serves):
-    evidence, seconds = watched(serves, trigger(serves, 30), bad(serves, mode="slow", delay_seconds=5.0))
+    evidence, seconds = watched(serves, trigger(serves), bad(serves, mode="slow", delay_seconds=5.0))
     assert evidence.reason.startswith(f"{P99}: probe: ")
     assert serves.run(serves.where) == ("blue", Stage.ABORTED)
     assert seconds < 2
@@ -215,13 +255,13 @@ def test_one_bad_answer_is_no_breach(serves):
         (pod, _) = serves.service.pods("green")
         serves.service.app(pod).answers[500] += 1
 
-    evidence, _ = watched(serves, trigger(serves, 2.5), once)
+    evidence, _ = watched(serves, trigger(serves), then(once, ends(serves)))
     assert evidence.passed, evidence.reason
 
 
 @pytest.mark.plan("No infrastructure issues")
 def test_a_source_that_falls_silent_is_a_breach(serves):
-    evidence, seconds = watched(serves, trigger(serves, 30), bad(serves, mode="mute"))
+    evidence, seconds = watched(serves, trigger(serves), bad(serves, mode="mute"))
     assert evidence.reason.startswith("no_data: pods gave no data for ")
     assert "broken" in evidence.reason
     assert 1 < seconds < 5
@@ -230,7 +270,7 @@ def test_a_source_that_falls_silent_is_a_breach(serves):
 
 @pytest.mark.plan("watch kubectl get pods -n production")
 def test_a_single_pod_that_falls_silent_is_a_breach(serves):
-    evidence, _ = watched(serves, trigger(serves, 30), bad(serves, one=True, mode="mute"))
+    evidence, _ = watched(serves, trigger(serves), bad(serves, one=True, mode="mute"))
     assert evidence.reason.startswith("no_data: pods gave no data")
 
 
@@ -243,7 +283,7 @@ def test_a_bad_database_is_a_breach(serves, database, said, rule):
     async def breaks(_):
         database.values = said
 
-    evidence, seconds = watched(serves, trigger(serves, 30), breaks)
+    evidence, seconds = watched(serves, trigger(serves), breaks)
     assert evidence.reason.startswith(rule)
     assert seconds < 8
 
@@ -255,7 +295,7 @@ def test_new_issues_are_a_breach(serves, tracker):
     async def crash(_):
         tracker.values = {NEW_ERRORS: 1}
 
-    evidence, _ = watched(serves, trigger(serves, 30), crash)
+    evidence, _ = watched(serves, trigger(serves), crash)
     assert evidence.reason.startswith(NEW_ERRORS)
 
 
@@ -268,13 +308,13 @@ def aborted(serves):
 
 def test_old_issues_of_the_old_version_are_no_breach(aborted, tracker):
     tracker.values = {NEW_ERRORS: 1}
-    evidence, _ = watched(aborted, trigger(aborted, 2.5, colour="old", on_breach="fail"))
+    evidence, _ = watched(aborted, of_stable(aborted))
     assert evidence.passed, evidence.reason
 
 
 @pytest.mark.plan("Check error rates, performance metrics", "Monitor for 10 minutes to ensure stability")
 def test_the_watch_of_the_old_colour_moves_nothing(aborted):
-    subject = trigger(aborted, 30, colour="old", on_breach="fail")
+    subject = of_stable(aborted, 30)
     evidence, _ = watched(aborted, subject, bad(aborted, "blue", mode="errors"))
     assert evidence.verdict is Verdict.FAIL
     assert aborted.run(aborted.where) == ("blue", Stage.ABORTED)
@@ -282,7 +322,7 @@ def test_the_watch_of_the_old_colour_moves_nothing(aborted):
 
 def test_the_record_sees_the_breach_that_ends_the_watch(serves):
     async def run(kube):
-        async with watching(trigger(serves, 30), warm=1.3) as watch:
+        async with watching(trigger(serves), warm=1.3) as watch:
             await bad(serves, mode="errors")(kube)
             await watch.evidence()
             return watch.samples
@@ -301,7 +341,7 @@ def test_without_a_stable_colour_traffic_stays_and_the_evidence_says_so(serves):
         await asyncio.sleep(1.2)
         await bad(serves, mode="errors")(kube)
 
-    evidence, _ = watched(serves, trigger(serves, 30), turn_bad)
+    evidence, _ = watched(serves, trigger(serves), turn_bad)
     assert "traffic was not moved back: pms-blue has no ready pod" in evidence.reason
     assert serves.run(serves.where) == ("green", Stage.PROMOTED)
 
@@ -311,22 +351,22 @@ def test_the_watch_ends_when_somebody_else_moves_traffic(serves):
         patch = {"spec": {"selector": {"app": "pms", "version": "blue"}}}
         await kube.merge("services", "pms-api", patch)
 
-    evidence, seconds = watched(serves, trigger(serves, 30), by_hand)
+    evidence, seconds = watched(serves, trigger(serves), by_hand)
     assert evidence.verdict is Verdict.FAIL
     assert evidence.reason.startswith("traffic is not on green any more: Service pms-api sends traffic to blue")
-    assert seconds < 2
+    assert seconds < 3
 
 
 def test_a_watch_whose_deployment_is_over_watches_nothing(serves):
     stale = serves.token.model_copy(update={"generation": 99}).model_dump(mode="json")
-    evidence, _ = watched(serves, trigger(serves, 30, token=stale), warm=0)
+    evidence, _ = watched(serves, trigger(serves, token=stale), warm=0)
     assert "generation 99 is over" in evidence.reason
     assert serves.run(serves.where) == ("green", Stage.PROMOTED)
 
 
 def test_a_cancelled_watch_ends_quietly_and_leaves_nothing_behind(serves, database):
     async def cancelled(_):
-        async with watching(trigger(serves, 30)) as watch:
+        async with watching(trigger(serves)) as watch:
             watch.task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await watch.task
@@ -340,14 +380,16 @@ def test_a_cancelled_watch_ends_quietly_and_leaves_nothing_behind(serves, databa
 def test_a_watch_that_begins_again_begins_from_zero(serves):
     """The triggerer died: continuous observation is what counts."""
 
-    async def twice(_):
-        async with watching(trigger(serves, 2.5)) as first:
+    async def twice(kube):
+        async with watching(trigger(serves), warm=3.5) as first:
+            before = await clean_since(serves, kube)
             first.task.cancel()
-        async with watching(trigger(serves, 2.5), warm=2.2) as second:
-            return await second.evidence()
+        async with watching(trigger(serves), warm=3.5) as second:
+            after = await clean_since(serves, kube)
+            second.task.cancel()
+        return after - before
 
-    evidence = serves.run(twice)
-    assert evidence.passed, evidence.reason
+    assert serves.run(twice) > 3
 
 
 def test_a_triggerer_that_was_held_up_does_not_blame_the_release(serves):
@@ -359,16 +401,16 @@ def test_a_triggerer_that_was_held_up_does_not_blame_the_release(serves):
         asyncio.get_running_loop().setup_looptime(start=asyncio.get_running_loop().time() + 1.2)
 
     serves.service.tell("green", mode="slow", delay_seconds=0.5)
-    evidence, _ = watched(serves, trigger(serves, 5, plan=plan.model_dump(mode="json")), held_up)
+    evidence, _ = watched(serves, trigger(serves, plan), then(held_up, ends(serves, 4.0)))
     assert evidence.passed, evidence.reason
 
 
 def test_the_log_tells_how_it_goes(serves, monkeypatch):
     said: list[str] = []
-    subject = trigger(serves, 11, on_breach="fail")
+    subject = trigger(serves)
     monkeypatch.setattr(type(subject), "log", SimpleNamespace(info=lambda text, *how: said.append(text % how)))
-    watched(serves, subject, warm=0)
-    assert said[0] == "watching green for 11 s"
+    watched(serves, subject, ends(serves, 13.0), warm=0)
+    assert said[0] == "watching green"
     assert re.match(r"\d+ answers of 2 pods \(0 bad\), \d+ probes \(0 bad\), p50_seconds 0\.\d+", said[-1])
 
 
@@ -385,19 +427,18 @@ def test_disk_network_and_connections_of_the_old_pods_are_a_baseline(serves):
     assert {m.what for m in serves.run(looks)} == {DISK_IO, NETWORK_IO}
 
 
-def test_a_rule_that_is_not_critical_is_noted_as_what_it_is_and_moves_nothing(serves, told, monkeypatch):
-    """CPU is high in the plan: found at the very end of the soak it must not become something else on the way."""
+def test_a_rule_that_is_not_critical_is_noted_as_what_it_is_and_moves_nothing(serves, monkeypatch):
+    """After the decision point. CPU is high in the plan: it must not become something else on the way."""
     busy = {"mode": "none", "cpu": 0.0}
     monkeypatch.setattr("tests.twins.service.App.metrics", _with_cpu(busy))
 
-    async def turn_busy(_):
+    async def turn_busy(kube):
+        await remember(serves, kube, watch_until=1e12)
         busy["cpu"] = 0.9
 
     plan = serves.with_plan(watch={"sustained_seconds": 2.0})
     with serves.guests():
-        evidence, _ = watched(
-            serves, trigger(serves, 30, on_breach="guard", plan=plan.model_dump(mode="json")), turn_busy
-        )
+        evidence, _ = watched(serves, trigger(serves, plan), then(turn_busy, ends(serves, 12.0)))
     assert evidence.passed, evidence.reason
     assert serves.run(serves.where) == ("green", Stage.PROMOTED)
     (first, *_) = known(serves).incidents
@@ -419,8 +460,105 @@ def _with_cpu(busy):
 
 def test_the_five_minutes_of_the_plan_take_a_moment_and_little_of_the_triggerers_loop(serves):
     """The triggerer shares one event loop between all triggers."""
-    idle = thread_time()
-    evidence, seconds = watched(serves, trigger(serves, 300.0), warm=0)
+    idle, began = thread_time(), serves.time.now
+    evidence, _ = watched(serves, trigger(serves), ends(serves, 300.0), warm=0)
     assert evidence.passed, evidence.reason
-    assert seconds == pytest.approx(300, abs=1)
+    assert (seconds := serves.time.now - began) == pytest.approx(300, abs=2)
     assert (thread_time() - idle) / seconds < 0.25
+
+
+# --- before clients meet the version, and beside another watch
+
+
+@pytest.fixture
+def before_the_switch(world, database, tracker, told, monkeypatch):
+    """The preview colour is deployed, and clients do not meet it."""
+    monkeypatch.setattr(watch_trigger, "sources_of", lambda plan, version: [database, tracker])
+    return world
+
+
+def test_the_switch_waits_until_every_source_was_heard(before_the_switch, tracker):
+    world = before_the_switch
+    tracker.values = None
+
+    async def switch(kube) -> Evidence:
+        step = SwitchTraffic(task_id="switch_traffic", plan=world.plan)
+        async with watching(trigger(world)) as watch:
+            waiting = asyncio.create_task(step.act(StepRun(world.plan, {"ti": Ti(world.token, release("x"))}, "open")))
+            await asyncio.sleep(5)
+            assert not waiting.done()
+            assert (await world.where(kube))[0] == "blue"
+            tracker.values = {NEW_ERRORS: 0}
+            evidence = await waiting
+            watch.task.cancel()
+        return evidence
+
+    # a source that is silent for too long is a breach: here it has patience
+    evidence = before_the_switch_with_patience(world, switch)
+    assert evidence.passed, evidence.reason
+    assert world.run(world.where) == ("green", Stage.PROMOTED)
+
+
+def before_the_switch_with_patience(world, work):
+    world.service.plan = world.with_plan(watch={"no_data_seconds": 60.0})
+    return world.run(work)
+
+
+def test_nobody_watching_means_no_switch(world):
+    ran = run(SwitchTraffic(task_id="switch_traffic", plan=world.plan), world.token, release("x"))
+    assert ran.evidence.reason == "nobody watches: no watch has begun; nothing was changed"
+    assert world.run(world.where) == ("blue", None)
+
+
+def test_a_breach_before_the_switch_keeps_it_from_ever_happening(before_the_switch, database):
+    async def breaks(_):
+        database.values = {CONNECTIONS: 10, REPLICATION_LAG: 9.0}
+
+    evidence, _ = watched(before_the_switch, trigger(before_the_switch), breaks)
+    assert evidence.reason.startswith(REPLICATION_LAG)
+    assert before_the_switch.run(before_the_switch.where) == ("blue", Stage.ABORTED)
+
+
+@pytest.mark.parametrize("stage", [Stage.OVERLAP, Stage.PROMOTED])
+def test_errors_move_traffic_back_from_the_first_patch_on(before_the_switch, stage):
+    world = before_the_switch
+
+    async def goes_bad(kube):
+        await move(world.router(kube), partial(promotion.overlap, token=world.token, at=1.0))
+        if stage is Stage.PROMOTED:
+            await move(world.router(kube), partial(promotion.promote, token=world.token))
+        await bad(world, mode="errors")(kube)
+
+    with world.guests():
+        evidence, seconds = watched(world, trigger(world), goes_bad)
+    assert evidence.reason.startswith("error_rate: ")
+    assert seconds < 1
+    assert world.run(world.where) == ("blue", Stage.ABORTED)
+
+
+def test_of_two_watches_one_moves_traffic_and_the_incident_is_there_once(serves):
+    """As Airflow's triggerer and the service beside it do."""
+
+    async def both(kube):
+        async with watching(trigger(serves)) as one, watching(trigger(serves)) as other:
+            await bad(serves, mode="errors")(kube)
+            return await one.evidence(), await other.evidence()
+
+    with serves.guests():
+        found = serves.run(both)
+    assert [evidence.passed for evidence in found] == [False, False]
+    assert serves.run(serves.where) == ("blue", Stage.ABORTED)
+    assert len(known(serves).incidents) == 1
+
+
+def test_a_rollback_that_takes_over_ends_the_watch(serves):
+    async def taken_over(kube):
+        await state.update(
+            kube, serves.plan.lock_name, serves.token,
+            lambda old: old.model_copy(update={"status": Status.ROLLING_BACK, "generation": 2}),
+        )  # fmt: skip
+
+    evidence, seconds = watched(serves, trigger(serves), taken_over)
+    assert not evidence.passed
+    assert "generation 1 is over" in evidence.reason
+    assert seconds < 2

@@ -1,0 +1,73 @@
+"""What a watch does: whether there is still something to watch, and what a breach means at this moment. Pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from handover.models.deployment import Status
+from handover.models.incident import Resolution, Severity, given_up, pending
+from handover.ports.router import Stage
+
+if TYPE_CHECKING:
+    from handover.models.deployment import DeploymentState, FencingToken
+    from handover.ports.router import Route
+
+
+class Standing(StrEnum):
+    """Where the version that is watched stands."""
+
+    ARMED = "armed"
+    """Clients do not meet it yet."""
+    EXPOSED = "exposed"
+    """Clients meet it: some of them, or all."""
+    ENDED = "ended"
+    """The deployment has ended well."""
+    LOST = "lost"
+    """Traffic is not its any more, or never will be."""
+
+
+class Response(StrEnum):
+    """To a breach."""
+
+    ABORT = "abort"
+    """Traffic goes back at once."""
+    ASK = "ask"
+    """The lead is asked: fix or rollback."""
+    NOTE = "note"
+    """People are told."""
+    WAIT = "wait"
+    """Somebody decides or mends already."""
+
+
+def standing(route: Route, state: DeploymentState, token: FencingToken) -> tuple[Standing, str]:
+    """With the reason. ``state`` is no older than the token."""
+    if state.deployment == token.deployment and state.status is Status.SUCCEEDED:
+        return Standing.ENDED, f"{state.version} stays on {token.preview}"
+    if state.generation != token.generation or state.status is not Status.DEPLOYING:
+        return Standing.LOST, f"generation {token.generation} is over: {state.deployment} is {state.status}"
+    ours = route.generation == token.generation and route.deployment == token.deployment
+    moved_by_now = ours and route.stage in (Stage.PROMOTED, Stage.FINALISED, Stage.RETIRING)
+    if route.generation > token.generation or (ours and route.stage is Stage.ABORTED):
+        return Standing.LOST, _gone(route, token)
+    if token.preview in route.serving:
+        return Standing.EXPOSED, ""
+    return (Standing.LOST, _gone(route, token)) if moved_by_now else (Standing.ARMED, "")
+
+
+def _gone(route: Route, token: FencingToken) -> str:
+    return f"traffic is not on {token.preview} any more: {route}"
+
+
+def response(state: DeploymentState, severity: Severity) -> Response:
+    """Until the decision point (plan "When to Rollback", 5.3) every breach is rolled back. After it a critical one is
+    asked about once; a second one, after a fix, is rolled back.
+    """
+    if state.watch_until is None:
+        return Response.ABORT
+    if pending(state.incidents) or given_up(state.incidents):
+        return Response.WAIT
+    if severity is not Severity.CRITICAL:
+        return Response.NOTE
+    mended = any(one.outcome is Resolution.FIXED for one in state.incidents)
+    return Response.ABORT if mended else Response.ASK
