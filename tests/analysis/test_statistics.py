@@ -138,8 +138,8 @@ def test_three_bad_answers_in_a_row_are_enough_at_any_traffic_whenever_they_come
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(0, 3), st.integers(0, 50)), max_size=60))
 def test_less_than_so_many_bad_ones_are_never_enough(steps):
     at, allowed, outcomes = 0.0, 2, []
-    for seconds, bad, good in steps:
-        at, bad = at + seconds, min(bad, allowed)
+    for seconds, wanted, good in steps:
+        at, bad = at + seconds, min(wanted, allowed)
         allowed -= bad
         outcomes.append((at, float(bad), float(bad + good)))
     assert alarm(0.001, outcomes) is None

@@ -33,7 +33,7 @@ def beyond(z: float) -> float:
 
 
 def at_least_so_many(bad: float, total: float, rate: float) -> float:
-    """How likely ``bad`` or more of ``total`` are bad when each one is with probability ``rate``: the binomial's tail."""
+    """How likely ``bad`` or more of ``total`` are bad when each one is with probability ``rate``: a binomial's tail."""
     if bad <= 0 or rate >= 1:
         return 1.0
     if bad > total or rate <= 0:
@@ -59,9 +59,10 @@ class SequentialTest:
     """Whether a share of bad ones is above ``limit``: may be asked after every answer, at any traffic, for any time.
 
     Its evidence is a weighted mean of likelihood ratios, each "bad with probability p since moment m" against "bad with
-    probability ``limit``". While the true share is at most the limit, the chance that it ever reaches 1 / ``alpha`` is at
-    most ``alpha`` (it is a non-negative supermartingale that starts at 1). Nothing has to be remembered but a number for
-    each of `ODDS`, and no window has to be chosen: a few bad answers an hour apart add up where nothing good lies between.
+    probability ``limit``". While the true share is at most the limit, the chance that it ever reaches 1 / ``alpha`` is
+    at most ``alpha``: it is a non-negative supermartingale that begins at 1. Nothing has to be remembered but a number
+    for each of `ODDS`, and no window has to be chosen: a few bad answers an hour apart add up where nothing good lies
+    between them.
 
     Times are seconds of a monotonic clock.
     """
