@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from handover import clock
 from handover.analysis.judge import Finding
+from handover.analysis.observations import Observations
+from handover.analysis.window import Share
 from handover.coordination import promotion
 from handover.coordination import state as states
 from handover.coordination.lock import LEASES, FencedOut, Locked
 from handover.coordination.routing import DEPLOYMENTS, NotReady, full, patiently
+from handover.models.annotations import as_annotations
 from handover.models.deployment import DeploymentState, FencingToken, Release, Status
 from handover.models.evidence import Evidence, failed
+from handover.models.heartbeat import Heartbeat
 from handover.outside import Outside, outside, standing_in
 from handover.plan.model import Plan
 from handover.ports.kube import Json, KubeError
@@ -31,7 +35,9 @@ from handover.traffic.abort import NothingToRollBack, abort_or_wake, let_go, loo
 from handover.traffic.operators import DrainColour, MoveTrafficBack, PointPreview, SettleTraffic, SwitchTraffic
 from handover.workflows.deployment.closing import Close
 from handover.workflows.deployment.opening import GiveUp, begin
-from handover.workflows.watch.analysis_run import AnalysisRun, AnalysisSubject
+from handover.workflows.watch.background import BackgroundAnalysis
+from handover.workflows.watch.steps import Soak
+from handover.workflows.watch.trigger import subject_of
 from handover.workload.operators import DeployIdleColour
 from handover.workload.scale_down import RemoveIdleColour, RetireColour, ScaleDown
 from sandbox.cluster.patch import merge_patch
@@ -45,6 +51,11 @@ RETRIES = 4
 RETRY_SECONDS = 3.0
 LOST_SECONDS = 25.0
 """After so long Airflow takes a process that says nothing for lost, and starts another one."""
+LONGEST_SECONDS = 600.0
+"""No deployment takes longer here: a watch is not lost before."""
+SOAK_SECONDS = 3.0
+WATCHED_ON_SECONDS = 70.0
+"""When nobody else does anything any more; longer than anybody is held up."""
 TO_NEXT_TASK_SECONDS = 0.3
 TO_ROLLBACK_SECONDS = 1.3
 IMAGE = f"registry.example.com/shop/web@sha256:{'0' * 64}"
@@ -63,6 +74,7 @@ class Steps:
     deploy: DeployIdleColour
     preview: PointPreview
     switch: SwitchTraffic
+    soak: Soak
     settle: SettleTraffic
     retire: RetireColour
     succeeded: Close
@@ -81,7 +93,8 @@ class Steps:
             return made
 
         return cls(
-            step(DeployIdleColour), step(PointPreview), step(SwitchTraffic), step(SettleTraffic), step(RetireColour),
+            step(DeployIdleColour), step(PointPreview), step(SwitchTraffic), step(Soak, seconds=SOAK_SECONDS),
+            step(SettleTraffic), step(RetireColour),
             step(Close, status=Status.SUCCEEDED), step(MoveTrafficBack), step(DrainColour, colour="new"),
             step(RemoveIdleColour), step(Close, status=Status.ROLLED_BACK), step(Close, status=Status.ROLLBACK_FAILED),
             step(GiveUp),
@@ -110,6 +123,8 @@ class World:
     schedule: Schedule
     witness: Witness
     tasks: set[asyncio.Future[Any]] = field(default_factory=set)
+    watches: set[asyncio.Future[Any]] = field(default_factory=set)
+    """They go on for as long as anybody else does."""
     rollbacks: set[str] = field(default_factory=set)
     waiting: dict[Call, list[tuple[str, Work]]] = field(default_factory=dict)
     """Actors that begin when another one makes a call."""
@@ -141,9 +156,16 @@ class World:
             self.start(actor, work)
 
     async def at_rest(self) -> None:
-        """Until nobody has anything left to do. Raises what an actor did not expect."""
+        """Until nobody has anything left to do; a watch of a deployment that nobody ends goes on for ever. Raises what
+        an actor did not expect.
+        """
         while running := [task for task in self.tasks if not task.done()]:
             await asyncio.wait(running)
+            if watching := [task for task in self.watches if not task.done()]:
+                await asyncio.wait(watching, timeout=WATCHED_ON_SECONDS)
+        for task in self.watches:
+            task.cancel()
+        await asyncio.gather(*self.watches, return_exceptions=True)
         for task in self.tasks:
             task.result()
 
@@ -155,14 +177,19 @@ async def _to_the_end(work: Work) -> None:
         return
 
 
-async def _as_a_task(world: World, work: Callable[[], Awaitable[Evidence | None]]) -> bool:
+async def _as_a_task(
+    world: World, work: Callable[[], Awaitable[Evidence | None]], patience: float = LOST_SECONDS
+) -> bool:
     """As Airflow runs a task: tried again after a fault, and once more when its process is gone or held up for long, in
     which case the old process may come back beside the new one. Gives whether it ended well.
     """
     for _ in range(RETRIES + 1):
         attempt = asyncio.ensure_future(work())
-        world.tasks.add(asyncio.ensure_future(_quietly(attempt)))
-        done, _pending = await asyncio.wait([attempt], timeout=LOST_SECONDS + 120 * (not world.schedule.chance(0.5)))
+        if patience == LONGEST_SECONDS:
+            world.watches.add(attempt)
+        else:
+            world.tasks.add(asyncio.ensure_future(_quietly(attempt)))
+        done, _pending = await asyncio.wait([attempt], timeout=patience + 120 * (not world.schedule.chance(0.5)))
         if done and not isinstance(attempt.exception(), Exception | Killed):
             evidence = attempt.result()
             return evidence is None or evidence.passed
@@ -203,9 +230,7 @@ async def _available(world: World, run: StepRun) -> Evidence | None:
     raise AirflowFailException("the rollout is not complete")
 
 
-async def deployment(
-    world: World, run_id: str, version: str, *, watched_for: float = 5.0, breach_after: float | None = None
-) -> None:
+async def deployment(world: World, run_id: str, version: str, *, breach_after: float | None = None) -> None:
     """The deployment DAG, as far as it moves traffic; a failed task starts the rollback DAG."""
     xcoms, steps = XComs(), world.steps
     run = StepRun(world.plan, {"run_id": run_id, "ti": xcoms, "params": {}}, "open")
@@ -219,9 +244,10 @@ async def deployment(
     if not await _as_a_task(world, opens):
         await _as_a_task(world, partial(_give_up, world, run_id))
         return
+    watch = partial(_watched, world, run, breach_after)
     works: list[Callable[[], Awaitable[Evidence | None]]] = [
         partial(steps.deploy.act, run), partial(_available, world, run), partial(steps.preview.act, run),
-        partial(steps.switch.act, run), partial(_watch, world, run, watched_for, breach_after),
+        partial(_beside, world, watch), partial(steps.switch.act, run), partial(_soak, world, run),
         partial(steps.settle.act, run), partial(_scaling_down(steps.retire), run), partial(steps.succeeded.act, run),
     ]  # fmt: skip
     for work in works:
@@ -240,31 +266,59 @@ async def _give_up(world: World, run_id: str) -> None:
 class ScriptedObserver:
     """The twin of an observer: it sees a breach when the schedule says, or none. What it would see has other tests."""
 
-    def __init__(self, breach_after: float | None) -> None:
-        self.seen = SimpleNamespace(summary=lambda _now: [], sample=lambda _now: [], baseline={})
+    def __init__(self, plan: Plan, breach_at: float | None) -> None:
+        self.seen = GoodObservations(plan, clock.monotonic())
         self.say = lambda _text: None
-        self._breach_after = breach_after
+        self._breach_at = breach_at
 
-    async def watch(self, seconds: float) -> Finding | None:
-        if self._breach_after is None or self._breach_after > seconds:
-            await asyncio.sleep(seconds)
-            return None
-        await asyncio.sleep(self._breach_after)
+    async def watch(self, _seconds: float) -> Finding | None:
+        if self._breach_at is None:
+            await asyncio.Event().wait()
+        await asyncio.sleep(max(0.0, (self._breach_at or 0.0) - clock.monotonic()))
         return Finding("error_rate", "half of all answers are bad")
 
 
-async def _watch(world: World, run: StepRun, seconds: float, breach_after: float | None) -> Evidence:
-    """The watch after the cutover, as its trigger runs it."""
-    cluster, token = world.plan.cluster, run.token
+class GoodObservations(Observations):
+    """Every source was heard, and what it said was good."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.served = self.probed = Share(0, 1000)
+        self.heard = dict.fromkeys(self.heard, math.inf)
+
+
+async def _watch(world: World, run: StepRun, breach_at: float | None) -> Evidence:
+    """The watch, as its trigger runs it."""
+    token = run.token
     async with run.kube() as kube, run.public() as public:
         state = await states.read(kube, world.plan.lock_name)
         if state is None or state.generation != token.generation:
             return failed("watch", "generation is over")
-        router = outside().router(kube, cluster, cluster.service)
-        subject = AnalysisSubject(kube, router, public, world.plan, token, state, token.preview, list)
-        analysis = AnalysisRun(subject, "watch", seconds, "move_back", log=SILENT)
-        analysis.observer = lambda _sources: ScriptedObserver(breach_after)  # type: ignore[method-assign, assignment]
+        analysis = BackgroundAnalysis(subject_of(kube, public, world.plan, state, token.preview), "watch", log=SILENT)
+        analysis.observer = lambda _sources: ScriptedObserver(world.plan, breach_at)  # type: ignore[method-assign, assignment]
         return await analysis.conclude()
+
+
+async def _watched(world: World, run: StepRun, breach_after: float | None) -> None:
+    """The task of the watch, beside all others; it starts the rollback DAG when it fails."""
+    breach_at = None if breach_after is None else clock.monotonic() + breach_after
+    if not await _as_a_task(world, partial(_watch, world, run, breach_at), patience=LONGEST_SECONDS):
+        await asyncio.sleep(TO_ROLLBACK_SECONDS)
+        start_rollback(world, run.run_id)
+
+
+async def _beside(world: World, work: Work) -> None:
+    """A task that no other one waits for."""
+    world.watches.add(asyncio.ensure_future(work()))
+
+
+async def _soak(world: World, run: StepRun) -> Evidence:
+    """The soak, as its step and its trigger run it."""
+    try:
+        return await world.steps.soak.act(run)
+    except TaskDeferred as deferred:
+        async with run.kube() as kube:
+            return Evidence.model_validate(await deferred.trigger.event(kube))  # type: ignore[attr-defined]
 
 
 def start_rollback(world: World, deployment_run: str | None, run_id: str = "") -> None:
@@ -313,11 +367,14 @@ async def command_line(world: World) -> None:
 
 
 async def kubectl(world: World, colour: str) -> None:
-    """A person's ``kubectl patch service``, as the plan's appendix has it."""
+    """A person's ``kubectl patch service``, as the plan's appendix has it, to a colour that they see running."""
     cluster = world.plan.cluster
-    world.witness.by_hand = True
     async with outside().kube("", cluster.namespace) as kube:
         try:
+            deployment = await kube.get(DEPLOYMENTS, cluster.deployment_of(colour))
+            if not (deployment.get("status") or {}).get("readyReplicas"):
+                return
+            world.witness.by_hand = True
             await kube.merge("services", cluster.service, {"spec": {"selector": {cluster.colour_key: colour}}})
         except KubeError:
             return
@@ -345,7 +402,11 @@ def opened(world: World, *, promoted: bool) -> None:
     """A deployment that is open, with both colours ready; or at its end, with traffic on the preview colour."""
     service, plan = world.service, world.plan
     token = FencingToken(deployment="run-1", generation=1, stable="blue", preview="green")
-    lease = {"spec": {"holderIdentity": "run-1", "leaseTransitions": 1}, "metadata": {}}
+    alive = Heartbeat(watcher="another", at=clock.epoch() + LONGEST_SECONDS, armed=True).model_dump_json()
+    lease = {
+        "spec": {"holderIdentity": "run-1", "leaseTransitions": 1},
+        "metadata": {"annotations": as_annotations(**{"watch-another": alive})},
+    }
     service.cluster.write((LEASES, service.namespace, plan.lock_name), lease)
     state = DeploymentState(
         deployment="run-1", generation=1, status=Status.DEPLOYING, version="v1.1.0", image=IMAGE, stable="blue",
@@ -386,7 +447,7 @@ async def retirement(world: World) -> None:
 
 async def watch_alone(world: World) -> None:
     """A watch that sees a breach at once."""
-    await _as_a_task(world, partial(_watch, world, _run_1(world), 5.0, 0.0))
+    await _as_a_task(world, partial(_watch, world, _run_1(world), 0.0))
 
 
 async def move_traffic_back(world: World) -> None:

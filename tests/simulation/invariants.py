@@ -45,6 +45,8 @@ class Witness:
     """Deployments whose preview colour has met clients."""
     back_on: dict[str, str] = field(default_factory=dict)
     """Deployment to the colour that traffic was moved back to."""
+    finalised: set[str] = field(default_factory=set)
+    """Deployments that ended well; what moves traffic back from then on is a rollback of one that had succeeded."""
     by_hand: bool = False
     tell: Callable[[str], None] | None = None
 
@@ -79,6 +81,8 @@ class Witness:
             self.back_on[now.deployment] = now.stable
         if now.stage is not None and now.preview in now.serving:
             self.exposed.add(now.deployment)
+        if now.stage is Stage.FINALISED and now.colour == now.preview:
+            self.finalised.add(now.deployment)
         self._somebody_serves(str(now))
 
     def _deployment(self, key: Key, old: Json | None, new: Json) -> None:
@@ -98,7 +102,7 @@ class Witness:
             self._broken(FACTS, f"switched_at of {state.deployment}, whose version no client has met")
         if state.status is Status.ROLLED_BACK and route.colour != state.stable and not self.by_hand:
             self._broken(FACTS, f"{state.deployment} is rolled back, but {route}")
-        if state.status is Status.SUCCEEDED and route.colour != state.preview and not self.by_hand:
+        if state.status is Status.SUCCEEDED and state.deployment not in self.finalised:
             self._broken(FACTS, f"{state.deployment} succeeded, but {route}")
         for incident in state.incidents:
             if any(line.what.startswith("traffic is back on") for line in incident.timeline) and (

@@ -35,6 +35,7 @@ QUICK: dict[str, dict[str, Any]] = {
     },
     "rollback": {"old_colour_timeout_seconds": 30.0},
     "record": {"sample_seconds": 1e6, "flush_seconds": 1e6},
+    "watch": {"no_data_seconds": 30.0},
 }  # fmt: skip
 
 

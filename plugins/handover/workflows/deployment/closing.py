@@ -9,8 +9,9 @@ from airflow.sdk import Asset, BaseOperator
 
 from handover import clock
 from handover.coordination import lock
+from handover.coordination.routing import read
 from handover.models.deployment import DeploymentState, Status
-from handover.models.evidence import Evidence, passed
+from handover.models.evidence import Evidence, failed, passed
 from handover.models.followup import ENDED_KEY, Ended
 from handover.models.record import INCIDENTS_KEY, OUTCOME_KEY, Outcome
 from handover.step import Step, StepRun
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from handover.plan.model import Plan
+    from handover.ports.kube import Kube
 
 
 class Close(Step):
@@ -33,6 +35,8 @@ class Close(Step):
 
     async def act(self, run: StepRun) -> Evidence:
         async with run.kube() as kube:
+            if self.status is Status.SUCCEEDED and (problem := await self._moved_away(run, kube)):
+                return failed(self.task_id, problem)
             state = await run.change(kube, partial(_ended, status=self.status, at=clock.epoch()))
             if state.over:
                 await lock.release(kube, self.plan.lock_name, run.token.generation)
@@ -50,6 +54,12 @@ class Close(Step):
         run.context["ti"].xcom_push(key=ENDED_KEY, value=ended.model_dump(mode="json"))
         seconds = (state.finished_at or 0) - state.started_at
         return passed(self.task_id, f"{state.version}: {state.status} after {seconds:.0f} s")
+
+
+    async def _moved_away(self, run: StepRun, kube: Kube) -> str:
+        """Whether somebody moved traffic back by hand since it was finalised: then the rollback has the rest to do."""
+        route = await read(run.router(kube), run.token.generation)
+        return "" if route.colour == run.token.preview else f"{route}; it did not stay on {run.token.preview}"
 
 
 def _ended(old: DeploymentState, status: Status, at: float) -> DeploymentState:
