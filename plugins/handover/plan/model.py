@@ -16,6 +16,7 @@ from handover.plan.change import Freeze, ReadinessRules, WindowRules
 from handover.plan.data import Data
 from handover.plan.followups import Followups
 from handover.plan.image import Image
+from handover.plan.measures import MeasureEntry, measures_of
 from handover.plan.parts import INCLUDE as INCLUDE
 from handover.plan.parts import (
     Command,
@@ -275,6 +276,7 @@ class Plan(Section):
     health: Health
     thresholds: Thresholds
     watch: WatchRules
+    measures: tuple[MeasureEntry, ...] = ()
     migration: MigrationRules
     functional: Functional
     performance: PerformanceRules
@@ -302,6 +304,11 @@ class Plan(Section):
                 raise ValueError(f"no role {section!r} in team")
         if self.rollback.window_seconds >= self.watch.stabilization_seconds:
             raise ValueError("rollback.window_seconds must be less than watch.stabilization_seconds")
+        return self
+
+    @model_validator(mode="after")
+    def _measures_can_be_judged(self) -> Plan:
+        measures_of(self)
         return self
 
     def above(self, role: str) -> Role | None:
