@@ -1,4 +1,4 @@
-"""``python -m handover COMMAND``: what works without Airflow. ``python -m handover COMMAND --help`` says the rest.
+"""``python -m handover COMMAND``: what works without a running Airflow. With ``--help`` a command says the rest.
 
 Exit codes of every command: 0 done, 1 refused and nothing changed (the text says why), 2 something did not answer, or a
 wrong command line.
@@ -12,6 +12,7 @@ from importlib import import_module
 COMMANDS = {
     "back": ("traffic", "move traffic back to the previous version, now"),
     "status": ("traffic", "where traffic is, and which deployment is under way"),
+    "watch": ("watch", "watch deployments beside Airflow, and take a bad version off whoever in Airflow is dead"),
     "rbac": ("permissions", "print the manifest of what the deployer may do in the cluster"),
     "permissions": ("permissions", "ask the cluster whether the deployer may do all that"),
     "readiness": ("readiness", "print the checklist before a deployment: line, what judges it, owner"),

@@ -55,7 +55,6 @@ class Close(Step):
         seconds = (state.finished_at or 0) - state.started_at
         return passed(self.task_id, f"{state.version}: {state.status} after {seconds:.0f} s")
 
-
     async def _moved_away(self, run: StepRun, kube: Kube) -> str:
         """Whether somebody moved traffic back by hand since it was finalised: then the rollback has the rest to do."""
         route = await read(run.router(kube), run.token.generation)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
@@ -57,6 +57,7 @@ class AnalysisRun:
 
     :param check: what the evidence is called, and the step of its samples in the record
     :param run: the run that watches, for the record
+    :param records: whether it brings samples to the record; of several watches of one deployment one does
     """
 
     subject: AnalysisSubject
@@ -64,6 +65,8 @@ class AnalysisRun:
     run: str = ""
     log: Any = field(default_factory=lambda: logging.getLogger(__name__))
     """Of the trigger, so that people see it in the task's log."""
+    _: KW_ONLY
+    records: bool = True
 
     def __post_init__(self) -> None:
         self._samples: list[Samples] = []
@@ -90,9 +93,11 @@ class AnalysisRun:
         """An observer, and beside it what it needs."""
         subject, sources = self.subject, list(self.subject.sources())
         observer = self.observer(sources)
-        samples = Samples(subject.plan.record, observer.seen, subject.token.deployment, self.run, self.check)
-        self._samples = [kept for kept in self._samples if kept.left()] + [samples]
-        beside = (asyncio.create_task(samples.keep()), asyncio.create_task(_learn(subject, observer, sources)))
+        beside = [asyncio.create_task(_learn(subject, observer, sources))]
+        if self.records:
+            samples = Samples(subject.plan.record, observer.seen, subject.token.deployment, self.run, self.check)
+            self._samples = [*(kept for kept in self._samples if kept.left()), samples]
+            beside.append(asyncio.create_task(samples.keep()))
         try:
             yield observer
         finally:

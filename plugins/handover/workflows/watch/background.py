@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from handover.analysis.judge import Finding
     from handover.analysis.observer import Observer
 
+AIRFLOW = "airflow"
 BEAT_SECONDS = 1.0
 DRAIN_SECONDS = 1.0
 """The event waits no longer for pods that do not drain; the rollback drains them again."""
@@ -45,7 +46,7 @@ class BackgroundAnalysis(AnalysisRun):
     :param watcher: who watches, for the sign of life
     """
 
-    watcher: str = "airflow"
+    watcher: str = AIRFLOW
 
     def __post_init__(self) -> None:
         super().__post_init__()
