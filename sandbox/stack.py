@@ -24,6 +24,7 @@ from sandbox.services.mail import Mail
 from sandbox.services.real_cluster import RealCluster, ReleaseImages
 from sandbox.services.recorder import Recorder
 from sandbox.services.registry import Registry
+from sandbox.services.watch import Watch
 from sandbox.services.workloads import Workloads
 from sandbox.settings import FileLock, SandboxError, Settings, Subnet
 
@@ -34,6 +35,7 @@ COMPONENTS: dict[str, type[Component]] = {
     kind.name: kind
     for kind in (
         Metadata, Airflow, Primary, Replica, Images, Cluster, Staging, Workloads, Recorder, Registry, Mail, Aws, Edge,
+        Watch,
     )
 }  # fmt: skip
 """In the order in which they start where nothing else decides: what others wait for longest comes first."""

@@ -28,6 +28,7 @@ def test_every_service_is_healthy_and_the_migration_is_done(up):
     found = containers(up)
     assert {name for name, entry in found.items() if entry["Health"] == "healthy"} == ALWAYS_ON
     assert (found["migrate"]["State"], found["migrate"]["ExitCode"]) == ("exited", 0)
+    assert found["watch"]["State"] == "running"
 
 
 def test_only_the_ui_is_published_and_to_this_machine_alone(up):

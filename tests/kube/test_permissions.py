@@ -261,9 +261,17 @@ def test_a_step_that_is_refused_after_waiting_gives_it_as_its_reason(guard, plan
 
 
 @pytest.mark.sandbox
+def test_the_watch_beside_airflow_may_do_nothing_that_the_deployer_may_not():
+    watch = set(granted(rendered(PMS, permissions.RBAC_WATCH)))
+    assert watch
+    assert watch < set(granted(rendered(PMS)))
+
+
 def test_the_command_line(guard, plan, tmp_path, monkeypatch, capsys):
     assert main("rbac", ["--plan", "pms"]) == 0
     assert capsys.readouterr().out == rendered(PMS)
+    assert main("rbac", ["--plan", "pms", "--watch"]) == 0
+    assert capsys.readouterr().out == rendered(PMS, permissions.RBAC_WATCH)
     monkeypatch.setenv("PMS_PLAN_OVERLAY", str(tmp_path / "overlay.yaml"))
     check = ["--plan", str(INCLUDE / "plans" / "pms.yaml"), "--kubeconfig", str(guard.kubeconfig)]
     assert main("permissions", check) == 0

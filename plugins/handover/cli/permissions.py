@@ -30,7 +30,7 @@ def main(command: str, argv: list[str]) -> int:
     except (PlanError, KubeError, OSError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return UNANSWERED
-    print(permissions.rendered(plan, permissions.RBAC_NODES if arguments.nodes else permissions.RBAC), end="")
+    print(permissions.rendered(plan, arguments.source), end="")
     return 0
 
 
@@ -38,7 +38,14 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m handover {command}", description=__doc__)
     parser.add_argument("--plan", required=True, help="a plan file, or the name of one in include/plans")
     if command == "rbac":
-        parser.add_argument("--nodes", action="store_true", help="what the readiness check of the nodes needs")
+        which = parser.add_mutually_exclusive_group()
+        for name, source, why in (
+            ("--nodes", permissions.RBAC_NODES, "what the readiness check of the nodes needs"),
+            ("--watch", permissions.RBAC_WATCH, "what the watch beside Airflow may do (python -m handover watch)"),
+        ):
+            which.add_argument(
+                name, dest="source", action="store_const", const=source, default=permissions.RBAC, help=why
+            )
     else:
         parser.add_argument("--kubeconfig", help="by default the one that kubectl uses")
     return parser

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 RBAC = INCLUDE / "k8s" / "rbac.yaml"
 RBAC_NODES = INCLUDE / "k8s" / "rbac-nodes.yaml"
+RBAC_WATCH = INCLUDE / "k8s" / "rbac-watch.yaml"
 
 
 def rendered(plan: Plan, source: Path = RBAC) -> str:
     """The manifest for a plan: a ServiceAccount, and a Role with its binding in each namespace.
 
-    With `RBAC_NODES`: the ClusterRole of the readiness check that lists nodes, which no deployment needs.
+    With `RBAC_NODES`: the ClusterRole of the readiness check that lists nodes, which no deployment needs. With
+    `RBAC_WATCH`: the ServiceAccount and Role of the watch beside Airflow.
     """
     cluster = plan.cluster
     return Template(source.read_text(encoding="utf-8")).substitute(
