@@ -93,7 +93,8 @@ class Witness:
         self._somebody_serves(f"{key[2]} has {new['spec'].get('replicas', 1)} replicas")
 
     def _somebody_serves(self, when: str) -> None:
-        if not self.service.serving():
+        """Who patches by hand without comparing may point at a colour that goes to sleep at that moment."""
+        if not self.service.serving() and not self.by_hand:
             self._broken(SOMEBODY_SERVES, when)
 
     def _facts(self, state: DeploymentState) -> None:
