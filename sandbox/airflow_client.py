@@ -127,6 +127,14 @@ class AirflowClient:
                 return None
             raise
 
+    def make_pool(self, name: str, slots: int) -> None:
+        """Unless it is there."""
+        try:
+            self.call("POST", "/pools", json={"name": name, "slots": slots})
+        except AirflowError as error:
+            if error.status != httpx.codes.CONFLICT:
+                raise
+
     def questions(self, dag_id: str = "~", run_id: str = "~") -> list[Json]:
         """Questions to people that nobody has answered; "~" is any."""
         params = {"response_received": False, "limit": PAGE}

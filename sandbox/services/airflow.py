@@ -23,6 +23,7 @@ DAEMONS = ("api-server", "scheduler", "dag-processor", "triggerer")
 AUTOMATION = "automation"
 """The user with which callbacks start the rollback."""
 READY_SECONDS = 240
+WATCHDOG_POOL = "watchdog"
 _NO_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
@@ -46,6 +47,7 @@ class Airflow(Component):
         deadline = time.monotonic() + READY_SECONDS
         for reason in (unhealthy, unseen_files):
             _wait(client, reason, daemons, deadline)
+        client.make_pool(WATCHDOG_POOL, 16)
         for error in client.import_errors():
             last = str(error["stack_trace"]).strip().splitlines()[-1]
             context.warn(f"dags/{Path(error['filename']).name} cannot be imported: {last}")

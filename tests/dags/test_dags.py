@@ -56,6 +56,7 @@ def plans(tmp_path, monkeypatch):
 
 DAGS = (
     "announcements", "data_import", "deployment", "dry_run", "followups", "readiness", "redelivery", "rollback", "seed",
+    "watchdog",
 )  # fmt: skip
 
 

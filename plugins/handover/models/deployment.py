@@ -120,6 +120,8 @@ class DeploymentState(Frozen):
     watch_until: float | None = None
     """When the monitoring of 5.1 ends; known once it has begun."""
     incidents: tuple[Incident, ...] = ()
+    warned: tuple[str, ...] = ()
+    """What the watchdog has told people of already."""
     readiness: str = ""
     """What the gate found: the readiness that it rests on, or why there is none and the reason of the override."""
 

@@ -140,6 +140,15 @@ def incident_began(plan: Plan, state: DeploymentState, found: Incident) -> Messa
     )
 
 
+def looked_after(plan: Plan, state: DeploymentState, what: str, problem: str, *, roll_back: bool) -> Message:
+    """The watchdog has found something."""
+    then = "It is rolled back." if roll_back else "Somebody has to look."
+    return Message(
+        event=f"watchdog {what}", title="Watchdog", **_of(state), slack=f"@here {plan.title}: {problem}. {then}",
+        incident_channel=True,
+    )  # fmt: skip
+
+
 def decided(plan: Plan, phase: str, proceed: bool, reasons: list[str]) -> Message:
     """What a branch decided after a phase, and why."""
     verdict = "proceed" if proceed else "ROLL BACK"

@@ -33,6 +33,7 @@ from handover.plan.parts import (
     UrlPath,
 )
 from handover.plan.people import Announcements, Asking, Messages, Question, Role
+from handover.plan.pod_metrics import PodMetricsRules
 from handover.plan.record import RecordRules
 
 FOLLOWED_BY = ("lead", "frontend", "devops", "qa")
@@ -277,6 +278,7 @@ class Plan(Section):
     thresholds: Thresholds
     watch: WatchRules
     measures: tuple[MeasureEntry, ...] = ()
+    pod_metrics: PodMetricsRules = PodMetricsRules()
     migration: MigrationRules
     functional: Functional
     performance: PerformanceRules
@@ -356,6 +358,10 @@ class Plan(Section):
     @property
     def dry_run_dag_id(self) -> str:
         return f"{self.name}_dry_run"
+
+    @property
+    def watchdog_dag_id(self) -> str:
+        return f"{self.name}_watchdog"
 
     @property
     def readiness_name(self) -> str:

@@ -91,7 +91,7 @@ class Open(Step):
     def work(self, run: StepRun) -> Evidence:
         release = Release.model_validate(run.context["ti"].xcom_pull(task_ids="release_due", key=RELEASE_KEY))
         self._connections_exist()
-        self._rollback_can_run()
+        self._nets_are_there()
         return asyncio.run(self._open(run, release))
 
     def _connections_exist(self) -> None:
@@ -101,10 +101,10 @@ class Open(Step):
                 "Admin > Connections or with `airflow connections add`"
             )
 
-    def _rollback_can_run(self) -> None:
-        from handover.workflows.rollback.start import rollback_dag_problem
+    def _nets_are_there(self) -> None:
+        from handover.workflows.rollback.start import nets_problem
 
-        if problem := rollback_dag_problem(self.plan):
+        if problem := nets_problem(self.plan):
             raise AirflowFailException(f"nothing was touched: {problem}")
 
     async def _open(self, run: StepRun, release: Release) -> Evidence:

@@ -103,9 +103,9 @@ class MayBegin(Preview):
         return ", ".join(await asyncio.to_thread(missing_connections, self.plan))
 
     async def _rollback(self, run: StepRun) -> str:
-        from handover.workflows.rollback.start import rollback_dag_problem
+        from handover.workflows.rollback.start import nets_problem
 
-        return await asyncio.to_thread(rollback_dag_problem, self.plan)
+        return await asyncio.to_thread(nets_problem, self.plan)
 
     async def _permissions(self, run: StepRun) -> str:
         from handover.kube import permissions

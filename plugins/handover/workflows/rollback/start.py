@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 OPEN_TASK = "open"
+WATCHDOG_POOL = "watchdog"
 
 
 def rollback_run_id(deployment: str) -> str:
@@ -55,13 +56,22 @@ def start_unless_refused(plan: Plan, deployment: str, reason: str) -> None:
         log.exception("the rollback of %s could not be started from here", deployment)
 
 
-def rollback_dag_problem(plan: Plan) -> str:
-    """Why the rollback DAG could not run now ("" when it could): checked before a deployment starts."""
-    found = airflow_of(plan).find(f"/dags/{plan.rollback_dag_id}")
-    if found is None:
-        return f"the DAG {plan.rollback_dag_id} does not exist"
-    if found["is_paused"]:
-        return f"the DAG {plan.rollback_dag_id} is paused: a rollback would wait for ever; unpause it first"
-    if found["has_import_errors"] or found["is_stale"]:
-        return f"the DAG {plan.rollback_dag_id} has import errors or is stale; mend it first"
+def nets_problem(plan: Plan) -> str:
+    """Why the rollback or the watchdog could not run now ("" when they could): checked before a deployment starts."""
+    airflow = airflow_of(plan)
+    for dag in (plan.rollback_dag_id, plan.watchdog_dag_id):
+        if problem := dag_problem(airflow, dag):
+            return f"the DAG {dag} {problem}: nobody could rely on it; mend that first"
+    if airflow.find(f"/pools/{WATCHDOG_POOL}") is None:
+        return f"there is no pool {WATCHDOG_POOL}: airflow pools set {WATCHDOG_POOL} 16 'One slot for each watchdog'"
     return ""
+
+
+def dag_problem(airflow: AirflowApi, dag_id: str) -> str:
+    """Why a run of this DAG would not go on, "" when it would."""
+    found = airflow.find(f"/dags/{dag_id}")
+    if found is None:
+        return "does not exist"
+    if found["is_paused"]:
+        return "is paused"
+    return "has import errors or is stale" if found["has_import_errors"] or found["is_stale"] else ""
