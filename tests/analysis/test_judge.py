@@ -16,6 +16,7 @@ from handover.analysis.window import Share, Window
 from handover.models import names
 from handover.models.evidence import Measurement, Verdict
 from handover.plan.load import load_plan
+from handover.plan.measures import GIVEN
 from handover.plan.model import INCLUDE
 
 PLAN = load_plan(Path(INCLUDE) / "plans" / "pms.yaml")
@@ -53,7 +54,7 @@ def healthy(subject: Observations, until: float, step: float = 0.5) -> float:
         subject.probe(now, Probed(0.01))
         subject.resources(now, ONE)
         for source in subject.sources:
-            subject.measured(now, source, [Measurement(what="lag", value=0, source=source)])
+            subject.measured(now, source, [Measurement(what=what, value=0, source=source) for what in GIVEN[source]])
     return now
 
 
@@ -76,8 +77,8 @@ def test_errors_of_probes(bad, good, breached):
 
 @pytest.mark.plan("Error rate: <0.1%", "Error rates normal", "Error rate <0.1%")
 @pytest.mark.parametrize(("errors", "total", "breached"), [
-    (0, 1000, False), (1, 10, False), (2, 2, False), (3, 3, True), (3, 1000, False), (3, 300, True), (20, 1000, True),
-    (5, 5000, False), (1000, 1000, True),
+    (0, 1000, False), (1, 10, False), (2, 2, False), (3, 3, True), (3, 1000, False), (3, 300, False), (6, 300, True),
+    (20, 1000, True), (5, 5000, False), (1000, 1000, True),
 ])  # fmt: skip
 def test_errors_of_pods(errors, total, breached):
     subject = seen()
@@ -101,13 +102,33 @@ def test_a_bad_pod_is_a_breach_though_every_probe_reaches_the_good_one():
     assert found.reason.startswith("pods: 10 of 110")
 
 
-def test_what_happened_before_the_watch_and_long_ago_does_not_count():
+def test_what_happened_before_the_watch_does_not_count():
     subject = seen()
     subject.pod("a", counters(1, 1000, errors=500))
     assert subject.served == Share(0, 0)
-    subject.pod("a", counters(2, 1010, errors=510))
-    assert judge.fast_breach(subject, 2)
-    assert judge.fast_breach(subject, 2 + WATCH.window_seconds) is None
+    subject.pod("a", counters(2, 2000, errors=500))
+    assert judge.fast_breach(subject, 2) is None
+
+
+def test_few_bad_answers_count_less_the_more_good_ones_have_come_since():
+    subject, total, errors = seen(), 0.0, 0.0
+    for now in range(1, 3000):
+        total += 100
+        errors += now % 300 == 0  # one of 30,000
+        subject.pod("a", counters(now, total, errors=errors))
+        assert judge.fast_breach(subject, now) is None
+
+
+@pytest.mark.parametrize("minutes", [1, 5])
+def test_one_request_in_minutes_is_judged_by_what_it_proves(minutes):
+    """Beside probes that are all good, as the health check answers whatever the service is like."""
+    subject, found = seen(), []
+    for now in range(0, 3600, 60 * minutes):
+        subject.probe(now, Probed(0.01))
+        asked = now // 60 // minutes
+        subject.pod("a", counters(now, asked, errors=max(0, asked - 5)))
+        found.append(judge.fast_breach(subject, now) is not None)
+    assert found.index(True) == 8, "the third bad answer"
 
 
 def test_a_restarted_pod_counts_from_zero():
@@ -131,7 +152,7 @@ def test_a_pod_that_is_gone_and_comes_back_is_a_new_one():
 
 @pytest.mark.plan("Response time p99: <1000ms", "Performance within SLA")
 @pytest.mark.parametrize(("slow", "total", "breached"), [
-    (0, 100, False), (2, 100, False), (3, 100, False), (10, 100, True), (19, 19, False), (20, 20, True),
+    (0, 100, False), (2, 100, False), (3, 100, False), (10, 100, True), (2, 2, False), (3, 3, True), (20, 20, True),
 ])  # fmt: skip
 def test_p99_of_pods(slow, total, breached):
     subject = seen()
@@ -216,12 +237,19 @@ def series(subject: Observations, what: str, values: list[float], over: float = 
     return now
 
 
-BASE = {names.P50: 0.1, names.P95: 0.2, names.CONNECTIONS: 30, names.DISK_IO: 1e6, names.NETWORK_IO: 1e8}
+BASE = {names.CONNECTIONS: 30, names.POD_CONNECTIONS: 30, names.DISK_IO: 1e6, names.NETWORK_IO: 1e8}
 RULES = [  # measurement, a value that is fine, one that is not
     (names.CPU, 0.69, 0.71), (names.MEMORY, 0.74, 0.76), (names.REPLICATION_LAG, 1.9, 2.1), (names.NEW_ERRORS, 0, 1),
-    (names.CONNECTIONS, 50, 51), (names.DISK_IO, 9e6, 1.1e7), (names.NETWORK_IO, 4e8, 6e8), (names.P50, 0.149, 0.151),
-    (names.P95, 0.29, 0.31),
+    (names.CONNECTIONS, 50, 51), (names.POD_CONNECTIONS, 50, 51), (names.DISK_IO, 9e6, 1.1e7),
+    (names.NETWORK_IO, 4e8, 6e8),
 ]  # fmt: skip
+
+
+def sustained(subject: Observations, now: float) -> Finding | None:
+    """What is broken of the measures that want a whole window."""
+    for source in subject.heard:
+        subject.heard[source] = now
+    return judge.breach(subject, now)
 
 
 @pytest.mark.plan(
@@ -231,37 +259,29 @@ RULES = [  # measurement, a value that is fine, one that is not
     "Memory usage: <75%",
     "Disk I/O: Normal",
     "Network throughput: Normal",
-    "Performance degradation >50%",
 )
 @pytest.mark.parametrize(("what", "fine", "bad"), RULES)
 def test_slow_rules_want_a_whole_window(what, fine, bad):
     def found(values: list[float], over: float = SUSTAINED * 0.9):
         subject = seen(baseline=dict(BASE))
         now = series(subject, what, values, over)
-        return next(judge.sustained(subject, now), None)
+        return sustained(subject, now)
 
     assert found([bad] * 10).rule == what
     assert found([fine] * 10) is None
     assert found([bad] * 9 + [fine]) is None
     assert found([fine] + [bad] * 9) is None
+    assert found([fine] + [bad] * 9, over=SUSTAINED * 1.2).rule == what
     assert found([bad] * 10, over=SUSTAINED * 0.4) is None, "too short"
     assert found([bad, bad]) is None, "too few"
     assert found([bad]) is None
 
 
 def test_without_a_baseline_nothing_is_compared():
-    for what in (names.CONNECTIONS, names.DISK_IO, names.P95):
+    for what in (names.CONNECTIONS, names.DISK_IO):
         subject = seen()
         now = series(subject, what, [1e12] * 10, SUSTAINED * 0.9)
-        assert list(judge.sustained(subject, now)) == []
-
-
-@pytest.mark.plan("Alert if degradation >10%")
-def test_ten_percent_worse_is_worth_a_note_and_no_more():
-    subject = seen(baseline={names.P95: 1.0})
-    now = series(subject, names.P95, [1.2] * 10, SUSTAINED * 0.9)
-    assert list(judge.sustained(subject, now)) == []
-    assert judge.notes(subject, now) == ["p95_seconds 1.2 s is more than 10% above the old version's 1 s"]
+        assert sustained(subject, now) is None
 
 
 @pytest.mark.plan("Cache hit rate: >80%")
@@ -274,8 +294,8 @@ def test_cache(hits, misses, breached):
         share = i / 10
         at = i * SUSTAINED * 0.09
         subject.pod("a", counters(at, 0, hits=hits * share, misses=misses * share))
-    found = [f.rule for f in judge.sustained(subject, SUSTAINED * 0.9)]
-    assert found == ([names.CACHE_HIT_RATE] if breached else [])
+    found = sustained(subject, SUSTAINED * 0.9)
+    assert (found and found.rule) == (names.CACHE_HIT_RATE if breached else None)
 
 
 @pytest.mark.plan("CPU usage: <70%", "Memory usage: <75%")
@@ -315,13 +335,19 @@ def test_too_few_requests_are_no_data():
 
 
 def test_a_doubtful_error_rate_is_not_a_pass():
-    subject = seen()
-    now = healthy(subject, 300)
-    subject.served = Share(10, 5000)
-    verdict, doubt = judge.conclude(subject, now)
+    def concluded(bad: int):
+        """One answer of a pod a second for ten minutes."""
+        subject = seen()
+        for now in range(1, 601):
+            subject.ready(now, ["a"])
+            subject.probe(now, Probed(0.01))
+            subject.pod("a", counters(now, now, errors=now * bad // 600))
+        return judge.conclude(subject, 600)
+
+    verdict, doubt = concluded(3)
     assert (verdict, doubt.rule) == (Verdict.UNKNOWN, names.ERROR_RATE)
-    subject.served = Share(2, 100)
-    assert judge.conclude(subject, now)[0] is Verdict.PASS, "two bad answers are no breach"
+    assert doubt.reason == "pods: 3 of 599 were bad (limit 0.10%)"
+    assert concluded(2)[0] is Verdict.PASS, "two bad answers are no breach"
 
 
 def test_a_source_that_never_spoke_is_no_pass_however_short_the_watch_was():
@@ -384,19 +410,9 @@ def test_no_data_never_passes(silent):
 
 
 @given(st.integers(0, 1000), st.integers(0, 1000), st.floats(1, 6))
-def test_the_wilson_bound_is_below_the_rate_and_grows_with_certainty(bad, good, z):
+def test_the_lower_bound_is_below_the_rate_and_grows_with_certainty(bad, good, z):
     share = Share(bad, bad + good)
     bound = share.at_least(z)
     assert 0 <= bound <= share.rate + 1e-12
     assert Share(bad * 10, (bad + good) * 10).at_least(z) >= bound - 1e-12
     assert share.at_least(z + 1) <= bound + 1e-12
-
-
-@given(st.lists(st.floats(0, 100)), st.floats(0.1, 50))
-def test_a_window_holds_what_is_not_too_old(times, seconds):
-    window: Window[float] = Window(seconds)
-    for at in sorted(times):
-        window.add(at, at)
-    now = max(times, default=0.0)
-    assert list(window.since(now)) == [at for at in sorted(times) if at > now - seconds]
-    assert window.covered(now) <= seconds

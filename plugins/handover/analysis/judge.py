@@ -1,114 +1,99 @@
-"""The verdict on what a watch has seen, by the plan's thresholds. Pure.
+"""The verdict on what a watch has seen, by the plan's measures. Pure.
 
-While the watch goes on, `breach` names the first rule that is broken. Fast rules (errors, latency, silence) look at
-seconds and are sure by statistics; slow rules (resources, database, degradation) want a whole window of bad values.
-At the end, `conclude` passes only what was seen to be good: silence, too few requests or a doubtful error rate are
-UNKNOWN, and only PASS is a pass.
+Each measure is judged by itself and in one order: is there data that can be judged (validate, transform; the tracks of
+`handover.analysis.tracks`), what does it say (`classify`), and what does all of that come to (`breach`, `conclude`).
+Every result is kept; the first breach decides. Fast measures are sure by statistics, at any traffic; sustained ones
+want a whole window of bad values. At the end, `conclude` passes only what was seen to be good: silence, too few
+requests or a doubtful share are UNKNOWN, and only PASS is a pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
-from handover.analysis.observations import PODS, PROBE, Observations
-from handover.analysis.window import Share
-from handover.models import names
+from handover.analysis.observations import Observations, Watched
+from handover.analysis.tracks import ShareTrack, Track
 from handover.models.evidence import Verdict
-
-NEVER_SLOWER = 0.01
-"""p99: at most one answer of a hundred is slower than the limit."""
-HALF = 0.5
-NO_DATA = "no_data"
+from handover.models.incident import Severity
+from handover.models.measures import MeasureResult, MeasureVerdict, Silence
+from handover.models.names import NO_DATA, PODS, PROBE
+from handover.plan.measures import Measure
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One rule of the plan that is broken or cannot be judged, and what shows it. ``rule``: the measurement that it is
-    about, or `NO_DATA`.
+    """One measure that breaks its limit or cannot be judged, and what shows it. ``rule``: the measure's name, or
+    `NO_DATA`; ``measure``: its name in both cases; ``severity``: as the plan has it.
     """
 
     rule: str
     reason: str
+    measure: str = field(default="", compare=False)
+    source: str = field(default="", compare=False)
+    severity: Severity = field(default=Severity.CRITICAL, compare=False)
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.reason}"
 
 
+def results(seen: Observations, now: float) -> list[MeasureResult]:
+    """What every measure of the plan has come to by now."""
+    seen.overdue(now)
+    return [classify(seen, one, now) for one in seen.watched]
+
+
+def classify(seen: Observations, watched: Watched, now: float) -> MeasureResult:
+    """One measure by itself."""
+    measure, first = watched.measure, watched.tracks[0]
+    broken: Track | None = None
+    if not _counts(seen, watched):
+        verdict, reason = MeasureVerdict.NOT_IN_PHASE, f"counts in {', '.join(measure.phases) or 'no phase'}"
+    elif broken := _broken(watched, now):
+        verdict, reason = MeasureVerdict.BREACH, broken.reason(now)
+    elif missing := _missing(seen, watched, now):
+        verdict, reason = MeasureVerdict.NO_DATA, missing
+    else:
+        verdict, reason = MeasureVerdict.PASS, first.coarse if isinstance(first, ShareTrack) else ""
+    value, limit = (broken or first).shown(now)
+    return MeasureResult(
+        measure=measure.name, source=measure.source, verdict=verdict, severity=measure.severity, value=value,
+        limit=limit, unit="" if measure.is_share else measure.unit, reason=reason,
+    )  # fmt: skip
+
+
 def breach(seen: Observations, now: float) -> Finding | None:
-    """The first broken rule, or None."""
-    return next((f for rules in (errors, latency, silence, sustained) for f in rules(seen, now)), None)
+    """The first measure that is broken, or has been silent for too long where that is as bad; else None."""
+    if found := fast_breach(seen, now, everywhere=True):
+        return found
+    silent = next((found for found, means in _silences(seen, now) if means is Silence.BREACH), None)
+    return silent or _first(seen, (one for one in seen.watched if one.measure.window != "fast"), now)
 
 
-def fast_breach(seen: Observations, now: float) -> Finding | None:
-    """The same for what can break between two samples."""
-    return next((f for rules in (errors, latency) for f in rules(seen, now)), None)
+def fast_breach(seen: Observations, now: float, *, everywhere: bool = False) -> Finding | None:
+    """The same for what can break between two samples: fast measures of pods and probes, or ``everywhere``."""
+    seen.overdue(now)
+    fast = (
+        one for one in seen.watched
+        if one.measure.window == "fast" and (everywhere or one.measure.source in (PODS, PROBE))
+    )  # fmt: skip
+    return _first(seen, fast, now)
 
 
-def errors(seen: Observations, now: float) -> Iterator[Finding]:
-    """Error rate (plan 5.1), of our probes and of all answers of the pods, each by itself."""
-    limit = seen.plan.thresholds.max_error_rate
-    for source, share in ((PROBE, seen.recent_probes(now)), (PODS, seen.recent_pods(now))):
-        if _over(seen, share, limit):
-            last = f", the last one: {seen.problem}" if source == PROBE else ""
-            yield Finding(names.ERROR_RATE, f"{source}: {_bad_of(seen, share)} bad{last} (limit {limit:.2%})")
-
-
-def latency(seen: Observations, now: float) -> Iterator[Finding]:
-    """p99 and p50 (plan 2.3): more answers above the limit than there may be, for sure."""
-    limits = seen.plan.thresholds
-    for rule, limit, allowed in (
-        (names.P99, limits.max_p99_seconds, NEVER_SLOWER),
-        (names.P50, limits.max_p50_seconds, HALF),
-    ):
-        probes, answers = seen.slow_probes(now, limit), seen.slow_answers(now, limit)
-        if rule == names.P99 or probes.total >= seen.plan.watch.min_requests:
-            yield from _slow(seen, rule, PROBE, probes, limit, allowed)
-        if answers.total >= seen.plan.watch.min_requests:
-            yield from _slow(seen, rule, PODS, answers, limit, allowed)
-
-
-def _slow(seen: Observations, rule: str, source: str, share: Share, limit: float, allowed: float) -> Iterator[Finding]:
-    if _over(seen, share, allowed):
-        yield Finding(rule, f"{source}: {_bad_of(seen, share)} slower than {limit:g} s ({allowed:.0%} may be)")
-
-
-def silence(seen: Observations, now: float) -> Iterator[Finding]:
-    """A source that says nothing is a breach: nobody knows whether the release is good."""
-    for source, heard in seen.heard.items():
-        if now - heard > seen.plan.watch.no_data_seconds:
-            why = f" ({seen.silence[source]})" if seen.silence.get(source) else ""
-            yield Finding(NO_DATA, f"{source} gave no data for {now - heard:.1f} s{why}")
-
-
-def sustained(seen: Observations, now: float) -> Iterator[Finding]:
-    """Resources, database, error tracker and degradation: every value of the window is beyond its limit."""
-    misses = seen.cache_misses(now)
-    limits, watch = seen.plan.thresholds, seen.plan.watch
-    if (
-        misses.total >= watch.min_requests
-        and seen.lookups.covered(now) >= watch.sustained_seconds / 2
-        and _over(seen, misses, 1 - limits.min_cache_hit_rate)
-    ):
-        yield Finding(
-            names.CACHE_HIT_RATE, f"{PODS}: {1 - misses.rate:.1%} cache hits (at least {limits.min_cache_hit_rate:.0%})"
-        )
-    for what, limit, why in _limits(seen):
-        if _throughout(seen, what, now, limit):
-            m = seen.last[what]
-            seconds = seen.series[what].covered(now)
-            yield Finding(
-                what, f"{m.source}: {what} {m.value:.4g} {m.unit} above {limit:.4g} for {seconds:.0f} s {why}"
-            )
+def incidents(seen: Observations, now: float) -> list[Finding]:
+    """What people have to hear of, though it moves nothing: silence that the plan takes for an incident, and our probes
+    where something in front of the release refuses them while guests are served.
+    """
+    return [found for found, means in _silences(seen, now) if means is Silence.INCIDENT]
 
 
 def notes(seen: Observations, now: float) -> list[str]:
     """Degradation that is worth an alert, but no breach (plan 4.2: more than 10 %)."""
     alert = seen.plan.thresholds.alert_degradation
     return [
-        f"{what} {seen.last[what].value:.3g} s is more than {alert:.0%} above the old version's {base:.3g} s"
-        for what, base in _baselines(seen)
-        if _throughout(seen, what, now, _slower(seen, base, alert))
+        f"{one.measure.name} is more than {alert:.0%} above the old version's{_from_to(seen, one.measure)}"
+        for one, comparison in seen.comparisons
+        if comparison.alerting(now)
     ]
 
 
@@ -116,66 +101,107 @@ def conclude(seen: Observations, now: float) -> tuple[Verdict, Finding | None]:
     """The verdict at the end of the soak, with what is against a pass."""
     if found := breach(seen, now):
         return Verdict.FAIL, found
-    watch, limit = seen.plan.watch, seen.plan.thresholds.max_error_rate
-    for source, share in ((PODS, seen.served), (PROBE, seen.probed)):
-        if not share.total >= watch.min_requests:
-            few = f"{source}: only {share.total:g} answers seen, {watch.min_requests} are needed"
-            return Verdict.UNKNOWN, Finding(NO_DATA, few)
-        if share.bad >= watch.min_bad_samples and share.rate > limit:
-            doubt = f"{source}: {share.bad:g} of {share.total:g} answers were bad (limit {limit:.2%})"
-            return Verdict.UNKNOWN, Finding(names.ERROR_RATE, doubt)
-    for source in seen.sources:
-        if seen.heard[source] <= seen.started:
-            return Verdict.UNKNOWN, Finding(NO_DATA, f"{source} never gave data")
-    return Verdict.PASS, None
+    against = next(_against_a_pass(seen, now), None)
+    return (Verdict.UNKNOWN, against) if against else (Verdict.PASS, None)
 
 
 def told(seen: Observations, now: float) -> str:
     """What a pass rests on."""
-    return (
-        f"{now - seen.started:.0f} s, {seen.served.total:g} answers of pods ({seen.served.bad:g} bad), "
-        f"{seen.probed.total:g} probes ({seen.probed.bad:g} bad)"
-    )
+    seconds = now - seen.started
+    coarse = [
+        f"{one.measure.name} of {one.measure.source}: {one.tracks[0].coarse}"
+        for one in seen.watched
+        if isinstance(one.tracks[0], ShareTrack) and one.tracks[0].coarse
+    ]
+    return "; ".join([
+        f"{seconds:.0f} s, {seen.served.total:g} answers of pods ({seen.served.bad:g} bad), "
+        f"{seen.probed.total:g} probes ({seen.probed.bad:g} bad)",
+        *coarse,
+    ])  # fmt: skip
 
 
-def _limits(seen: Observations) -> Iterator[tuple[str, float, str]]:
-    """Measurement, the value that it must not be above, and where that comes from."""
-    t, base = seen.plan.thresholds, seen.baseline
-    yield names.CPU, t.max_cpu, "(share of the pod's limit)"
-    yield names.MEMORY, t.max_memory, "(share of the pod's limit)"
-    yield names.REPLICATION_LAG, t.max_replication_lag_seconds, ""
-    yield names.NEW_ERRORS, base.get(names.NEW_ERRORS, 0.0) + seen.plan.health.max_new_errors, ""
-    for what in (names.CONNECTIONS, f"pod_{names.CONNECTIONS}"):
-        if what in base:
-            growth = max(base[what] * t.max_connection_growth, t.min_connection_growth)
-            yield what, base[what] + growth, f"(was {base[what]:g})"
-    for what in (names.DISK_IO, names.NETWORK_IO):
-        if what in base:
-            limit = max(base[what] * (1 + t.max_io_growth), float(t.min_io_bytes_per_second))
-            yield what, limit, f"(was {base[what]:.4g})"
-    for what, normal in _baselines(seen):
-        yield what, _slower(seen, normal, t.rollback_degradation), f"(old version: {normal:.3g})"
+def _against_a_pass(seen: Observations, now: float) -> Iterator[Finding]:
+    must = [one for one in seen.watched if _counts(seen, one) and one.measure.silence is Silence.BREACH]
+    shares = [(one.measure, track) for one in must for track in one.tracks if isinstance(track, ShareTrack)]
+    needed = seen.plan.watch.min_requests
+    for measure, share in sorted(shares, key=lambda one: one[0].source):
+        if not share.whole.total >= needed:
+            how = "" if measure.quantile is None else f" with their {measure.name}"
+            few = f"{measure.source}: only {share.whole.total:g} answers seen{how}, {needed} are needed"
+            yield _no_data(seen, few, measure)
+        elif share.doubtful():
+            yield _finding(measure, share.doubt())
+    for source in seen.sources:
+        if seen.heard[source] <= seen.started:
+            yield _no_data(seen, f"{source} never gave data", None, source)
+    for one in must:
+        if one.measure.source in seen.heard and (missing := _missing(seen, one, now)):
+            yield _no_data(seen, f"{one.measure.source}: {one.measure.name}: {missing}", one.measure)
 
 
-def _baselines(seen: Observations) -> list[tuple[str, float]]:
-    return [(what, seen.baseline[what]) for what in (names.P50, names.P95) if what in seen.baseline]
+def _silences(seen: Observations, now: float) -> Iterator[tuple[Finding, Silence]]:
+    """Sources that say nothing for too long, measures that their source cannot tell; each with what that means."""
+    longest = seen.plan.watch.no_data_seconds
+    for source, heard in seen.heard.items():
+        mine = [one for one in seen.watched if one.measure.source == source]
+        if now - heard > longest and (means := _meaning(seen, mine)) is not Silence.IGNORE:
+            why = f" ({seen.silence[source]})" if seen.silence.get(source) else ""
+            guests = source == PROBE and seen.refused and now - seen.guests_seen <= longest
+            found = _no_data(seen, f"{source} gave no data for {now - heard:.1f} s{why}", _of(mine), source)
+            yield found, Silence.INCIDENT if guests else means
+        for one in mine:
+            if one.lacking and now - one.heard > longest and (means := _meaning(seen, [one])) is not Silence.IGNORE:
+                reason = f"{source} gave no {one.measure.name} for {now - one.heard:.1f} s ({one.lacking})"
+                yield _no_data(seen, reason, one.measure), means
 
 
-def _slower(seen: Observations, normal: float, degradation: float) -> float:
-    return normal + max(normal * degradation, seen.plan.thresholds.noise_floor_seconds)
+def _meaning(seen: Observations, silent: list[Watched]) -> Silence:
+    """The worst of what their silence means; a source that no measure is of is there because somebody wants it."""
+    means = {one.measure.silence for one in silent if _counts(seen, one)}
+    if not silent or Silence.BREACH in means:
+        return Silence.BREACH
+    return Silence.INCIDENT if Silence.INCIDENT in means else Silence.IGNORE
 
 
-def _throughout(seen: Observations, what: str, now: float, limit: float) -> bool:
-    """Whether every value of the window is above the limit, enough of them, over at least half of it."""
-    window = seen.series.get(what)
-    if window is None or window.covered(now) < seen.plan.watch.sustained_seconds / 2:
-        return False
-    return len(window) >= seen.plan.watch.min_bad_samples and all(value > limit for value in window.since(now))
+def _first(seen: Observations, among: Iterable[Watched], now: float) -> Finding | None:
+    for one in among:
+        if _counts(seen, one) and (track := _broken(one, now)):
+            return _finding(one.measure, track.reason(now))
+    return None
 
 
-def _over(seen: Observations, share: Share, limit: float) -> bool:
-    return share.over(limit, seen.plan.watch.confidence_z, seen.plan.watch.min_bad_samples)
+def _broken(watched: Watched, now: float) -> Track | None:
+    return next((track for track in watched.tracks if track.over(now)), None)
 
 
-def _bad_of(seen: Observations, share: Share) -> str:
-    return f"{share.bad:.4g} of {share.total:.4g} in {seen.plan.watch.window_seconds:g} s were"
+def _missing(seen: Observations, watched: Watched, now: float) -> str:
+    """Why there is nothing to judge; "" when there is."""
+    source = watched.measure.source
+    if source not in seen.heard:
+        return "nobody asks for it"
+    return watched.lacking or watched.tracks[0].nothing(now)
+
+
+def _counts(seen: Observations, watched: Watched) -> bool:
+    phases = watched.measure.phases
+    return bool(phases) and (seen.phase is None or seen.phase in phases)
+
+
+def _finding(measure: Measure, reason: str) -> Finding:
+    return Finding(measure.name, reason, measure.name, measure.source, measure.severity)
+
+
+def _no_data(seen: Observations, reason: str, measure: Measure | None, source: str = "") -> Finding:
+    """As severe as the plan has it for `NO_DATA`; one that is no breach is not critical."""
+    severity = seen.plan.incidents.severity_of(NO_DATA)
+    name = measure.name if measure else ""
+    return Finding(NO_DATA, reason, name, source or (measure.source if measure else ""), severity)
+
+
+def _of(silent: list[Watched]) -> Measure | None:
+    return silent[0].measure if silent else None
+
+
+def _from_to(seen: Observations, measure: Measure) -> str:
+    last, normal = seen.last.get(measure.name), seen.baseline.get(measure.name)
+    return f" {normal:.3g} s: {last.value:.3g} s" if last and last.value is not None and normal is not None else ""

@@ -5,27 +5,34 @@ Times are seconds of a monotonic clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from handover.analysis import metrics
+from handover.analysis.latency import Histogram, histogram
 from handover.analysis.metrics import Counters, Delta
-from handover.analysis.window import Share, Window
+from handover.analysis.tracks import BAD, GOOD, ComparisonTrack, ShareTrack, Track, ValueTrack, tracks_of
+from handover.analysis.window import Share, Sums, Window
 from handover.models import names
 from handover.models.evidence import Measurement
+from handover.models.measures import Phase, Silence
+from handover.models.names import POD_CONNECTIONS
+from handover.models.names import PODS as PODS
+from handover.models.names import PROBE as PROBE
+from handover.plan.measures import GIVEN, Measure, in_unit, measures_of, others_of
 from handover.plan.model import Plan
-
-PODS, PROBE = "pods", "probe"
-POD_CONNECTIONS = f"pod_{names.CONNECTIONS}"
-"""The pods' own connections together; `names.CONNECTIONS` is what the database counts, of all clients."""
 
 
 @dataclass(frozen=True)
 class Probed:
-    """One request of ours through the public Service. ``problem``: why the answer is bad, "" for a good one."""
+    """One request of ours through the public Service. ``problem``: why the answer is bad, "" for a good one.
+    ``silence``: why it says nothing about the release at all (`handover.models.answers`).
+    """
 
     seconds: float
     problem: str = ""
+    silence: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,17 @@ class PodLimits:
 
     cores: float
     memory_bytes: float
+
+
+@dataclass
+class Watched:
+    """One measure and what is remembered of it. ``heard``: when its source could last tell it."""
+
+    measure: Measure
+    tracks: tuple[Track, ...]
+    heard: float
+    lacking: str = ""
+    """Why its source cannot tell it."""
 
 
 @dataclass
@@ -46,49 +64,95 @@ class Observations:
     """What is normal, by measurement name. p50 and p95 must be of the same kind: from pods, not from clients."""
     sources: tuple[str, ...] = ()
     """Further sources that have to give data, beside pods and probe."""
+    phase: Phase | None = None
+    """Where the deployment is; None: nobody says, and every measure counts."""
+    stable: Histogram | None = None
+    """How long the stable version's answers took, where that is known."""
 
     def __post_init__(self) -> None:
-        watch = self.plan.watch
+        watch, alert = self.plan.watch, self.plan.thresholds.alert_degradation
+        measures = measures_of(self.plan)
+        self.watched = tuple(Watched(one, tracks_of(one, watch, alert), self.started) for one in measures)
+        self._by_key = {one.measure.key: one for one in self.watched}
+        self._probe_shares = self._shares(PROBE)
+        self._pod_shares = self._shares(PODS)
+        self.comparisons = [(one, t) for one in self.watched for t in one.tracks if isinstance(t, ComparisonTrack)]
         self.probes: Window[Probed] = Window(watch.window_seconds)
-        self.pods: Window[Delta] = Window(watch.window_seconds)
-        self.lookups: Window[Share] = Window(watch.sustained_seconds)
-        self.series: dict[str, Window[float]] = {}
+        self.pods: Sums[str] = Sums(watch.window_seconds)
+        self.times: Sums[tuple[float, float]] = Sums(watch.window_seconds)
         self.last: dict[str, Measurement] = {}
         self.highest: dict[str, float] = {}
         self.waiting: dict[int, float] = {}
         """Probes without an answer yet, and when each was sent."""
         self.probed, self.served = Share(0, 0), Share(0, 0)
-        self.buckets: metrics.Buckets = {}
         self.problem = ""
         """The last bad answer of a probe."""
         self.silence: dict[str, str] = {}
         """Why a source gave no data the last time."""
-        self.heard: dict[str, float] = dict.fromkeys((PODS, PROBE, *self.sources), self.started)
+        self.refused = False
+        """Whether the last probe was answered by something that is not the release."""
+        self.guests_seen = -math.inf
+        """When pods last told of a request that was answered."""
+        known = (PODS, PROBE, *self.sources, *others_of(measures))
+        self.heard: dict[str, float] = dict.fromkeys(known, self.started)
+        self._whole_times: dict[tuple[float, float], float] = {}
         self._pods: dict[str, Counters] = {}
         self._heard_pods: dict[str, float] = {}
         self._before: dict[str, Counters] = {}
+        self._restarts: dict[str, tuple[int, int]] | None = None
+        self._lacking: set[str] = set()
+        """Pods that cannot tell everything."""
 
     # --- what comes in
 
     def probe(self, now: float, probed: Probed) -> None:
+        self.refused = bool(probed.silence)
+        if probed.silence:
+            self.silence[PROBE] = probed.silence
+            return
         self.probes.add(now, probed)
         self.heard[PROBE] = now
-        self.probed = Share(self.probed.bad + bool(probed.problem), self.probed.total + 1)
+        self.probed += Share(bool(probed.problem), 1)
         self.problem = probed.problem or self.problem
+        for watched, track in self._probe_shares:
+            watched.heard = now
+            bad = probed.problem if watched.measure.quantile is None else probed.seconds > track.seconds
+            track.add(now, bool(bad), 1)
+            track.last = self.problem
 
     def pod(self, name: str, counters: Counters) -> None:
         """One look at one pod. The first one is where counting begins."""
         now, old = counters.at, self._pods.get(name)
         self._pods[name] = counters
         self._heard_pods[name] = now
+        (self._lacking.add if _lacking(counters) else self._lacking.discard)(name)
         self._hear_pods()
+        self._hear_measures_of_pods(now)
         if old is None:
             return
-        delta = metrics.since(counters, old)
-        self.pods.add(now, delta)
-        self.lookups.add(now, Share(delta.misses, delta.hits + delta.misses))
-        self.served = Share(self.served.bad + delta.errors, self.served.total + delta.requests)
-        self.buckets = metrics.added((self.buckets, delta.buckets))
+        delta, lacking = metrics.since(counters, old), {**_lacking(old), **_lacking(counters)}
+        if not 0 <= delta.errors <= delta.requests < math.inf:
+            self.silence[PODS] = f"{name} counts {delta.errors:g} errors of {delta.requests:g} answers"
+            return
+        times = histogram(delta.buckets)
+        if delta.requests:
+            self.guests_seen = now
+        if names.ERROR_RATE not in lacking:
+            self.pods.add(now, {BAD: delta.errors, GOOD: delta.requests - delta.errors})
+            self.served += Share(delta.errors, delta.requests)
+        self.times.add(now, times)
+        for interval, count in times.items():
+            self._whole_times[interval] = self._whole_times.get(interval, 0.0) + count
+        for watched, track in self._pod_shares:
+            if lacks(watched.measure, lacking):
+                continue
+            if watched.measure.quantile is not None:
+                track.add_times(now, times)
+            else:
+                track.add(now, *_share_of(watched.measure.name, delta))
+        for watched, comparison in self.comparisons:
+            if not lacks(watched.measure, lacking):
+                comparison.add_times(now, times)
 
     def ready(self, now: float, pods: Iterable[str]) -> None:
         """The pods that are ready now; each of them has to give data. Others are forgotten."""
@@ -98,16 +162,39 @@ class Observations:
             self._heard_pods = {name: self._heard_pods.get(name, now) for name in present}
             self._hear_pods()
 
+    def restarts(self, now: float, counts: Mapping[str, int]) -> None:
+        """How often the containers of each pod were started again in its life. What was before the watch is normal; a
+        pod that comes later is the release's own from its first start on.
+        """
+        known = self._restarts
+        if known is None:
+            self._restarts = {pod: (count, count) for pod, count in counts.items()}
+        else:
+            for pod, count in counts.items():
+                before, most = known.get(pod, (0, 0))
+                known[pod] = before, max(most, count)
+        grown = sum(most - before for before, most in (self._restarts or {}).values())
+        if counts or known:
+            self.point(now, names.RESTARTS, grown, "", PODS)
+
     def measured(self, now: float, source: str, measurements: Iterable[Measurement]) -> None:
         """What another source said. A source that leaves a value out has given no data."""
         found = list(measurements)
+        whats = [m.what for m in found]
+        problems = [] if found else ["no value"]
         for m in found:
-            if m.value is not None:
-                self.point(now, m.what, m.value, m.unit, m.source)
-        if found and all(m.value is not None for m in found):
-            self.heard[source] = now
+            problem = "two values" if whats.count(m.what) > 1 else self._take(now, source, m)
+            watched = self._by_key.get((source, m.what))
+            if watched:
+                watched.lacking = problem
+                if not problem:
+                    watched.heard = now
+            if problem and not (watched and watched.measure.silence is Silence.IGNORE):
+                problems.append(problem if problem == "no value" else f"{m.what}: {problem}")
+        if problems:
+            self.silence[source] = problems[0]
         else:
-            self.silence[source] = "no value"
+            self.heard[source] = now
 
     def excuse(self, seconds: float) -> None:
         """This process itself was held up for so long: what it did not hear then is not held against the sources.
@@ -116,15 +203,26 @@ class Observations:
         """
         if seconds < self.plan.watch.no_data_seconds:
             self.heard = {source: at + seconds for source, at in self.heard.items()}
+            for watched in self.watched:
+                watched.heard += seconds
 
-    def point(self, now: float, what: str, value: float, unit: str, source: str) -> None:
-        """One value of a slow measure."""
-        self.series.setdefault(what, Window(self.plan.watch.sustained_seconds)).add(now, value)
-        self.last[what] = Measurement(what=what, value=value, unit=unit, source=source)
-        self.highest[what] = max(value, self.highest.get(what, value))
+    def point(self, now: float, what: str, value: float, unit: str, source: str, of: str | None = None) -> None:
+        """One value of a measure. ``source``: in its own words; ``of``: its name, where others have the same one."""
+        for watched in self.watched:
+            measure = watched.measure
+            if measure.name == what and (of or measure.source) == measure.source:
+                watched.heard = now
+                for track in watched.tracks:
+                    if isinstance(track, ValueTrack):
+                        track.add(now, value, self.baseline.get(what), source)
+        key = what if of is None or of in GIVEN else f"{of}.{what}"
+        self.last[key] = Measurement(what=what, value=value, unit=unit, source=source)
+        self.highest[key] = max(value, self.highest.get(key, value))
 
     def resources(self, now: float, limits: PodLimits) -> None:
-        """Makes points of what pods used since the last call: the busiest pod's CPU and memory, all pods' I/O."""
+        """Makes points of what pods used since the last call: the busiest pod's CPU and memory, all pods' I/O. Compares
+        their response times with the stable version's.
+        """
         looks = [(new, self._before.get(name)) for name, new in self._pods.items()]
         pairs = [(new, old) for new, old in looks if old]
         self._before = dict(self._pods)
@@ -138,43 +236,67 @@ class Observations:
             names.DISK_IO: (_summed(pairs, "disk_bytes"), "B/s"),
             names.NETWORK_IO: (_summed(pairs, "network_bytes"), "B/s"),
         }
-        window = metrics.added(delta.buckets for delta in self.pods.since(now))
-        if metrics.observed(window) >= self.plan.watch.min_requests:
-            points |= {name: (value, "s") for name, value in metrics.latencies(window).items()}
+        if (PODS, names.THROUGHPUT) in self._by_key and now > self.started:
+            points[names.THROUGHPUT] = self.pods.total(now) / min(self.pods.seconds, now - self.started), "1/s"
+        if self.times.total(now) >= self.plan.watch.min_requests:
+            points |= {name: (value, "s") for name, value in metrics.latencies(_buckets(self.times.of(now))).items()}
         for what, (value, unit) in points.items():
             if value is not None:
-                self.point(now, what, value, unit, PODS)
+                self.point(now, what, value, unit, PODS, PODS)
+        for watched, comparison in self.comparisons:
+            comparison.look(now, self.stable, self.baseline.get(watched.measure.name))
+
+    def _take(self, now: float, source: str, m: Measurement) -> str:
+        """Makes a point of a measurement; gives why that cannot be done."""
+        if m.value is None:
+            return "no value"
+        if not math.isfinite(m.value):
+            return f"{m.value} is no value"
+        value, unit = m.value, m.unit
+        if watched := self._by_key.get((source, m.what)):
+            unit = watched.measure.unit
+            found = in_unit(m.value, m.unit, unit)
+            if found is None:
+                return f"it is in {m.unit!r}, the plan has it in {unit!r}"
+            value = found
+        self.point(now, m.what, value, unit, m.source, source)
+        return ""
 
     def _hear_pods(self) -> None:
         """As a source, the pods are as silent as the most silent one of them."""
         self.heard[PODS] = max(self.heard[PODS], min(self._heard_pods.values()))
 
+    def _hear_measures_of_pods(self, now: float) -> None:
+        """A measure is told by the pods when each of them tells it."""
+        lacking = {
+            what: why for name in self._lacking & self._pods.keys() for what, why in _lacking(self._pods[name]).items()
+        }
+        for watched, _ in self._pod_shares:
+            watched.lacking = lacks(watched.measure, lacking)
+            if not watched.lacking:
+                watched.heard = now
+
+    def _shares(self, source: str) -> list[tuple[Watched, ShareTrack]]:
+        mine = (one for one in self.watched if one.measure.source == source)
+        return [(one, track) for one in mine for track in one.tracks if isinstance(track, ShareTrack)]
+
     # --- what it says
+
+    def overdue(self, now: float) -> bool:
+        """A probe that has waited longer than a limit is slow already. Gives whether there are any."""
+        for watched, track in self._probe_shares:
+            if watched.measure.quantile is not None:
+                track.waiting = sum(1 for sent in self.waiting.values() if now - sent > track.seconds)
+        return any(track.waiting for _, track in self._probe_shares)
 
     def recent_probes(self, now: float) -> Share:
         """Bad answers among the probes of the window."""
         probes = list(self.probes.since(now))
         return Share(sum(1 for p in probes if p.problem), len(probes))
 
-    def slow_probes(self, now: float, limit: float) -> Share:
-        """Slow answers of the window; a probe that has waited longer than the limit is slow already."""
-        probes = list(self.probes.since(now))
-        overdue = sum(1 for sent in self.waiting.values() if now - sent > limit)
-        return Share(sum(1 for p in probes if p.seconds > limit) + overdue, len(probes) + overdue)
-
     def recent_pods(self, now: float) -> Share:
         """5xx answers among all that pods gave in the window."""
-        deltas = list(self.pods.since(now))
-        return Share(sum(d.errors for d in deltas), sum(d.requests for d in deltas))
-
-    def slow_answers(self, now: float, limit: float) -> Share:
-        """Answers of pods in the window that took longer than ``limit`` seconds."""
-        window = metrics.added(delta.buckets for delta in self.pods.since(now))
-        return Share(metrics.slower_than(window, limit), metrics.observed(window))
-
-    def cache_misses(self, now: float) -> Share:
-        shares = list(self.lookups.since(now))
-        return Share(sum(s.bad for s in shares), sum(s.total for s in shares))
+        return Share(self.pods.of(now).get(BAD, 0.0), self.pods.total(now))
 
     def sample(self, now: float) -> list[Measurement]:
         """What the window shows at this moment, for a plot. Only what there is: no value stands for no data."""
@@ -184,7 +306,7 @@ class Observations:
             for source, share in ((PODS, pods), (PROBE, probes))
             if share.total
         ]
-        latencies = metrics.latencies(metrics.added(delta.buckets for delta in self.pods.since(now)))
+        latencies = metrics.latencies(_buckets(self.times.of(now)))
         found += [Measurement(what=what, value=value, unit="s", source=PODS) for what, value in latencies.items()]
         times = sorted(probed.seconds for probed in self.probes.since(now))
         if times:
@@ -207,15 +329,40 @@ class Observations:
             Measurement(what="requests", value=self.probed.total, source=PROBE),
             Measurement(what=names.THROUGHPUT, value=round(self.served.total / seconds, 2), unit="1/s", source=PODS),
         ]
-        latencies = metrics.latencies(self.buckets)
+        latencies = metrics.latencies(_buckets(self._whole_times))
         found += [Measurement(what=k, value=round(v, 4), unit="s", source=PODS) for k, v in latencies.items()]
-        misses = self.cache_misses(now)
-        if misses.total:
-            found.append(Measurement(what=names.CACHE_HIT_RATE, value=round(1 - misses.rate, 4), source=PODS))
+        cache = self._by_key.get((PODS, names.CACHE_HIT_RATE))
+        if cache and (rate := cache.tracks[0].shown(now)[0]) is not None:
+            found.append(Measurement(what=names.CACHE_HIT_RATE, value=round(rate, 4), source=PODS))
         for what, m in self.last.items():
             if what not in latencies:
                 found.append(m.model_copy(update={"source": f"{m.source} (highest: {self.highest[what]:.4g})"}))
         return found
+
+
+def lacks(measure: Measure, lacking: Mapping[str, str]) -> str:
+    """Why this measure cannot be told: pods that cannot tell a percentile can tell no other one either."""
+    return lacking.get(measure.name) or (lacking.get(names.P99, "") if measure.quantile is not None else "")
+
+
+def _lacking(counters: Counters) -> Mapping[str, str]:
+    return getattr(counters, "lacking", {})
+
+
+def _share_of(name: str, delta: Delta) -> tuple[float, float]:
+    """Bad ones and all of them: the one place that knows what pods' counters mean."""
+    if name == names.ERROR_RATE:
+        return delta.errors, delta.requests
+    return delta.misses, delta.hits + delta.misses
+
+
+def _buckets(times: Histogram) -> metrics.Buckets:
+    """Cumulative, for a plot."""
+    total, found = 0.0, {}
+    for (_, high), count in sorted(times.items(), key=lambda one: one[0][1]):
+        total += count
+        found[high] = total
+    return found
 
 
 def _summed(pairs: list[tuple[Counters, Counters]], what: str) -> float | None:

@@ -29,6 +29,8 @@ PROGRESS_SECONDS = 10.0
 HELD_UP_SECONDS = 0.3
 """This process itself was late by so much: the time that its requests took says nothing about the release."""
 MAX_WAITING = 64
+MAX_PAUSE_SECONDS = 5.0
+"""Between two probes, while something in front of the release refuses them: each refusal doubles the pause."""
 EARLY_SECONDS = 1e-6
 """An event loop wakes us up a little too early rather than too late."""
 Look = Callable[[], Coroutine[Any, Any, None]]
@@ -46,14 +48,19 @@ class Observer:
         self, kube: Kube, plan: Plan, public: PublicAddress, colour: str, *, extra: Sequence[MetricSource] = (),
         baseline: dict[str, float] | None = None, say: Callable[[str], None] = lambda _: None,
     ) -> None:  # fmt: skip
-        self.seen = Observations(plan, clock.monotonic(), baseline or {}, tuple(source.name for source in extra))
-        self._plan, self._public_probe, self._extra, self.say = plan, Probe(public, plan), extra, say
+        normal = baseline or {}
+        self.seen = Observations(plan, clock.monotonic(), normal, tuple(source.name for source in extra))
+        status = normal.get(names.PROBE_STATUS)
+        self._public_probe = Probe(public, plan, None if status is None else int(status))
+        self._plan, self._extra, self.say = plan, extra, say
         self._metrics = PodMetrics(kube, plan, colour)
         self._pods: list[str] = []
         self._tasks: dict[object, asyncio.Task[None]] = {}
         self._numbers = 0
         self._held_up: set[int] = set()
         self._awake = clock.monotonic()
+        self._pause, self._quiet_until = 0.0, 0.0
+        self._said: set[str] = set()
         self._found: asyncio.Future[Finding] = asyncio.get_running_loop().create_future()
 
     async def watch(self, seconds: float) -> Finding | None:
@@ -84,7 +91,7 @@ class Observer:
     # --- sources
 
     def _send(self) -> None:
-        if len(self.seen.waiting) < MAX_WAITING:
+        if len(self.seen.waiting) < MAX_WAITING and clock.monotonic() >= self._quiet_until - EARLY_SECONDS:
             self._numbers += 1
             self._begin(self._numbers, "", partial(self._probe, self._numbers))
 
@@ -99,6 +106,7 @@ class Observer:
     async def _list(self) -> None:
         first, self._pods = not self._pods, await self._metrics.pods()
         self.seen.ready(clock.monotonic(), self._pods)
+        self.seen.restarts(clock.monotonic(), getattr(self._metrics, "restarts", {}))
         if not self._pods:
             self.seen.silence[PODS] = "no pod is ready"
         if first:
@@ -122,8 +130,15 @@ class Observer:
         if held_up and probed.seconds > HELD_UP_SECONDS:
             return
         self.seen.probe(clock.monotonic(), probed)
+        self._spare(bool(probed.silence))
         if probed.problem:
             self._judge(judge.fast_breach(self.seen, clock.monotonic()))
+
+    def _spare(self, refused: bool) -> None:
+        """Asks less often where that is why nobody answers."""
+        interval = self._plan.watch.probe_interval_seconds
+        self._pause = min(MAX_PAUSE_SECONDS, max(interval, 2 * self._pause)) if refused else 0.0
+        self._quiet_until = clock.monotonic() + self._pause
 
     def _begin(self, key: object, source: str, look: Look) -> None:
         """Starts a look, unless the same one is still under way.
@@ -152,6 +167,10 @@ class Observer:
         now = clock.monotonic()
         self.seen.resources(now, self._metrics.limits)
         self._judge(judge.breach(self.seen, now))
+        for found in judge.incidents(self.seen, now):
+            if found.source + found.measure not in self._said:
+                self._said.add(found.source + found.measure)
+                self.say(f"incident: {found}")
 
     def _late(self) -> bool:
         return clock.monotonic() - self._awake > self._plan.watch.probe_interval_seconds + HELD_UP_SECONDS
@@ -165,8 +184,7 @@ class Observer:
             self.seen.waiting.clear()
             self.seen.excuse(clock.monotonic() - self._awake)
         self._awake = now = clock.monotonic()
-        limit = self._plan.thresholds.max_p99_seconds
-        if any(now - sent > limit for sent in self.seen.waiting.values()):
+        if self.seen.overdue(now):
             self._judge(judge.fast_breach(self.seen, now))
         return now
 

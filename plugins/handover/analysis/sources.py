@@ -9,7 +9,7 @@ from handover.analysis import metrics
 from handover.analysis.metrics import Counters
 from handover.analysis.observations import PODS, Observations, PodLimits, Probed
 from handover.coordination.routing import is_ready
-from handover.models import names
+from handover.models import answers, names
 from handover.outside import outside
 
 if TYPE_CHECKING:
@@ -56,15 +56,22 @@ class PodMetrics:
 
 
 class Probe:
-    """One GET of the health path at the public address, so that any pod may answer."""
+    """One GET of the health path at the public address, so that any pod may answer.
 
-    def __init__(self, public: PublicAddress, plan: Plan) -> None:
+    :param stable: the status that the stable version answers with, None: not known
+    """
+
+    def __init__(self, public: PublicAddress, plan: Plan, stable: int | None = None) -> None:
         self._public, self._path, self._timeout = public, plan.health.path, plan.watch.probe_timeout_seconds
+        self._stable = stable
 
     async def ask(self) -> Probed:
         answer = await self._public.get(self._path, self._timeout)
-        problem = answer.problem or ("" if answer.status == 200 else f"status {answer.status}")
-        return Probed(answer.seconds, problem)
+        return Probed(
+            answer.seconds,
+            problem=answers.problem(answer.status, answer.problem, stable=self._stable),
+            silence=answers.silence(answer.status, stable=self._stable),
+        )
 
 
 async def normal(kube: Kube, plan: Plan, colour: str) -> dict[str, float]:

@@ -20,6 +20,8 @@ POD_CONNECTIONS = f"pod_{CONNECTIONS}"
 """The pods' own connections together; `CONNECTIONS` is what the database counts, of all clients."""
 RESTARTS = "restarts"
 """How often containers were started again since the watch began."""
+PROBE_STATUS = "probe_status"
+"""What the stable version answers our probes with: a status of HTTP, among what is normal."""
 
 PODS, PROBE, DATABASE, ERROR_TRACKER = "pods", "probe", "database", "error_tracker"
 """The sources that every watch has; others are named by the plan."""

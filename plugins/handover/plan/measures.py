@@ -164,7 +164,7 @@ class Measure(Section):
         return self
 
     def _share_can_be_judged(self, where: str, limit: Limit) -> None:
-        allowed = {"above", "relative"} if self.quantile is not None else {"above"}
+        allowed = {"above", "relative"} if self.quantile is not None and self.source == PODS else {"above"}
         if self.name == names.CACHE_HIT_RATE:
             allowed = {"below"}
         used = {kind for kind in ("above", "below", "relative", "growth") if getattr(limit, kind) is not None}
@@ -274,7 +274,7 @@ def _usual(plan: Plan) -> list[Measure]:
         measure(PODS, names.MEMORY, Limit(above=t.max_memory)),
         measure(DATABASE, names.REPLICATION_LAG, Limit(above=t.max_replication_lag_seconds), must=True),
         measure(ERROR_TRACKER, names.NEW_ERRORS, Limit(growth=0, at_least=most_errors, normal=0), must=True),
-        measure(DATABASE, names.CONNECTIONS, connections, must=True),
+        measure(DATABASE, names.CONNECTIONS, connections),
         measure(PODS, names.POD_CONNECTIONS, connections),
         measure(PODS, names.DISK_IO, traffic),
         measure(PODS, names.NETWORK_IO, traffic),
