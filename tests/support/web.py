@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ class Asked:
     path: str
     headers: dict[str, str]
     body: Any
+    peer: str = ""
+    """The common name of the client's certificate."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,19 @@ class Web:
     host: str
     port: int
     asked: list[Asked] = field(default_factory=list)
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.port}"
+        return f"{self.scheme}://{self.host}:{self.port}"
 
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128  # with the usual 5 a burst of connections waits a second for its second try
+
+    def handle_error(self, *_: object) -> None:
+        """A client that gave up, or whose certificate was refused, is no news."""
 
 
 @contextmanager
@@ -76,7 +83,7 @@ def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @contextmanager
-def serving(answer: Callable[[Asked], Answer]) -> Iterator[Web]:
+def serving(answer: Callable[[Asked], Answer], tls: ssl.SSLContext | None = None) -> Iterator[Web]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -85,7 +92,7 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[Web]:
             headers = {key.lower(): value for key, value in self.headers.items()}
             form = "x-www-form-urlencoded" in headers.get("content-type", "")
             body = dict(parse_qsl(text.decode())) if form else json.loads(text) if text else None
-            asked = Asked(self.command, self.path, headers, body)
+            asked = Asked(self.command, self.path, headers, body, _common_name(self.connection))
             web.asked.append(asked)
             given = answer(asked)
             said = given.body if isinstance(given.body, bytes) else json.dumps(given.body).encode()
@@ -104,7 +111,9 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[Web]:
             pass
 
     with Server(("127.0.0.1", 0), Handler) as server:
-        web = Web("127.0.0.1", server.server_port)
+        web = Web("127.0.0.1", server.server_port, scheme="https" if tls else "http")
+        if tls:  # the handshake belongs to the connection's own thread
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
@@ -112,3 +121,8 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[Web]:
         finally:
             server.shutdown()
             thread.join(5)
+
+
+def _common_name(connection: socket.socket) -> str:
+    shown = (connection.getpeercert() or {}) if isinstance(connection, ssl.SSLSocket) else {}
+    return dict(part for parts in shown.get("subject", ()) for part in parts).get("commonName", "")

@@ -10,11 +10,13 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import Any
-from urllib.parse import quote
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
 
+from handover.adapters.kube_access import Access, ClusterApi, HttpResponse, NoAccess, Query, Renewal
+from handover.adapters.kube_users import access_from_file, access_from_text, access_in_pod
 from handover.models.annotations import AGENT, FORMER_AGENT
 from handover.ports.kube import (
     APPLY,
@@ -27,12 +29,15 @@ from handover.ports.kube import (
     Permission,
 )
 
+if TYPE_CHECKING:
+    import aiohttp
+
 log = logging.getLogger(__name__)
-Query = list[tuple[str, str]]
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 READY_TIMEOUT = 2.0
+MAX_CONNECTIONS = 100
 ROLES_SECONDS = 0.5
 """An API server that answers has loaded its roles by then."""
 _DENIED = re.compile(
@@ -43,7 +48,7 @@ _DENIED = re.compile(
 
 
 class KubeClient:
-    """Reads and changes objects of one namespace. ``api`` is a `kubernetes_asyncio.client.ApiClient`."""
+    """Reads and changes objects of one namespace. ``api``: a `ClusterApi`, or what has its ``call_api``."""
 
     def __init__(self, api: Any, namespace: str, *, dry_run: bool = False) -> None:
         self._api = api
@@ -221,23 +226,82 @@ def _message(text: str) -> str:
         return text[:300]
 
 
+class PooledApi(ClusterApi):
+    """Over connections that are kept, for whoever asks much."""
+
+    def __init__(self, renewal: Renewal) -> None:
+        super().__init__(renewal)
+        self._sessions: dict[tuple[object, ...], aiohttp.ClientSession] = {}
+
+    async def ask(
+        self, access: Access, method: str, path: str, query: Query, body: Json | None, headers: dict[str, str],
+        timeout: float,
+    ) -> HttpResponse:  # fmt: skip
+        import aiohttp
+        from yarl import URL
+
+        url = URL(f"{access.server}{path}{'?' if query else ''}{urlencode(query)}", encoded=True)
+        async with self._session(access).request(
+            method, url, data=None if body is None else json.dumps(body), headers=headers,
+            timeout=aiohttp.ClientTimeout(total=timeout), proxy=access.proxy or None,
+            server_hostname=access.server_name or None, allow_redirects=method == "GET",
+        ) as answer:  # fmt: skip
+            return HttpResponse(answer.status, await answer.read())
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        for session in self._sessions.values():
+            await session.close()
+
+    def _session(self, access: Access) -> aiohttp.ClientSession:
+        """One for each certificate that we had: what is under way with the last one comes to its end."""
+        import aiohttp
+
+        if access.channel not in self._sessions:
+            connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=access.tls() or True)
+            self._sessions[access.channel] = aiohttp.ClientSession(
+                connector=connector, headers={"User-Agent": AGENT}, trust_env=True, read_bufsize=2**21
+            )
+        return self._sessions[access.channel]
+
+
 @asynccontextmanager
 async def connect(connection: str, namespace: str) -> AsyncIterator[KubeClient]:
-    """The cluster behind an Airflow connection."""
-    from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
+    """The cluster behind an Airflow connection (of type kubernetes). Raises `NoAccess`."""
+    from airflow.providers.common.compat.connection import get_async_connection
 
-    async with AsyncKubernetesHook(conn_id=connection).get_conn() as api:
-        api.user_agent = AGENT
-        yield KubeClient(api, namespace)
+    async def fetch() -> Access:
+        return await _access_of((await get_async_connection(connection)).extra_dejson, connection)
+
+    async with _connected(fetch, namespace) as kube:
+        yield kube
 
 
 @asynccontextmanager
 async def connect_with_kubeconfig(path: str | None, namespace: str) -> AsyncIterator[KubeClient]:
-    """The cluster of a kubeconfig file, without Airflow (for the command line)."""
-    from kubernetes_asyncio import client, config
+    """The cluster of a kubeconfig file, without Airflow; by default as kubectl, so in a pod without such a file as its
+    service account. Raises `NoAccess`.
+    """
+    async with _connected(lambda: access_from_file(path), namespace) as kube:
+        yield kube
 
-    settings = client.Configuration()
-    await config.load_kube_config(config_file=path, client_configuration=settings)
-    async with client.ApiClient(configuration=settings) as api:
-        api.user_agent = AGENT
+
+@asynccontextmanager
+async def _connected(fetch: Callable[[], Awaitable[Access]], namespace: str) -> AsyncIterator[KubeClient]:
+    renewal = Renewal(fetch)
+    await renewal.current()
+    async with aclosing(PooledApi(renewal)) as api:
         yield KubeClient(api, namespace)
+
+
+async def _access_of(extra: Json, connection: str) -> Access:
+    """What the connection's extra says, in the words of Airflow's own provider."""
+    given = {key.removeprefix("extra__kubernetes__"): value for key, value in extra.items() if value}
+    ways = [key for key in ("in_cluster", "kube_config_path", "kube_config") if given.get(key)]
+    if len(ways) > 1:
+        raise NoAccess(f"connection {connection}: only one of {', '.join(ways)} may be set")
+    if "in_cluster" in ways:
+        return await access_in_pod()
+    if "kube_config" in ways:
+        return await access_from_text(given["kube_config"], given.get("cluster_context"))
+    return await access_from_file(given.get("kube_config_path"), given.get("cluster_context"))
