@@ -294,17 +294,21 @@ def test_source_that_knows_nothing_raises(monkeypatch: pytest.MonkeyPatch) -> No
         asyncio.run(DatabaseSource("pms_primary", ["pms_replica"]).measure())
 
 
+class PatientGuard(Guard):
+    """Its first answer comes after its fourth look."""
+
+    def breach(self) -> str | None:
+        until(lambda: self.seen.samples >= 4, "the guard's fourth look")
+        return super().breach()
+
+
 @pytest.mark.plan("Watch database connection count")
 def test_guard_sees_a_good_migration(replicated: Servers) -> None:
     database = replicated.copy("shop", "owner", fill)
-    guard = Guard(database, [replica_of(replicated)], max_lag_seconds=60)
-
-    def breach() -> str | None:
-        until(lambda: guard.seen.samples >= 4, "the guard's fourth look")
-        return guard.breach()
+    guard = PatientGuard(database, [replica_of(replicated)], max_lag_seconds=60)
 
     with guard.watching():
-        runner.apply(database, bundle(m1="CREATE TABLE t ()"), StatementLimits(), breach=breach, session=guard.session)
+        runner.apply(database, bundle(m1="CREATE TABLE t ()"), StatementLimits(), guard)
     seen = {m.what: m.value for m in guard.seen.measurements()}
     assert guard.breach() is None
     assert (seen["lag_samples"] or 0) >= 4
@@ -316,7 +320,6 @@ def test_guard_stops_a_migration_when_replicas_fall_behind(
     twins: TwinServers, database: Database, connection: psycopg.Connection[Any], limits: StatementLimits
 ) -> None:
     guard = Guard(database, [REPLICA], max_lag_seconds=0.3)
-    twins.over = lambda: guard.breach() is not None  # it cancels once
 
     def fall_behind() -> None:
         sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
@@ -326,18 +329,47 @@ def test_guard_stops_a_migration_when_replicas_fall_behind(
     falling = threading.Thread(target=fall_behind)
     falling.start()
     with guard.watching(), pytest.raises(MigrationFailed, match=r"m1: statement 2 .*replication lag above 0\.3 s"):
-        runner.apply(
-            database, bundle(m1="CREATE TABLE t (); SELECT pg_sleep(600)"), limits,
-            breach=guard.breach, session=guard.session,
-        )  # fmt: skip
+        runner.apply(database, bundle(m1="CREATE TABLE t (); SELECT pg_sleep(600)"), limits, guard)
     falling.join()
     assert connection.execute("SELECT to_regclass('t')").fetchone() == (None,)
+
+
+def test_guard_stops_a_migration_when_traffic_went_back(
+    twins: TwinServers, database: Database, connection: psycopg.Connection[Any], limits: StatementLimits
+) -> None:
+    gone: list[str] = []
+
+    async def moved_back() -> str:
+        if gone:
+            raise OSError("the cluster is away")  # what is not known stops nothing, and undoes no stop
+        sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+        if connection.execute(sleeping.encode()).fetchone() == (1,):
+            gone.append("traffic is not on green any more")
+        return "".join(gone)
+
+    guard = Guard(database, [REPLICA], max_lag_seconds=60, moved_back=moved_back)
+    with guard.watching(), pytest.raises(MigrationFailed, match=r"m1: statement 2 .*traffic is not on green any more"):
+        runner.apply(database, bundle(m1="CREATE TABLE t (); SELECT pg_sleep(600)"), limits, guard)
+    assert connection.execute("SELECT to_regclass('t')").fetchone() == (None,)
+
+
+def test_guard_cancels_nothing_but_the_statements_of_a_migration(twins: TwinServers, database: Database) -> None:
+    """It goes on cancelling for as long as the lag lasts; what cleans up after a failure is not hit."""
+    twins.trouble = "paused"
+    guard = Guard(database, [REPLICA], max_lag_seconds=0.3)
+    with guard.watching(), database.connect() as ours:
+        until(lambda: guard.breach() is not None, "the breach")
+        with pytest.raises(psycopg.errors.QueryCanceled), guard.cancellable(ours):
+            ours.execute("SELECT pg_sleep(600)")
+        before = guard.seen.samples
+        while guard.seen.samples < before + 5:
+            ours.execute("SELECT pg_sleep(0.01)")
 
 
 def test_guard_stops_a_migration_that_is_not_its_own(twins: TwinServers, database: Database) -> None:
     """Prisma's: whoever holds its lock is cancelled."""
     twins.trouble = "paused"
-    guard = Guard(database, [REPLICA], max_lag_seconds=0.3)
+    guard = Guard(database, [REPLICA], max_lag_seconds=0.3, cancels="holder")
     with database.connect() as other:
         other.execute("SELECT pg_advisory_lock(72707369)")
         with guard.watching(), pytest.raises(psycopg.errors.QueryCanceled):

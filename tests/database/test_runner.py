@@ -6,6 +6,9 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -145,7 +148,7 @@ def test_lock_that_is_held_is_waited_for_in_short_tries(
             if len(pauses) == 2:
                 other.execute("COMMIT")
 
-        done = runner.apply(database, bundle(m1=ADD), StatementLimits(lock_timeout=0.05), breach=breach)
+        done = runner.apply(database, bundle(m1=ADD), StatementLimits(lock_timeout=0.05), Stop(breach))
     assert (done.names, done.lock_waits) == (("m1",), 3)
     assert pauses == sorted(pauses)
 
@@ -227,30 +230,44 @@ def test_failing_concurrent_index_leaves_nothing(
     assert runner.apply(database, bundle(m2="SELECT 1"), limits).names == ("m2",)
 
 
+@dataclass
+class Stop:
+    """``why``: asked whether to stop; ``sessions``: whose query may be cancelled now."""
+
+    why: Callable[[], str | None]
+    sessions: list[Connection] = field(default_factory=list)
+
+    def breach(self) -> str | None:
+        return self.why()
+
+    @contextmanager
+    def cancellable(self, connection: Connection) -> Iterator[None]:
+        self.sessions.append(connection)
+        yield
+        self.sessions.clear()
+
+
 def test_breach_cancels_what_runs(database: Database, connection: Connection, limits: StatementLimits) -> None:
     reasons: list[str] = []
-    sessions: list[Connection] = []
+    stopping = Stop(lambda: reasons[0] if reasons else None)
 
     def stop() -> None:
         sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
         until(lambda: connection.execute(sleeping.encode()).fetchone() == (1,), "the second statement")
         reasons.append("replicas are behind")
-        sessions[0].cancel_safe()
+        stopping.sessions[0].cancel_safe()
 
     watching = threading.Thread(target=stop)
     watching.start()
     with pytest.raises(MigrationFailed, match=r"m1: statement 2 .*replicas are behind"):
-        runner.apply(
-            database, bundle(m1="CREATE TABLE t (); SELECT pg_sleep(600)"), limits,
-            breach=lambda: reasons[0] if reasons else None, session=sessions.append,
-        )  # fmt: skip
+        runner.apply(database, bundle(m1="CREATE TABLE t (); SELECT pg_sleep(600)"), limits, stopping)
     watching.join()
     assert "t" not in catalog.tables(connection)
 
 
 def test_breach_is_asked_before_the_commit(database: Database, connection: Connection, limits: StatementLimits) -> None:
     with pytest.raises(MigrationFailed, match="m1: too late"):
-        runner.apply(database, bundle(m1="CREATE TABLE t ()"), limits, breach=lambda: "too late")
+        runner.apply(database, bundle(m1="CREATE TABLE t ()"), limits, Stop(lambda: "too late"))
     assert "t" not in catalog.tables(connection)
 
 

@@ -11,9 +11,10 @@ from handover import clock
 from handover.coordination.lock import FencedOut, fresh
 from handover.coordination.promotion import Refused
 from handover.ports.kube import Conflict, KubeError
-from handover.ports.router import Route
+from handover.ports.router import Route, Stage
 
 if TYPE_CHECKING:
+    from handover.models.deployment import FencingToken
     from handover.ports.kube import Json, Kube
     from handover.ports.router import Router
 
@@ -60,6 +61,14 @@ async def move(
 async def read(router: Router, at_least: int) -> Route:
     """The route, not older than a generation that is known to have moved it."""
     return await fresh(router.read, lambda route: route.generation, at_least)
+
+
+async def moved_back(router: Router, token: FencingToken) -> str:
+    """Why the version of this token serves no more, "" while it does, or does not yet. Raises `KubeError`."""
+    route = await router.read()
+    ours = route.generation == token.generation and route.deployment == token.deployment
+    gone = route.generation > token.generation or (ours and route.stage is Stage.ABORTED)
+    return f"traffic is not on {token.preview} any more: {route}" if gone else ""
 
 
 async def patiently(attempt: Callable[[], Awaitable[T]], patience: float = PATIENCE_SECONDS) -> T:

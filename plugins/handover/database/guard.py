@@ -1,14 +1,16 @@
-"""Watches production while a migration runs, and stops it when replicas fall behind (plan 3.2 "Monitoring")."""
+"""Watches production while a migration runs, and stops it when replicas fall behind (plan 3.2 "Monitoring"), or when
+traffic went back meanwhile.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from handover import clock
 from handover.adapters.postgres import Database
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 log = logging.getLogger(__name__)
+ROUTE_SECONDS = 0.5
 BAD_SAMPLES = 5
 """In a row, every 100 ms: one late answer stops no migration."""
 SOURCE = "database"
@@ -55,14 +58,27 @@ class Observed:
         return tuple(Measurement(what=w, value=v, unit=u, source=SOURCE) for w, (v, u) in values.items())
 
 
-class Guard:
-    """Samples every 100 ms in a thread of its own. ``breach`` is what a runner asks whether to stop."""
+async def _stays() -> str:
+    return ""
 
-    def __init__(self, primary: Database, replicas: Sequence[Database], max_lag_seconds: float) -> None:
+
+class Guard:
+    """Samples every 100 ms in a thread of its own; it is a `handover.database.runner.Stop`.
+
+    :param moved_back: says why the version that is migrated for serves no more, "" while it does
+    :param cancels: what a runner of ours runs at the moment; or whatever holds Prisma's lock
+    """
+
+    def __init__(
+        self, primary: Database, replicas: Sequence[Database], max_lag_seconds: float, *,
+        moved_back: Callable[[], Awaitable[str]] = _stays, cancels: Literal["ours", "holder"] = "ours",
+    ) -> None:  # fmt: skip
         self.seen = Observed()
         self._primary, self._replicas, self._limit = primary, tuple(replicas), max_lag_seconds
+        self._moved_back, self._cancels = moved_back, cancels
         self._reason: str | None = None
         self._session: Connection[Any] | None = None
+        self._cancelling = threading.Lock()
         self._over = threading.Event()
         self._looked = threading.Event()
 
@@ -70,9 +86,16 @@ class Guard:
         """Why what runs has to stop, or None."""
         return self._reason
 
-    def session(self, connection: Connection[Any]) -> None:
-        """Whose running query to cancel; without one, whoever holds Prisma's lock."""
-        self._session = connection
+    @contextmanager
+    def cancellable(self, connection: Connection[Any]) -> Iterator[None]:
+        """When it ends, no cancellation is on its way any more: what comes next on the connection is not hit."""
+        with self._cancelling:
+            self._session = connection
+        try:
+            yield
+        finally:
+            with self._cancelling:
+                self._session = None
 
     @contextmanager
     def watching(self) -> Iterator[Guard]:
@@ -87,6 +110,30 @@ class Guard:
             thread.join(10)
 
     async def _watch(self) -> None:
+        following = asyncio.create_task(self._follow())
+        try:
+            await self._sample()
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        """Whether the version that is migrated for still serves. A cluster that does not answer stops nothing."""
+        while not self._over.is_set():
+            try:
+                if why := await self._moved_back():
+                    await self._stop(why)
+            except Exception as error:
+                log.info("nobody knows where traffic is: %s: %s", type(error).__name__, error)
+            await asyncio.sleep(ROUTE_SECONDS)
+
+    async def _stop(self, reason: str) -> None:
+        if self._reason is None:
+            self._reason = reason
+            log.error("the migration is stopped: %s", reason)
+        await asyncio.to_thread(self._cancel)
+
+    async def _sample(self) -> None:
         bad, trouble = 0, LagTrouble(clock.monotonic())
         async with replication(self._primary, self._replicas) as looking:
             async for sample in looking.samples():
@@ -97,17 +144,16 @@ class Guard:
                     return
                 bad = bad + 1 if seconds > self._limit else 0
                 if bad >= BAD_SAMPLES:
-                    if self._reason is None:
-                        self._reason = f"replication lag above {self._limit:g} s: {seconds:.1f} s ({sample.text})"
-                        log.error("the migration is stopped: %s", self._reason)
-                    await asyncio.to_thread(self._cancel)
+                    await self._stop(f"replication lag above {self._limit:g} s: {seconds:.1f} s ({sample.text})")
 
     def _cancel(self) -> None:
         import psycopg
 
         try:
-            if self._session is not None:
-                self._session.cancel_safe(timeout=2.0)
+            if self._cancels == "ours":
+                with self._cancelling:
+                    if self._session is not None:
+                        self._session.cancel_safe(timeout=2.0)
                 return
             with self._primary.connect() as connection:
                 for pid in ledger.holders(connection):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from handover.coordination.routing import moved_back
 from handover.database import ledger, migrations, runner, validation
 from handover.database.cpu import Cpu
 from handover.database.guard import Guard
@@ -57,16 +58,20 @@ class MigrationRun:
         )  # fmt: skip
 
     def _guarded(self, release: Bundle) -> Evidence:
-        guard = Guard(self.primary, self.step.replicas, self.plan.thresholds.max_migration_lag_seconds)
+        prisma = self.step_run.release.method == "prisma"
+        guard = Guard(
+            self.primary, self.step.replicas, self.plan.thresholds.max_migration_lag_seconds,
+            moved_back=self._moved_back, cancels="holder" if prisma else "ours",
+        )  # fmt: skip
         cpu = Cpu(self.plan.migration.cpu)
         seconds, waits, failure = 0.0, 0, ""
         with guard.watching(), cpu.watching():
             self.step.fence(self.step_run)
             try:
-                if self.step_run.release.method == "prisma":
+                if prisma:
                     failure = asyncio.run(self._prisma(release))
                 else:
-                    done = runner.apply(self.primary, release, self.limits, breach=guard.breach, session=guard.session)
+                    done = runner.apply(self.primary, release, self.limits, guard)
                     seconds, waits = done.seconds, done.lock_waits
             except (runner.MigrationRefused, runner.MigrationFailed, ledger.Busy, ledger.PooledSession) as error:
                 failure = str(error)
@@ -77,6 +82,10 @@ class MigrationRun:
         if failure := failure or guard.breach() or "":
             return self._failed(failure, *seen)
         return passed(self.step.task_id, f"applied {', '.join(applied)}", *seen)
+
+    async def _moved_back(self) -> str:
+        async with self.step_run.kube() as kube:
+            return await moved_back(self.step_run.router(kube), self.step_run.token)
 
     async def _prisma(self, release: Bundle) -> str:
         """The release's own ``prisma migrate deploy``; what it failed with, empty when its table says all is well.

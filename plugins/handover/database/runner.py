@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from handover import clock
 from handover.adapters.postgres import Database
@@ -93,16 +94,31 @@ def refusals(bundle: Bundle, rows: list[migrations.Row]) -> list[str]:
     ]
 
 
-def apply(
-    database: Database, bundle: Bundle, limits: StatementLimits, *,
-    breach: Callable[[], str | None] = lambda: None, session: Callable[[Connection[Any]], None] = lambda _: None,
-) -> Applied:  # fmt: skip
+class Stop(Protocol):
+    """What may stop a migration, such as `handover.database.guard.Guard`."""
+
+    def breach(self) -> str | None:
+        """Why it has to stop, or None; asked before every commit and every new try."""
+
+    def cancellable(self, connection: Connection[Any]) -> AbstractContextManager[None]:
+        """While the body runs, what runs on this connection may be cancelled; and nothing else ever."""
+
+
+class Never:
+    def breach(self) -> str | None:
+        return None
+
+    def cancellable(self, connection: Connection[Any]) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def apply(database: Database, bundle: Bundle, limits: StatementLimits, stop: Stop | None = None) -> Applied:
     """Applies what is pending, oldest first, under Prisma's lock; another runner is waited for.
 
-    ``breach`` says why to stop, or None; it is asked before every commit and every new try. ``session`` is given the
-    connection, so that a guard can cancel what runs. Raises `MigrationRefused`, `MigrationFailed`,
-    `handover.database.ledger.Busy` or `handover.database.ledger.PooledSession`.
+    Raises `MigrationRefused`, `MigrationFailed`, `handover.database.ledger.Busy` or
+    `handover.database.ledger.PooledSession`.
     """
+    stop = stop or Never()
     begin, done, waits = clock.monotonic(), list[str](), 0
     with database.connect() as connection, ledger.locked(connection, limits.other_runner):
         ledger.create(connection)
@@ -111,10 +127,9 @@ def apply(
         rows = ledger.rows(connection)
         if problems := refusals(bundle, rows):
             raise MigrationRefused("; ".join(problems))
-        session(connection)
         for script in migrations.pending(bundle, rows):
             try:
-                waits += _run(connection, script, limits, breach)
+                waits += _run(connection, script, limits, stop)
             except MigrationFailed as failure:
                 raise MigrationFailed(str(failure), tuple(done)) from failure.__cause__
             done.append(script.name)
@@ -122,15 +137,15 @@ def apply(
     return Applied(tuple(done), clock.monotonic() - begin, waits)
 
 
-def _run(connection: Connection[Any], script: Script, limits: StatementLimits, breach: Callable[[], str | None]) -> int:
+def _run(connection: Connection[Any], script: Script, limits: StatementLimits, stop: Stop) -> int:
     """One migration with its row; gives how often it waited for a lock in vain."""
     key = ledger.begin(connection, script)
     bad_indices = set(catalog.invalid_indices(connection))
     attempt = _in_transaction if script.transactional else _alone
     try:
-        return patiently(lambda: attempt(connection, script.sql, key, limits, breach), limits, breach)
+        return patiently(lambda: attempt(connection, script.sql, key, limits, stop), limits, stop.breach)
     except StatementFailed as error:
-        reason = (breach() if error.sqlstate == CANCELED else None) or str(error)
+        reason = (stop.breach() if error.sqlstate == CANCELED else None) or str(error)
         where = script.statements[error.number - 1][:120] if 0 < error.number <= len(script.statements) else ""
         text = f"{script.name}: {f'statement {error.number} ({where}): ' if where else ''}{reason}"
         left = _clean(connection, bad_indices) if not script.transactional else []
@@ -155,25 +170,23 @@ def patiently(
     return int(retrying.statistics.get("attempt_number", 1)) - 1
 
 
-def _in_transaction(
-    connection: Connection[Any], script: bytes, key: str, limits: StatementLimits, breach: Callable[[], str | None]
-) -> None:
+def _in_transaction(connection: Connection[Any], script: bytes, key: str, limits: StatementLimits, stop: Stop) -> None:
     with connection.transaction():
         set_limits(connection, limits)
-        execute_script(connection, script)
-        if reason := breach():
+        with stop.cancellable(connection):
+            execute_script(connection, script)
+        if reason := stop.breach():
             raise StatementFailed(CANCELED, reason, 0)
         ledger.finish(connection, key)
 
 
-def _alone(
-    connection: Connection[Any], script: bytes, key: str, limits: StatementLimits, breach: Callable[[], str | None]
-) -> None:
+def _alone(connection: Connection[Any], script: bytes, key: str, limits: StatementLimits, stop: Stop) -> None:
     """For a statement that PostgreSQL takes only outside a transaction, such as CREATE INDEX CONCURRENTLY."""
     set_limits(connection, limits, local=False)
     before = set(catalog.invalid_indices(connection))
     try:
-        execute_script(connection, script)
+        with stop.cancellable(connection):
+            execute_script(connection, script)
     except StatementFailed:
         _clean(connection, before)
         raise

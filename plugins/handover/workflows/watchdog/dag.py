@@ -26,6 +26,6 @@ def watchdog_dag(plan: Plan) -> DAG:
         is_paused_upon_creation=False,
         default_args={"plan": plan, "pool": WATCHDOG_POOL, "retries": 0},
         tags=[plan.name, "watchdog"],
-        doc_md=f"Looks after deployments and rollbacks of {plan.title} from outside: a run that is gone, a watch that is "
-        "silent, a question that is overdue, a rollback that does not move.",
+        doc_md=f"Looks after deployments and rollbacks of {plan.title} from outside: a run that is gone, a watch that "
+        "is silent, a question that is overdue, a rollback that does not move.",
     )
