@@ -1,68 +1,12 @@
-"""From Prometheus' text to counters, and what a histogram tells."""
+"""What a pod did between two looks, and what a histogram tells."""
 
 from __future__ import annotations
 
-import contextlib
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from handover.analysis import metrics
-from handover.analysis.metrics import Counters, NoMetrics, cores, parse, quantile, since, size, slower_than
+from handover.analysis.metrics import Counters, cores, quantile, since, size, slower_than
 from handover.models import names
-
-TEXT = """# HELP http_requests_total Answers
-# TYPE http_requests_total counter
-http_requests_total{code="200"} 90.0
-http_requests_total{code="404"} 4.0
-http_requests_total{code="500"} 5.0
-http_requests_total{code="503"} 1.0
-# TYPE http_request_duration_seconds histogram
-http_request_duration_seconds_bucket{le="0.1",route="/a"} 40.0
-http_request_duration_seconds_bucket{le="0.2",route="/a"} 45.0
-http_request_duration_seconds_bucket{le="+Inf",route="/a"} 50.0
-http_request_duration_seconds_bucket{le="0.1",route="/b"} 50.0
-http_request_duration_seconds_bucket{le="0.2",route="/b"} 50.0
-http_request_duration_seconds_bucket{le="+Inf",route="/b"} 50.0
-http_request_duration_seconds_sum 5.0
-http_request_duration_seconds_count 100.0
-# TYPE cache_hits_total counter
-cache_hits_total 8
-# TYPE cache_misses_total counter
-cache_misses_total 2
-# TYPE process_cpu_seconds_total counter
-process_cpu_seconds_total 1.5
-process_resident_memory_bytes 1.6777216e+07
-something_else{a="b"} 1
-"""
-
-
-def test_parse():
-    found = parse(TEXT, 7.0)
-    assert (found.at, found.requests, found.errors) == (7.0, 100, 6)
-    assert found.buckets == {0.1: 90, 0.2: 95, float("inf"): 100}
-    assert (found.hits, found.misses, found.cpu_seconds, found.memory_bytes) == (8, 2, 1.5, 16777216)
-    assert (found.connections, found.disk_bytes) == (None, None)
-
-
-def test_a_pod_that_has_answered_nothing_yet_is_at_zero():
-    assert parse("# TYPE http_requests_total counter\n", 0).requests == 0
-
-
-@pytest.mark.parametrize("text", [
-    "", "<html>not found</html>", '{"status": "ok"}', "process_cpu_seconds_total 1\n", "http_requests_total{code=",
-    "http_requests_total NaN\n", 'http_requests_total{code="500"} nonsense\n', "http_requests_total +Inf\n",
-])  # fmt: skip
-def test_what_is_no_metrics_is_no_data(text):
-    with pytest.raises(NoMetrics):
-        parse(text, 0)
-
-
-@given(st.text(max_size=200))
-def test_any_text_is_metrics_or_no_data(text):
-    with contextlib.suppress(NoMetrics):
-        parse(text, 0)
 
 
 def test_deltas_and_restarts():
@@ -83,6 +27,28 @@ def test_a_restart_is_seen_though_no_counter_fell():
     old, busier = Counters(1, 10, 0, born=100), Counters(2, 30, 3, born=200)
     assert (since(busier, old).requests, since(busier, old).errors) == (30, 3)
     assert since(Counters(2, 11, 5), Counters(1, 10, 0)).errors == 5
+
+
+def test_counting_begins_anew_where_another_metric_counts():
+    old, new = Counters(1, 10, 0, metric="a_total"), Counters(2, 5000, 70, metric="b_total")
+    assert (since(new, old).requests, since(new, old).errors) == (0, 0)
+
+
+def test_a_clock_that_drifts_is_no_restart():
+    """Some libraries work the time of their birth out of the machine's clock, anew at each look."""
+    old, new = Counters(1, 1000, 5, born=100.0), Counters(2, 1010, 5, born=100.9)
+    assert (since(new, old).requests, since(new, old).errors) == (10, 0)
+
+
+def test_a_pod_that_stops_telling_its_cpu_was_not_restarted():
+    assert since(Counters(2, 110, 5), Counters(1, 100, 5, cpu_seconds=3)).requests == 10
+
+
+def test_bounds_that_only_one_look_has_tell_nothing():
+    inf = float("inf")
+    old, new = Counters(1, 9, 0, {1.0: 5, inf: 9}), Counters(2, 12, 0, {0.5: 4, 1.0: 7, inf: 12})
+    assert since(new, old).buckets == {1.0: 2, inf: 3}
+    assert since(new, Counters(1, 9)).buckets == new.buckets
 
 
 BUCKETS = {0.1: 10.0, 0.2: 30.0, 0.5: 30.0, 1.0: 40.0, float("inf"): 50.0}

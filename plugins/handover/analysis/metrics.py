@@ -1,55 +1,18 @@
-"""One pod's metrics: from Prometheus' text to counters, and what changed between two looks. Pure.
+"""One pod's counters: what changed between two looks, and what a histogram tells. Pure.
 
 Times are seconds of a monotonic clock, as the caller gives them.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from handover.models import names
-
-REQUESTS = "http_requests_total"
-BUCKETS = "http_request_duration_seconds_bucket"
-Buckets = Mapping[float, float]
-"""Upper bound in seconds to the number of requests that took at most so long; ``inf`` holds all."""
-_SUMS = {
-    "cache_hits_total": "hits",
-    "cache_misses_total": "misses",
-    "database_connections": "connections",
-    "process_cpu_seconds_total": "cpu_seconds",
-    "process_resident_memory_bytes": "memory_bytes",
-    "disk_bytes_total": "disk_bytes",
-    "network_bytes_total": "network_bytes",
-    "process_start_time_seconds": "born",
-}
-
-
-class NoMetrics(ValueError):
-    """The text does not tell requests: not our metrics."""
-
-
-@dataclass(frozen=True)
-class Counters:
-    """What one pod says about itself, since its process began. None: it does not say."""
-
-    at: float
-    requests: float = 0
-    errors: float = 0
-    """Answers of 500 and above."""
-    buckets: Buckets = field(default_factory=dict)
-    hits: float | None = None
-    misses: float | None = None
-    connections: float | None = None
-    cpu_seconds: float | None = None
-    memory_bytes: float | None = None
-    disk_bytes: float | None = None
-    network_bytes: float | None = None
-    born: float | None = None
-    """When the process began, seconds since the epoch."""
+from handover.telemetry.counters import Buckets as Buckets
+from handover.telemetry.counters import Counters as Counters
+from handover.telemetry.counters import started_again
 
 
 @dataclass(frozen=True)
@@ -63,51 +26,33 @@ class Delta:
     misses: float = 0
 
 
-def parse(text: str, at: float) -> Counters:
-    """Raises `NoMetrics`, also for text that is no metrics at all."""
-    from prometheus_client.parser import text_string_to_metric_families
-
-    buckets: defaultdict[float, float] = defaultdict(float)
-    sums: dict[str, float] = {}
-    requests = errors = 0.0
-    found = False
-    try:
-        for family in text_string_to_metric_families(text):
-            found = found or family.name in (REQUESTS, REQUESTS.removesuffix("_total"))
-            for sample in family.samples:
-                if sample.name == REQUESTS:
-                    requests += sample.value
-                    errors += sample.value if sample.labels.get("code", "").startswith("5") else 0
-                elif sample.name == BUCKETS:
-                    buckets[float(sample.labels["le"])] += sample.value
-                elif sample.name in _SUMS:
-                    key = _SUMS[sample.name]
-                    sums[key] = sums.get(key, 0.0) + sample.value
-    except (ValueError, KeyError, IndexError) as error:
-        raise NoMetrics(f"unreadable metrics: {error}") from None
-    if not found or not math.isfinite(requests + errors):
-        raise NoMetrics(f"no {REQUESTS} in the metrics")
-    return Counters(at, requests, errors, dict(buckets), **sums)
-
-
 def restarted(new: Counters, old: Counters) -> bool:
     """Whether the process was restarted between the looks: it says so, a counter fell, or the sums do not add up."""
     requests, errors = new.requests - old.requests, new.errors - old.errors
-    fell = requests < 0 or errors < 0 or (new.cpu_seconds or 0) < (old.cpu_seconds or 0)
-    return new.born != old.born or fell or errors > requests
+    used_less = None not in (new.cpu_seconds, old.cpu_seconds) and (new.cpu_seconds or 0) < (old.cpu_seconds or 0)
+    return started_again(new, old) or requests < 0 or errors < 0 or used_less or errors > requests
 
 
 def since(new: Counters, old: Counters) -> Delta:
-    """What the pod did between two looks; after a restart, what it did since."""
+    """What the pod did between two looks; after a restart, what it did since. Where the requests are counted by another
+    metric than before, counting begins anew: nothing.
+    """
+    if new.metric != old.metric:
+        return Delta(0, 0, {})
     if restarted(new, old):
-        old = Counters(new.at, born=new.born)
+        old = Counters(new.at, born=new.born, metric=new.metric)
     return Delta(
         requests=new.requests - old.requests,
         errors=new.errors - old.errors,
-        buckets={bound: count - old.buckets.get(bound, 0.0) for bound, count in new.buckets.items()},
+        buckets=_grown(new.buckets, old.buckets),
         hits=(new.hits or 0.0) - (old.hits or 0.0),
         misses=(new.misses or 0.0) - (old.misses or 0.0),
     )
+
+
+def _grown(new: Buckets, old: Buckets) -> Buckets:
+    """Where the bounds have changed, those that both have: of others nobody knows what was in them."""
+    return {bound: count - old.get(bound, 0.0) for bound, count in new.items() if not old or bound in old}
 
 
 def rate(new: Counters, old: Counters, what: str) -> float | None:

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from handover import clock
 from handover.analysis import metrics
-from handover.analysis.metrics import Counters
 from handover.analysis.observations import PODS, Observations, PodLimits, Probed
-from handover.coordination.routing import is_ready
 from handover.models import answers, names
 from handover.outside import outside
+from handover.telemetry.pods import PodReader, container_of
 
 if TYPE_CHECKING:
     from handover.models.evidence import Measurement
@@ -18,37 +17,27 @@ if TYPE_CHECKING:
     from handover.ports.kube import Json, Kube
     from handover.ports.public import PublicAddress
 
-METRICS_PATH = "/metrics"
-READ_SECONDS = 2.0
 BASELINE_REQUESTS = 100
 """Fewer answers than this say nothing about what is normal."""
 
 
-class PodMetrics:
-    """Reads ``/metrics`` of the pods of one colour through the API server's pod proxy, which works from anywhere."""
+class PodMetrics(PodReader):
+    """What the pods of one colour say of themselves, and what each of them may use."""
 
     def __init__(self, kube: Kube, plan: Plan, colour: str) -> None:
-        self._kube, self._port = kube, plan.cluster.port
-        self._labels, self._cluster = plan.cluster.selector_of(colour), plan.cluster
+        super().__init__(kube, plan, colour)
         self.limits = PodLimits(metrics.cores(plan.cluster.cpu_limit), metrics.size(plan.cluster.memory_limit))
 
     async def pods(self) -> list[str]:
         """Names of the pods that are ready now. Raises `KubeError`."""
-        ready = [pod for pod in await self._kube.list("pods", self._labels) if is_ready(pod)]
+        ready = await self.ready()
         if ready:
             self.limits = self._limits_of(ready[0])
         return [pod["metadata"]["name"] for pod in ready]
 
-    async def read(self, pod: str) -> Counters:
-        """One look at one pod. Raises `KubeError` and `NoMetrics`."""
-        text = await self._kube.proxy(pod, self._port, METRICS_PATH, timeout=READ_SECONDS)
-        return metrics.parse(text, clock.monotonic())
-
     def _limits_of(self, pod: Json) -> PodLimits:
         """What this pod may use, else what the plan says."""
-        containers = pod["spec"]["containers"]
-        mine = next((c for c in containers if c["name"] == self._cluster.container), containers[0])
-        given = (mine.get("resources") or {}).get("limits") or {}
+        given = (container_of(pod, self._cluster.container).get("resources") or {}).get("limits") or {}
         return PodLimits(
             metrics.cores(str(given.get("cpu", self._cluster.cpu_limit))),
             metrics.size(str(given.get("memory", self._cluster.memory_limit))),

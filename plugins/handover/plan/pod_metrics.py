@@ -1,0 +1,110 @@
+"""Section `pod_metrics` of the plan: where a service's pods tell what they do, and in which words.
+
+Whatever is not said here is recognised, where it follows one of the conventions of `handover.telemetry.conventions`.
+A metric is its name, or ``{metric: name, labels: {label: pattern}}`` for those of its series whose labels match. A
+pattern is a regular expression that the whole value has to match, as in PromQL.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ByteSize, Field, StringConstraints, model_validator
+
+from handover.plan.parts import Section, UrlPath
+
+MetricName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")]
+LabelName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
+Unit = Literal["seconds", "milliseconds", "microseconds", "nanoseconds"]
+PER_SECOND: Mapping[Unit, float] = {"seconds": 1, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+SUFFIXES: Mapping[str, Unit] = {
+    "_seconds": "seconds", "_milliseconds": "milliseconds", "_ms": "milliseconds", "_microseconds": "microseconds",
+    "_us": "microseconds", "_nanoseconds": "nanoseconds", "_ns": "nanoseconds",
+}  # fmt: skip
+"""What the end of a metric's name says about its unit."""
+HTTP_ERRORS = r"5[0-9]{2}|5[xX]{2}"
+HTTP_FINE = r"[1-4][0-9]{2}|[1-4][xX]{2}"
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from None
+    return text
+
+
+Pattern = Annotated[str, Field(min_length=1), AfterValidator(_pattern)]
+Labels = dict[LabelName, Pattern]
+
+
+class Series(Section):
+    """The series of one metric whose labels match, together. ``times``: what makes their value bytes, or seconds."""
+
+    metric: MetricName
+    labels: Labels = Field(default_factory=dict)
+    times: Annotated[float, Field(gt=0)] = 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"metric": value} if isinstance(value, str) else value
+
+
+class RequestCounter(Section):
+    """Counts answers. A series whose status is neither an error nor fine makes the errors unknown, not zero."""
+
+    metric: MetricName
+    """A counter, or the ``_count`` of a histogram."""
+    labels: Labels = Field(default_factory=dict)
+    status: LabelName | None = None
+    """The label that tells the status; by default any that is known to."""
+    errors: Pattern = HTTP_ERRORS
+    fine: Pattern = HTTP_FINE
+
+
+class LatencyHistogram(Section):
+    """How long answers took. ``metric``: without ``_bucket``; ``unit``: of its ``le``."""
+
+    metric: MetricName
+    labels: Labels = Field(default_factory=dict)
+    unit: Unit
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unit_by_name(cls, value: Any) -> Any:
+        found = {"metric": value} if isinstance(value, str) else value
+        if not isinstance(found, dict) or "unit" in found or "metric" not in found:
+            return found
+        units = [unit for end, unit in SUFFIXES.items() if str(found["metric"]).endswith(end)]
+        if not units:
+            raise ValueError(f"unit is missing: the name {found['metric']} does not tell it")
+        return found | {"unit": units[0]}
+
+
+class PodMetricsRules(Section):
+    """How `handover.telemetry` reads what one pod says of itself."""
+
+    path: UrlPath = "/metrics"
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """By default ``cluster.port``."""
+    max_bytes: ByteSize = ByteSize(5_000_000)
+    """An answer that is larger is not read."""
+    requests: RequestCounter | None = None
+    latency: LatencyHistogram | None = None
+    cpu_seconds: Series | None = None
+    memory_bytes: Series | None = None
+    connections: Series | None = None
+    cache_hits: Series | None = None
+    cache_misses: Series | None = None
+    disk_bytes: Series | None = None
+    network_bytes: Series | None = None
+    leave_out: tuple[Annotated[Labels, Field(min_length=1)], ...] = ()
+    """Requests that are not guests', by their labels: one that matches all labels of one entry is not judged, and keeps
+    no colour busy. So are, without being named here, those whose labels tell the path of the health check, of the
+    metrics, of draining and of the kubelet's probes.
+    """
+    counts_kubelet: bool = True
+    """Whether the requests counter counts the kubelet's probes, where none of its labels tells them."""

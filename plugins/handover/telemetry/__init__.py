@@ -1,0 +1,1 @@
+"""What pods say of themselves at their metrics' path, understood: text, then series, then what they mean."""
