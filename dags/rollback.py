@@ -19,6 +19,7 @@ from handover.workflows.dags import for_each_plan, report_after
 from handover.workflows.deployment.closing import Close
 from handover.workflows.recording.report import Report
 from handover.workflows.rollback.dag import rollback_dag
+from handover.workflows.rollback.steps import WithdrawQuestions
 from handover.workflows.watch.steps import WatchStable
 from handover.workload.operators import ReleaseCommand
 from handover.workload.scale_down import RemoveIdleColour
@@ -51,7 +52,7 @@ def build(plan: Plan) -> None:
         close = Close(task_id="close", status=Status.ROLLED_BACK)
         failed = Close(task_id="report_failure", status=Status.ROLLBACK_FAILED, trigger_rule=TriggerRule.ONE_FAILED)
 
-        back >> alert
+        back >> [alert, WithdrawQuestions(task_id="withdraw_questions")]
         chain(back, [drain, healthy], database, verify, remove, after, close)
         [back, drain, healthy, database, verify, remove, after] >> failed
         report_after(plan, close)

@@ -11,11 +11,13 @@ from handover.ports.airflow import AirflowError
 
 @dataclass
 class TwinAirflow:
-    """``answers``: path to what is there; ``away``: every call fails. ``started``: (DAG, run id) to its conf."""
+    """``answers``: path to what is there; ``away``: every call fails. ``started``: (DAG, run id) to its conf.
+    ``failed``: (DAG, run id, task) to the note."""
 
     answers: dict[str, Any] = field(default_factory=dict)
     away: bool = False
     started: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    failed: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
     def get(self, path: str, **params: Any) -> Any:
         found = self.find(path)
@@ -36,6 +38,10 @@ class TwinAirflow:
             return False
         self.started[dag_id, run_id] = conf
         return True
+
+    def fail_task(self, dag_id: str, run_id: str, task_id: str, note: str) -> None:
+        self._answer()
+        self.failed[dag_id, run_id, task_id] = note
 
     def _answer(self) -> None:
         if self.away:

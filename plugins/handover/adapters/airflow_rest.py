@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from handover.ports.airflow import AirflowError
+from handover.ports.airflow import AirflowError, run_path
 
 if TYPE_CHECKING:
     import requests
@@ -51,6 +52,10 @@ class AirflowRest:
         body = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
         answer = self._send("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)
         return answer.status_code != 409 and _checked(answer).ok
+
+    def fail_task(self, dag_id: str, run_id: str, task_id: str, note: str) -> None:
+        path = f"/api/v2{run_path(dag_id, run_id)}/taskInstances/{quote(task_id, safe='')}"
+        _checked(self._send("PATCH", path, json={"new_state": "failed", "note": note[:1000]}))
 
     def _send(self, method: str, path: str, **how: Any) -> requests.Response:
         import requests

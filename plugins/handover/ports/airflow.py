@@ -31,6 +31,9 @@ class AirflowApi(Protocol):
         once.
         """
 
+    def fail_task(self, dag_id: str, run_id: str, task_id: str, note: str) -> None:
+        """Ends a task that waits or runs as failed, as somebody does in the UI; the note says why."""
+
 
 def run_path(dag_id: str, run_id: str) -> str:
     return f"/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}"

@@ -1,0 +1,42 @@
+"""What a rollback does about the run of the deployment that it rolls back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from handover.models.evidence import Evidence, passed
+from handover.ports.airflow import AirflowError, run_path
+from handover.step import Step, StepRun
+from handover.workflows.rollback.start import airflow_of
+
+if TYPE_CHECKING:
+    from handover.ports.airflow import AirflowApi
+
+
+class WithdrawQuestions(Step):
+    """Nobody is asked any more whether the deployment may go on: its open questions end, and say why.
+
+    An Airflow that refuses stops no rollback: a late answer changes nothing, since the deployment is fenced out.
+    """
+
+    def work(self, run: StepRun) -> Evidence:
+        dag, deployment = self.plan.deployment_dag_id, run.token.deployment
+        reason = str(run.context["params"].get("reason") or "no reason given")
+        try:
+            airflow = airflow_of(self.plan)
+            tasks = _open_questions(airflow, dag, deployment)
+            for task in tasks:
+                airflow.fail_task(dag, deployment, task, f"withdrawn, the deployment is rolled back: {reason}")
+        except AirflowError as error:
+            return passed(self.task_id, f"questions may still be open: {error}")
+        return passed(self.task_id, f"withdrawn: {', '.join(tasks)}" if tasks else "no question is open")
+
+
+def _open_questions(airflow: AirflowApi, dag: str, run_id: str) -> list[str]:
+    """Task ids."""
+    found = airflow.pages(f"{run_path(dag, run_id)}/hitlDetails", "hitl_details")
+    waiting = ("awaiting_input", "deferred")
+    return [
+        one["task_instance"]["task_id"] for one in found
+        if not one["response_received"] and one["task_instance"].get("state") in waiting
+    ]  # fmt: skip
