@@ -268,10 +268,10 @@ class PooledApi(ClusterApi):
 @asynccontextmanager
 async def connect(connection: str, namespace: str) -> AsyncIterator[KubeClient]:
     """The cluster behind an Airflow connection (of type kubernetes). Raises `NoAccess`."""
-    from airflow.providers.common.compat.connection import get_async_connection
+    from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 
     async def fetch() -> Access:
-        return await _access_of((await get_async_connection(connection)).extra_dejson, connection)
+        return await _access_of(await get_async_extra_dejson(await get_async_connection(connection)), connection)
 
     async with _connected(fetch, namespace) as kube:
         yield kube

@@ -56,9 +56,8 @@ class Database:
         )
 
     @classmethod
-    def of(cls, connection: Any) -> Database:
-        """From an Airflow connection of type postgres."""
-        extra = connection.extra_dejson
+    def of(cls, connection: Any, extra: dict[str, Any]) -> Database:
+        """From an Airflow connection of type postgres, and its extra."""
         return cls(
             host=connection.host or "127.0.0.1",
             port=int(connection.port or 5432),
@@ -111,14 +110,16 @@ def database(connection_id: str) -> Database:
     """The database behind an Airflow connection, for tasks."""
     from airflow.sdk import BaseHook
 
-    return Database.of(BaseHook.get_connection(connection_id))
+    connection = BaseHook.get_connection(connection_id)
+    return Database.of(connection, connection.extra_dejson)
 
 
 async def database_async(connection_id: str) -> Database:
-    """The same for triggers."""
-    from airflow.providers.common.compat.connection import get_async_connection
+    """The same for triggers: none of them may ask Airflow in a way that blocks, not even what to hide from the log."""
+    from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 
-    return Database.of(await get_async_connection(connection_id))
+    connection = await get_async_connection(connection_id)
+    return Database.of(connection, await get_async_extra_dejson(connection))
 
 
 def server_major(connection: psycopg.Connection[Any]) -> int:

@@ -249,7 +249,7 @@ class Observations:
     def _take(self, now: float, source: str, m: Measurement) -> str:
         """Makes a point of a measurement; gives why that cannot be done."""
         if m.value is None:
-            return "no value"
+            return m.why or "no value"
         if not math.isfinite(m.value):
             return f"{m.value} is no value"
         value, unit = m.value, m.unit

@@ -24,13 +24,14 @@ class Verdict(StrEnum):
 
 
 class Measurement(Frozen):
-    """What was seen, when and from where. ``value`` None means that the source gave no data."""
+    """What was seen, when and from where. ``value`` None means that the source gave no data, and ``why`` says why."""
 
     what: str
     value: float | None
     unit: str = ""
     source: str
     at: float = Field(default_factory=clock.epoch)
+    why: str = ""
 
 
 class Evidence(Frozen):
