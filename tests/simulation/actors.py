@@ -423,6 +423,25 @@ def opened(world: World, *, promoted: bool) -> None:
     service.cluster.write(("configmaps", service.namespace, plan.lock_name), body)
 
 
+def ended(world: World) -> None:
+    """A deployment that ended well: green serves, and blue sleeps."""
+    opened(world, promoted=True)
+    service, plan = world.service, world.plan
+    for key, change in (
+        ((LEASES, service.namespace, plan.lock_name), {"spec": {"holderIdentity": ""}}),
+        ((DEPLOYMENTS, service.namespace, plan.cluster.deployment_of("blue")), {"spec": {"replicas": 0}}),
+    ):
+        service.cluster.write(key, merge_patch(service.cluster.objects[key], change))
+    key = ("configmaps", service.namespace, plan.lock_name)
+    known = DeploymentState.model_validate_json(service.cluster.objects[key]["data"]["state"])
+    over = known.model_copy(update={"status": Status.SUCCEEDED})
+    service.cluster.write(key, merge_patch(service.cluster.objects[key], {"data": {"state": over.model_dump_json()}}))
+    token = FencingToken(deployment="run-1", generation=1, stable="blue", preview="green")
+    route = promotion.retire(world.witness.route(), token)
+    assert route is not None
+    service.cluster.write((SERVICES, service.namespace, plan.cluster.service), _as_service(world, route))
+
+
 def _as_service(world: World, route: Route) -> Json:
     router = outside().router(world.service.kube(), world.plan.cluster, world.plan.cluster.service)
     return merge_patch(route.revision, router._patch(route))  # type: ignore[attr-defined]

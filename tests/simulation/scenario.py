@@ -169,6 +169,19 @@ def pair(names: Pair, begins_at: int, fault: tuple[Call, Fault] | None) -> tuple
     return schedule, cast
 
 
+def next_meets_command(begins_at: int) -> tuple[Schedule, Cast]:
+    """A person goes back to the version before; at one of their calls the next deployment begins."""
+    schedule = Schedule()
+
+    def cast(world: World) -> None:
+        actors.ended(world)
+        second = partial(actors.deployment, world, "run-2", "v1.2.0")
+        world.waiting[Call("command", begins_at)] = [("second", second)]
+        world.start("command", partial(actors.command_line, world))
+
+    return schedule, cast
+
+
 def exhaustive(player: Player, names: Pair, part: int = 0, parts: int = 1) -> Iterator[tuple[Schedule, Cast]]:
     """Every moment at which the second may begin, times every fault at every call of both.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from tests.simulation.scenario import PAIRS, Cast, Played, Player, exhaustive, numbered
+from tests.simulation.scenario import PAIRS, Cast, Played, Player, exhaustive, next_meets_command, numbered
 from tests.simulation.schedule import Drawn, Schedule
 from tests.support.summary import SCHEDULES
 
@@ -49,6 +49,10 @@ def test_every_fault_at_every_call_of_two_who_meet_at_every_moment(player, play,
 @pytest.mark.parametrize("part", range(PARTS))
 def test_everybody_at_once_with_faults_that_are_drawn(player, play, part):
     play(numbered(player, 3 * number) for number in range(part, DRAWN, PARTS))
+
+
+def test_a_person_who_goes_back_meets_the_next_deployment_at_every_call(play):
+    play((*next_meets_command(begins_at), False) for begins_at in range(80))
 
 
 def test_the_same_number_is_the_same_schedule(player):

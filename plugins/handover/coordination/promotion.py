@@ -30,6 +30,23 @@ class Asleep(Refused):
     """The stable colour has to be woken before traffic goes back to it."""
 
 
+def claim(route: Route, token: FencingToken) -> Route | None:
+    """Stable alone, and this deployment's from now on: before it changes the colour that it deploys onto. Whoever still
+    moves traffic back to that colour for the deployment before (its old version is there) comes too late then.
+    """
+    _may_go_forward(route, token)
+    if _is_ours(route, token):
+        return None
+    if token.preview in route.serving:
+        raise Refused(f"{route}: a release is never deployed onto the colour that serves; {NOTHING}")
+    if route.colour != token.stable:
+        raise Refused(f"{route}; it should be {token.stable} alone before a deployment; {NOTHING}")
+    if route.stage is Stage.ABORTED and route.stable == token.preview:
+        advice = "finish that with `python -m handover back`, or remove the annotation handover/stage"
+        raise Refused(f"{route}; it is about to go back to {token.preview}: {advice}; {NOTHING}")
+    return _moved(route, token, only(token.stable), Stage.STABLE, "deploying")
+
+
 def overlap(route: Route, token: FencingToken, at: float) -> Route | None:
     """Stable to both: the preview colour joins, the stable one goes on serving."""
     _may_go_forward(route, token)

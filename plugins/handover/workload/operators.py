@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from handover.coordination.routing import DEPLOYMENTS
+from handover.coordination import promotion
+from handover.coordination.routing import DEPLOYMENTS, move
 from handover.models.evidence import Evidence, failed, passed, unknown
 from handover.ports.kube import Conflict
 from handover.step import Step, StepRun
@@ -49,10 +51,10 @@ class DeployIdleColour(Step):
         """
         found = await kube.find(DEPLOYMENTS, body["metadata"]["name"])
         await run.fenced(kube)
-        route = await run.router(kube).read()
-        if run.token.preview in route.serving:
-            reason = f"{route}: a release is never deployed onto the colour that serves; nothing was changed"
-            return failed(self.task_id, reason)
+        try:
+            await move(run.router(kube), partial(promotion.claim, token=run.token), at_least=0)
+        except promotion.Refused as error:
+            return failed(self.task_id, str(error))
         read = {"resourceVersion": found["metadata"]["resourceVersion"]} if found else {}
         await kube.apply(DEPLOYMENTS, {**body, "metadata": {**body["metadata"], **read}})
         return None
