@@ -225,6 +225,29 @@ def bench(given: argparse.Namespace) -> int:
         down(given)
 
 
+def bench_watch(given: argparse.Namespace) -> int:
+    """Break the new version at every moment of a deployment, on a sandbox that was started for it."""
+    from sandbox.bench_watch import bench as run
+
+    if _owner_alive(given.home.resolve()):
+        raise SandboxError(f"A sandbox is up in {given.home}: `down` first, its release may be the new one already.")
+            f"A sandbox is up in {given.home}: `down` first, as its release would be the new one already."
+        )
+    if _ensure_up(given) is None:
+        return 1
+    try:
+        found = endpoints.read(given.home) or {}
+        return 0 if run(found, given.home.resolve(), out, given.rounds, given.only) else 1
+    finally:
+        down(given)
+
+
+def _bench_watch_options(parser: argparse.ArgumentParser) -> None:
+    _cluster_option(parser)
+    parser.add_argument("--rounds", type=int, default=3, help="of each moment (3)")
+    parser.add_argument("--only", action="append", default=[], metavar="MOMENT", help="may be given several times")
+
+
 def cutover(given: argparse.Namespace) -> int:
     """Switch and roll back many times in a row under load, on a sandbox without Airflow that was started for it."""
     from sandbox.cutover import measure
@@ -284,6 +307,7 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("a good release goes out, a bad one comes back", demo, _cluster_option),
     "bench": Command("measure it", bench, _cluster_option),
     "cutover": Command("switch and roll back many times in a row under load", cutover, _cluster_option),
+    "bench-watch": Command("break the new version at every moment", bench_watch, _bench_watch_options),
     "bench-cluster": Command("measure it beside Argo Rollouts", bench_cluster, _bench_cluster_options),
     "check": Command("what this machine lacks for a part of the tests", check, _check_options),
     "bench-import": Command("measure the import of a CSV file", bench_import, _bench_import_options),

@@ -99,6 +99,11 @@ class Team:
                 self._answer(run_id, answer)
             time.sleep(POLL_SECONDS)
 
+    def answer_before(self, run_id: str, task_id: str, answer: str = "Proceed") -> None:
+        """Answers what is asked of people, but not by this task."""
+        if self.admin.task_states(DEPLOYMENT, run_id).get(task_id) != "awaiting_input":
+            self._answer(run_id, answer)
+
     def follow_rollback(self, run_id: str, *, timeout: float = 300) -> dict[str, Any]:
         """The rollback run once it has ended; raises TimeoutError."""
         seen: dict[str, str] = {}

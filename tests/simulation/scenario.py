@@ -169,15 +169,14 @@ def pair(names: Pair, begins_at: int, fault: tuple[Call, Fault] | None) -> tuple
     return schedule, cast
 
 
-def next_meets_command(begins_at: int) -> tuple[Schedule, Cast]:
-    """A person goes back to the version before; at one of their calls the next deployment begins."""
+def next_meets_command(after: float) -> tuple[Schedule, Cast]:
+    """A person goes back to the version before, which takes a while to wake; the next deployment begins then."""
     schedule = Schedule()
 
     def cast(world: World) -> None:
         actors.ended(world)
-        second = partial(actors.deployment, world, "run-2", "v1.2.0")
-        world.waiting[Call("command", begins_at)] = [("second", second)]
         world.start("command", partial(actors.command_line, world))
+        world.start("second", partial(_later, world, after, partial(actors.deployment, world, "run-2", "v1.2.0")))
 
     return schedule, cast
 

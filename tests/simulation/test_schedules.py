@@ -51,8 +51,8 @@ def test_everybody_at_once_with_faults_that_are_drawn(player, play, part):
     play(numbered(player, 3 * number) for number in range(part, DRAWN, PARTS))
 
 
-def test_a_person_who_goes_back_meets_the_next_deployment_at_every_call(play):
-    play((*next_meets_command(begins_at), False) for begins_at in range(80))
+def test_a_person_who_goes_back_meets_the_next_deployment_at_every_moment(play):
+    play((*next_meets_command(0.003 * step), False) for step in range(500))
 
 
 def test_the_same_number_is_the_same_schedule(player):
