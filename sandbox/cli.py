@@ -231,8 +231,6 @@ def bench_watch(given: argparse.Namespace) -> int:
 
     if _owner_alive(given.home.resolve()):
         raise SandboxError(f"A sandbox is up in {given.home}: `down` first, its release may be the new one already.")
-            f"A sandbox is up in {given.home}: `down` first, as its release would be the new one already."
-        )
     if _ensure_up(given) is None:
         return 1
     try:
