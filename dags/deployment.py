@@ -27,6 +27,7 @@ from handover.workflows.deployment.dag import decide, deployment_dag, roll_back_
 from handover.workflows.deployment.deciding import WindowOpen
 from handover.workflows.deployment.opening import GiveUp, Open, ReleaseDue
 from handover.workflows.watch.incident_steps import DocumentIncidents, FixOrRollback, FixWorks, MonitoringAfterFix
+from handover.workflows.watch.preflight import WatchPreflight
 from handover.workflows.watch.steps import Monitoring, Soak, Stabilization, Watch, baseline_sources
 from handover.workload.image import BuildImage, ImagePresent, ScanImage, VerifySignature
 from handover.workload.operators import DeployIdleColour, ReleaseCommand
@@ -64,11 +65,12 @@ def build(plan: Plan) -> None:
                 RecentErrors(task_id="recent_errors")
             with TaskGroup("database_backup", tooltip="1.2") as backup:
                 Backup(task_id="backup", kind="backup") >> TestRestore(task_id="test_restore")
+            preflight = WatchPreflight(task_id="watch_preflight")
             briefing = Confirm(
                 task_id="team_briefing", question=plan.briefing, subject="1.3 Team briefing: ready to deploy?"
             )
             build >> staging
-            [staging, backup] >> briefing
+            [staging, backup, preflight] >> briefing
 
         with TaskGroup("phase_2_application_deployment", tooltip="T+0 to T+45 minutes") as phase_2:
             window = WindowOpen(task_id="window_open")

@@ -147,18 +147,3 @@ def test_a_summary():
 def test_new_errors(count, most, verdict):
     measured = [Measurement(what=NEW_ERRORS, value=count, source="test")]
     assert verdicts.new_errors("errors", measured, most).verdict is verdict
-
-
-@pytest.mark.parametrize(
-    ("seen", "wanted", "same"),
-    [
-        ("v1.1.0", "v1.1.0", True),
-        ("1.1.0", "v1.1.0", True),
-        ("v1.1.0", "1.1.0", True),
-        ("v1.0.0", "v1.1.0", False),
-        ("", "v1.1.0", False),
-        (None, "v1.1.0", False),
-    ],
-)
-def test_versions(seen, wanted, same):
-    assert verdicts.same_version(seen, wanted) is same

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from handover import clock
 from handover.checks.client import HEADERS, TIMEOUT_SECONDS, Endpoint
-from handover.checks.verdicts import same_version
+from handover.models.versions import same_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

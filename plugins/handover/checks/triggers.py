@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from handover import clock
+from handover.adapters.http import get
 from handover.checks.client import Endpoint, endpoint, session
-from handover.checks.verdicts import same_version
-from handover.models.evidence import Measurement, failed, passed
+from handover.models.answers import NO_ANSWER, Answered, judged, silence
+from handover.models.evidence import Evidence, Measurement, failed, passed, unknown
+from handover.models.versions import same_version
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     import aiohttp
 
@@ -21,11 +24,21 @@ POLL_SECONDS = 0.5
 REQUEST_SECONDS = 5.0
 
 
-class HealthTrigger(BaseTrigger):
-    """Polls until ``successes`` answers in a row are 200 (and of the wanted version), or until the deadline.
+@dataclass(frozen=True)
+class Said:
+    """What one answer says about the release, and why it is not good."""
 
-    The event is an `Evidence`. A stock HttpSensor asks again at once after a 503; this one always sleeps. As many
-    refusals in a row (401, 403) end the wait as well: the credentials are wrong, and will not become right.
+    verdict: Answered
+    why: str = ""
+
+
+class HealthTrigger(BaseTrigger):
+    """Polls until ``successes`` answers are good (and of the wanted version) with no bad one between them, or until the
+    deadline.
+
+    The event is an `Evidence`: UNKNOWN when the last answer says nothing about the release. A stock HttpSensor asks
+    again at once after a 503; this one always sleeps. As many refusals in a row (401; 403 to who shows a token) end the
+    wait as well: the credentials are wrong, and will not become right.
     The token stays in the connection: what is stored of a trigger holds no secret.
 
     :param deadline: seconds since the epoch
@@ -51,35 +64,40 @@ class HealthTrigger(BaseTrigger):
         good = refused = 0
         async with session(timeout=REQUEST_SECONDS, keep_alive=False) as http:
             while True:
-                status, problem = await self.ask(http, target)
-                good = 0 if problem else good + 1
-                refused = refused + 1 if status in (401, 403) else 0
+                status, said = await self.ask(http, target)
+                good = 0 if said.verdict is Answered.BAD else good + (said.verdict is Answered.GOOD)
+                refused = refused + 1 if status == 401 or (status == 403 and self.bearer) else 0
                 if good >= self.successes:
-                    yield self._event(1.0, f"{good} good answers in a row from {self.path}")
+                    yield self._event(passed, f"{good} good answers in a row from {self.path}")
                     return
                 if refused >= self.successes or clock.epoch() >= self.deadline:
-                    yield self._event(0.0, f"{self.path} is not healthy: {problem or f'only {good} good answers'}")
+                    verdict = unknown if said.verdict is Answered.NO_DATA else failed
+                    why = said.why or f"only {good} good answers"
+                    yield self._event(verdict, f"{self.path} is not healthy: {why}")
                     return
                 await asyncio.sleep(self.poll_seconds)
 
-    async def ask(self, http: aiohttp.ClientSession, target: Endpoint) -> tuple[int, str]:
-        """One request: its status (0: no answer), and what is wrong with the answer ("" for nothing)."""
+    async def ask(self, http: aiohttp.ClientSession, target: Endpoint) -> tuple[int, Said]:
+        """One request: its status (`NO_ANSWER`: there was none), and what that says."""
         import aiohttp
 
         headers = {"Authorization": f"Bearer {target.password}"} if self.bearer and target.password else {}
         try:
-            async with http.get(f"{target.url}{self.path}", headers=headers) as answer:
+            async with get(http, f"{target.url}{self.path}", headers) as answer:
                 text = (await answer.text(errors="replace"))[:200]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return 0, f"no answer: {error or type(error).__name__}"
-        if answer.status != 200:
-            return answer.status, f"status {answer.status}: {text}"
+            return NO_ANSWER, Said(Answered.BAD, f"no answer: {error or type(error).__name__}")
+        status, verdict = answer.status, judged(answer.status)
+        if verdict is Answered.NO_DATA:
+            return status, Said(verdict, silence(status))
+        if verdict is Answered.BAD:
+            return status, Said(verdict, f"status {status}: {text}")
         seen = answer.headers.get(self.header)
         if self.version is not None and not same_version(seen, self.version):
-            return 200, f"answered by {seen or 'an unnamed version'} instead of {self.version}"
-        return 200, ""
+            return status, Said(Answered.BAD, f"answered by {seen or 'an unnamed version'} instead of {self.version}")
+        return status, Said(verdict)
 
-    def _event(self, healthy: float, reason: str) -> TriggerEvent:
+    def _event(self, conclude: Callable[..., Evidence], reason: str) -> TriggerEvent:
+        healthy = 1.0 if conclude is passed else 0.0
         seen = Measurement(what="healthy", value=healthy, source=f"GET {self.path} of {self.connection}")
-        evidence = (passed if healthy else failed)(self.check, reason, seen)
-        return TriggerEvent(evidence.model_dump(mode="json"))  # type: ignore[no-untyped-call]
+        return TriggerEvent(conclude(self.check, reason, seen).model_dump(mode="json"))  # type: ignore[no-untyped-call]

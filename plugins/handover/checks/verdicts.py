@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LATENCIES = {P50: 0.50, P95: 0.95, P99: 0.99}
 FAILURE_RATE = "failed_requests"
+MOST_SILENT = 0.1
+"""So many requests of a series may say nothing (see `handover.models.answers`): the others still say enough."""
 
 
 def percentile(seconds: Sequence[float], share: float) -> float:
@@ -46,11 +48,17 @@ def values(measurements: Sequence[Measurement]) -> dict[str, float]:
 def answered(check: str, load: Load, thresholds: Thresholds, source: str) -> Evidence | None:
     """What is wrong with a series before one looks at its speed; None when nothing is."""
     measured = summary(load, source)
+    asked = load.requests + len(load.silences)
+    if len(load.silences) > MOST_SILENT * asked:
+        text = f"{len(load.silences)} of {asked} requests were answered by nothing that says anything"
+        return unknown(check, f"{text}: {_common(load.silences)}", *measured)
     if not load.seconds:
-        return unknown(check, f"none of {load.requests} requests was answered: {_common(load)}", *measured)
+        return unknown(check, f"none of {load.requests} requests was answered: {_common(load.failures)}", *measured)
     lost = len(load.failures) / load.requests
     if lost > thresholds.max_error_rate:
-        return failed(check, f"{len(load.failures)} of {load.requests} requests failed: {_common(load)}", *measured)
+        return failed(
+            check, f"{len(load.failures)} of {load.requests} requests failed: {_common(load.failures)}", *measured
+        )
     return None
 
 
@@ -109,11 +117,6 @@ def new_errors(check: str, measurements: Sequence[Measurement], most: int) -> Ev
     return (passed if count <= most else failed)(check, text, *measurements)
 
 
-def same_version(seen: str | None, wanted: str) -> bool:
-    """Whether a version header names this version; a leading ``v`` does not matter."""
-    return seen is not None and seen.removeprefix("v") == wanted.removeprefix("v")
-
-
 def _slower(before: float, now: float, noise: float) -> float:
     """How much slower as a fraction (0.1 = 10 %), 0 within the noise; faster is negative."""
     return 0.0 if 0 <= now - before <= noise else now / before - 1
@@ -123,10 +126,8 @@ def _percent(ratio: float) -> str:
     return f"{ratio:+.0%}" if ratio else "within the noise"
 
 
-def _common(load: Load) -> str:
-    return (
-        ", ".join(f"{text} ({count}x)" for text, count in Counter(load.failures).most_common(3)) or "nothing was asked"
-    )
+def _common(texts: Sequence[str]) -> str:
+    return ", ".join(f"{text} ({count}x)" for text, count in Counter(texts).most_common(3)) or "nothing was asked"
 
 
 def _ms(seconds: float) -> str:

@@ -17,6 +17,7 @@ from handover.coordination import promotion
 from handover.coordination.lock import FencedOut
 from handover.coordination.routing import Check, Decide, NotReady, full, move, patiently, read, until_behind
 from handover.models.evidence import Measurement
+from handover.models.versions import same_version
 from handover.ports.kube import KubeError
 from handover.ports.router import Stage
 from handover.traffic.abort import let_go
@@ -137,7 +138,7 @@ async def verify(plan: Plan, public: PublicAddress, version: str, meanwhile: Che
             bad += 1
             if bad >= plan.watch.min_bad_samples:
                 raise CutoverFailed(f"{bad} bad answers after the promotion, the last one: {problem}")
-        elif answered.removeprefix("v") == version.removeprefix("v"):
+        elif same_version(answered, version):
             good += 1
             continue
         else:
