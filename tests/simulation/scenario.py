@@ -28,7 +28,9 @@ Cast = Callable[[World], None]
 Pair = tuple[str, str]
 LIMIT_SECONDS = 3600.0
 """Virtual; what goes on for longer never ends."""
-METRICS = "# TYPE http_requests_total counter\nhttp_requests_total 1\n"
+METRICS = 'http_requests_total{code="200"} 1\n' + "".join(
+    f'http_request_duration_seconds_bucket{{le="{le}"}} 1\n' for le in ("0.1", "+Inf")
+)
 QUICK: dict[str, dict[str, Any]] = {
     "traffic": {
         "overlap_seconds": 0.2, "endpoint_timeout_seconds": 5.0, "drain_timeout_seconds": 1.0, "verify_requests": 3,

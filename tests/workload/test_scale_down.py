@@ -43,7 +43,8 @@ def test_a_busy_stable_colour_is_left_running_with_a_warning(settled):
 def test_a_colour_that_still_answers_is_waited_for(settled):
     settled.service.tell("blue", mode="mute")  # nobody knows
     ran = run(step(settled, RetireColour), settled.token, ASKED)
-    assert ran.evidence.reason.endswith("it is not idle after 3 s: a pod does not tell its requests")
+    assert "it is not idle after 3 s: pms-blue-" in ran.evidence.reason
+    assert ran.evidence.reason.endswith(" does not tell its requests: broken")
     assert len(settled.service.pods("blue")) == 2
 
 

@@ -1,4 +1,4 @@
-"""Manifests, request counters and command texts: pure."""
+"""Manifests and command texts: pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from handover.kube.jobs import JobResult
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
-from handover.workload import commands, manifests, quiet
+from handover.workload import commands, manifests
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
 
@@ -25,39 +25,6 @@ def test_the_deployment_of_a_colour():
     assert (container["image"], container["name"]) == ("ghcr.io/ai-hotel/pms@sha256:1", "pms")
     assert container["readinessProbe"]["httpGet"]["path"] == "/health"
     assert container["resources"]["limits"] == {"cpu": "1", "memory": "512Mi"}
-
-
-METRICS = """# HELP http_requests_total Answers
-# TYPE http_requests_total counter
-http_requests_total{code="200"} 10.0
-http_requests_total{code="500"} 2
-http_requests_total_created 5
-http_request_duration_seconds_count 99
-"""
-
-
-@pytest.mark.parametrize(
-    ("text", "total"),
-    [(METRICS, 12.0), ("http_requests_total 7\n", 7.0), ("", None), ("other_total 3\n", None), ("x 1\n" + METRICS, 12)],
-)
-def test_requests_from_metrics(text, total):
-    assert quiet.requests_total(text) == total
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "requests"),
-    [
-        ({"a": 5.0}, {"a": 5.0}, 0),
-        ({"a": 5.0, "b": 1.0}, {"a": 7.0, "b": 1.0}, 2),
-        ({"a": 5.0}, {"b": 3.0}, 3),
-        ({"a": 5.0}, {"a": 1.0}, 1),
-        ({"a": None}, {"a": 0.0}, 0),
-        ({"a": 5.0}, {"a": None}, None),
-        ({}, {}, 0),
-    ],
-)
-def test_requests_between_two_looks(before, after, requests):
-    assert quiet.served(before, after) == requests
 
 
 @pytest.mark.parametrize(

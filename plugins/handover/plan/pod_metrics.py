@@ -107,4 +107,4 @@ class PodMetricsRules(Section):
     metrics, of draining and of the kubelet's probes.
     """
     counts_kubelet: bool = True
-    """Whether the requests counter counts the kubelet's probes, where none of its labels tells them."""
+    """Whether the requests counter counts requests of the kubelet too, where none of its labels tells them."""

@@ -92,9 +92,10 @@ class Reader:
             lacking |= dict.fromkeys(LATENCIES, str(error))
         uses, missing = self._uses(page)
         metric = tally.convention.requests
+        mixed = tally.series and not tally.told and self._rules.counts_kubelet
         return Counters(
             at, tally.requests, tally.errors, buckets, **uses, born=_told(page, BORN), lacking=lacking | missing,
-            metric=metric, series=tally.series, mixed="" if tally.told or not tally.series else f"{metric}: {MIXED}",
+            metric=metric, series=tally.series, mixed=f"{metric}: {MIXED}" if mixed else "",
         )  # fmt: skip
 
     def _guests_of(self, probed: frozenset[str]) -> Guests:

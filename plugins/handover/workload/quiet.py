@@ -1,52 +1,74 @@
-"""Whether pods still serve anybody: their own request counters, twice, a few seconds apart."""
+"""Whether pods still serve anybody: their own request counters, twice, a few seconds apart. Requests of the kubelet and
+of ours keep nobody busy.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import re
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from handover.coordination.routing import ready_pods
 from handover.ports.kube import KubeError
+from handover.telemetry.counters import Counters, NoMetrics
 
 if TYPE_CHECKING:
-    from handover.ports.kube import Kube
-
-METRICS_PATH = "/metrics"
-REQUESTS = re.compile(r"^http_requests_total(?:\{[^}]*\})?\s+(\S+)", re.MULTILINE)
-"""Counts every answer except those to the kubelet's probes and to /metrics itself."""
+    from handover.telemetry.pods import PodReader
 
 
-def requests_total(text: str) -> float | None:
-    """Requests answered since the process began, from Prometheus text; None when the metric is not there."""
-    values = [float(value) for value in REQUESTS.findall(text)]
-    return sum(values) if values else None
+@dataclass(frozen=True)
+class Look:
+    """All ready pods at one moment: what each has counted, or why it does not tell."""
+
+    counted: Mapping[str, Counters]
+    silent: Mapping[str, str]
+
+    @property
+    def pods(self) -> int:
+        return len(self.counted) + len(self.silent)
+
+    @property
+    def problem(self) -> str:
+        """Why it is not known how many requests there were; "" when it is."""
+        return next((f"{pod} does not tell its requests: {why}" for pod, why in self.silent.items()), "")
 
 
-def served(before: dict[str, float | None], after: dict[str, float | None]) -> float | None:
-    """Requests answered by all pods between two looks; None (no data) when a pod did not tell the second time.
+async def look(reader: PodReader) -> Look:
+    """Raises `KubeError` when the pods cannot be listed."""
+    pods = [pod["metadata"]["name"] for pod in await reader.ready()]
+    found = await asyncio.gather(*(_counted(reader, pod) for pod in pods))
+    told = dict(zip(pods, found, strict=True))
+    return Look(
+        {pod: one for pod, one in told.items() if isinstance(one, Counters)},
+        {pod: one for pod, one in told.items() if isinstance(one, str)},
+    )
 
-    A pod that is new or started again counts from 0, and a counter that was never touched is 0.
+
+def served(before: Look, after: Look, seconds: float, kubelet: Mapping[str, float]) -> float:
+    """Requests of guests that all pods have answered between two looks.
+
+    A pod that is new or started again counts from 0. Where labels do not tell who asked, a counter may have counted
+    the kubelet's probes and our own look: as many as there can have been are taken off.
+
+    :param kubelet: pod to the requests a second that the kubelet makes to it
     """
-    if any(value is None for value in after.values()):
-        return None
     total = 0.0
-    for pod, value in after.items():
-        old = before.get(pod) or 0.0
-        total += (value or 0.0) - (old if old <= (value or 0.0) else 0.0)
+    for pod, now in after.counted.items():
+        then = before.counted.get(pod)
+        begun = then.requests if then and then.metric == now.metric and then.requests <= now.requests else 0.0
+        theirs = _others(kubelet.get(pod, 0.0) * seconds) if now.mixed else 0
+        total += max(0.0, now.requests - begun - theirs)
     return total
 
 
-async def counters(kube: Kube, labels: dict[str, str], port: int) -> dict[str, float | None]:
-    """The request counter of every ready pod, through the API server's pod proxy."""
-    pods = await ready_pods(kube, labels)
-    return dict(zip(pods, await asyncio.gather(*(_counter(kube, pod, port) for pod in pods)), strict=True))
+def _others(probes: float) -> int:
+    """The most requests that are not guests': so many probes, one that came a little early, and our look."""
+    return math.floor(probes) + bool(probes) + 1
 
 
-async def _counter(kube: Kube, pod: str, port: int) -> float | None:
+async def _counted(reader: PodReader, pod: str) -> Counters | str:
     try:
-        text = await kube.proxy(pod, port, METRICS_PATH, timeout=2.0)
-    except KubeError:
-        return None
-    total = requests_total(text)
-    return 0.0 if total is None and "# TYPE http_requests_total" in text else total
+        return await reader.read(pod)
+    except (KubeError, NoMetrics) as error:
+        return str(error)

@@ -59,8 +59,8 @@ class ScaleDown(Step):
             connection=cluster.connection,
             namespace=cluster.namespace,
             deadline=clock.epoch() + self.timeout,
-            labels=cluster.selector_of(colour),
-            port=cluster.port,
+            plan=self.plan.model_dump(mode="json"),
+            colour=colour,
             quiet_seconds=self.quiet_seconds,
         )
         raise self.waiting(trigger, self.timeout)

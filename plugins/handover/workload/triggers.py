@@ -17,7 +17,9 @@ from handover.kube.pods import Patience
 from handover.kube.waiting import Overdue, until
 from handover.models.evidence import failed
 from handover.outside import outside
+from handover.plan.model import Plan
 from handover.ports.kube import KubeError
+from handover.telemetry.pods import PodReader
 from handover.workload import quiet, rollout
 
 if TYPE_CHECKING:
@@ -105,34 +107,38 @@ class JobTrigger(ClusterTrigger):
 
 
 class QuietTrigger(ClusterTrigger):
-    """Waits until pods answer nobody for ``quiet_seconds``. The event: ``{"quiet": bool, "reason": text}``."""
+    """Waits until the pods of a colour answer no guest for ``quiet_seconds``. The event: ``{"quiet": bool, "reason":
+    text}``.
+    """
 
-    def __init__(self, *, labels: dict[str, str], port: int, quiet_seconds: float, **common: Any) -> None:
+    def __init__(self, *, plan: dict[str, Any], colour: str, quiet_seconds: float, **common: Any) -> None:
         super().__init__(**common)
-        self.labels, self.port, self.quiet_seconds = labels, port, quiet_seconds
-        self._before: tuple[float, dict[str, float | None]] | None = None
+        self.plan, self.colour, self.quiet_seconds = plan, colour, quiet_seconds
+        self._reader: PodReader | None = None
+        self._before: tuple[float, quiet.Look] | None = None
         self._last = "the request counters were not read yet"
 
     def arguments(self) -> dict[str, Any]:
-        own = {"labels": self.labels, "port": self.port, "quiet_seconds": self.quiet_seconds}
+        own = {"plan": self.plan, "colour": self.colour, "quiet_seconds": self.quiet_seconds}
         return super().arguments() | own
 
     async def look(self, kube: Kube) -> dict[str, Any] | None:
         now = clock.epoch()
         if self._before and now - self._before[0] < self.quiet_seconds:
             return None
-        counters = await quiet.counters(kube, self.labels, self.port)
-        if not counters:
+        if self._reader is None:
+            self._reader = PodReader(kube, Plan.model_validate(self.plan), self.colour)
+        found = await quiet.look(self._reader)
+        if not found.pods:
             return {"quiet": True, "reason": "no pod is ready"}
-        before, self._before = self._before, (now, counters)
+        before, self._before = self._before, (now, found)
         if before is None:
             return None
         seconds = now - before[0]
-        requests = quiet.served(before[1], counters)
-        if requests == 0 and None not in before[1].values():
+        requests, problem = quiet.served(before[1], found, seconds, self._reader.kubelet), found.problem
+        if requests == 0 and not problem and not before[1].problem:
             return {"quiet": True, "reason": f"no request in {seconds:.1f} s"}
-        told = "a pod does not tell its requests" if requests is None else f"{requests / seconds:.1f} requests/s"
-        self._last = told
+        self._last = problem or f"{requests / seconds:.1f} requests/s"
         return None
 
     def overdue(self, last: str) -> dict[str, Any]:
