@@ -1,8 +1,6 @@
-"""Verdicts from samples: every rule of the plan, and what must hold for any samples at all."""
+"""Verdicts from samples: the fast measures, silence and the end, and what must hold for any samples at all."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,52 +9,11 @@ from hypothesis import strategies as st
 from handover.analysis import judge
 from handover.analysis.judge import Finding
 from handover.analysis.metrics import Counters
-from handover.analysis.observations import PODS, PROBE, Observations, PodLimits, Probed
-from handover.analysis.window import Share, Window
+from handover.analysis.observations import PODS, PROBE, Probed
+from handover.analysis.window import Share
 from handover.models import names
 from handover.models.evidence import Measurement, Verdict
-from handover.plan.load import load_plan
-from handover.plan.measures import GIVEN
-from handover.plan.model import INCLUDE
-
-PLAN = load_plan(Path(INCLUDE) / "plans" / "pms.yaml")
-WATCH = PLAN.watch
-SUSTAINED = WATCH.sustained_seconds
-ONE = PodLimits(cores=1, memory_bytes=100)
-
-
-def seen(**changes) -> Observations:
-    return Observations(PLAN, started=0.0, **changes)
-
-
-def counters(at: float, total: float, errors: float = 0, slow: float = 0, **more: float) -> Counters:
-    """``slow`` of the answers took between 1 and 5 seconds, the others less than 0.1."""
-    buckets = {0.1: total - slow, 0.2: total - slow, 1.0: total - slow, 5.0: total, float("inf"): total}
-    return Counters(at, total, errors, buckets, **more)
-
-
-def probes(subject: Observations, outcomes: list[bool], begin: float = 0.0, seconds: float = 0.01) -> float:
-    """One probe every 0.1 s, True for a good answer; gives the time of the last one."""
-    now = begin
-    for good in outcomes:
-        now += 0.1
-        subject.probe(now, Probed(seconds, "" if good else "status 500"))
-    return now
-
-
-def healthy(subject: Observations, until: float, step: float = 0.5) -> float:
-    """Everything good, all the time."""
-    now, total = 0.0, 0.0
-    while now < until:
-        now, total = now + step, total + 50
-        subject.ready(now, ["a"])
-        subject.pod("a", counters(now, total, cpu_seconds=now * 0.1, memory_bytes=20, hits=total, misses=0))
-        subject.probe(now, Probed(0.01))
-        subject.resources(now, ONE)
-        for source in subject.sources:
-            subject.measured(now, source, [Measurement(what=what, value=0, source=source) for what in GIVEN[source]])
-    return now
-
+from tests.analysis.made import WATCH, counters, healthy, probes, seen
 
 # --- errors
 
@@ -224,94 +181,6 @@ def test_a_source_without_a_value_is_silent():
     subject.measured(5, "database", [Measurement(what="lag", value=None, source="database")])
     subject.measured(6, "database", [])
     assert subject.heard["database"] == 0
-
-
-# --- slow rules
-
-
-def series(subject: Observations, what: str, values: list[float], over: float = SUSTAINED) -> float:
-    now = 0.0
-    for i, value in enumerate(values):
-        now = i * over / max(1, len(values) - 1)
-        subject.point(now, what, value, "", "test")
-    return now
-
-
-BASE = {names.CONNECTIONS: 30, names.POD_CONNECTIONS: 30, names.DISK_IO: 1e6, names.NETWORK_IO: 1e8}
-RULES = [  # measurement, a value that is fine, one that is not
-    (names.CPU, 0.69, 0.71), (names.MEMORY, 0.74, 0.76), (names.REPLICATION_LAG, 1.9, 2.1), (names.NEW_ERRORS, 0, 1),
-    (names.CONNECTIONS, 50, 51), (names.POD_CONNECTIONS, 50, 51), (names.DISK_IO, 9e6, 1.1e7),
-    (names.NETWORK_IO, 4e8, 6e8),
-]  # fmt: skip
-
-
-def sustained(subject: Observations, now: float) -> Finding | None:
-    """What is broken of the measures that want a whole window."""
-    for source in subject.heard:
-        subject.heard[source] = now
-    return judge.breach(subject, now)
-
-
-@pytest.mark.plan(
-    "Check: CPU/Memory usage normal",
-    "Database connections: Stable",
-    "CPU usage: <70%",
-    "Memory usage: <75%",
-    "Disk I/O: Normal",
-    "Network throughput: Normal",
-)
-@pytest.mark.parametrize(("what", "fine", "bad"), RULES)
-def test_slow_rules_want_a_whole_window(what, fine, bad):
-    def found(values: list[float], over: float = SUSTAINED * 0.9):
-        subject = seen(baseline=dict(BASE))
-        now = series(subject, what, values, over)
-        return sustained(subject, now)
-
-    assert found([bad] * 10).rule == what
-    assert found([fine] * 10) is None
-    assert found([bad] * 9 + [fine]) is None
-    assert found([fine] + [bad] * 9) is None
-    assert found([fine] + [bad] * 9, over=SUSTAINED * 1.2).rule == what
-    assert found([bad] * 10, over=SUSTAINED * 0.4) is None, "too short"
-    assert found([bad, bad]) is None, "too few"
-    assert found([bad]) is None
-
-
-def test_without_a_baseline_nothing_is_compared():
-    for what in (names.CONNECTIONS, names.DISK_IO):
-        subject = seen()
-        now = series(subject, what, [1e12] * 10, SUSTAINED * 0.9)
-        assert sustained(subject, now) is None
-
-
-@pytest.mark.plan("Cache hit rate: >80%")
-@pytest.mark.parametrize(("hits", "misses", "breached"), [
-    (100, 0, False), (75, 25, False), (40, 60, True), (2, 8, False), (0, 0, False), (82, 18, False),
-])  # fmt: skip
-def test_cache(hits, misses, breached):
-    subject = seen()
-    for i in range(11):
-        share = i / 10
-        at = i * SUSTAINED * 0.09
-        subject.pod("a", counters(at, 0, hits=hits * share, misses=misses * share))
-    found = sustained(subject, SUSTAINED * 0.9)
-    assert (found and found.rule) == (names.CACHE_HIT_RATE if breached else None)
-
-
-@pytest.mark.plan("CPU usage: <70%", "Memory usage: <75%")
-def test_what_pods_use_is_measured_against_their_limits():
-    subject = seen()
-    for now in (10.0, 12.0):
-        for pod, cpu in (("a", 0.1), ("b", 0.8)):
-            subject.pod(
-                pod, counters(now, 0, cpu_seconds=cpu * now, memory_bytes=60, disk_bytes=10 * now, connections=4)
-            )
-        subject.resources(now, PodLimits(cores=2, memory_bytes=80))
-    values = {what: m.value for what, m in subject.last.items()}
-    assert values == {
-        names.CPU: pytest.approx(0.4), names.MEMORY: 0.75, names.DISK_IO: pytest.approx(20),
-        "pod_database_connections": 8,
-    }  # fmt: skip
 
 
 # --- the end

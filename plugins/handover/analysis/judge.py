@@ -125,9 +125,9 @@ def _against_a_pass(seen: Observations, now: float) -> Iterator[Finding]:
     shares = [(one.measure, track) for one in must for track in one.tracks if isinstance(track, ShareTrack)]
     needed = seen.plan.watch.min_requests
     for measure, share in sorted(shares, key=lambda one: one[0].source):
-        if not share.whole.total >= needed:
+        if not (total := share.whole.total + share.besides) >= needed:
             how = "" if measure.quantile is None else f" with their {measure.name}"
-            few = f"{measure.source}: only {share.whole.total:g} answers seen{how}, {needed} are needed"
+            few = f"{measure.source}: only {total:g} answers seen{how}, {needed} are needed"
             yield _no_data(seen, few, measure)
         elif share.doubtful():
             yield _finding(measure, share.doubt())

@@ -23,6 +23,9 @@ from handover.models.names import PROBE as PROBE
 from handover.plan.measures import GIVEN, Measure, in_unit, measures_of, others_of
 from handover.plan.model import Plan
 
+MOST_OWED = 20.0
+"""Requests of ours and the kubelet's that one pod may not have counted yet."""
+
 
 @dataclass(frozen=True)
 class Probed:
@@ -100,6 +103,7 @@ class Observations:
         self._heard_pods: dict[str, float] = {}
         self._before: dict[str, Counters] = {}
         self._restarts: dict[str, tuple[int, int]] | None = None
+        self._owed: dict[str, float] = {}
         self._lacking: set[str] = set()
         """Pods that cannot tell everything."""
 
@@ -114,28 +118,35 @@ class Observations:
         self.heard[PROBE] = now
         self.probed += Share(bool(probed.problem), 1)
         self.problem = probed.problem or self.problem
+        if not probed.problem:
+            for name in self._pods:
+                self._owed[name] = min(MOST_OWED, self._owed.get(name, 0.0) + 1 / len(self._pods))
         for watched, track in self._probe_shares:
             watched.heard = now
             bad = probed.problem if watched.measure.quantile is None else probed.seconds > track.seconds
             track.add(now, bool(bad), 1)
             track.last = self.problem
 
-    def pod(self, name: str, counters: Counters) -> None:
-        """One look at one pod. The first one is where counting begins."""
+    def pod(self, name: str, counters: Counters, others: float = 0.0) -> None:
+        """One look at one pod. The first one is where counting begins.
+
+        :param others: the kubelet's requests a second to it, in case its counters do not tell them apart
+        """
         now, old = counters.at, self._pods.get(name)
         self._pods[name] = counters
         self._heard_pods[name] = now
-        (self._lacking.add if _lacking(counters) else self._lacking.discard)(name)
+        (self._lacking.add if counters.lacking else self._lacking.discard)(name)
         self._hear_pods()
         self._hear_measures_of_pods(now)
         if old is None:
             return
-        delta, lacking = metrics.since(counters, old), {**_lacking(old), **_lacking(counters)}
+        delta, lacking = metrics.since(counters, old), {**old.lacking, **counters.lacking}
         if not 0 <= delta.errors <= delta.requests < math.inf:
             self.silence[PODS] = f"{name} counts {delta.errors:g} errors of {delta.requests:g} answers"
             return
         times = histogram(delta.buckets)
-        if delta.requests:
+        besides = self._besides(name, delta, others * (now - old.at)) if counters.mixed else 0.0
+        if delta.requests > besides:
             self.guests_seen = now
         if names.ERROR_RATE not in lacking:
             self.pods.add(now, {BAD: delta.errors, GOOD: delta.requests - delta.errors})
@@ -148,8 +159,10 @@ class Observations:
                 continue
             if watched.measure.quantile is not None:
                 track.add_times(now, times)
+            elif watched.measure.name == names.CACHE_HIT_RATE:
+                track.add(now, delta.misses, delta.hits + delta.misses)
             else:
-                track.add(now, *_share_of(watched.measure.name, delta))
+                track.add(now, delta.errors, delta.requests - besides, besides)
         for watched, comparison in self.comparisons:
             if not lacks(watched.measure, lacking):
                 comparison.add_times(now, times)
@@ -262,15 +275,24 @@ class Observations:
         self.point(now, m.what, value, unit, m.source, source)
         return ""
 
+    def _besides(self, name: str, delta: Delta, others: float) -> float:
+        """How many of the good answers were for our probes and the kubelet's. They come when they come: what is owed
+        and not seen yet may come with the next looks.
+        """
+        owed = self._owed.get(name, 0.0) + others
+        taken = min(owed, delta.requests - delta.errors)
+        self._owed[name] = min(owed - taken, MOST_OWED)
+        return taken
+
     def _hear_pods(self) -> None:
         """As a source, the pods are as silent as the most silent one of them."""
         self.heard[PODS] = max(self.heard[PODS], min(self._heard_pods.values()))
 
     def _hear_measures_of_pods(self, now: float) -> None:
         """A measure is told by the pods when each of them tells it."""
-        lacking = {
-            what: why for name in self._lacking & self._pods.keys() for what, why in _lacking(self._pods[name]).items()
-        }
+        lacking: dict[str, str] = {}
+        for name in self._lacking & self._pods.keys():
+            lacking |= {what: f"{name}: {why}" for what, why in self._pods[name].lacking.items()}
         for watched, _ in self._pod_shares:
             watched.lacking = lacks(watched.measure, lacking)
             if not watched.lacking:
@@ -343,17 +365,6 @@ class Observations:
 def lacks(measure: Measure, lacking: Mapping[str, str]) -> str:
     """Why this measure cannot be told: pods that cannot tell a percentile can tell no other one either."""
     return lacking.get(measure.name) or (lacking.get(names.P99, "") if measure.quantile is not None else "")
-
-
-def _lacking(counters: Counters) -> Mapping[str, str]:
-    return getattr(counters, "lacking", {})
-
-
-def _share_of(name: str, delta: Delta) -> tuple[float, float]:
-    """Bad ones and all of them: the one place that knows what pods' counters mean."""
-    if name == names.ERROR_RATE:
-        return delta.errors, delta.requests
-    return delta.misses, delta.hits + delta.misses
 
 
 def _buckets(times: Histogram) -> metrics.Buckets:

@@ -106,14 +106,14 @@ class Observer:
     async def _list(self) -> None:
         first, self._pods = not self._pods, await self._metrics.pods()
         self.seen.ready(clock.monotonic(), self._pods)
-        self.seen.restarts(clock.monotonic(), getattr(self._metrics, "restarts", {}))
+        self.seen.restarts(clock.monotonic(), self._metrics.restarts)
         if not self._pods:
             self.seen.silence[PODS] = "no pod is ready"
         if first:
             self._read()
 
     async def _pod(self, pod: str) -> None:
-        self.seen.pod(pod, await self._metrics.read(pod))
+        self.seen.pod(pod, await self._metrics.read(pod), self._metrics.kubelet.get(pod, 0.0))
         self._judge(judge.fast_breach(self.seen, clock.monotonic()))
 
     async def _measure(self, source: MetricSource) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from handover.plan.model import WatchRules
 
 BAD, GOOD = "bad", "good"
-IN_THE_TAIL = 10
+IN_THE_TAIL = 30
 """Answers that a comparison of a percentile wants beyond it."""
 EXACTLY = 1e12
 """How many answers stand behind a number that is given without its distribution."""
@@ -53,14 +53,16 @@ class ShareTrack:
         self._fast = measure.window == "fast"
         self._test = SequentialTest(self.may, beyond(watch.confidence_z)) if self._fast and self.may < 1 else None
         self._recent: Sums[str] = Sums(watch.window_seconds if self._fast else watch.sustained_seconds)
-        self.whole = Share(0, 0)
+        self.whole, self.besides = Share(0, 0), 0.0
         self._unsure, self._lost, self._within = 0.0, 0.0, 0.0
         self.waiting = 0
         """Answers that are overdue, and so bad already."""
         self.last = ""
         """Why the last bad one was bad."""
 
-    def add(self, at: float, bad: float, total: float) -> None:
+    def add(self, at: float, bad: float, total: float, besides: float = 0.0) -> None:
+        """``besides``: good answers to others than guests, which show no more than that the service answers."""
+        self.besides += besides
         self._recent.add(at, {BAD: bad, GOOD: total - bad})
         self.whole += Share(bad, total)
         if self._test:
@@ -98,7 +100,7 @@ class ShareTrack:
         return f"{self.measure.source}: {self._text(self.whole, '')}"
 
     def nothing(self, now: float) -> str:
-        if not self.whole.total:
+        if not self.whole.total + self.besides:
             return "no answers"
         if self._lost and self.whole.bad + self._lost > self.may * self.whole.total:
             return f"{self._lost:g} of {self.whole.total:g} answers are in a bucket without end"

@@ -99,7 +99,8 @@ class Limit(Section):
     def _limits_something(self) -> Limit:
         if all(one is None for one in (self.above, self.below, self.relative, self.growth)):
             raise ValueError("a limit is one of above, below, relative and growth, or several of them")
-        if self.relative is None and self.growth is None and {"at_least", "floor", "normal"} & self.model_fields_set:
+        modest = self.at_least or self.floor is not None or self.normal is not None
+        if self.relative is None and self.growth is None and modest:
             raise ValueError("at_least, floor and normal are of a limit that is relative or of growth")
         if self.above is not None and self.below is not None and self.below >= self.above:
             raise ValueError("below must be less than above: no value would be good")
