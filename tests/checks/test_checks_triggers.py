@@ -81,10 +81,40 @@ def test_a_503_never_makes_it_hot(health):
 @pytest.mark.parametrize("status", [401, 403])
 def test_wrong_credentials_end_the_wait(health, status):
     event, asked, seconds = health(series(Answer(status)), seconds=30, bearer=True)
-    assert event["verdict"] == Verdict.FAIL
+    assert event["verdict"] == Verdict.UNKNOWN
     assert f"status {status}" in event["reason"]
     assert len(asked) == 3
     assert seconds == pytest.approx(2 * POLL_SECONDS)
+
+
+@pytest.mark.parametrize("status", [204, 206, 301, 308])
+def test_whatever_is_2xx_or_3xx_is_good(health, status):
+    event, asked, _ = health(series(Answer(status, headers=NEW)), header="X-Version", version="v1.1.0")
+    assert (event["verdict"], len(asked)) == (Verdict.PASS, 3)
+
+
+def test_a_redirect_on_the_same_host_is_followed_to_where_the_service_answers(health):
+    def answer(asked):
+        return Answer(301, headers={"Location": "/healthz"}) if asked.path == "/health" else Answer(500)
+
+    event, asked, _ = health(answer, bearer=True)
+    assert event["verdict"] == Verdict.FAIL
+    assert {call.path for call in asked} == {"/health", "/healthz"}
+    assert all(call.headers["authorization"] == "Bearer t0k3n" for call in asked)
+
+
+def test_a_redirect_to_another_host_is_the_answer_and_gets_no_token(health):
+    event, asked, _ = health(series(Answer(302, headers={"Location": "https://login.example.com/"})), bearer=True)
+    assert (event["verdict"], len(asked)) == (Verdict.PASS, 3)
+
+
+@pytest.mark.parametrize("status", [429, 403, 451])
+def test_an_answer_of_the_edge_is_neither_good_nor_bad(health, status):
+    event, asked, _ = health(series(Answer(), Answer(status), Answer(), Answer(status), Answer()))
+    assert (event["verdict"], len(asked)) == (Verdict.PASS, 5)
+    event, _, seconds = health(series(Answer(status)), seconds=30)
+    assert (event["verdict"], seconds) == (Verdict.UNKNOWN, pytest.approx(30))
+    assert f"status {status}: the client is refused" in event["reason"]
 
 
 def test_another_version_is_not_the_one_waited_for(health):

@@ -96,6 +96,7 @@ def serving(answer: Callable[[Asked], Answer], tls: ssl.SSLContext | None = None
             web.asked.append(asked)
             given = answer(asked)
             said = given.body if isinstance(given.body, bytes) else json.dumps(given.body).encode()
+            said = b"" if given.status in (204, 304) else said  # these have none, whatever their headers say
             self.send_response(given.status)
             for key, value in given.headers.items():
                 self.send_header(key, value)

@@ -54,16 +54,19 @@ class TwinHttp:
 
     @asynccontextmanager
     async def _ask(
-        self, method: str, url: str, headers: Any = (), params: Any = None, json: Any = None
-    ) -> AsyncIterator[TwinAnswer]:
+        self, method: str, url: str, headers: Any = None, params: Any = None, json: Any = None,
+        allow_redirects: bool = True,
+    ) -> AsyncIterator[TwinAnswer]:  # fmt: skip
         if not self.server.there:
             raise aiohttp.ClientConnectionError("nobody listens")
         path = urlsplit(url).path + (f"?{urlencode(params)}" if params else "")
-        asked = Asked(method, path, {name.lower(): value for name, value in dict(headers).items()}, json)
+        asked = Asked(method, path, {name.lower(): value for name, value in dict(headers or {}).items()}, json)
         self.server.asked.append(asked)
         async with asyncio.timeout(self.timeout):
             await asyncio.sleep(self.server.delay)
-            yield TwinAnswer(url, self.server.answer(asked))
+            answer = self.server.answer(asked)
+            assert not (allow_redirects and "Location" in answer.headers), "the twin follows nothing by itself"
+            yield TwinAnswer(url, answer)
 
 
 class TwinAnswer:

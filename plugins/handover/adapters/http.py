@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import aiohttp
     from airflow.sdk import Connection
     from requests import Response
+    from yarl import URL
+
+MAX_REDIRECTS = 5
 
 
 def base_url(connection: Connection) -> str:
@@ -51,3 +57,40 @@ def request(
     )
     response.raise_for_status()
     return response
+
+
+@asynccontextmanager
+async def get(
+    http: aiohttp.ClientSession, url: str, headers: dict[str, str] | None = None
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """What a service answers to a GET, as the kubelet sees it: redirects are followed to the same host, where the
+    service still has to answer; one that leads elsewhere is its answer. Credentials never leave the origin.
+
+    Raises `aiohttp.ClientError` and `TimeoutError`.
+    """
+    import aiohttp
+    from yarl import URL
+
+    where = URL(url)
+    for _ in range(MAX_REDIRECTS + 1):
+        async with http.get(str(where), headers=headers, allow_redirects=False) as answer:
+            further = _further(where, answer.headers.get("Location")) if 300 <= answer.status <= 399 else None
+            if further is None:
+                yield answer
+                return
+        if further.origin() != where.origin():
+            headers = {key: value for key, value in (headers or {}).items() if key.lower() != "authorization"}
+        where = further
+    raise aiohttp.ClientError(f"more than {MAX_REDIRECTS} redirects")
+
+
+def _further(where: URL, location: str | None) -> URL | None:
+    """Where a redirect leads, if to the same host."""
+    from yarl import URL
+
+    try:
+        further = where.join(URL(location)) if location else None
+    except ValueError:
+        return None
+    same = further is not None and further.host == where.host and further.scheme in ("http", "https")
+    return further if same else None

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from handover import clock
+from handover.adapters.http import base_url, get
 from handover.models.annotations import AGENT
 from handover.ports.public import Answer
 
@@ -26,7 +27,7 @@ class HttpAddress:
 
         begun = clock.monotonic()
         try:
-            async with asyncio.timeout(timeout), self._http.get(f"{self._url}{path}") as answer:
+            async with asyncio.timeout(timeout), get(self._http, f"{self._url}{path}") as answer:
                 await answer.read()
                 headers = {name.lower(): value for name, value in answer.headers.items()}
                 return Answer(clock.monotonic() - begun, answer.status, headers)
@@ -51,8 +52,6 @@ async def at(url: str, token: str = "") -> AsyncIterator[HttpAddress]:
 async def connect(connection_id: str) -> AsyncIterator[HttpAddress]:
     """The address of an Airflow connection; usable in tasks and in the triggerer."""
     from airflow.providers.common.compat.connection import get_async_connection
-
-    from handover.adapters.http import base_url
 
     connection = await get_async_connection(connection_id)
     async with at(base_url(connection), connection.password or "") as address:

@@ -7,17 +7,19 @@ import logging
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from handover import clock
-from handover.adapters.http import base_url
+from handover.adapters.http import base_url, get
 from handover.models.annotations import AGENT
+from handover.models.answers import NO_ANSWER, Answered, judged, problem, silence
+from handover.models.evidence import Evidence, Measurement, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import aiohttp
 
-    from handover.models.evidence import Evidence
     from handover.plan.model import Plan
 
 log = logging.getLogger(__name__)
@@ -25,12 +27,21 @@ HEADERS = {"User-Agent": AGENT}
 TIMEOUT_SECONDS = 10.0
 ROUNDS = 3
 """Only what is bad each time is bad."""
+STABLE = 200
+"""What the stable version answered to the login and to each path: else there would be no baseline (plan 4.2)."""
 MAX_FAILURES = 20
 """More bad answers would say no more, and each may take `TIMEOUT_SECONDS`."""
 
 
 class LoginFailed(RuntimeError):
-    """The test user could not log in."""
+    """The test user could not log in. ``verdict``: UNKNOWN when that says nothing about the release."""
+
+    def __init__(self, why: str, verdict: Verdict = Verdict.FAIL) -> None:
+        super().__init__(why)
+        self.verdict = verdict
+
+    def evidence(self, check: str, *measurements: Measurement) -> Evidence:
+        return Evidence(check=check, verdict=self.verdict, reason=str(self), measurements=measurements)
 
 
 @dataclass(frozen=True)
@@ -74,29 +85,37 @@ def session(
 async def log_in(http: aiohttp.ClientSession, api: Endpoint, path: str) -> dict[str, str]:
     """Logs the test user in; gives the headers of its further requests. Raises `LoginFailed`."""
     email, password = api.test_user
-    async with http.post(f"{api.url}{path}", json={"email": email, "password": password}) as answer:
-        if answer.status != 200:
+    body = {"email": email, "password": password}
+    async with http.post(f"{api.url}{path}", json=body, allow_redirects=False) as answer:
+        verdict = judged(answer.status, stable=STABLE)
+        if verdict is Answered.NO_DATA:
+            raise LoginFailed(f"POST {path}: {silence(answer.status, stable=STABLE)}", Verdict.UNKNOWN)
+        if verdict is Answered.BAD:
             raise LoginFailed(f"POST {path}: {answer.status} for the test user")
         try:
-            body = await answer.json(content_type=None)
+            said = await answer.json(content_type=None)
         except ValueError:
-            body = None
-    token = body.get("token") if isinstance(body, dict) else None
+            said = None
+    token = said.get("token") if isinstance(said, dict) else None
     if not token:
-        raise LoginFailed(f"POST {path}: the answer holds no token")
+        raise LoginFailed(f"POST {path}: the answer ({answer.status}) holds no token")
     return {"Authorization": f"Bearer {token}"}
 
 
 @dataclass(frozen=True)
 class Load:
-    """What a series of requests showed. ``seconds``: of each good answer; ``elapsed``: of the whole series."""
+    """What a series of requests showed. ``seconds``: of each good answer; ``elapsed``: of the whole series;
+    ``silences``: why others say nothing about the release.
+    """
 
     seconds: tuple[float, ...]
     failures: tuple[str, ...]
     elapsed: float
+    silences: tuple[str, ...] = ()
 
     @property
     def requests(self) -> int:
+        """Those that say something."""
         return len(self.seconds) + len(self.failures)
 
 
@@ -133,35 +152,39 @@ async def load(
 ) -> Load:
     """``requests`` GETs over URLs and their headers in turn, ``concurrency`` at a time.
 
-    A good answer is 200 and complete. A series with more than `MAX_FAILURES` bad ones ends there.
+    A good answer is complete (see `handover.models.answers`). A series with more than `MAX_FAILURES` others ends there.
     """
     seconds: list[float] = []
     failures: list[str] = []
+    silences: list[str] = []
     waiting = iter(list(islice(cycle(asked), requests)))
 
     async def work() -> None:
         for url, headers in waiting:
-            if len(failures) > MAX_FAILURES:
+            if max(len(failures), len(silences)) > MAX_FAILURES:
                 return
             begun = clock.monotonic()
-            problem = await _get(http, url, headers)
-            if problem:
-                failures.append(problem)
+            path, status, why = await _get(http, url, headers)
+            if wrong := problem(status, why, stable=STABLE):
+                failures.append(f"GET {path}: {wrong}")
+            elif said_nothing := silence(status, stable=STABLE):
+                silences.append(f"GET {path}: {said_nothing}")
             else:
                 seconds.append(clock.monotonic() - begun)
 
     begun = clock.monotonic()
     await asyncio.gather(*(work() for _ in range(concurrency)))
-    return Load(tuple(seconds), tuple(failures), clock.monotonic() - begun)
+    return Load(tuple(seconds), tuple(failures), clock.monotonic() - begun, tuple(silences))
 
 
-async def _get(http: aiohttp.ClientSession, url: str, headers: dict[str, str]) -> str:
-    """Empty for a complete 200, else what went wrong."""
+async def _get(http: aiohttp.ClientSession, url: str, headers: dict[str, str]) -> tuple[str, int, str]:
+    """Path, status, and why there was no answer."""
     import aiohttp
 
+    path = urlsplit(url).path
     try:
-        async with http.get(url, headers=headers) as answer:
+        async with get(http, url, headers) as answer:
             await answer.read()
-            return "" if answer.status == 200 else f"GET {answer.url.path}: {answer.status}"
+            return path, answer.status, ""
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        return f"GET {url.partition('://')[2].partition('/')[2]}: {type(error).__name__}"
+        return path, NO_ANSWER, type(error).__name__

@@ -6,9 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
 from handover import clock
+from handover.adapters.http import get
 from handover.checks import verdicts
 from handover.checks.sensors import version_of
+from handover.models.answers import problem, silence
 from handover.models.evidence import Evidence, Measurement, combined, failed, passed, unknown
+from handover.models.versions import same_version
+from handover.ports.metrics import NoData
 from handover.step import Step, StepRun
 
 if TYPE_CHECKING:
@@ -26,7 +30,7 @@ MAX_LOG_PAGES = 100
 
 
 class KeyEndpoints(Step):
-    """Plan 2.3: each key endpoint answers a logged-in user with 200, from the wanted version.
+    """Plan 2.3: each key endpoint answers a logged-in user well, and from the wanted version.
 
     :param version: the version that must answer, the ``new`` one or the ``old`` one
     """
@@ -44,22 +48,24 @@ class KeyEndpoints(Step):
             try:
                 headers = await log_in(http, api, self.plan.health.login_path)
             except LoginFailed as error:
-                return failed(self.task_id, str(error))
+                return error.evidence(self.task_id)
             parts = [await self._one(http, api.url, path, headers, version) for path in self.plan.health.key_endpoints]
         return combined(self.task_id, parts)
 
     async def _one(
         self, http: aiohttp.ClientSession, url: str, path: str, headers: dict[str, str], version: str
     ) -> Evidence:
-        async with http.get(f"{url}{path}", headers=headers) as answer:
+        async with get(http, f"{url}{path}", headers) as answer:
             await answer.read()
-        seen = answer.headers.get(self.plan.traffic.version_header)
-        measured = Measurement(what=f"status {path}", value=answer.status, source=SOURCE)
-        if answer.status != 200:
-            return failed(path, f"status {answer.status}", measured)
-        if not verdicts.same_version(seen, version):
+        status, seen = answer.status, answer.headers.get(self.plan.traffic.version_header)
+        measured = Measurement(what=f"status {path}", value=status, source=SOURCE)
+        if wrong := problem(status):
+            return failed(path, wrong, measured)
+        if nothing := silence(status):
+            return unknown(path, nothing, measured)
+        if not same_version(seen, version):
             return failed(path, f"answered by {seen or 'an unnamed version'} instead of {version}", measured)
-        return passed(path, f"200 from {seen}", measured)
+        return passed(path, f"{status} from {seen}", measured)
 
 
 class ResponseTimes(Step):
@@ -71,7 +77,7 @@ class ResponseTimes(Step):
         try:
             load = asyncio.run(measure(self.plan))
         except LoginFailed as error:
-            return failed(self.task_id, str(error))
+            return error.evidence(self.task_id)
         return verdicts.response_times(self.task_id, load, self.plan.thresholds, SOURCE)
 
 
@@ -135,7 +141,7 @@ class Performance(Step):
         try:
             return asyncio.run(self._compare(run))
         except LoginFailed as error:
-            return failed(self.task_id, str(error))
+            return error.evidence(self.task_id)
 
     async def _compare(self, run: StepRun) -> Evidence:
         from handover.checks.client import measure_until_good
@@ -154,18 +160,20 @@ class Performance(Step):
 
 
 class ErrorTracker(Step):
-    """Plan 2.3: the error tracker has no more than ``health.max_new_errors`` unresolved issues of the new version."""
+    """Plan 2.3: the error tracker has no more than ``health.max_new_errors`` unresolved issues that were first seen in
+    the new version.
+    """
 
     async def act(self, run: StepRun) -> Evidence:
-        import aiohttp
-
-        from handover.checks.sources import ErrorTrackerSource, TrackerSilent
+        from handover.checks.sources import ErrorTrackerSource
 
         source = ErrorTrackerSource(self.plan, (await run.known()).version)
         try:
             measured = await source.measure()
-        except (TrackerSilent, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            return unknown(self.task_id, f"the error tracker cannot be asked: {error or type(error).__name__}")
+        except NoData as error:
+            return unknown(self.task_id, f"the error tracker cannot be asked: {error}")
+        finally:
+            await source.close()
         return verdicts.new_errors(self.task_id, measured, self.plan.health.max_new_errors)
 
 

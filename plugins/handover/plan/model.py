@@ -15,6 +15,7 @@ from handover.models.incident import Severity
 from handover.plan.change import Freeze, ReadinessRules, WindowRules
 from handover.plan.data import Data
 from handover.plan.followups import Followups
+from handover.plan.health import Health
 from handover.plan.image import Image
 from handover.plan.measures import MeasureEntry, measures_of
 from handover.plan.parts import INCLUDE as INCLUDE
@@ -119,18 +120,6 @@ class Traffic(Section):
     drain_header: str
     drain_timeout_seconds: Seconds
     verify_requests: Count
-
-
-class Health(Section):
-    path: UrlPath
-    key_endpoints: Annotated[tuple[UrlPath, ...], Field(min_length=1)]
-    login_path: UrlPath
-    database_command: Command
-    client_command: Command
-    error_tracker_connection: ConnectionId
-    error_tracker_path: UrlPath
-    max_new_errors: Annotated[int, Field(ge=0)]
-    timeout_seconds: Seconds
 
 
 class Thresholds(Section):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from handover.adapters.http import call
+from handover.adapters.refusals import refused
 from handover.readiness.check import TIMEOUT_SECONDS, NoAnswer
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 MAX_PAGES = 30
 PAGE = 100
-REMAINING = "X-RateLimit-Remaining"
 
 
 class Missing(NoAnswer):
@@ -47,17 +47,9 @@ def response(
 
 
 def refusal(answer: Response, what: str) -> NoAnswer:
-    """Why an answer of 400 or more is none; a rate limit says when to try again."""
+    """Why an answer of 400 or more is none."""
     status, headers = answer.status_code, answer.headers
-    limited = status == 429 or (status == 403 and ("Retry-After" in headers or headers.get(REMAINING) == "0"))
-    if limited:
-        after = headers.get("Retry-After")
-        return NoAnswer(f"{what}: rate limit reached, try again {f'in {after} s' if after else 'later'}")
-    if status == 404:
-        return Missing(f"{what}: 404, there is none, or the credentials may not see it")
-    if status in (401, 403):
-        return NoAnswer(f"{what}: {status}, the connection's credentials are refused")
-    return NoAnswer(f"{what}: status {status}")
+    return (Missing if status == 404 else NoAnswer)(f"{what}: {refused(status, headers)}")
 
 
 def decoded(answer: Response, what: str) -> Any:

@@ -93,6 +93,10 @@ def test_sentry_has_no_issues_until_told_so_and_again_afterwards(recorder):
     assert recorder.get("/recorded").json()[0]["query"] == {"query": "is:unresolved"}
 
 
+def test_sentry_knows_every_release(recorder):
+    assert recorder.get("/sentry/api/0/projects/ai-hotel/pms/releases/v1.1.0/").json() == {"status": "open"}
+
+
 def test_an_outage_is_recorded_all_the_same(recorder, slack):
     recorder.put("/answers/slack", json={"status": 503, "body": "down for maintenance"})
     with pytest.raises(SlackApiError):
