@@ -13,6 +13,7 @@ from handover import clock
 from handover.analysis import judge
 from handover.analysis.judge import Finding
 from handover.analysis.observer import Observer
+from handover.analysis.sources import learn
 from handover.models import names
 from handover.models.evidence import Verdict
 from handover.ports.public import Answer
@@ -163,6 +164,25 @@ def test_a_service_that_is_seldom_started_again_may_say_so_in_its_plan(world):  
     entry = plan_with({"name": "restarts", "source": "pods", "limit": {"above": 3}}).measures
     plan = world.plan.model_copy(update={"measures": entry})
     assert watched(world, 20, beside=killed, plan=plan)[0] is None
+
+
+@pytest.mark.plan("Performance degradation >50%")
+@pytest.mark.parametrize(("seconds", "rule"), [(0.0, None), (0.03, None), (0.12, names.P50)])
+def test_the_stable_versions_response_times_are_learnt_and_compared_with(world, seconds, rule):  # noqa: F811
+    """Its answers took 4 ms. In the twin's buckets 34 ms are as fast, and 124 ms are surely slower by 50 ms."""
+    for pod in world.service.pods("green"):
+        for _ in range(100):
+            world.service.app(pod).serve("/")
+    world.service.tell("blue", mode="slow", delay_seconds=seconds)
+
+    async def learns(observer: Observer) -> None:
+        await learn(observer.seen, world.service.kube(), world.plan, "green")
+        assert observer.seen.stable == {(0.0, 0.05): 200}
+        assert observer.seen.baseline[names.P50] == pytest.approx(0.025)
+
+    found, _, _ = watched(world, 20, beside=learns)
+    assert (found.rule if found else None) == rule
+    assert not found or "than the stable version's by more than 50% and 0.05 s" in found.reason
 
 
 def test_guests_that_all_fail_are_seen_beside_probes_that_are_all_good(world):  # noqa: F811

@@ -29,6 +29,15 @@ def histogram(buckets: Mapping[float, float]) -> Histogram:
     return found
 
 
+def cumulated(times: Histogram) -> dict[float, float]:
+    """As buckets, for a plot."""
+    total, found = 0.0, {}
+    for (_, high), count in sorted(times.items(), key=lambda one: one[0][1]):
+        total += count
+        found[high] = total
+    return found
+
+
 @dataclass(frozen=True)
 class Slower:
     """``bad``: surely slower than the limit. ``unsure``: in the bucket that the limit lies in, of which ``within`` is

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from handover.analysis import metrics
-from handover.analysis.latency import Histogram, histogram
+from handover.analysis.latency import Histogram, cumulated, histogram
 from handover.analysis.metrics import Counters, Delta
 from handover.analysis.tracks import BAD, GOOD, ComparisonTrack, ShareTrack, Track, ValueTrack, tracks_of
 from handover.analysis.window import Share, Sums, Window
@@ -252,7 +252,7 @@ class Observations:
         if (PODS, names.THROUGHPUT) in self._by_key and now > self.started:
             points[names.THROUGHPUT] = self.pods.total(now) / min(self.pods.seconds, now - self.started), "1/s"
         if self.times.total(now) >= self.plan.watch.min_requests:
-            points |= {name: (value, "s") for name, value in metrics.latencies(_buckets(self.times.of(now))).items()}
+            points |= {name: (value, "s") for name, value in metrics.latencies(cumulated(self.times.of(now))).items()}
         for what, (value, unit) in points.items():
             if value is not None:
                 self.point(now, what, value, unit, PODS, PODS)
@@ -328,7 +328,7 @@ class Observations:
             for source, share in ((PODS, pods), (PROBE, probes))
             if share.total
         ]
-        latencies = metrics.latencies(_buckets(self.times.of(now)))
+        latencies = metrics.latencies(cumulated(self.times.of(now)))
         found += [Measurement(what=what, value=value, unit="s", source=PODS) for what, value in latencies.items()]
         times = sorted(probed.seconds for probed in self.probes.since(now))
         if times:
@@ -351,7 +351,7 @@ class Observations:
             Measurement(what="requests", value=self.probed.total, source=PROBE),
             Measurement(what=names.THROUGHPUT, value=round(self.served.total / seconds, 2), unit="1/s", source=PODS),
         ]
-        latencies = metrics.latencies(_buckets(self._whole_times))
+        latencies = metrics.latencies(cumulated(self._whole_times))
         found += [Measurement(what=k, value=round(v, 4), unit="s", source=PODS) for k, v in latencies.items()]
         cache = self._by_key.get((PODS, names.CACHE_HIT_RATE))
         if cache and (rate := cache.tracks[0].shown(now)[0]) is not None:
@@ -365,15 +365,6 @@ class Observations:
 def lacks(measure: Measure, lacking: Mapping[str, str]) -> str:
     """Why this measure cannot be told: pods that cannot tell a percentile can tell no other one either."""
     return lacking.get(measure.name) or (lacking.get(names.P99, "") if measure.quantile is not None else "")
-
-
-def _buckets(times: Histogram) -> metrics.Buckets:
-    """Cumulative, for a plot."""
-    total, found = 0.0, {}
-    for (_, high), count in sorted(times.items(), key=lambda one: one[0][1]):
-        total += count
-        found[high] = total
-    return found
 
 
 def _summed(pairs: list[tuple[Counters, Counters]], what: str) -> float | None:

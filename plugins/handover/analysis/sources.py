@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from handover import clock
 from handover.analysis import metrics
+from handover.analysis.latency import cumulated, histogram
 from handover.analysis.observations import PODS, Observations, PodLimits, Probed
+from handover.analysis.statistics import Interval
 from handover.models import answers, names
 from handover.outside import outside
 from handover.telemetry.pods import PodReader, container_of
@@ -63,20 +66,25 @@ class Probe:
         )
 
 
-async def normal(kube: Kube, plan: Plan, colour: str) -> dict[str, float]:
-    """What a colour's pods have measured in all their life: the fairest baseline for the same pods' successors.
+async def learn(seen: Observations, kube: Kube, plan: Plan, colour: str) -> None:
+    """Tells a watch what is normal: what a colour's pods have measured in all their life, the fairest baseline for
+    their successors. How long answers took (of enough of them), with p50 and p95, and connections; nothing when they
+    are gone.
 
-    p50, p95 (only of enough requests) and connections, by measurement name; empty when the pods are gone.
+    Raises `KubeError`, and `NoMetrics` when a pod cannot be read.
     """
     source = PodMetrics(kube, plan, colour)
     counters = [await source.read(pod) for pod in await source.pods()]
-    buckets = metrics.added(c.buckets for c in counters)
-    enough = metrics.observed(buckets) >= BASELINE_REQUESTS
-    found = metrics.latencies(buckets) if enough else {}
+    times: Counter[Interval] = Counter()
+    for one in counters:
+        times.update(histogram(one.buckets))
+    if times.total() >= BASELINE_REQUESTS:
+        latencies = metrics.latencies(cumulated(times))
+        seen.baseline |= {what: value for what, value in latencies.items() if what != names.P99}
+        seen.stable = dict(times)
     connections = [c.connections for c in counters if c.connections is not None]
     if connections:
-        found[f"pod_{names.CONNECTIONS}"] = sum(connections)
-    return {what: value for what, value in found.items() if what != names.P99}
+        seen.baseline[names.POD_CONNECTIONS] = sum(connections)
 
 
 class PodUse:

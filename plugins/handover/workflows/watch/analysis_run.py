@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from handover import clock
 from handover.analysis import judge
 from handover.analysis.observer import Observer
-from handover.analysis.sources import normal
+from handover.analysis.sources import learn
 from handover.models import names
 from handover.models.evidence import Evidence, Verdict, failed, passed
 from handover.ports.kube import KubeError
@@ -150,11 +150,10 @@ async def _learn(subject: AnalysisSubject, observer: Observer, sources: Sequence
     while True:
         try:
             if subject.is_preview:
-                found = await normal(subject.kube, subject.plan, subject.token.stable)
+                await learn(observer.seen, subject.kube, subject.plan, subject.token.stable)
             else:
                 measured = await tracker.measure() if tracker else []
-                found = {m.what: m.value for m in measured if m.value is not None}
-            observer.seen.baseline.update(found)
+                observer.seen.baseline.update({m.what: m.value for m in measured if m.value is not None})
             return
         except Exception as error:
             observer.say(f"no baseline yet: {error}")
