@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from handover import clock
-from handover.ports.kube import REQUEST_TIMEOUT, Json, KubeError
+from handover.ports.kube import MAX_POD_BYTES, REQUEST_TIMEOUT, Json, KubeError
 
 log = logging.getLogger(__name__)
 Query = list[tuple[str, str]]
@@ -167,6 +167,20 @@ class HttpResponse:
 
     async def read(self) -> bytes:
         return self.body
+
+
+def limit_of(path: str) -> int | None:
+    """How many bytes of an answer are read: of a pod's behind the cluster's proxy one more than it may have, of the
+    cluster's own all (None).
+    """
+    return MAX_POD_BYTES + 1 if "/proxy" in path else None
+
+
+def within(limit: int | None, status: int, body: bytes) -> HttpResponse:
+    """What was answered; 413 where more than may be was read."""
+    if limit is None or len(body) < limit:
+        return HttpResponse(status, body)
+    return HttpResponse(413, f"the pod's answer is larger than {MAX_POD_BYTES} bytes".encode())
 
 
 class ClusterApi(abc.ABC):

@@ -14,7 +14,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
-from handover.adapters.kube_access import Access, ClusterApi, HttpResponse, Renewal
+from handover.adapters.kube_access import Access, ClusterApi, HttpResponse, Renewal, limit_of, within
 from handover.adapters.kube_users import access_from_file
 from handover.adapters.kubernetes import KubeClient, connect_with_kubeconfig
 from handover.models.annotations import AGENT
@@ -64,7 +64,8 @@ def _asked(
         try:
             connection.request(method, target, data, headers)
             response = connection.getresponse()
-            return HttpResponse(response.status, response.read())
+            limit = limit_of(target)
+            return within(limit, response.status, response.read(limit))
         except HTTPException as error:
             raise ConnectionError(repr(error)) from error
 

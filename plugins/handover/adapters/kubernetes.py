@@ -15,7 +15,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from handover.adapters.kube_access import Access, ClusterApi, HttpResponse, NoAccess, Query, Renewal
+from handover.adapters.kube_access import Access, ClusterApi, HttpResponse, NoAccess, Query, Renewal, limit_of, within
 from handover.adapters.kube_users import access_from_file, access_from_text, access_in_pod
 from handover.models.annotations import AGENT, FORMER_AGENT
 from handover.ports.kube import (
@@ -246,7 +246,13 @@ class PooledApi(ClusterApi):
             timeout=aiohttp.ClientTimeout(total=timeout), proxy=access.proxy or None,
             server_hostname=access.server_name or None, allow_redirects=method == "GET",
         ) as answer:  # fmt: skip
-            return HttpResponse(answer.status, await answer.read())
+            limit = limit_of(path)
+            if limit is None:
+                return HttpResponse(answer.status, await answer.read())
+            found = bytearray()
+            while len(found) < limit and (piece := await answer.content.read(limit - len(found))):
+                found += piece
+            return within(limit, answer.status, bytes(found))
 
     async def aclose(self) -> None:
         await super().aclose()

@@ -90,8 +90,8 @@ class PodMetricsRules(Section):
     path: UrlPath = "/metrics"
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """By default ``cluster.port``."""
-    max_bytes: ByteSize = ByteSize(5_000_000)
-    """An answer that is larger is not read."""
+    max_bytes: Annotated[ByteSize, Field(gt=0, le=8_000_000)] = ByteSize(5_000_000)
+    """A larger answer is not read."""
     requests: RequestCounter | None = None
     latency: LatencyHistogram | None = None
     cpu_seconds: Series | None = None

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 Json = dict[str, Any]
 REQUEST_TIMEOUT = 10.0
+MAX_POD_BYTES = 2**23
+"""Of a pod's own answer no more is read."""
 APPLY = "apply include/k8s/rbac.yaml"
 """What to do about a missing permission."""
 
@@ -99,7 +101,9 @@ class Kube(Protocol):
         self, pod: str, port: int, path: str, method: str = "GET", headers: dict[str, str] | None = None,
         timeout: float = REQUEST_TIMEOUT,
     ) -> str:  # fmt: skip
-        """An HTTP request to one pod through the API server, which works from anywhere; gives the body."""
+        """An HTTP request to one pod through the API server, which works from anywhere; gives the body. A body of more
+        than `MAX_POD_BYTES` is a `KubeError` of status 413.
+        """
 
     async def logs(self, pod: str, container: str) -> str:
         """What a container has printed."""
