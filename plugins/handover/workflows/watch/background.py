@@ -98,7 +98,7 @@ class BackgroundAnalysis(AnalysisRun):
     async def _respond(self, finding: Finding, observer: Observer) -> Evidence | None:
         """To a breach; gives the evidence when that was the end of the watch."""
         subject, plan, token = self.subject, self.subject.plan, self.subject.token
-        what = response(self._follower.state, plan.incidents.severity_of(finding.rule))
+        what = response(self._follower.state, finding.severity)
         if what is not Response.WAIT:
             self.log.warning("%s: %s", what, finding)
         if what is Response.ABORT:

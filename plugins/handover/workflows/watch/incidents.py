@@ -31,9 +31,8 @@ async def note(kube: Kube, plan: Plan, token: FencingToken, finding: Finding) ->
     """A breach becomes an incident of the severity that the plan gives it, and people hear of it: once, however many
     watch, and not while it goes on or somebody is asked about another one.
     """
-    severity = plan.incidents.severity_of(finding.rule)
-    outcome = Resolution.ASKED if severity is Severity.CRITICAL else Resolution.NOTED
-    found = incident.began(finding.rule, finding.reason, severity, clock.epoch(), outcome)
+    outcome = Resolution.ASKED if finding.severity is Severity.CRITICAL else Resolution.NOTED
+    found = incident.began(finding.rule, finding.reason, finding.severity, clock.epoch(), outcome)
     state = await _change(kube, plan, token, partial(_with, found=found, pause=plan.watch.sustained_seconds))
     if found in state.incidents:
         await asyncio.to_thread(_tell, plan, state, found)
@@ -51,8 +50,7 @@ def _tell(plan: Plan, state: DeploymentState, found: Incident) -> None:
 
 async def rolled_back(kube: Kube, plan: Plan, token: FencingToken, finding: Finding, what: str) -> None:
     """The incident that a watch answered by itself, once. Traffic has moved by now: nothing here may stop that."""
-    severity = plan.incidents.severity_of(finding.rule)
-    found = incident.began(finding.rule, finding.reason, severity, clock.epoch(), Resolution.ROLLED_BACK)
+    found = incident.began(finding.rule, finding.reason, finding.severity, clock.epoch(), Resolution.ROLLED_BACK)
     told = found.then(clock.epoch(), what)
     try:
         await _change(kube, plan, token, lambda old: old if incident.given_up(old) else (*old, told))
