@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from handover.analysis import judge
 from handover.analysis.latency import histogram
 from handover.analysis.metrics import Counters
-from handover.analysis.observations import Observations, PodLimits
+from handover.analysis.observations import Observations, PodLimits, Probed
 from handover.models import names
 from tests.analysis.made import ONE, SUSTAINED, counters, result, seen, series, sustained
 
@@ -144,6 +144,15 @@ def test_a_degradation_has_to_last():
 ])  # fmt: skip
 def test_few_answers_are_compared_over_a_longer_window(each_second, seconds, rule):
     assert compared(each_second, seconds) == rule
+
+
+@pytest.mark.parametrize(("within", "verdict"), [(0.05, "pass"), (0.2, "unknown")])
+def test_too_few_to_be_sure_are_a_doubt_where_they_are_slower(within, verdict):
+    subject = seen(stable=histogram(STABLE))
+    now = answered(subject, {within: 1.0}, 30)
+    for _ in range(20):
+        subject.probe(now, Probed(0.01))
+    assert judge.conclude(subject, now)[0] == verdict
 
 
 def test_answers_that_do_not_come_any_more_do_not_last():

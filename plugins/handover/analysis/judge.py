@@ -129,8 +129,10 @@ def _against_a_pass(seen: Observations, now: float) -> Iterator[Finding]:
             how = "" if measure.quantile is None else f" with their {measure.name}"
             few = f"{measure.source}: only {total:g} answers seen{how}, {needed} are needed"
             yield _no_data(seen, few, measure)
-        elif share.doubtful():
-            yield _finding(measure, share.doubt())
+    for one in seen.watched:
+        for track in one.tracks:
+            if _counts(seen, one) and track.doubtful():
+                yield _finding(one.measure, track.doubt(now))
     for source in seen.sources:
         if seen.heard[source] <= seen.started:
             yield _no_data(seen, f"{source} never gave data", None, source)

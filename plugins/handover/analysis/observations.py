@@ -203,7 +203,7 @@ class Observations:
                 if not problem:
                     watched.heard = now
             if problem and not (watched and watched.measure.silence is Silence.IGNORE):
-                problems.append(problem if problem == "no value" else f"{m.what}: {problem}")
+                problems.append(problem if m.value is None else f"{m.what}: {problem}")
         if problems:
             self.silence[source] = problems[0]
         else:

@@ -30,6 +30,11 @@ EXACTLY = 1e12
 class Track(Protocol):
     def over(self, now: float) -> bool: ...
 
+    def doubtful(self) -> bool:
+        """Whether it looks as if the limit were broken, though not for sure: no breach, and no pass."""
+
+    def doubt(self, now: float) -> str: ...
+
     def reason(self, now: float) -> str: ...
 
     def nothing(self, now: float) -> str: ...
@@ -89,14 +94,14 @@ class ShareTrack:
 
     def doubtful(self) -> bool:
         """Whether more were bad than there may be, though not for sure."""
-        return self.whole.bad >= self.measure.samples and self.whole.rate > self.may
+        return self._fast and self.whole.bad >= self.measure.samples and self.whole.rate > self.may
 
     def reason(self, now: float) -> str:
         share, seconds = self._telling(now)
         share = Share(share.bad + self.waiting, share.total + self.waiting)
         return f"{self.measure.source}: {self._text(share, f' in {seconds:.3g} s')}"
 
-    def doubt(self) -> str:
+    def doubt(self, now: float) -> str:
         return f"{self.measure.source}: {self._text(self.whole, '')}"
 
     def nothing(self, now: float) -> str:
@@ -157,7 +162,7 @@ class ComparisonTrack:
         self._wanted = IN_THE_TAIL / self.may
         self._recent: Sums[tuple[float, float]] = Sums(watch.window_seconds, self._wanted)
         self._bad, self._alerting = Lasting(), Lasting()
-        self._news = False
+        self._news, self._few = False, True
         self._effect: tuple[float, float] | None = None
 
     def add_times(self, at: float, times: Histogram) -> None:
@@ -172,16 +177,24 @@ class ComparisonTrack:
         if not stable and normal is not None:
             stable = {(normal, normal): EXACTLY}
         total = self._recent.total(now)
-        if not self._news or not stable or total < self._wanted:
+        if not self._news or not stable or total < self._watch.min_requests:
             return
         self._news = False
         factor, limit = UNITS[self.measure.unit][1], self.measure.limit
         self._effect = self._pairs(now, stable, limit.relative or 0.0, limit.at_least * factor)
+        self._few = total < self._wanted
+        if self._few:
+            return
         self._bad.add(now, self._sure(self._effect))
         self._alerting.add(now, self._sure(self._pairs(now, stable, self._alert, limit.at_least * factor)))
 
     def over(self, now: float) -> bool:
         return self._bad.throughout(now, self._watch.sustained_seconds, self.measure.samples)
+
+    def doubtful(self) -> bool:
+        """Whether more were slower than there may be, of too few to be sure."""
+        share, number = self._effect or (0.0, 0.0)
+        return self._few and share > self.may and share * number >= self.measure.samples
 
     def alerting(self, now: float) -> bool:
         """The same for a degradation that is worth no more than an alert (plan 4.2)."""
@@ -194,6 +207,9 @@ class ComparisonTrack:
             f"{self.measure.source}: {share:.1%} of {self._recent.total(now):.4g} answers are slower than the stable "
             f"version's by more than {limit.relative:.0%}{least}, for {self._bad.seconds:.0f} s ({self.may:.1%} may be)"
         )
+
+    def doubt(self, now: float) -> str:
+        return self.reason(now)
 
     def nothing(self, now: float) -> str:
         return "" if self._effect else "nothing to compare with, or too few answers"
@@ -235,6 +251,12 @@ class ValueTrack:
         if self.measure.window == "fast":
             return self._bad.number >= self.measure.samples
         return self._bad.throughout(now, self._watch.sustained_seconds, self.measure.samples)
+
+    def doubtful(self) -> bool:
+        return False
+
+    def doubt(self, now: float) -> str:
+        return ""
 
     def reason(self, now: float) -> str:
         value = f"{self._value:.4g} {self.measure.unit}".rstrip()
