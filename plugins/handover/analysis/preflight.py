@@ -35,7 +35,6 @@ class Kind(StrEnum):
     NO_STATUS = "no status"
     NO_LATENCY = "latency cannot be judged"
     NO_MEASURE = "a measure is missing"
-    MIXED = "probes are counted"
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,6 @@ def _of_pod(looks: Sequence[Look]) -> Iterator[Problem]:
     for why in dict.fromkeys(lacking.values()):
         measures = tuple(measure for measure, other in lacking.items() if other == why)
         yield Problem(_kind_of(measures), why, measures)
-    if mixed := next((look.mixed for look in told if look.mixed), ""):
-        yield Problem(Kind.MIXED, mixed, ())
 
 
 def _kind_of(measures: Sequence[str]) -> Kind:

@@ -40,12 +40,11 @@ Pattern = Annotated[str, Field(min_length=1), AfterValidator(_pattern)]
 Labels = dict[LabelName, Pattern]
 
 
-class Series(Section):
-    """The series of one metric whose labels match, together. ``times``: what makes their value bytes, or seconds."""
+class Metric(Section):
+    """The series of one metric whose labels match, together."""
 
     metric: MetricName
     labels: Labels = Field(default_factory=dict)
-    times: Annotated[float, Field(gt=0)] = 1.0
 
     @model_validator(mode="before")
     @classmethod
@@ -53,23 +52,26 @@ class Series(Section):
         return {"metric": value} if isinstance(value, str) else value
 
 
-class RequestCounter(Section):
-    """Counts answers. A series whose status is neither an error nor fine makes the errors unknown, not zero."""
+class Series(Metric):
+    """``times``: what makes their value seconds, or bytes."""
 
-    metric: MetricName
-    """A counter, or the ``_count`` of a histogram."""
-    labels: Labels = Field(default_factory=dict)
+    times: Annotated[float, Field(gt=0)] = 1.0
+
+
+class RequestCounter(Metric):
+    """Counts answers: a counter, or the ``_count`` of a histogram. A status that is neither an error nor fine makes the
+    errors unknown, not zero.
+    """
+
     status: LabelName | None = None
     """The label that tells the status; by default any that is known to."""
     errors: Pattern = HTTP_ERRORS
     fine: Pattern = HTTP_FINE
 
 
-class LatencyHistogram(Section):
-    """How long answers took. ``metric``: without ``_bucket``; ``unit``: of its ``le``."""
+class LatencyHistogram(Metric):
+    """How long answers took. ``metric``: without ``_bucket``; ``unit``: of its ``le``, by default as its name ends."""
 
-    metric: MetricName
-    labels: Labels = Field(default_factory=dict)
     unit: Unit
 
     @model_validator(mode="before")
@@ -77,7 +79,7 @@ class LatencyHistogram(Section):
     def _unit_by_name(cls, value: Any) -> Any:
         found = {"metric": value} if isinstance(value, str) else value
         if not isinstance(found, dict) or "unit" in found or "metric" not in found:
-            return found
+            return value
         units = [unit for end, unit in SUFFIXES.items() if str(found["metric"]).endswith(end)]
         if not units:
             raise ValueError(f"unit is missing: the name {found['metric']} does not tell it")

@@ -42,8 +42,8 @@ class PodReader:
         self.restarts: dict[str, int] = {}
         """Pod to how often its containers were started again; of all pods of the colour, ready or not."""
         self.kubelet: dict[str, float] = {}
-        """Pod to the requests a second that the kubelet makes to it; they are among those counted where
-        `Counters.mixed` says so.
+        """Pod to the requests a second that the kubelet makes to it, unless the plan says that none are counted. They
+        are among a pod's requests where `Counters.mixed` says so.
         """
 
     async def ready(self) -> list[Json]:
@@ -59,7 +59,8 @@ class PodReader:
             name: frozenset(path for path, _ in found if path not in self._asked_by_guests)
             for name, found in probes.items()
         }
-        self.kubelet = {name: sum(rate for _, rate in found) for name, found in probes.items()}
+        if self._rules.counts_kubelet:
+            self.kubelet = {name: sum(rate for _, rate in found) for name, found in probes.items()}
         return [pod for pod in pods.values() if is_ready(pod)]
 
     async def read(self, pod: str) -> Counters:

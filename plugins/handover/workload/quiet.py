@@ -51,13 +51,13 @@ def served(before: Look, after: Look, seconds: float, kubelet: Mapping[str, floa
     A pod that is new or started again counts from 0. Where labels do not tell who asked, a counter may have counted
     the kubelet's probes and our own look: as many as there can have been are taken off.
 
-    :param kubelet: pod to the requests a second that the kubelet makes to it
+    :param kubelet: pod to the requests a second that the kubelet makes to it; pods that do not count them are not there
     """
     total = 0.0
     for pod, now in after.counted.items():
         then = before.counted.get(pod)
         begun = then.requests if then and then.metric == now.metric and then.requests <= now.requests else 0.0
-        theirs = _others(kubelet.get(pod, 0.0) * seconds) if now.mixed else 0
+        theirs = _others(kubelet[pod] * seconds) if now.mixed and pod in kubelet else 0
         total += max(0.0, now.requests - begun - theirs)
     return total
 
