@@ -106,6 +106,10 @@ class JsonService:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise NoAnswer(f"{what}: {type(error).__name__}") from None
 
+    def hidden(self, text: str) -> str:
+        """What the service said, short, and without our secrets."""
+        return (self._where.hidden(text) if self._where else text)[:MAX_WORDS]
+
     async def close(self) -> None:
         if self._http is not None:
             await self._http.close()

@@ -37,9 +37,14 @@ class DatabaseSource:
         self._worst: float | None = None
         self._last: LagSample | None = None
         self._news = asyncio.Event()
+        self._turn = asyncio.Lock()
 
     async def measure(self) -> list[Measurement]:
         """Raises `DatabaseUnknown` when the primary cannot be asked."""
+        async with self._turn:  # what two have waited for together only one could have
+            return await self._measure()
+
+    async def _measure(self) -> list[Measurement]:
         self._asked = clock.monotonic()
         if self._task is None or self._task.done():
             self._news = asyncio.Event()
@@ -51,10 +56,10 @@ class DatabaseSource:
             raise error
         if not self._news.is_set():
             raise DatabaseUnknown(f"no look within {FIRST_LOOK_SECONDS:g} s")
+        self._news.clear()
         if self._last is None or self._last.primary is None:
             raise DatabaseUnknown("the primary cannot be asked")
         worst, self._worst = self._worst, None
-        self._news.clear()
         source = f"{self.name}: {self._last.text}" if self._last.problems else self.name
         lag = None if worst is None else round(worst, 3)
         return [

@@ -122,6 +122,8 @@ class Measure(Section):
 
     name: str
     source: str
+    query: str = ""
+    """What a source of the plan is asked for, in its own language (`handover.plan.sources`)."""
     unit: Unit
     limit: Limit
     window: Window
@@ -200,6 +202,7 @@ class MeasureEntry(Section):
 
     name: MeasureName
     source: SourceName
+    query: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = None
     unit: Unit | None = None
     limit: Limit | None = None
     window: Window | None = None

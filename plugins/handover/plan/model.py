@@ -36,6 +36,7 @@ from handover.plan.parts import (
 from handover.plan.people import Announcements, Asking, Messages, Question, Role
 from handover.plan.pod_metrics import PodMetricsRules
 from handover.plan.record import RecordRules
+from handover.plan.sources import MonitorName, Source, ask_for_all
 
 FOLLOWED_BY = ("lead", "frontend", "devops", "qa")
 """Roles that the follow-ups ask."""
@@ -267,6 +268,7 @@ class Plan(Section):
     thresholds: Thresholds
     watch: WatchRules
     measures: tuple[MeasureEntry, ...] = ()
+    sources: dict[MonitorName, Source] = Field(default_factory=dict)
     pod_metrics: PodMetricsRules = PodMetricsRules()
     migration: MigrationRules
     functional: Functional
@@ -299,7 +301,7 @@ class Plan(Section):
 
     @model_validator(mode="after")
     def _measures_can_be_judged(self) -> Plan:
-        measures_of(self)
+        ask_for_all(measures_of(self), self.sources)
         return self
 
     def above(self, role: str) -> Role | None:
@@ -366,7 +368,7 @@ class Plan(Section):
     def connections(self) -> tuple[str, ...]:
         """Every Airflow connection that a deployment needs, each once."""
         found: dict[str, None] = {}
-        for section in self.__dict__.values():
+        for section in (*self.__dict__.values(), *self.sources.values()):
             if isinstance(section, Section):
                 for key, value in section:
                     if key == "connection" or key.endswith("_connection"):
