@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from handover.analysis import metrics
-from handover.analysis.metrics import Counters, cores, quantile, since, size, slower_than
+from handover.analysis.metrics import Counters, quantile, quantity, since
 from handover.models import names
 
 
@@ -54,13 +54,6 @@ def test_bounds_that_only_one_look_has_tell_nothing():
 BUCKETS = {0.1: 10.0, 0.2: 30.0, 0.5: 30.0, 1.0: 40.0, float("inf"): 50.0}
 
 
-@pytest.mark.parametrize(("seconds", "count"), [
-    (0.05, 45), (0.1, 40), (0.15, 30), (0.2, 20), (0.3, 20), (0.75, 15), (1.0, 10), (2.0, 10), (60.0, 10),
-])  # fmt: skip
-def test_slower_than(seconds, count):
-    assert slower_than(BUCKETS, seconds) == pytest.approx(count)
-
-
 @pytest.mark.parametrize(("q", "seconds"), [(0.2, 0.1), (0.4, 0.15), (0.6, 0.2), (0.7, 0.75), (0.8, 1.0), (0.99, 1.0)])
 def test_quantile(q, seconds):
     assert quantile(BUCKETS, q) == pytest.approx(seconds)
@@ -70,21 +63,15 @@ def test_no_requests_have_no_quantile():
     assert quantile({}, 0.5) is None
     assert quantile({1.0: 0.0, float("inf"): 0.0}, 0.5) is None
     assert metrics.latencies({}) == {}
-    assert slower_than({}, 1.0) == 0
 
 
 def test_latencies_by_name():
     assert set(metrics.latencies(BUCKETS)) == {names.P50, names.P95, names.P99}
 
 
-@pytest.mark.parametrize(("text", "value"), [("1", 1), ("500m", 0.5), ("2", 2), ("0.25", 0.25)])
-def test_cores(text, value):
-    assert cores(text) == value
-
-
 @pytest.mark.parametrize(("text", "value"), [
-    ("512Mi", 536870912), ("1Gi", 1073741824), ("100M", 1e8), ("1k", 1000), ("1024", 1024),
-    ("128974848000m", 128974848),
+    ("1", 1), ("500m", 0.5), ("0.25", 0.25), ("512Mi", 536870912), ("1Gi", 1073741824), ("100M", 1e8), ("1k", 1000),
+    ("1024", 1024), ("128974848000m", 128974848), ("1e3", 1000), ("2E", 2e18), ("1Pi", 2**50), ("250000u", 0.25),
 ])  # fmt: skip
-def test_size(text, value):
-    assert size(text) == value
+def test_quantities_of_kubernetes(text, value):
+    assert quantity(text) == pytest.approx(value)

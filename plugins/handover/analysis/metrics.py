@@ -5,8 +5,6 @@ Times are seconds of a monotonic clock, as the caller gives them.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from handover.models import names
@@ -63,31 +61,9 @@ def rate(new: Counters, old: Counters, what: str) -> float | None:
     return (after - before) / (new.at - old.at)
 
 
-def added(parts: Iterable[Buckets]) -> Buckets:
-    total: defaultdict[float, float] = defaultdict(float)
-    for part in parts:
-        for bound, count in part.items():
-            total[bound] += count
-    return total
-
-
 def observed(buckets: Buckets) -> float:
     """How many requests a histogram holds."""
     return max(buckets.values(), default=0.0)
-
-
-def slower_than(buckets: Buckets, seconds: float) -> float:
-    """How many requests took longer; inside a bucket they count as spread evenly."""
-    below, last_bound, last_count = 0.0, 0.0, 0.0
-    for bound, count in sorted(buckets.items()):
-        if bound <= seconds:
-            below = count
-        else:
-            if bound != float("inf"):
-                below = last_count + (count - last_count) * (seconds - last_bound) / (bound - last_bound)
-            break
-        last_bound, last_count = bound, count
-    return max(0.0, observed(buckets) - below)
 
 
 def quantile(buckets: Buckets, q: float) -> float | None:
@@ -111,17 +87,13 @@ def latencies(buckets: Buckets) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def cores(quantity: str) -> float:
-    """CPU cores of a Kubernetes quantity: ``500m`` is 0.5."""
-    return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
+_UNITS = {
+    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60, "n": 1e-9, "u": 1e-6, "m": 1e-3,
+    "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
+}  # fmt: skip
 
 
-_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "m": 1e-3}
-
-
-def size(quantity: str) -> float:
-    """Bytes of a Kubernetes quantity: ``512Mi`` is 536870912."""
-    for unit, factor in _UNITS.items():
-        if quantity.endswith(unit):
-            return float(quantity.removesuffix(unit)) * factor
-    return float(quantity)
+def quantity(text: str) -> float:
+    """A Kubernetes quantity: ``512Mi`` is 536870912, ``500m`` is 0.5. Raises `ValueError`."""
+    unit = next((unit for unit in _UNITS if text.endswith(unit)), "")
+    return float(text.removesuffix(unit)) * _UNITS.get(unit, 1)

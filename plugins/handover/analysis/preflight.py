@@ -13,11 +13,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from handover.models import names
+from handover.models.measures import Silence
+from handover.plan.measures import measures_of
 from handover.ports.kube import KubeError
 from handover.telemetry.counters import LATENCIES, Counters, NoMetrics, NoRequests, several_processes
 from handover.telemetry.pods import SEVERAL
 
 if TYPE_CHECKING:
+    from handover.plan.model import Plan
     from handover.telemetry.pods import PodReader
 
 LOOKS = 12
@@ -93,6 +96,14 @@ def problems(looks: Mapping[str, Sequence[Look]]) -> list[Problem]:
         reason = f"{told[0].metric} has no series yet, so that nothing shows whether it tells the status"
         together.append(Problem(Kind.NO_STATUS, reason, (names.ERROR_RATE,), tuple(looks)))
     return together
+
+
+def matters(problem: Problem, plan: Plan) -> bool:
+    """Whether it leaves a measure without data whose silence the plan does not ignore."""
+    return any(
+        one.source == names.PODS and one.name in problem.measures and one.silence is not Silence.IGNORE
+        for one in measures_of(plan)
+    )
 
 
 def _of_pod(looks: Sequence[Look]) -> Iterator[Problem]:

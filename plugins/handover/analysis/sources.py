@@ -29,7 +29,7 @@ class PodMetrics(PodReader):
 
     def __init__(self, kube: Kube, plan: Plan, colour: str) -> None:
         super().__init__(kube, plan, colour)
-        self.limits = PodLimits(metrics.cores(plan.cluster.cpu_limit), metrics.size(plan.cluster.memory_limit))
+        self.limits = PodLimits(metrics.quantity(plan.cluster.cpu_limit), metrics.quantity(plan.cluster.memory_limit))
 
     async def pods(self) -> list[str]:
         """Names of the pods that are ready now. Raises `KubeError`."""
@@ -42,8 +42,8 @@ class PodMetrics(PodReader):
         """What this pod may use, else what the plan says."""
         given = (container_of(pod, self._cluster.container).get("resources") or {}).get("limits") or {}
         return PodLimits(
-            metrics.cores(str(given.get("cpu", self._cluster.cpu_limit))),
-            metrics.size(str(given.get("memory", self._cluster.memory_limit))),
+            metrics.quantity(str(given.get("cpu", self._cluster.cpu_limit))),
+            metrics.quantity(str(given.get("memory", self._cluster.memory_limit))),
         )
 
 

@@ -88,22 +88,19 @@ class MonitoringWorks(FollowUp):
         return asyncio.run(self._look(run))
 
     async def _look(self, run: StepRun) -> Evidence:
-        from handover.analysis.sources import PodMetrics
+        from handover.analysis import preflight
         from handover.database.sources import DatabaseSource
+        from handover.telemetry.pods import PodReader
 
         silent: list[str] = []
-        pods: list[str] = []
+        looks: dict[str, list[preflight.Look]] = {}
         try:
             async with run.kube() as kube:
                 now = await serving(kube, run.router(kube), self.plan)
-                source = PodMetrics(kube, self.plan, now.colour)
-                pods = await source.pods()
-                for pod in pods:
-                    await source.read(pod)
+                looks = await preflight.looks_at(PodReader(kube, self.plan, now.colour))
+            silent += [f"pods: {one}" for one in preflight.problems(looks) if preflight.matters(one, self.plan)]
         except Exception as error:
             silent.append(f"pods: {type(error).__name__}: {error}")
-        if not pods and not silent:
-            silent.append("pods: none is ready")
         migration = self.plan.migration
         database = DatabaseSource(migration.primary_connection, migration.replica_connections)
         try:
@@ -113,4 +110,4 @@ class MonitoringWorks(FollowUp):
             silent.append(f"database: {type(error).__name__}: {error}")
         if silent:
             return failed(self.task_id, "; ".join(silent), *measured)
-        return passed(self.task_id, f"{len(pods)} pods and the database give numbers", *measured)
+        return passed(self.task_id, f"{len(looks)} pods and the database give numbers", *measured)
