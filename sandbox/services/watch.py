@@ -19,6 +19,8 @@ class Watch(Component):
 
     def start(self, context: Context) -> None:
         settings = context.settings
-        plan = REPOSITORY / "include" / "plans" / "pms.yaml"
-        argv = [sys.executable, "-m", "handover", "watch", "--plan", str(plan)]
-        context.own(Process(self.name, argv, settings.log(self.name), env=environment(settings)))
+        context.own(Process(self.name, command(), settings.log(self.name), env=environment(settings)))
+
+
+def command() -> list[str]:
+    return [sys.executable, "-m", "handover", "watch", "--plan", str(REPOSITORY / "include" / "plans" / "pms.yaml")]

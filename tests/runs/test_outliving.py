@@ -10,35 +10,51 @@ import pytest
 from sandbox.processes import Process, kill_sessions
 from sandbox.rounds import NEW, OLD, break_pods, new_pods, under_watch
 from sandbox.services.airflow import DAEMONS, command, environment
+from sandbox.services.watch import command as watch_command
 from tests.support.until import until
 
 pytestmark = [pytest.mark.run, pytest.mark.slow]
 
 
-@pytest.fixture
-def revive(sandbox):
-    """Starts daemons of Airflow again, which were killed."""
-    revived: list[Process] = []
+class Daemons:
+    """Those of Airflow and the watch beside it, to be killed and started again."""
 
-    def start(*names: str) -> None:
+    def __init__(self, sandbox, endpoints) -> None:
+        self._settings = sandbox.settings
+        self._pids = {name: endpoints["processes"][_process(name)] for name in (*DAEMONS, "watch")}
+        self.revived: dict[str, Process] = {}
+
+    def kill(self, *names: str) -> None:
+        kill_sessions(self._pids[name] for name in names)
+
+    def revive(self, *names: str) -> None:
         for name in names:
-            log = sandbox.settings.log(f"airflow-{name}-again")
-            revived.append(Process(f"airflow-{name}", command(name), log, env=environment(sandbox.settings)))
+            argv = watch_command() if name == "watch" else command(name)
+            log = self._settings.log(f"{_process(name)}-again")
+            self.revived[name] = Process(_process(name), argv, log, env=environment(self._settings))
+            self._pids[name] = self.revived[name].pid
 
-    yield start
-    for process in revived:
+
+def _process(name: str) -> str:
+    return name if name == "watch" else f"airflow-{name}"
+
+
+@pytest.fixture(scope="module")
+def daemons(sandbox, endpoints):
+    found = Daemons(sandbox, endpoints)
+    yield found
+    for process in found.revived.values():
         process.stop(5.0)
 
 
-@pytest.mark.parametrize("dead", [DAEMONS, ("triggerer",), ("watch",)], ids=["all of Airflow", "triggerer", "watch"])
-def test_a_bad_version_is_taken_off_and_the_rest_follows(team, production, guests, endpoints, revive, dead):
+@pytest.mark.parametrize("dead", [("watch",), ("triggerer",), DAEMONS], ids=["watch", "triggerer", "all of Airflow"])
+def test_a_bad_version_is_taken_off_and_the_rest_follows(team, production, guests, endpoints, daemons, dead):
     run_id = under_watch(team)
-    names = [name if name == "watch" else f"airflow-{name}" for name in dead]
-    kill_sessions(endpoints["processes"][name] for name in names)
+    daemons.kill(*dead)
     asked = break_pods(endpoints, new_pods(endpoints)).asked
     until(lambda: _version(endpoints["public"]) == OLD, "the old version to serve")
     print(f"traffic was back after {time.time() - asked:.2f} s")
-    revive(*(name for name in dead if name != "watch"))
+    daemons.revive(*dead)
     until(lambda: _answers(team), "Airflow to answer")
     outcome = team.follow(NEW, run_id, timeout=300)
     assert outcome.outcome == "rolled_back", outcome
