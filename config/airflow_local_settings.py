@@ -17,7 +17,6 @@ HEAVY = (
     "aiohttp",
     "asyncpg",
     "boto3",
-    "prometheus_client.parser",
     "psycopg",
     "requests",
     "airflow.providers.postgres.hooks.postgres",
