@@ -82,7 +82,7 @@ def fast_breach(seen: Observations, now: float, *, everywhere: bool = False) -> 
 
 def incidents(seen: Observations, now: float) -> list[Finding]:
     """What people have to hear of, though it moves nothing: silence that the plan takes for an incident, and our probes
-    where something in front of the release refuses them while guests are served.
+    where something in front of the release refuses them while clients are served.
     """
     return [found for found, means in _silences(seen, now) if means is Silence.INCIDENT]
 
@@ -131,7 +131,7 @@ def _against_a_pass(seen: Observations, now: float) -> Iterator[Finding]:
             yield _no_data(seen, few, measure)
     for one in seen.watched:
         for track in one.tracks:
-            if _counts(seen, one) and track.doubtful():
+            if _counts(seen, one) and track.doubtful(now):
                 yield _finding(one.measure, track.doubt(now))
     for source in seen.sources:
         if seen.heard[source] <= seen.started:
@@ -148,9 +148,9 @@ def _silences(seen: Observations, now: float) -> Iterator[tuple[Finding, Silence
         mine = [one for one in seen.watched if one.measure.source == source]
         if now - heard > longest and (means := _meaning(seen, mine)) is not Silence.IGNORE:
             why = f" ({seen.silence[source]})" if seen.silence.get(source) else ""
-            guests = source == PROBE and seen.refused and now - seen.guests_seen <= longest
+            clients = source == PROBE and seen.refused and now - seen.clients_seen <= longest
             found = _no_data(seen, f"{source} gave no data for {now - heard:.1f} s{why}", _of(mine), source)
-            yield found, Silence.INCIDENT if guests else means
+            yield found, Silence.INCIDENT if clients else means
         for one in mine:
             if one.lacking and now - one.heard > longest and (means := _meaning(seen, [one])) is not Silence.IGNORE:
                 reason = f"{source} gave no {one.measure.name} for {now - one.heard:.1f} s ({one.lacking})"

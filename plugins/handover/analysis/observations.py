@@ -94,7 +94,7 @@ class Observations:
         """Why a source gave no data the last time."""
         self.refused = False
         """Whether the last probe was answered by something that is not the release."""
-        self.guests_seen = -math.inf
+        self.clients_seen = -math.inf
         """When pods last told of a request that was answered."""
         known = (PODS, PROBE, *self.sources, *others_of(measures))
         self.heard: dict[str, float] = dict.fromkeys(known, self.started)
@@ -147,7 +147,7 @@ class Observations:
         times = histogram(delta.buckets)
         besides = self._besides(name, delta, others * (now - old.at)) if counters.mixed else 0.0
         if delta.requests > besides:
-            self.guests_seen = now
+            self.clients_seen = now
         if names.ERROR_RATE not in lacking:
             self.pods.add(now, {BAD: delta.errors, GOOD: delta.requests - delta.errors})
             self.served += Share(delta.errors, delta.requests)

@@ -66,7 +66,7 @@ class ShareTrack:
         """Why the last bad one was bad."""
 
     def add(self, at: float, bad: float, total: float, besides: float = 0.0) -> None:
-        """``besides``: good answers to others than guests, which show no more than that the service answers."""
+        """``besides``: good answers to others than clients, which show no more than that the service answers."""
         self.besides += besides
         self._recent.add(at, {BAD: bad, GOOD: total - bad})
         self.whole += Share(bad, total)

@@ -104,7 +104,7 @@ class PodMetricsRules(Section):
     disk_bytes: Series | None = None
     network_bytes: Series | None = None
     leave_out: tuple[Annotated[Labels, Field(min_length=1)], ...] = ()
-    """Requests that are not guests', by their labels: one that matches all labels of one entry is not judged, and keeps
+    """Requests that are not clients', by their labels: one that matches all labels of an entry is not judged, and keeps
     no colour busy. So are, without being named here, those whose labels tell the path of the health check, of the
     metrics, of draining and of the kubelet's probes.
     """

@@ -38,7 +38,7 @@ class Counters:
 
     at: float
     requests: float = 0
-    """Of guests, as far as the labels tell (see ``mixed``)."""
+    """Of clients, as far as the labels tell (see ``mixed``)."""
     errors: float = 0
     """Answers of 500 and above; nothing to rely on when ``lacking`` names the error rate."""
     buckets: Buckets = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Counters:
     metric: str = ""
     """What the requests were counted by."""
     series: int = 0
-    """How many series of it there are, of guests or not; 0 as long as nothing shows whether they tell the status."""
+    """How many series of it there are, of clients or not; 0 as long as nothing shows whether they tell the status."""
     mixed: str = ""
     """Why requests of the kubelet and of ours may be among them; "" when their labels tell them apart."""
 

@@ -8,14 +8,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from handover.plan.pod_metrics import PER_SECOND
-from handover.telemetry.guests import Patterns, compiled, matches
+from handover.telemetry.clients import Patterns, compiled, matches
 
 if TYPE_CHECKING:
     from handover.plan.pod_metrics import LatencyHistogram
+    from handover.telemetry.clients import Clients
     from handover.telemetry.conventions import Convention
     from handover.telemetry.counters import Buckets
     from handover.telemetry.exposition import Labels, Page
-    from handover.telemetry.guests import Guests
 
 TIMING = (None, "histogram", "untyped", "unknown")
 """Types of metrics whose buckets can be added up."""
@@ -30,7 +30,7 @@ def histograms_of(convention: Convention, mine: LatencyHistogram | None) -> tupl
     return (mine,) if mine else convention.latency
 
 
-def buckets_of(page: Page, histograms: tuple[LatencyHistogram, ...], guests: Guests) -> Buckets:
+def buckets_of(page: Page, histograms: tuple[LatencyHistogram, ...], clients: Clients) -> Buckets:
     """Of the first histogram that is there, in seconds; empty as long as nobody was answered. Raises `NoLatency`."""
     if not histograms:
         raise NoLatency("the plan does not name a histogram of how long requests took (pod_metrics.latency)")
@@ -38,7 +38,7 @@ def buckets_of(page: Page, histograms: tuple[LatencyHistogram, ...], guests: Gue
     for metric, histogram in ((one.metric, one) for one in histograms):
         kind = _kind(page, metric)
         if kind == "histogram":
-            return _buckets(page, histogram, guests)
+            return _buckets(page, histogram, clients)
         if kind and not other:
             other = f"{metric} is a {kind}, which cannot be added up over pods and time"
     raise NoLatency(other or f"no histogram {' or '.join(one.metric for one in histograms[:2])} in the metrics")
@@ -54,14 +54,14 @@ def _kind(page: Page, metric: str) -> str:
     return "summary" if any("quantile" in labels for labels in page.samples.get(metric, ())) else ""
 
 
-def _buckets(page: Page, histogram: LatencyHistogram, guests: Guests) -> Buckets:
+def _buckets(page: Page, histogram: LatencyHistogram, clients: Clients) -> Buckets:
     metric, only = f"{histogram.metric}_bucket", compiled(histogram.labels)
     sums: defaultdict[float, float] = defaultdict(float)
     layouts: defaultdict[float, int] = defaultdict(int)
     series: set[Labels | None] = set()
-    key = ("le", guests)
+    key = ("le", clients)
     for labels, count in page.samples.get(metric, {}).items():
-        bound, counts = labels.meaning.get(key) or _bucket(labels, only, guests)
+        bound, counts = labels.meaning.get(key) or _bucket(labels, only, clients)
         if bound is None:
             continue
         if bound != bound:
@@ -90,13 +90,13 @@ def _checked(metric: str, common: dict[float, float], per_second: float) -> Buck
     return {bound / per_second: common[bound] for bound in bounds}
 
 
-def _bucket(labels: Labels, only: Patterns, guests: Guests) -> tuple[float | None, bool]:
-    """The upper bound (not a number where there is none; None: not meant by the plan), and whether it is of guests."""
+def _bucket(labels: Labels, only: Patterns, clients: Clients) -> tuple[float | None, bool]:
+    """The upper bound (not a number where there is none; None: not meant by the plan), and whether it is of clients."""
     bound: float | None = None
     if matches(labels, only):
         try:
             bound = float(labels.get("le", ""))
         except ValueError:
             bound = math.nan
-    found = labels.meaning["le", guests] = bound, guests.sent(labels)
+    found = labels.meaning["le", clients] = bound, clients.sent(labels)
     return found

@@ -35,7 +35,7 @@ class PodReader:
     def __init__(self, kube: Kube, plan: Plan, colour: str) -> None:
         self._kube, self._cluster, self._rules = kube, plan.cluster, plan.pod_metrics
         self._labels, self._reader = plan.cluster.selector_of(colour), reader_of(plan)
-        self._asked_by_guests = {*plan.health.key_endpoints, "/"}
+        self._asked_by_clients = {*plan.health.key_endpoints, "/"}
         self._looks: dict[str, list[Counters]] = {}
         self._several: dict[str, str] = {}
         self._probed: dict[str, frozenset[str]] = {}
@@ -56,7 +56,7 @@ class PodReader:
         self.restarts = restarts
         probes = {name: list(self._probes_of(pod)) for name, pod in pods.items()}
         self._probed = {
-            name: frozenset(path for path, _ in found if path not in self._asked_by_guests)
+            name: frozenset(path for path, _ in found if path not in self._asked_by_clients)
             for name, found in probes.items()
         }
         if self._rules.counts_kubelet:

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from handover.models import names
+from handover.telemetry.clients import Clients, compiled, matches
 from handover.telemetry.conventions import BORN, RESOURCES
 from handover.telemetry.counters import LATENCIES, Buckets, Counters, NoMetrics
 from handover.telemetry.exposition import Lines, Malformed, Page, is_exposition, pieces
-from handover.telemetry.guests import Guests, compiled, matches
 from handover.telemetry.histograms import NoLatency, buckets_of, histograms_of
 from handover.telemetry.requests import RequestCounters
 
@@ -48,7 +48,7 @@ class Reader:
         self._leave_out = [compiled(labels) for labels in rules.leave_out]
         mine = {key: getattr(rules, key) for key in RESOURCES}
         self._used = {key: (mine[key],) if mine[key] else known for key, known in RESOURCES.items()}
-        self._guests: dict[frozenset[str], Guests] = {}
+        self._clients: dict[frozenset[str], Clients] = {}
         self._lines = Lines(self._wanted())
 
     def read(self, text: str, at: float, probed: frozenset[str] = frozenset()) -> Counters:
@@ -82,12 +82,12 @@ class Reader:
         """What a page that was read whole says. Raises `NoMetrics`."""
         if not page.parsed and not is_exposition(text):
             raise NoMetrics(f"no metrics: {'an empty answer' if not text.strip() else 'other text'}")
-        guests = self._guests_of(probed)
-        tally = self._counters.tally(page, guests)
+        clients = self._clients_of(probed)
+        tally = self._counters.tally(page, clients)
         lacking = {names.ERROR_RATE: tally.unknown} if tally.unknown else {}
         buckets: Buckets = {}
         try:
-            buckets = buckets_of(page, histograms_of(tally.convention, self._rules.latency), guests)
+            buckets = buckets_of(page, histograms_of(tally.convention, self._rules.latency), clients)
         except NoLatency as error:
             lacking |= dict.fromkeys(LATENCIES, str(error))
         uses, missing = self._uses(page)
@@ -98,10 +98,10 @@ class Reader:
             metric=metric, series=tally.series, mixed=f"{metric}: {MIXED}" if mixed else "",
         )  # fmt: skip
 
-    def _guests_of(self, probed: frozenset[str]) -> Guests:
-        if probed not in self._guests:
-            self._guests[probed] = Guests(self._leave_out, self._paths | probed)
-        return self._guests[probed]
+    def _clients_of(self, probed: frozenset[str]) -> Clients:
+        if probed not in self._clients:
+            self._clients[probed] = Clients(self._leave_out, self._paths | probed)
+        return self._clients[probed]
 
     def _wanted(self) -> set[str]:
         """The names of all samples that may count."""

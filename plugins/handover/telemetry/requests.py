@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from handover.telemetry.clients import compiled, matches
 from handover.telemetry.conventions import CONVENTIONS, Convention, counter_of
 from handover.telemetry.counters import NoMetrics, NoRequests
-from handover.telemetry.guests import compiled, matches
 
 if TYPE_CHECKING:
     from handover.plan.pod_metrics import PodMetricsRules
+    from handover.telemetry.clients import Clients
     from handover.telemetry.exposition import Labels, Page
-    from handover.telemetry.guests import Guests
 
 COUNTING = (None, "counter", "histogram", "summary", "untyped", "unknown")
 """Types of metrics that can count requests."""
@@ -32,7 +32,7 @@ class Tally:
     series: int = 0
     unknown: str = ""
     told: bool = False
-    """Whether labels tell guests' requests from others."""
+    """Whether labels tell clients' requests from others."""
 
     @property
     def rank(self) -> int:
@@ -52,7 +52,7 @@ class Ending:
     ours: bool = True
     """Whether the plan means this series at all."""
     counts: bool = True
-    """Whether they are guests'."""
+    """Whether they are clients'."""
     told: bool = False
     """Whether labels tell that."""
 
@@ -65,23 +65,23 @@ class RequestCounters:
         self.conventions: tuple[Convention, ...] = (counter_of(mine),) if mine else CONVENTIONS
         self._only = compiled(mine.labels) if mine else {}
 
-    def tally(self, page: Page, guests: Guests) -> Tally:
+    def tally(self, page: Page, clients: Clients) -> Tally:
         """Raises `NoRequests`, and `NoMetrics` where it is not clear what counts."""
         here = [one for one in self.conventions if page.has(one.requests)]
         if not here:
             known = self.conventions[0].requests if len(self.conventions) == 1 else "that is known"
             raise NoRequests(f"no counter of requests {known} in the metrics; {SAY}")
-        tallies = [self._of(one, page, guests) for one in here if page.type_of(one.requests) in COUNTING]
+        tallies = [self._of(one, page, clients) for one in here if page.type_of(one.requests) in COUNTING]
         if not tallies:
             raise NoRequests(f"{here[0].requests} is a {page.type_of(here[0].requests)}, which counts nothing; {SAY}")
         return _most_specific(tallies)
 
-    def _of(self, convention: Convention, page: Page, guests: Guests) -> Tally:
-        found, key = Tally(convention), (convention.requests, guests)
+    def _of(self, convention: Convention, page: Page, clients: Clients) -> Tally:
+        found, key = Tally(convention), (convention.requests, clients)
         for labels, value in page.samples.get(convention.requests, {}).items():
             ending = labels.meaning.get(key)
             if ending is None:
-                ending = labels.meaning[key] = self._ending(labels, convention, guests)
+                ending = labels.meaning[key] = self._ending(labels, convention, clients)
             if not ending.ours:
                 continue
             if not 0 <= value < math.inf:
@@ -96,10 +96,10 @@ class RequestCounters:
             raise NoMetrics(f"{convention.requests} has the same series twice")
         return found
 
-    def _ending(self, labels: Labels, convention: Convention, guests: Guests) -> Ending:
+    def _ending(self, labels: Labels, convention: Convention, clients: Clients) -> Ending:
         if not matches(labels, self._only):
             return Ending(ours=False)
-        return replace(_ending(labels, convention), counts=guests.sent(labels), told=guests.are_told(labels))
+        return replace(_ending(labels, convention), counts=clients.sent(labels), told=clients.are_told(labels))
 
 
 def _most_specific(tallies: list[Tally]) -> Tally:

@@ -46,7 +46,7 @@ async def look(reader: PodReader) -> Look:
 
 
 def served(before: Look, after: Look, seconds: float, kubelet: Mapping[str, float]) -> float:
-    """Requests of guests that all pods have answered between two looks.
+    """Requests of clients that all pods have answered between two looks.
 
     A pod that is new or started again counts from 0. Where labels do not tell who asked, a counter may have counted
     the kubelet's probes and our own look: as many as there can have been are taken off.
@@ -63,7 +63,7 @@ def served(before: Look, after: Look, seconds: float, kubelet: Mapping[str, floa
 
 
 def _others(probes: float) -> int:
-    """The most requests that are not guests': so many probes, one that came a little early, and our look."""
+    """The most requests that are not clients': so many probes, one that came a little early, and our look."""
     return math.floor(probes) + bool(probes) + 1
 
 

@@ -107,7 +107,7 @@ class JobTrigger(ClusterTrigger):
 
 
 class QuietTrigger(ClusterTrigger):
-    """Waits until the pods of a colour answer no guest for ``quiet_seconds``. The event: ``{"quiet": bool, "reason":
+    """Waits until the pods of a colour answer no client for ``quiet_seconds``. The event: ``{"quiet": bool, "reason":
     text}``.
     """
 

@@ -1,4 +1,4 @@
-"""Which requests are guests', by the labels of their series: not the kubelet's, not our own. Pure."""
+"""Which requests are clients', by the labels of their series: not the kubelet's, not our own. Pure."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def matches(labels: Labels, patterns: Patterns) -> bool:
     return all(pattern.fullmatch(labels.get(label, "")) for label, pattern in patterns.items())
 
 
-class Guests:
-    """Tells series of guests from others.
+class Clients:
+    """Tells series of clients from others.
 
-    :param leave_out: of the plan: labels of requests that are not guests'
-    :param paths: that guests never ask for. ``/`` is none of them, whoever else asks for it.
+    :param leave_out: of the plan: labels of requests that are not clients'
+    :param paths: that clients never ask for. ``/`` is none of them, whoever else asks for it.
     """
 
     def __init__(self, leave_out: Sequence[Patterns], paths: Iterable[str]) -> None:
@@ -32,7 +32,7 @@ class Guests:
         self._telling = {*ROUTES, *(label for patterns in leave_out for label in patterns)}
 
     def are_told(self, labels: Labels) -> bool:
-        """Whether these labels could tell that a request is not a guest's."""
+        """Whether these labels could tell that a request is not a client's."""
         return not self._telling.isdisjoint(labels)
 
     def sent(self, labels: Labels) -> bool:
