@@ -142,8 +142,8 @@ def test_a_sustained_measure_of_another_source():
         found = judge.breach(subject, second)
         if found:
             break
-    assert second == 31
-    assert found.reason == "prometheus: up: queue_depth 2 ms below 5 for 30 s"
+    assert second == 55
+    assert found.reason == "prometheus: up: queue_depth 2 ms below 5 for 54 s"
     assert found.severity is Severity.LOW
 
 

@@ -65,7 +65,7 @@ def test_lasting_is_what_looking_at_the_whole_window_would_say(values, seconds, 
             break
         row.append(at)
     only_bad = all(bad for at, bad in all_of_them if at > now - seconds)
-    wanted = only_bad and len(row) >= samples and row[0] - row[-1] >= seconds / 2
+    wanted = only_bad and len(row) >= samples and row[0] - row[-1] >= 0.9 * seconds - 1e-9
     assert lasting.throughout(now, seconds, samples) == wanted
 
 

@@ -233,8 +233,8 @@ class Observations:
         self.highest[key] = max(value, self.highest.get(key, value))
 
     def resources(self, now: float, limits: PodLimits) -> None:
-        """Makes points of what pods used since the last call: the busiest pod's CPU and memory, all pods' I/O. Compares
-        their response times with the stable version's.
+        """Makes points of what pods used since the last call: the busiest pod's CPU and memory, all pods' I/O. Looks at
+        what has to last, and compares response times with the stable version's.
         """
         looks = [(new, self._before.get(name)) for name, new in self._pods.items()]
         pairs = [(new, old) for new, old in looks if old]
@@ -256,6 +256,8 @@ class Observations:
         for what, (value, unit) in points.items():
             if value is not None:
                 self.point(now, what, value, unit, PODS, PODS)
+        for _, share in self._pod_shares:
+            share.look(now)
         for watched, comparison in self.comparisons:
             comparison.look(now, self.stable, self.baseline.get(watched.measure.name))
 

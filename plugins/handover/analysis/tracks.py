@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BAD, GOOD = "bad", "good"
 IN_THE_TAIL = 30
-"""Answers that a comparison of a percentile wants beyond it."""
+"""How many of the answers that are judged together may be bad: of fewer, one more or less would say too much."""
 EXACTLY = 1e12
 """How many answers stand behind a number that is given without its distribution."""
 
@@ -30,7 +30,7 @@ EXACTLY = 1e12
 class Track(Protocol):
     def over(self, now: float) -> bool: ...
 
-    def doubtful(self) -> bool:
+    def doubtful(self, now: float) -> bool:
         """Whether it looks as if the limit were broken, though not for sure: no breach, and no pass."""
 
     def doubt(self, now: float) -> str: ...
@@ -57,7 +57,11 @@ class ShareTrack:
             self.may = limit.above * factor if limit.above is not None else 1 - (limit.below or 0.0) * factor
         self._fast = measure.window == "fast"
         self._test = SequentialTest(self.may, beyond(watch.confidence_z)) if self._fast and self.may < 1 else None
-        self._recent: Sums[str] = Sums(watch.window_seconds if self._fast else watch.sustained_seconds)
+        self._wanted = (
+            0.0 if self._fast else IN_THE_TAIL / min(self.may, 1 - self.may) if 0 < self.may < 1 else math.inf
+        )
+        self._recent: Sums[str] = Sums(watch.window_seconds, self._wanted)
+        self._bad, self._news = Lasting(), False
         self.whole, self.besides = Share(0, 0), 0.0
         self._unsure, self._lost, self._within = 0.0, 0.0, 0.0
         self.waiting = 0
@@ -66,12 +70,23 @@ class ShareTrack:
         """Why the last bad one was bad."""
 
     def add(self, at: float, bad: float, total: float, besides: float = 0.0) -> None:
-        """``besides``: good answers to others than clients, which show no more than that the service answers."""
+        """``besides``: good answers to others than clients, which show no more than that the service answers. What
+        cannot be counted so is no data.
+        """
+        if not 0 <= bad <= total < math.inf:
+            return
         self.besides += besides
         self._recent.add(at, {BAD: bad, GOOD: total - bad})
         self.whole += Share(bad, total)
+        self._news = self._news or total > 0
         if self._test:
             self._test.add(at, bad, total)
+
+    def look(self, now: float) -> None:
+        """Judges what came in since the last look, if it is enough, where only a bad share that lasts is a breach."""
+        if not self._fast and self._news and self._recent.total(now) >= self._wanted:
+            self._news = False
+            self._bad.add(now, self.recent(now).over(self.may, self._watch.confidence_z, self.measure.samples))
 
     def add_times(self, at: float, times: Histogram) -> None:
         found = slower(times, self.seconds)
@@ -85,16 +100,14 @@ class ShareTrack:
     def over(self, now: float) -> bool:
         if self._test:
             return self._test.above(self.measure.samples, self.waiting)
-        if self._fast:
-            return False  # a limit of all answers
-        recent = self.recent(now)
-        enough = recent.total >= self._watch.min_requests
-        long = self._recent.covered(now) >= self._watch.sustained_seconds / 2
-        return enough and long and recent.over(self.may, self._watch.confidence_z, self.measure.samples)
+        return self._bad.throughout(now, self._watch.sustained_seconds, self.measure.samples)
 
-    def doubtful(self) -> bool:
-        """Whether more were bad than there may be, though not for sure."""
-        return self._fast and self.whole.bad >= self.measure.samples and self.whole.rate > self.may
+    def doubtful(self, now: float) -> bool:
+        """Whether more were bad than there may be, though not for sure; or of too few to see that it lasts."""
+        if self._fast:
+            return self.whole.bad >= self.measure.samples and self.whole.rate > self.may
+        few = self._recent.total(now) < self._wanted
+        return few and self.recent(now).over(self.may, self._watch.confidence_z, self.measure.samples)
 
     def reason(self, now: float) -> str:
         share, seconds = self._telling(now)
@@ -135,6 +148,8 @@ class ShareTrack:
     def _telling(self, now: float) -> tuple[Share, float]:
         """The stretch that shows it: the last seconds, or a longer one if less of it lies in them."""
         recent = self.recent(now)
+        if not self._fast:
+            return recent, self._bad.seconds
         bad, total, since = self._test.since() if self._test else (0.0, 0.0, now)
         if recent.bad >= bad:
             return recent, self._recent.seconds
@@ -159,7 +174,7 @@ class ComparisonTrack:
         assert measure.quantile is not None and measure.limit.relative is not None
         self.measure, self._watch, self._alert = measure, watch, alert
         self.may = 1 - measure.quantile
-        self._wanted = IN_THE_TAIL / self.may
+        self._wanted = _enough(self.may)
         self._recent: Sums[tuple[float, float]] = Sums(watch.window_seconds, self._wanted)
         self._bad, self._alerting = Lasting(), Lasting()
         self._news, self._few = False, True
@@ -191,7 +206,7 @@ class ComparisonTrack:
     def over(self, now: float) -> bool:
         return self._bad.throughout(now, self._watch.sustained_seconds, self.measure.samples)
 
-    def doubtful(self) -> bool:
+    def doubtful(self, now: float) -> bool:
         """Whether more were slower than there may be, of too few to be sure."""
         share, number = self._effect or (0.0, 0.0)
         return self._few and share > self.may and share * number >= self.measure.samples
@@ -252,7 +267,7 @@ class ValueTrack:
             return self._bad.number >= self.measure.samples
         return self._bad.throughout(now, self._watch.sustained_seconds, self.measure.samples)
 
-    def doubtful(self) -> bool:
+    def doubtful(self, now: float) -> bool:
         return False
 
     def doubt(self, now: float) -> str:
@@ -278,6 +293,11 @@ class ValueTrack:
         if limit.compares is not None and known is not None:
             found.append((limit.over(known), "" if normal is None else f" (was {normal:.4g})"))
         return found
+
+
+def _enough(share: float) -> float:
+    """Answers that tell whether more of them than this share are bad."""
+    return round(IN_THE_TAIL / share) if share > 0 else math.inf
 
 
 def tracks_of(measure: Measure, watch: WatchRules, alert: float) -> tuple[Track, ...]:

@@ -14,6 +14,8 @@ from handover.analysis.statistics import beyond, lowest, surely_above
 T = TypeVar("T")
 NOTHING = 1e-9
 """Counts are whole numbers: a sum that is smaller is what rounding has left over."""
+MOST = 0.9
+"""Of a window: the first and the last value that lie in it are nearer to each other than its ends."""
 
 
 class Window(Generic[T]):
@@ -124,11 +126,11 @@ class Lasting:
         return self._last - self._began if self.number else 0.0
 
     def throughout(self, now: float, seconds: float, samples: int) -> bool:
-        """Whether there was nothing else in the last ``seconds``, in ``samples`` values or more over at least half of
-        them.
+        """Whether there was nothing else in the last ``seconds``, nor less of it, in ``samples`` values or more: a new
+        version that has to warm up first is no bad one.
         """
         only_bad = self._good is None or self._good <= now - seconds
-        return only_bad and self.number >= max(1, samples) and self.seconds >= seconds / 2
+        return only_bad and self.number >= max(1, samples) and self.seconds >= MOST * seconds - NOTHING
 
 
 @dataclass(frozen=True)
