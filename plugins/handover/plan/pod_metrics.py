@@ -108,5 +108,9 @@ class PodMetricsRules(Section):
     no colour busy. So are, without being named here, those whose labels tell the path of the health check, of the
     metrics, of draining and of the kubelet's probes.
     """
+    counts_probes: bool = True
+    """Whether the requests counter counts health checks at all, where none of its labels tells them: a service may leave
+    them out by itself.
+    """
     counts_kubelet: bool = True
-    """Whether the requests counter counts requests of the kubelet too, where none of its labels tells them."""
+    """The same of the kubelet's alone."""

@@ -92,7 +92,7 @@ class Reader:
             lacking |= dict.fromkeys(LATENCIES, str(error))
         uses, missing = self._uses(page)
         metric = tally.convention.requests
-        mixed = tally.series and not tally.told
+        mixed = tally.series and not tally.told and self._rules.counts_probes
         return Counters(
             at, tally.requests, tally.errors, buckets, **uses, born=_told(page, BORN), lacking=lacking | missing,
             metric=metric, series=tally.series, mixed=f"{metric}: {MIXED}" if mixed else "",
