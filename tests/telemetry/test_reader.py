@@ -88,7 +88,9 @@ def test_what_only_looks_like_it_is_a_guests(read, label):
 
 
 def test_a_counter_that_cannot_tell_them_apart_says_so(read):
-    assert "none of its labels tells" in read(counted('http_requests_total{code="500",method="GET"} 5')).mixed
+    page = counted('http_requests_total{code="500",method="GET"} 5')
+    assert "none of its labels tells" in read(page).mixed
+    assert read(page, counts_probes=False).mixed == ""
 
 
 def test_the_paths_of_a_plan_are_left_out():

@@ -109,8 +109,8 @@ class PodMetricsRules(Section):
     metrics, of draining and of the kubelet's probes.
     """
     counts_probes: bool = True
-    """Whether the requests counter counts health checks at all, where none of its labels tells them: a service may leave
-    them out by itself.
+    """Whether the requests counter counts health checks at all, where none of its labels tells them: a service may
+    leave them out by itself.
     """
     counts_kubelet: bool = True
     """The same of the kubelet's alone."""

@@ -60,7 +60,9 @@ class Counters:
     series: int = 0
     """How many series of it there are, of clients or not; 0 as long as nothing shows whether they tell the status."""
     mixed: str = ""
-    """Why requests of the kubelet and of ours may be among them; "" when their labels tell them apart."""
+    """Why requests of the kubelet and of ours may be among them; "" when their labels tell them apart, or the plan says
+    that they are not counted.
+    """
 
 
 def fallen(new: Counters, old: Counters) -> str:
