@@ -49,13 +49,18 @@ NODE = Module(
 RUNTIME = Module(
     "runtime", ("tool", "./pause", "./htpasswd"), ("-tags", "seccomp,no_btrfs", "-ldflags", "-s -w"), cgo=True
 )
+PROMETHEUS = Module("prometheus", ("tool",), ("-tags", "remove_all_sd", "-ldflags", "-s -w"), cgo=False)
+"""Without the ways to find targets in clouds: they are most of it."""
 RENAMED = {"server": "etcd"}
 """Go names a program after its folder."""
 
 
 def key() -> str:
     """Changes with everything that makes other programs."""
-    modules = (NODE, RUNTIME)
+    return _key(NODE, RUNTIME)
+
+
+def _key(*modules: Module) -> str:
     texts = [repr((module.packages, module.flags, module.cgo)) for module in modules]
     return cache.key_of([*texts, *(source for module in modules for source in module.sources)])
 
@@ -66,6 +71,12 @@ def obtain(tell: Tell) -> Path:
     Raises SandboxError when Go is missing or a build fails.
     """
     return cache.keep("kubernetes", key(), lambda folder: _build_all(folder, tell), tell) / "bin"
+
+
+def prometheus(tell: Tell) -> Path:
+    """The program, built if it is not there: minutes. Raises as `obtain` does."""
+    made = cache.keep("prometheus", _key(PROMETHEUS), lambda folder: _build(PROMETHEUS, folder, tell), tell)
+    return made / "bin" / "prometheus"
 
 
 def is_built() -> bool:

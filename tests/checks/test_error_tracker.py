@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -168,6 +169,21 @@ def test_a_tracker_that_hangs_is_no_data_in_time(plan, monkeypatch):
         connect_to(monkeypatch, "pms_sentry", host=host, port=port)
         with pytest.raises(NoAnswer, match=r"no answer within 0\.2 s"):
             asyncio.run(ErrorTrackerSource(plan, "v1.1.0").measure())
+
+
+def test_a_tracker_that_takes_its_time_with_each_page_is_no_data_in_time(plan, monkeypatch):
+    monkeypatch.setattr(sources, "TIMEOUT_SECONDS", 0.3)
+    over, sentry = threading.Event(), Sentry({"v1.1.0": [{}] * 5000})
+
+    def slow(asked):
+        over.wait(0.2)
+        return sentry(asked)
+
+    with serving(slow) as web:
+        connect_to(monkeypatch, "pms_sentry", host=web.host, port=web.port)
+        with pytest.raises(NoAnswer, match=r"not all within 0\.6 s|no answer within 0\.3 s"):
+            asyncio.run(ErrorTrackerSource(plan, "v1.1.0").measure())
+        over.set()
 
 
 def test_a_version_that_cannot_stand_in_a_query_is_no_data(plan):

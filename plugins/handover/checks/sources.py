@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from handover.plan.model import Plan
 
 TIMEOUT_SECONDS = 5.0
+"""For each request, and twice that for all of a look."""
 MAX_PAGES = 10
 """So many issues are above any limit."""
 CLOCKS_DIFFER = datetime.timedelta(hours=1)
@@ -40,9 +42,12 @@ class ErrorTrackerSource:
         """One look. Raises `NoAnswer`."""
         try:
             release = self._health.release_of(self._version)
-            if self._known is None:
-                self._known = await self._ask_release(release)
-            count = await self._count(release, _moment(self._known.get("dateCreated")))
+            async with asyncio.timeout(2 * TIMEOUT_SECONDS):
+                if self._known is None:
+                    self._known = await self._ask_release(release)
+                count = await self._count(release, _moment(self._known.get("dateCreated")))
+        except TimeoutError:
+            raise NoAnswer(f"{self._service.connection}: not all within {2 * TIMEOUT_SECONDS:g} s") from None
         except (NoData, ValueError) as error:
             raise NoAnswer(str(error)) from None
         return [Measurement(what=NEW_ERRORS, value=count, source=f"{self.name} {self._service.connection} {release}")]
