@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import aiohttp
     from airflow.sdk import Connection
-    from requests import Response
+    from requests import PreparedRequest, Response, Session
     from yarl import URL
 
 MAX_REDIRECTS = 5
@@ -52,11 +53,22 @@ def request(
     if auth is None and bearer and connection.password:
         scheme = connection.extra_dejson.get("authorization_scheme", "Bearer")
         headers["Authorization"] = f"{scheme} {connection.password}"
-    response = requests.request(
-        method, f"{base_url(connection)}{path}", json=json, headers=headers, auth=auth, timeout=timeout
-    )
+    with requests.Session() as session:
+        session.rebuild_auth = partial(_at_home, session, headers)  # type: ignore[method-assign]
+        response = session.request(
+            method, f"{base_url(connection)}{path}", json=json, headers=headers, auth=auth, timeout=timeout
+        )
     response.raise_for_status()
     return response
+
+
+def _at_home(session: Session, given: dict[str, str], further: PreparedRequest, response: Response) -> None:
+    """Before a redirect is followed: what we say of ourselves is for the connection's own host, in headers of any name.
+    requests itself keeps back one.
+    """
+    if session.should_strip_auth(response.request.url or "", further.url or ""):  # type: ignore[no-untyped-call]
+        for name in (*given, "Authorization"):
+            further.headers.pop(name, None)
 
 
 @asynccontextmanager

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 from slack_sdk.webhook import WebhookClient
+
+from handover.checks.sources import ErrorTrackerSource
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
+from sandbox.services.connections import connections
+from tests.support.steps import connect_to
 
 
 @pytest.fixture
@@ -95,6 +103,21 @@ def test_sentry_has_no_issues_until_told_so_and_again_afterwards(recorder):
 
 def test_sentry_knows_every_release(recorder):
     assert recorder.get("/sentry/api/0/projects/ai-hotel/pms/releases/v1.1.0/").json() == {"status": "open"}
+
+
+def test_the_watch_reads_its_issues_there(recorder, settings, monkeypatch):
+    plan = load_plan(INCLUDE / "plans" / "pms.yaml")
+    connect_to(monkeypatch, "pms_sentry", **connections(settings)["pms_sentry"])
+
+    async def new_errors():
+        source = ErrorTrackerSource(plan, "v1.1.0")
+        (found,) = await source.measure()
+        await source.close()
+        return found.value
+
+    assert asyncio.run(new_errors()) == 0
+    recorder.put("/answers/sentry", json={"path": "*/issues/", "body": [{"id": "1", "title": "TypeError"}]})
+    assert asyncio.run(new_errors()) == 1
 
 
 def test_an_outage_is_recorded_all_the_same(recorder, slack):
