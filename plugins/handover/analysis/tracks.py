@@ -57,9 +57,7 @@ class ShareTrack:
             self.may = limit.above * factor if limit.above is not None else 1 - (limit.below or 0.0) * factor
         self._fast = measure.window == "fast"
         self._test = SequentialTest(self.may, beyond(watch.confidence_z)) if self._fast and self.may < 1 else None
-        self._wanted = (
-            0.0 if self._fast else IN_THE_TAIL / min(self.may, 1 - self.may) if 0 < self.may < 1 else math.inf
-        )
+        self._wanted = 0 if self._fast else _enough(min(self.may, 1 - self.may))
         self._recent: Sums[str] = Sums(watch.window_seconds, self._wanted)
         self._bad, self._news = Lasting(), False
         self.whole, self.besides = Share(0, 0), 0.0
