@@ -1,4 +1,4 @@
-"""``python -m handover watch`` as a process: it says what it watches, shows that it lives, and ends when it is told to."""
+"""``python -m handover watch`` as a process: it says what it watches, shows that it lives, and ends when told to."""
 
 from __future__ import annotations
 
