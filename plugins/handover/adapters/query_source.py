@@ -64,6 +64,8 @@ class QuerySource(abc.ABC):
             return error
         except MISFORMED as error:
             return NoAnswer(f"the answer has another form than it should ({type(error).__name__})")
+        except Exception as error:  # whose text may quote anything
+            return NoAnswer(f"the source could not be asked ({type(error).__name__})")
 
     def _measurement(self, query: Query, found: Sample | NoData) -> Measurement:
         if isinstance(found, NoData):

@@ -51,7 +51,7 @@ class SqlNumbers(QuerySource):
             except TimeoutError:
                 self._drop()
                 raise NoAnswer(f"{self._connection_id}: no answer within {self._seconds:g} s") from None
-            except (OSError, asyncpg.InterfaceError) as error:
+            except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
                 self._drop()
                 raise NoAnswer(f"{self._connection_id}: {type(error).__name__}") from None
             except asyncio.CancelledError:

@@ -190,7 +190,7 @@ class _Server:
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._database.open(command_timeout=NO_TIMEOUT)
                 return await self._connection.fetchrow(query)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             await self.close()
             return None
 
