@@ -85,7 +85,7 @@ def told(monkeypatch):
 @pytest.fixture
 def serves(world, database, tracker, told, monkeypatch):
     """The preview colour serves."""
-    monkeypatch.setattr(watch_trigger, "sources_of", lambda plan, version: [database, tracker])
+    monkeypatch.setattr(watch_trigger, "sources_of", lambda plan, version, colour: [database, tracker])
 
     async def forward(kube) -> None:
         await move(world.router(kube), partial(promotion.overlap, token=world.token, at=1.0))
@@ -473,7 +473,7 @@ def test_the_five_minutes_of_the_plan_take_a_moment_and_little_of_the_triggerers
 @pytest.fixture
 def before_the_switch(world, database, tracker, told, monkeypatch):
     """The preview colour is deployed, and clients do not meet it."""
-    monkeypatch.setattr(watch_trigger, "sources_of", lambda plan, version: [database, tracker])
+    monkeypatch.setattr(watch_trigger, "sources_of", lambda plan, version, colour: [database, tracker])
     return world
 
 

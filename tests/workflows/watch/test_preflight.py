@@ -24,7 +24,7 @@ def tracker():
 
 @pytest.fixture
 def evidence(world, database, tracker, monkeypatch):
-    monkeypatch.setattr(preflight, "sources_of", lambda plan, version: [database, tracker])
+    monkeypatch.setattr(preflight, "sources_of", lambda plan, version, colour: [database, tracker])
 
     def judged():
         with world.guests():

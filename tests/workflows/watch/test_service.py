@@ -87,7 +87,7 @@ def test_it_takes_a_bad_version_off_and_starts_the_rollback_once_airflow_answers
 
 
 def test_it_begins_with_the_watch_that_airflow_has_begun_and_not_before(world, told, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("handover.workflows.watch.trigger.sources_of", lambda plan, version: [])
+    monkeypatch.setattr("handover.workflows.watch.trigger.sources_of", lambda plan, version, colour: [])
 
     async def run(kube):
         service = asyncio.create_task(WatchService(world.plan).watch_one())

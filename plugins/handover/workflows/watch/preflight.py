@@ -36,7 +36,7 @@ class WatchPreflight(Step):
             looks = await preflight.looks_at(PodMetrics(kube, self.plan, state.stable))
             found = [
                 *((str(one), _of_pods(self.plan, one.measures)) for one in preflight.problems(looks)),
-                *await _of_sources(self.plan, sources_of(self.plan, state.previous_version)),
+                *await _of_sources(self.plan, sources_of(self.plan, state.previous_version, state.stable)),
                 *await _of_public(self.plan, public, state.previous_version),
             ]
         wrong = [reason for reason, counts in found if counts]

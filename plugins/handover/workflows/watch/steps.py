@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 def baseline_sources(plan: Plan, state: DeploymentState) -> list[MetricSource]:
     """What the watch compares with and only the time before the deployment can tell, for the `Baseline` step:
-    connections of the database, disk and network of the pods that serve.
+    connections of the database, disk and network of the pods that serve, and what monitors say of them.
     """
+    from handover.adapters.monitors import monitors
     from handover.analysis.sources import PodUse
     from handover.database.sources import DatabaseSource
 
     database = DatabaseSource(plan.migration.primary_connection, plan.migration.replica_connections)
-    return [database, PodUse(plan, state.stable)]
+    pods = PodUse(plan, state.stable)
+    return [database, pods, *monitors(plan, version=state.previous_version, colour=state.stable)]
 
 
 class Watched(Step):

@@ -27,7 +27,9 @@ def subject_of(kube: Kube, public: PublicAddress, plan: Plan, state: DeploymentS
     """Of the deployment or rollback that the cluster knows of."""
     router = outside().router(kube, plan.cluster, plan.cluster.service)
     version = state.version if colour == state.preview else state.previous_version
-    return AnalysisSubject(kube, router, public, plan, state.token, state, colour, partial(sources_of, plan, version))
+    return AnalysisSubject(
+        kube, router, public, plan, state.token, state, colour, partial(sources_of, plan, version, colour)
+    )
 
 
 class WatchTrigger(BaseTrigger):
