@@ -418,7 +418,7 @@ def test_disk_network_and_connections_of_the_old_pods_are_a_baseline(serves):
     """Two looks, as the `Baseline` step takes them."""
 
     async def looks(_):
-        (first, pods) = baseline_sources(serves.plan, SimpleNamespace(stable="blue"))
+        (first, pods) = baseline_sources(serves.plan, SimpleNamespace(stable="blue", previous_version="v1.0.0"))
         assert first.name == "database"
         await pods.measure()
         await asyncio.sleep(0.1)
