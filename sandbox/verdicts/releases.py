@@ -92,7 +92,8 @@ def release(seed: int, number: int, watch: float) -> Release:
         at += draw.expovariate(1 / 3000)
     return Release(
         number=number, traffic=traffic, pods=pods, fault=fault, errors=between(draw, 1e-6, 5e-4),
-        median=between(draw, 0.015, 0.09), sigma=draw.uniform(0.4, 0.7), change=draw.choice((1.0, draw.uniform(0.9, 1.2))),
+        median=between(draw, 0.015, 0.09), sigma=draw.uniform(0.4, 0.7),
+        change=draw.choice((1.0, draw.uniform(0.9, 1.2))),
         cpu=draw.uniform(0.1, 0.5), memory=draw.uniform(0.25, 0.6), connections=draw.uniform(20, 120),
         hit_rate=draw.uniform(0.86, 0.99), phase=draw.random(), swing=draw.uniform(0, 0.6), bursts=tuple(bursts),
         blips=tuple(blips), seed=f"{seed}:{number}:series",
