@@ -366,6 +366,8 @@ class Observations:
 
 def lacks(measure: Measure, lacking: Mapping[str, str]) -> str:
     """Why this measure cannot be told: pods that cannot tell a percentile can tell no other one either."""
+    if not lacking:
+        return ""
     return lacking.get(measure.name) or (lacking.get(names.P99, "") if measure.quantile is not None else "")
 
 

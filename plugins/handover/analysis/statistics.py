@@ -23,6 +23,7 @@ AT_ONCE = 0.3
 """How much it is expected that what is wrong is wrong from the first answer on, rather than from some later moment."""
 LATER_SECONDS = 7200.0
 """Half of what goes wrong later goes wrong in so long."""
+_EXPECTED = tuple(math.log(expected) for _, expected in ODDS)
 _MOMENT = 1e-9
 _TINY, _STEPS, _CLOSE = 1e-300, 20_000, 1e-14
 
@@ -109,8 +110,8 @@ class SequentialTest:
             before, after = (1 + (t - self._began) / LATER_SECONDS for t in (self._last, at))
             weight = math.log((1 - AT_ONCE) * (at - self._last) / LATER_SECONDS / (before * after))
             self._last = at
-            for run, (_, expected) in zip(self._runs, ODDS, strict=True):
-                run.may_begin(at, weight + math.log(expected))
+            for run, expected in zip(self._runs, _EXPECTED, strict=True):
+                run.may_begin(at, weight + expected)
         return self._runs
 
 

@@ -71,12 +71,12 @@ class ShareTrack:
         """``besides``: good answers to others than clients, which show no more than that the service answers. What
         cannot be counted so is no data.
         """
-        if not 0 <= bad <= total < math.inf:
-            return
         self.besides += besides
+        if not 0 <= bad <= total < math.inf or not total:
+            return
         self._recent.add(at, {BAD: bad, GOOD: total - bad})
         self.whole += Share(bad, total)
-        self._news = self._news or total > 0
+        self._news = True
         if self._test:
             self._test.add(at, bad, total)
 

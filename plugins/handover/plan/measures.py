@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
@@ -52,6 +53,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Worse = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+@cache
 def quantile_of(name: str) -> float | None:
     """0.99 for ``p99_seconds``, 0.999 for ``p99_9_seconds``; None for what is no percentile of response times."""
     found = _QUANTILE.fullmatch(name)
