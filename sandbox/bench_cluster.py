@@ -223,7 +223,7 @@ def write_overlay(path: Path) -> Path:
 def rules(plan: Plan) -> dict[str, dict[str, Any]]:
     """What each looks at, how often, and how much of it is a breach."""
     watch, limits = plan.watch, plan.thresholds
-    certainty = f"at least {watch.min_bad_samples} bad ones and the Wilson bound (z {watch.confidence_z:g})"
+    certainty = f"at least {watch.min_bad_samples} bad ones and a sequential test (z {watch.confidence_z:g})"
     return {
         "ours": {
             "answers": f"a probe of /health by the public Service every {watch.probe_interval_seconds:g} s, and the "

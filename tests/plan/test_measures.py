@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,6 +84,18 @@ def test_an_entry_adds_a_measure_of_any_source():
     assert added.severity is Severity.CRITICAL
     assert list(found)[-1] == ("prometheus", "queue_depth")
     assert others_of(found.values()) == ("prometheus",)
+
+
+def test_the_list_that_the_plan_of_the_repository_shows_can_be_used(tmp_path):
+    shown = [
+        line.removeprefix("# ") for line in PMS.read_text().splitlines() if line.startswith(("# measures:", "#   - {"))
+    ]
+    entries = yaml.safe_load("\n".join(shown))["measures"]
+    assert len(entries) == 3
+    plan = load_plan(written(tmp_path, GOOD | {"measures": entries}))
+    found = {(one.source, one.name): one for one in measures_of(plan)}
+    assert found["pods", "p99_9_seconds"].unit == "s"
+    assert Phase.MIGRATION not in found["database", "replication_lag_seconds"].phases
 
 
 def test_an_empty_list_of_phases_leaves_a_measure_out():

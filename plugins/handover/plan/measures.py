@@ -60,6 +60,12 @@ def quantile_of(name: str) -> float | None:
     return int(found[1] + (found[2] or "0")) / 1000 if found else None
 
 
+def _told_in(source: str, name: str) -> str | None:
+    """The unit in which a source that every watch has tells a measure; None when it does not."""
+    percentile = "s" if source in (PODS, PROBE) and quantile_of(name) is not None else None
+    return GIVEN.get(source, {}).get(name, percentile)
+
+
 def in_unit(value: float, given: str, wanted: str) -> float | None:
     """The value in another unit; None when they do not measure the same. No unit at all is whatever is wanted."""
     if given in ("", wanted):
@@ -155,7 +161,7 @@ class Measure(Section):
     def _can_be_judged(self) -> Measure:
         where, limit = f"{self.name} of {self.source}", self.limit
         if self.source in GIVEN:
-            given = GIVEN[self.source].get(self.name, "s" if self.quantile is not None else None)
+            given = _told_in(self.source, self.name)
             if given is None:
                 also = " and percentiles such as p99_seconds" if self.source in (PODS, PROBE) else ""
                 told = f"{', '.join(GIVEN[self.source])}{also}"
@@ -197,9 +203,9 @@ SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")
 
 
 class MeasureEntry(Section):
-    """One entry of the plan's list. What it leaves out is as the measure of this name and source has it, else: no unit,
-    ``sustained``, ``watch.min_bad_samples``, the severity of ``incidents``, every phase, and silence is a breach.
-    ``phases: []`` leaves a measure out, on record.
+    """One entry of the plan's list. What it leaves out is as the measure of this name and source has it, else: the unit
+    of a source that every watch has, or none, ``sustained``, ``watch.min_bad_samples``, the severity of ``incidents``,
+    every phase, and silence is a breach. ``phases: []`` leaves a measure out, on record.
     """
 
     name: MeasureName
@@ -227,7 +233,7 @@ def measures_of(plan: Plan) -> tuple[Measure, ...]:
         usual = found.get(key)
         if usual is None and entry.limit is None:
             raise ValueError(f"measures: {entry.name} of {entry.source} has no limit")
-        base = dict(usual) if usual else dict(_new(plan, entry.name))
+        base = dict(usual) if usual else _new(plan, entry.source, entry.name)
         try:
             found[key] = Measure.model_validate(base | said)
         except ValidationError as error:
@@ -241,9 +247,9 @@ def others_of(measures: Collection[Measure]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one.source for one in measures if one.source not in GIVEN))
 
 
-def _new(plan: Plan, name: str) -> dict[str, object]:
+def _new(plan: Plan, source: str, name: str) -> dict[str, object]:
     return {
-        "unit": "", "window": "sustained", "samples": plan.watch.min_bad_samples,
+        "unit": _told_in(source, name) or "", "window": "sustained", "samples": plan.watch.min_bad_samples,
         "severity": plan.incidents.severity_of(name), "phases": tuple(Phase), "silence": Silence.BREACH,
     }  # fmt: skip
 
