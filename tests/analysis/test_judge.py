@@ -278,10 +278,20 @@ def test_no_data_never_passes(silent):
     assert judge.conclude(subject, now)[0] is Verdict.FAIL
 
 
-@given(st.integers(0, 1000), st.integers(0, 1000), st.floats(1, 6))
-def test_the_lower_bound_is_below_the_rate_and_grows_with_certainty(bad, good, z):
+@given(st.integers(0, 1000), st.integers(1, 1000), st.floats(1, 6))
+def test_the_upper_bound_is_above_the_rate_and_grows_with_certainty(bad, good, z):
     share = Share(bad, bad + good)
-    bound = share.at_least(z)
-    assert 0 <= bound <= share.rate + 1e-12
-    assert Share(bad * 10, (bad + good) * 10).at_least(z) >= bound - 1e-12
-    assert share.at_least(z + 1) <= bound + 1e-12
+    bound = share.at_most(z)
+    assert share.rate - 1e-12 <= bound <= 1
+    assert Share(bad * 10, (bad + good) * 10).at_most(z) <= bound + 1e-12
+    assert share.at_most(z + 1) >= bound - 1e-12
+
+
+def test_a_pass_says_what_few_answers_prove():
+    subject = seen()
+    for now in range(1, 60):
+        subject.ready(now, ["a"])
+        subject.probe(now, Probed(0.01))
+        subject.pod("a", counters(now, now))
+    assert judge.conclude(subject, 59)[0] is Verdict.PASS
+    assert "error_rate of pods: few answers, which prove no more than that it is below 0.11" in judge.told(subject, 59)

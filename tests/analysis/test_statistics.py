@@ -16,7 +16,7 @@ from handover.analysis.statistics import (
     SequentialTest,
     at_least_so_many,
     beyond,
-    lowest,
+    highest,
     slower_pairs,
     surely_above,
 )
@@ -62,19 +62,29 @@ def test_beyond(z, wanted):
     assert beyond(z) == pytest.approx(wanted, rel=1e-5)
 
 
-@given(st.integers(1, 300), st.integers(0, 300), st.floats(1e-6, 0.1))
-def test_the_lowest_rate_is_where_the_tail_is_as_unlikely_as_asked(bad, good, alpha):
-    low = lowest(bad, bad + good, alpha)
-    assert 0 <= low <= bad / (bad + good)
-    assert at_least_so_many(bad, bad + good, low * 0.999) <= alpha * 1.01
-    assert at_least_so_many(bad, bad + good, min(1.0, low * 1.001)) >= alpha * 0.99 or low > 0.999
+@given(st.integers(0, 300), st.integers(1, 300), st.floats(1e-6, 0.1))
+def test_the_highest_rate_is_where_so_few_are_as_unlikely_as_asked(bad, good, alpha):
+    total, high = bad + good, highest(bad, bad + good, alpha)
+    assert bad / total <= high <= 1
+
+    def so_few(rate: float) -> float:
+        return 1 - at_least_so_many(bad + 1, total, rate)
+
+    assert so_few(min(1.0, high * 1.001)) <= alpha * 1.01 + 1e-12
+    assert so_few(high * 0.999) >= alpha * 0.99 - 1e-12
+
+
+def test_the_rule_of_three():
+    assert highest(0, 1000, 0.05) == pytest.approx(3 / 1000, rel=0.01)
+    assert highest(5, 5, 0.05) == 1
 
 
 @given(st.integers(0, 200), st.integers(0, 200), st.floats(0.001, 0.9), st.floats(1e-6, 0.1))
-def test_surely_above_is_what_the_lower_bound_says(bad, good, limit, alpha):
-    low = lowest(bad, bad + good, alpha)
-    assume(abs(low - limit) > 1e-9)
-    assert surely_above(bad, bad + good, limit, alpha) == (low > limit)
+def test_surely_above_is_what_the_tail_says(bad, good, limit, alpha):
+    tail = exact_tail(bad, bad + good, Fraction(limit))
+    assume(abs(tail - alpha) > 1e-9)
+    above = bad > limit * (bad + good)
+    assert surely_above(bad, bad + good, limit, alpha) == (above and tail < alpha)
 
 
 # --- the sequential test

@@ -49,7 +49,6 @@ def test_sums_are_what_adding_up_again_would_give(samples, seconds, at_least, la
         wanted.update(amounts)
     assert dict(sums.of(now)) == {kind: count for kind, count in wanted.items() if count}
     assert sums.total(now) == sum(wanted.values())
-    assert sums.covered(now) == (kept[-1][0] - kept[0][0] if kept else 0)
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 20), st.booleans()), max_size=40), st.floats(1, 60), st.integers(1, 5))

@@ -10,7 +10,7 @@ requests or a doubtful share are UNKNOWN, and only PASS is a pass.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from handover.analysis.observations import Observations, Watched
 from handover.analysis.tracks import ShareTrack, Track
@@ -84,7 +84,8 @@ def incidents(seen: Observations, now: float) -> list[Finding]:
     """What people have to hear of, though it moves nothing: silence that the plan takes for an incident, and our probes
     where something in front of the release refuses them while clients are served.
     """
-    return [found for found, means in _silences(seen, now) if means is Silence.INCIDENT]
+    told = [found for found, means in _silences(seen, now) if means is Silence.INCIDENT]
+    return [replace(one, severity=Severity.HIGH) if one.severity is Severity.CRITICAL else one for one in told]
 
 
 def notes(seen: Observations, now: float) -> list[str]:
@@ -108,15 +109,15 @@ def conclude(seen: Observations, now: float) -> tuple[Verdict, Finding | None]:
 def told(seen: Observations, now: float) -> str:
     """What a pass rests on."""
     seconds = now - seen.started
-    coarse = [
-        f"{one.measure.name} of {one.measure.source}: {one.tracks[0].coarse}"
+    proves = [
+        f"{one.measure.name} of {one.measure.source}: {proof}"
         for one in seen.watched
-        if isinstance(one.tracks[0], ShareTrack) and one.tracks[0].coarse
+        if isinstance(track := one.tracks[0], ShareTrack) and (proof := track.coarse or track.proves)
     ]
     return "; ".join([
         f"{seconds:.0f} s, {seen.served.total:g} answers of pods ({seen.served.bad:g} bad), "
         f"{seen.probed.total:g} probes ({seen.probed.bad:g} bad)",
-        *coarse,
+        *proves,
     ])  # fmt: skip
 
 
@@ -194,7 +195,7 @@ def _finding(measure: Measure, reason: str) -> Finding:
 
 
 def _no_data(seen: Observations, reason: str, measure: Measure | None, source: str = "") -> Finding:
-    """As severe as the plan has it for `NO_DATA`; one that is no breach is not critical."""
+    """As severe as the plan has it for `NO_DATA`."""
     severity = seen.plan.incidents.severity_of(NO_DATA)
     name = measure.name if measure else ""
     return Finding(NO_DATA, reason, name, source or (measure.source if measure else ""), severity)

@@ -47,13 +47,15 @@ def surely_above(bad: float, total: float, limit: float, alpha: float) -> bool:
     return total > 0 and bad / total > limit and at_least_so_many(bad, total, limit) < alpha
 
 
-def lowest(bad: float, total: float, alpha: float) -> float:
-    """Clopper and Pearson's lower bound: the true rate is below it with probability ``alpha`` at most."""
-    low, high = 0.0, bad / total if total > 0 else 0.0
+def highest(bad: float, total: float, alpha: float) -> float:
+    """Clopper and Pearson's upper bound: the true rate is above it with probability ``alpha`` at most."""
+    if bad >= total:
+        return 1.0
+    low, high = bad / total, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if at_least_so_many(bad, total, middle) < alpha else (low, middle)
-    return low
+        low, high = (low, middle) if at_least_so_many(total - bad, total, 1 - middle) < alpha else (middle, high)
+    return high
 
 
 class SequentialTest:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 BAD, GOOD = "bad", "good"
 IN_THE_TAIL = 30
 """How many of the answers that are judged together may be bad: of fewer, one more or less would say too much."""
+MUCH = 10
+"""So many times the limit: what proves no more than that is few answers."""
 EXACTLY = 1e12
 """How many answers stand behind a number that is given without its distribution."""
 
@@ -128,6 +130,18 @@ class ShareTrack:
         if not self._unsure or self.whole.bad + self._unsure <= self.may * self.whole.total:
             return ""
         return f"its buckets do not tell {self.seconds:g} s from {self._within:g} s"
+
+    @property
+    def proves(self) -> str:
+        """What all answers prove of errors, where that is much less than the limit says."""
+        most = (
+            self.whole.at_most(self._watch.confidence_z) if self.whole.total and self.measure.quantile is None else 0.0
+        )
+        return (
+            f"few answers, which prove no more than that it is below {most:.2g}"
+            if self._fast and most > self.may
+            else ""
+        )
 
     def shown(self, now: float) -> tuple[float | None, float | None]:
         """Of a percentile: how many answers are slower than its limit, and how many may be."""

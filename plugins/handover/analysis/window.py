@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from handover.analysis.statistics import beyond, lowest, surely_above
+from handover.analysis.statistics import beyond, highest, surely_above
 
 T = TypeVar("T")
 NOTHING = 1e-9
@@ -33,14 +33,6 @@ class Window(Generic[T]):
         """The samples of the window that ends now."""
         self._forget(now)
         return (sample for _, sample in self._samples)
-
-    def covered(self, now: float) -> float:
-        """Seconds between the first and the last sample of the window that ends now."""
-        self._forget(now)
-        return self._samples[-1][0] - self._samples[0][0] if self._samples else 0.0
-
-    def __len__(self) -> int:
-        return len(self._samples)
 
     def _forget(self, now: float) -> None:
         while self._samples and self._samples[0][0] <= now - self.seconds:
@@ -78,11 +70,6 @@ class Sums(Generic[T]):
     def total(self, now: float) -> float:
         self._forget(now)
         return self._total if self._samples else 0.0
-
-    def covered(self, now: float) -> float:
-        """Seconds between the first and the last that came in the window that ends now."""
-        self._forget(now)
-        return self._samples[-1][0] - self._samples[0][0] if self._samples else 0.0
 
     def _forget(self, now: float) -> None:
         while (
@@ -144,9 +131,9 @@ class Share:
     def rate(self) -> float:
         return self.bad / self.total if self.total else 0.0
 
-    def at_least(self, z: float) -> float:
-        """With confidence ``z`` (standard deviations) the true rate is not below this (Clopper and Pearson)."""
-        return lowest(self.bad, self.total, beyond(z))
+    def at_most(self, z: float) -> float:
+        """With confidence ``z`` (standard deviations) the true rate is not above this (Clopper and Pearson)."""
+        return highest(self.bad, self.total, beyond(z))
 
     def over(self, limit: float, z: float, min_bad: float) -> bool:
         """Whether the rate is above its limit for sure, by this one look, and was seen often enough."""
