@@ -17,8 +17,9 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -29,6 +30,7 @@ from rich.table import Table
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE, Plan
 from sandbox.verdicts import rivals
+from sandbox.verdicts.cost import costs
 from sandbox.verdicts.minutes import minutes
 from sandbox.verdicts.ours import Watch
 from sandbox.verdicts.releases import TRAFFIC, release
@@ -36,6 +38,7 @@ from sandbox.verdicts.series import baseline, series
 from sandbox.verdicts.verdict import Said, begins, harmed, shows
 
 RELEASES, SEED = 4000, 2026
+CHUNK = 14
 LEAST_RECALL, LEAST_PRECISION = 0.998, 0.99
 OURS, ARGO_0, ARGO_3, KAYENTA = JUDGES = ("ours", "argo_0", "argo_3", "kayenta")
 CALLED = {OURS: "ours", ARGO_0: "Argo, failureLimit 0", ARGO_3: "Argo, failureLimit 3", KAYENTA: "Kayenta"}
@@ -141,6 +144,7 @@ def result(found: Sequence[Judged], seed: int, seconds: float) -> dict[str, Any]
         "good": sum(one.fault == GOOD for one in found), "bad": sum(one.shown for one in found),
         "not_shown": {"releases": len(hidden), **{w: sum(o.said[w].at is not None for o in hidden) for w in JUDGES}},
         **{who: figures(found, who) for who in JUDGES},
+        "cost": costs(_plan()),
         "rows": rows(found),
         "missed": [_told(one) for one in found if one.shown and one.said[OURS].at is None],
         "false_alarms": [_told(one) for one in found if one.counts and one.wrong(OURS)],
@@ -155,21 +159,17 @@ def _told(one: Judged) -> dict[str, Any]:
 def bench(home: Path, console: Console, releases: int, processes: int, seed: int) -> bool:
     """Measures, prints tables, writes ``bench-verdicts.json``; True when both aims were met."""
     began, found = time.monotonic(), []
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for one in pool.imap_unordered(_judged, ((seed, number) for number in range(releases)), chunksize=14):
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawn) as pool:  # one that is killed is an error, and no waiting for ever
+        for one in pool.map(partial(judged, seed), range(releases), chunksize=CHUNK):
             found.append(one)
             if len(found) % 200 == 0:
                 console.print(f"{len(found)} of {releases} releases, {time.monotonic() - began:.0f} s")
-    found.sort(key=lambda one: one.number)
     told = result(found, seed, time.monotonic() - began)
     home.mkdir(parents=True, exist_ok=True)
     (home / "bench-verdicts.json").write_text(json.dumps(told, indent=1) + "\n")
     show(console, told)
     return bool((told[OURS]["recall"] or 0) >= LEAST_RECALL and (told[OURS]["precision"] or 0) >= LEAST_PRECISION)
-
-
-def _judged(which: tuple[int, int]) -> Judged:
-    return judged(*which)
 
 
 def show(console: Console, told: dict[str, Any]) -> None:
@@ -192,6 +192,11 @@ def show(console: Console, told: dict[str, Any]) -> None:
         f"{told['not_shown']['releases']} faults more broke no limit (too few requests met them, or too late); "
         f"{told['seconds']:.0f} s, seed {told['seed']}"
     )
+    for one in told["cost"]:
+        console.print(
+            f"judging {one['pods']} pods with {one['buckets']} buckets: {one['cpu_ms_per_second']:g} ms of each second of "
+            f"one processor, {one['longest_ms']:g} ms in one piece"
+        )
 
 
 def _cell(fault: str, row: dict[str, Any] | None) -> str:
