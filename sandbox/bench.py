@@ -39,7 +39,7 @@ from airflow.dag_processing.dagbag import DagBag
 began = time.perf_counter()
 bag = DagBag({dags!r}, bundle_path={dags!r})
 seconds = time.perf_counter() - began
-assert not bag.import_errors and len(bag.dags) == 4, bag.import_errors
+assert bag.dags and not bag.import_errors, bag.import_errors
 print(seconds)
 """
 

@@ -194,8 +194,8 @@ def show(console: Console, told: dict[str, Any]) -> None:
     )
     for one in told["cost"]:
         console.print(
-            f"judging {one['pods']} pods with {one['buckets']} buckets: {one['cpu_ms_per_second']:g} ms of each second of "
-            f"one processor, {one['longest_ms']:g} ms in one piece"
+            f"judging {one['pods']} pods with {one['buckets']} buckets: {one['cpu_ms_per_second']:g} ms of each second "
+            f"of one processor, {one['longest_ms']:g} ms in one piece"
         )
 
 

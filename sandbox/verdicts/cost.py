@@ -54,10 +54,12 @@ def cost(plan: Plan, pods: int, buckets: int) -> dict[str, float]:
 
 def costs(plan: Plan) -> list[dict[str, float]]:
     """The better of two times, of each size: other programs cost time too."""
-    return [
-        {"pods": pods, "buckets": buckets, **min((cost(plan, pods, buckets) for _ in range(2)), key=sum_of)}
-        for pods, buckets in SIZES
-    ]
+    found: list[dict[str, float]] = []
+    for pods, buckets in SIZES:
+        one, other = cost(plan, pods, buckets), cost(plan, pods, buckets)
+        better = one if sum_of(one) <= sum_of(other) else other
+        found.append({"pods": pods, "buckets": buckets} | better)
+    return found
 
 
 def sum_of(found: dict[str, float]) -> float:
