@@ -62,5 +62,5 @@ def costs(plan: Plan) -> list[dict[str, float]]:
     return found
 
 
-def sum_of(found: dict[str, float]) -> float:
-    return sum(found.values())
+def _better(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    return {what: min(value, other[what]) for what, value in one.items()}
