@@ -54,13 +54,10 @@ def cost(plan: Plan, pods: int, buckets: int) -> dict[str, float]:
 
 def costs(plan: Plan) -> list[dict[str, float]]:
     """The better of two times, of each size: other programs cost time too."""
-    found: list[dict[str, float]] = []
+    found = []
     for pods, buckets in SIZES:
         one, other = cost(plan, pods, buckets), cost(plan, pods, buckets)
-        better = one if sum_of(one) <= sum_of(other) else other
-        found.append({"pods": pods, "buckets": buckets} | better)
+        found.append(
+            {"pods": pods, "buckets": buckets} | {what: min(value, other[what]) for what, value in one.items()}
+        )
     return found
-
-
-def _better(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
-    return {what: min(value, other[what]) for what, value in one.items()}
