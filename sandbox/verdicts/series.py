@@ -26,6 +26,8 @@ COLD_SECONDS = 20.0
 """A new version is slow and its cache empty for so long, more or less."""
 RESTART_SECONDS = 0.5
 """What one restart loses: the requests of so long to that pod. Its counters lose them too."""
+MOST_ERRORS = 0.0008
+"""Of a healthy version at any moment: below the plan's limit of 0.001."""
 SLOW_SECONDS = 1.0
 """A request that takes longer has harmed whoever sent it."""
 PODS_SILENT, ONE_SILENT, DATABASE_SILENT, TRACKER_SILENT = range(4)
@@ -140,7 +142,8 @@ def _answers(
     one: Release, fault: Fault | None, requests: int, slower: float, draw: Random
 ) -> tuple[tuple[int, list[int]], float]:
     """Errors, response times, and how many of the guests the fault has harmed."""
-    errors, broken, late = binomial(draw, requests, one.errors), 0, 0
+    share = min(MOST_ERRORS, one.errors * math.exp(draw.gauss(0, 0.4)))
+    errors, broken, late = binomial(draw, requests, share), 0, 0
     median, times = one.median * slower, [0] * len(BOUNDS)
     if fault and fault.kind == "errors":
         broken = binomial(draw, requests, fault.size * fault.route)
