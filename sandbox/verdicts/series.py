@@ -28,6 +28,7 @@ RESTART_SECONDS = 0.5
 """What one restart loses: the requests of so long to that pod. Its counters lose them too."""
 MOST_ERRORS = 0.0008
 """Of a healthy version at any moment: below the plan's limit of 0.001."""
+MEDIAN_SECONDS = 0.2
 SLOW_SECONDS = 1.0
 """A request that takes longer has harmed whoever sent it."""
 PODS_SILENT, ONE_SILENT, DATABASE_SILENT, TRACKER_SILENT = range(4)
@@ -115,7 +116,7 @@ def _step(one: Release, begin: float, end: float, noise: float, draw: Random) ->
     cold = math.exp(-begin / COLD_SECONDS) if begin >= 0 else 0.0
     busy = one.burst(middle) if begin >= 0 else 1.0
     rate = one.rate(middle) * noise
-    slower = one.change * (1 + 1.5 * cold) * (1 + 0.06 * (busy - 1))
+    slower = min(_room(one), one.change * (1 + 1.5 * cold) * (1 + 0.06 * (busy - 1)))
     pods, harmed = [], 0.0
     for pod in range(one.pods):
         requests = poisson(draw, rate * seconds / one.pods)
@@ -161,13 +162,18 @@ def _answers(
     return (min(requests, errors + broken), times), harmed
 
 
+def _room(one: Release) -> float:
+    """How much slower a healthy version may be at any moment and keep the plan's limits, by a little."""
+    return 0.8 * min(MEDIAN_SECONDS / one.median, SLOW_SECONDS / (one.median * math.exp(2.33 * one.sigma)))
+
+
 def slowed(one: Release, fault: Fault) -> float:
-    """What a fault makes of the median: a time, or so many times what it was, as far as `BOUNDS` tell it: 0.09 s are
-    the same to them as 0.08 s, and 0.24 s the same as 0.11 s.
+    """What a fault makes of the median: a time, or so many times what it was, so that `BOUNDS` tell it: 0.09 s are the
+    same to them as 0.08 s, and 0.24 s the same as 0.11 s.
     """
     if fault.kind == "p50":
         return fault.size
-    return max(one.median * fault.size, 0.14 if one.median < 0.04 else 0.36)
+    return max(one.median * fault.size, 0.17 if one.median < 0.03 else 0.4)
 
 
 @lru_cache(maxsize=100_000)

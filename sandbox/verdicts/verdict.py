@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sandbox.verdicts.series import BOUNDS, RESTART_SECONDS, SLOW_SECONDS, Step
+from sandbox.verdicts.series import BOUNDS, MEDIAN_SECONDS, RESTART_SECONDS, SLOW_SECONDS, Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +19,6 @@ LASTING_SECONDS = 120.0
 """What wants a whole window of bad values has to be there for two of them."""
 COMPARED = 100
 """So many answers of it are enough to be compared."""
-LOOKED_UP = 100
-MEDIAN_SECONDS = 0.2
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,7 @@ class ShareTrack:
         """Whether more were bad than there may be, though not for sure; or of too few to see that it lasts."""
         if self._fast:
             return self.whole.bad >= self.measure.samples and self.whole.rate > self.may
-        few = self._recent.total(now) < self._wanted
-        return few and self.recent(now).over(self.may, self._watch.confidence_z, self.measure.samples)
+        return self._recent.few(now) and self.recent(now).over(self.may, self._watch.confidence_z, self.measure.samples)
 
     def reason(self, now: float) -> str:
         share, seconds = self._telling(now)
@@ -189,7 +188,7 @@ class ComparisonTrack:
         self._wanted = _enough(self.may)
         self._recent: Sums[tuple[float, float]] = Sums(watch.window_seconds, self._wanted)
         self._bad, self._alerting = Lasting(), Lasting()
-        self._news, self._few = False, True
+        self._news = False
         self._effect: tuple[float, float] | None = None
 
     def add_times(self, at: float, times: Histogram) -> None:
@@ -209,8 +208,7 @@ class ComparisonTrack:
         self._news = False
         factor, limit = UNITS[self.measure.unit][1], self.measure.limit
         self._effect = self._pairs(now, stable, limit.relative or 0.0, limit.at_least * factor)
-        self._few = total < self._wanted
-        if self._few:
+        if total < self._wanted:
             return
         self._bad.add(now, self._sure(self._effect))
         self._alerting.add(now, self._sure(self._pairs(now, stable, self._alert, limit.at_least * factor)))
@@ -221,7 +219,7 @@ class ComparisonTrack:
     def doubtful(self, now: float) -> bool:
         """Whether more were slower than there may be, of too few to be sure."""
         share, number = self._effect or (0.0, 0.0)
-        return self._few and share > self.may and share * number >= self.measure.samples
+        return self._recent.few(now) and share > self.may and share * number >= self.measure.samples
 
     def alerting(self, now: float) -> bool:
         """The same for a degradation that is worth no more than an alert (plan 4.2)."""

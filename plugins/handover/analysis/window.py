@@ -71,6 +71,11 @@ class Sums(Generic[T]):
         self._forget(now)
         return self._total if self._samples else 0.0
 
+    def few(self, now: float) -> bool:
+        """Whether the last seconds alone would not be enough."""
+        self._forget(now)
+        return self._total < self._at_least or (bool(self._samples) and self._samples[0][0] <= now - self.seconds)
+
     def _forget(self, now: float) -> None:
         while (
             self._samples
