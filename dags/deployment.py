@@ -17,13 +17,14 @@ from handover.checks.sensors import Healthy
 from handover.database.operators import Backup, DataIntegrity, Migrate, SchemaCheck, TestRestore
 from handover.database.sensors import ReplicationLag
 from handover.models.deployment import Status
+from handover.models.measures import Phase
 from handover.people import messages
 from handover.people.operators import Announce, Banner, Confirm
 from handover.plan.model import Plan
 from handover.traffic.operators import PointPreview, SettleTraffic, SwitchTraffic
 from handover.workflows.dags import for_each_plan, remind_of_questions, report_after
 from handover.workflows.deployment.closing import Close
-from handover.workflows.deployment.dag import decide, deployment_dag, roll_back_on_failure
+from handover.workflows.deployment.dag import decide, deployment_dag, during, roll_back_on_failure
 from handover.workflows.deployment.deciding import WindowOpen
 from handover.workflows.deployment.opening import GiveUp, Open, ReleaseDue
 from handover.workflows.watch.incident_steps import DocumentIncidents, FixOrRollback, FixWorks, MonitoringAfterFix
@@ -44,6 +45,18 @@ def incident_response(plan: Plan) -> TaskGroup:
             FixWorks(task_id="fix_works"),
             MonitoringAfterFix(task_id="monitoring_after_fix"),
             DocumentIncidents(task_id="document_incidents"),
+        )
+    return group
+
+
+def retirement() -> TaskGroup:
+    """What has stood its test stays. Nobody is asked any more: a critical breach is rolled back at once again."""
+    with TaskGroup("retirement", tooltip="after 5.1", default_args=during(Phase.RETIREMENT)) as group:
+        chain(
+            Banner(task_id="banner", show=False),
+            RetireColour(task_id="retire_old_colour"),
+            SettleTraffic(task_id="settle_traffic"),
+            Announce(task_id="announce_success", message=messages.succeeded),
         )
     return group
 
@@ -95,7 +108,9 @@ def build(plan: Plan) -> None:
                 )
                 switch = SwitchTraffic(task_id="switch_traffic")
                 smoke_tests >> switch >> Soak(task_id="soak", seconds=plan.watch.after_switch_seconds)
-            with TaskGroup("verify_application_health", tooltip="2.3") as verify:
+            with TaskGroup(
+                "verify_application_health", tooltip="2.3", default_args=during(Phase.VERIFICATION)
+            ) as verify:
                 Healthy(task_id="health", connection=api, path=health.path, expect_version=True)
                 ReleaseCommand(task_id="database_health", command=health.database_command)
                 ErrorTracker(task_id="error_tracker")
@@ -106,7 +121,9 @@ def build(plan: Plan) -> None:
         watch = Watch(task_id="watch")  # from before the first patch until the deployment has ended, beside all phases
         smoke_tests >> watch
 
-        with TaskGroup("phase_3_database_migration", tooltip="T+45 to T+90 minutes") as phase_3:
+        with TaskGroup(
+            "phase_3_database_migration", tooltip="T+45 to T+90 minutes", default_args=during(Phase.MIGRATION)
+        ) as phase_3:
             with TaskGroup("pre_migration_validation", tooltip="3.1") as before:
                 SchemaCheck(task_id="schema_check") >> Backup(task_id="restore_point", kind="restore_point")
             migrate = Migrate(task_id="execute_migration")
@@ -123,7 +140,9 @@ def build(plan: Plan) -> None:
             client = ReleaseCommand(task_id="client_check", command=health.client_command)
             before >> migrate >> after >> client
 
-        with TaskGroup("phase_4_post_deployment_testing", tooltip="T+90 to T+120 minutes") as phase_4:
+        with TaskGroup(
+            "phase_4_post_deployment_testing", tooltip="T+90 to T+120 minutes", default_args=during(Phase.TESTING)
+        ) as phase_4:
             chain(
                 CriticalPaths(task_id="critical_paths"),
                 Performance(task_id="performance"),
@@ -132,15 +151,16 @@ def build(plan: Plan) -> None:
                 ),
             )
 
-        with TaskGroup("phase_5_monitoring", tooltip="T+120 minutes and on") as phase_5:
+        with TaskGroup(
+            "phase_5_monitoring", tooltip="T+120 minutes and on", default_args=during(Phase.MONITORING)
+        ) as phase_5:
             close = Close(task_id="close", status=Status.SUCCEEDED)
             chain(
-                Stabilization(task_id="stabilization", seconds=plan.rollback.window_seconds),
+                Stabilization(
+                    task_id="stabilization", seconds=plan.rollback.window_seconds, watched_in=Phase.STABILIZATION
+                ),
                 incident_response(plan),
-                Banner(task_id="banner", show=False),
-                SettleTraffic(task_id="settle_traffic"),
-                RetireColour(task_id="retire_old_colour"),
-                Announce(task_id="announce_success", message=messages.succeeded),
+                retirement(),
                 close,
             )
 

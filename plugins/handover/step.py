@@ -21,6 +21,7 @@ from handover.ports.kube import Forbidden
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from handover.models.measures import Phase
     from handover.plan.model import Plan
     from handover.ports.kube import Kube
     from handover.ports.public import PublicAddress
@@ -101,6 +102,11 @@ class StepRun:
 
         return await state.update(kube, self.plan.lock_name, self.token, change)
 
+    async def enter(self, phase: Phase) -> None:
+        """Tells whoever watches where the deployment is by now."""
+        async with self.kube() as kube:
+            await self.change(kube, lambda old: old.entering(phase))
+
     def _pull(self, key: str) -> Any:
         found = self.context["ti"].xcom_pull(task_ids=self.opened_by, key=key)
         if found is None:
@@ -119,12 +125,15 @@ class Step(BaseOperator):
 
     A verdict that is not a pass fails the task for good; an exception (a network that was away) is retried by
     Airflow's own policy. ``plan`` and ``opened_by`` come from the DAG's default_args.
+
+    :param watched_in: the phase of the watch that begins with this step, unless it has begun
     """
 
-    def __init__(self, *, plan: Plan, opened_by: str = "open", **kwargs: Any) -> None:
+    def __init__(self, *, plan: Plan, opened_by: str = "open", watched_in: Phase | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.plan = plan
         self.opened_by = opened_by
+        self.watched_in = watched_in
 
     def work(self, run: StepRun) -> Evidence:
         """Does the step; may run twice or be killed half-way, and then finds what is done. By default: `act`."""
@@ -135,8 +144,11 @@ class Step(BaseOperator):
         raise NotImplementedError
 
     def execute(self, context: Context) -> Any:
+        run = self.step_run(context)
         with self._refusals_shown(context):
-            return self.conclude(context, self.work(self.step_run(context)))
+            if self.watched_in:
+                asyncio.run(run.enter(self.watched_in))
+            return self.conclude(context, self.work(run))
 
     def waiting(self, trigger: Any, seconds: float) -> TaskDeferred:
         """To be raised: gives the worker slot back until ``trigger`` has an event, then goes on in `resume`."""

@@ -15,7 +15,7 @@ from handover.models.deployment import FencingToken
 from handover.ports.router import Route, Stage, both, only
 
 TOKEN = FencingToken(deployment="run", generation=5, stable="blue", preview="green")
-STABLE, OVERLAP, PROMOTED, ABORTED, FINALISED, RETIRING = Stage
+STABLE, OVERLAP, PROMOTED, ABORTED, RETIRING, FINALISED = Stage
 BLUE, GREEN, BOTH, PURPLE = only("blue"), only("green"), both("blue", "green"), only("purple")
 WEIGHTS = {STABLE: BLUE, OVERLAP: BOTH, PROMOTED: GREEN, ABORTED: BLUE, FINALISED: GREEN, RETIRING: GREEN}
 INTENTS = {
@@ -52,12 +52,12 @@ def outcome(intent: str, given: Route) -> object:
 SAME = {  # intent: outcome for each stage of the same generation
     "overlap": [(BOTH, OVERLAP), "done", "done", "fenced", "done", "done"],
     "promote": ["refused", (GREEN, PROMOTED), "done", "fenced", "done", "done"],
-    "finalise": ["refused", "refused", (GREEN, FINALISED), "fenced", "done", "done"],
-    "retire": ["refused", "refused", "refused", "fenced", (GREEN, RETIRING), "done"],
+    "retire": ["refused", "refused", (GREEN, RETIRING), "fenced", "done", "done"],
+    "finalise": ["refused", "refused", (GREEN, FINALISED), "fenced", (GREEN, FINALISED), "done"],
     "restore": ["done", (BLUE, STABLE), "refused", "done", "refused", "refused"],
-    "abort": [(BLUE, ABORTED), (BLUE, ABORTED), (BLUE, ABORTED), "done", (BLUE, ABORTED), "asleep"],
+    "abort": [(BLUE, ABORTED), (BLUE, ABORTED), (BLUE, ABORTED), "done", "asleep", "asleep"],
     "hold": [(BLUE, ABORTED), (BOTH, ABORTED), (GREEN, ABORTED), "done", (GREEN, ABORTED), (GREEN, ABORTED)],
-    "watch": [(BLUE, ABORTED), (BLUE, ABORTED), (BLUE, ABORTED), "done", "fenced", "fenced"],
+    "watch": [(BLUE, ABORTED), (BLUE, ABORTED), (BLUE, ABORTED), "done", "asleep", "fenced"],
 }
 
 
@@ -76,7 +76,7 @@ def test_a_newer_generation_fences_everything_out(intent, stage):
 @pytest.mark.parametrize("weights", [BLUE, GREEN, BOTH])
 def test_an_older_generation_counts_only_by_where_its_traffic_is(stage, weights):
     given = route(stage, 4, weights, deployment="older")
-    may_sleep = stage is RETIRING and weights != BLUE
+    may_sleep = stage in (RETIRING, FINALISED) and weights != BLUE
     expected = {
         "overlap": (BOTH, OVERLAP) if weights == BLUE else "refused", "promote": "refused", "finalise": "refused",
         "retire": "refused", "restore": "done", "abort": "asleep" if may_sleep else (BLUE, ABORTED),
@@ -96,7 +96,7 @@ def test_nothing_goes_forward_after_somebody_moved_traffic_by_hand(intent, stage
 def test_an_abort_always_ends_on_the_stable_colour_or_wakes_it_first(stage, weights):
     result = outcome("abort", route(stage, 5, weights))
     if result == "asleep":
-        assert stage is RETIRING and weights != BLUE
+        assert stage in (RETIRING, FINALISED) and weights != BLUE
     else:
         assert result == (BLUE, ABORTED) or (result == "done" and (stage, weights) == (ABORTED, BLUE))
 
@@ -129,10 +129,10 @@ def test_in_any_order_an_abort_is_final_and_somebody_always_serves(order):
 
 def test_the_whole_way_forward():
     now = route(None, 0, BLUE)
-    for intent, weights in (("overlap", BOTH), ("promote", GREEN), ("finalise", GREEN), ("retire", GREEN)):
+    for intent, weights in (("overlap", BOTH), ("promote", GREEN), ("retire", GREEN), ("finalise", GREEN)):
         now = INTENTS[intent](now, TOKEN)
         assert now.weights == weights
-    assert now.stage is RETIRING
+    assert now.stage is FINALISED
 
 
 def test_when_clients_first_met_a_version_stays_known_and_is_of_that_version():

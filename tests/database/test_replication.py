@@ -347,7 +347,7 @@ def test_guard_stops_a_migration_when_traffic_went_back(
             gone.append("traffic is not on green any more")
         return "".join(gone)
 
-    guard = Guard(database, [REPLICA], max_lag_seconds=60, moved_back=moved_back)
+    guard = Guard(database, [REPLICA], max_lag_seconds=60, called_off=moved_back)
     with guard.watching(), pytest.raises(MigrationFailed, match=r"m1: statement 2 .*traffic is not on green any more"):
         runner.apply(database, bundle(m1="CREATE TABLE t (); SELECT pg_sleep(600)"), limits, guard)
     assert connection.execute("SELECT to_regclass('t')").fetchone() == (None,)

@@ -248,7 +248,7 @@ async def deployment(world: World, run_id: str, version: str, *, breach_after: f
     works: list[Callable[[], Awaitable[Evidence | None]]] = [
         partial(steps.deploy.act, run), partial(_available, world, run), partial(steps.preview.act, run),
         partial(_beside, world, watch), partial(steps.switch.act, run), partial(_soak, world, run),
-        partial(steps.settle.act, run), partial(_scaling_down(steps.retire), run), partial(steps.succeeded.act, run),
+        partial(_scaling_down(steps.retire), run), partial(steps.settle.act, run), partial(steps.succeeded.act, run),
     ]  # fmt: skip
     for work in works:
         await asyncio.sleep(TO_NEXT_TASK_SECONDS)

@@ -197,29 +197,26 @@ def test_draining_makes_one_colour_close_and_the_other_keep_its_connections(worl
 
 
 def retired(world) -> Ran:
-    for kind in (SwitchTraffic, SettleTraffic):
-        assert deployed(world, kind).evidence.passed
+    assert deployed(world, SwitchTraffic).evidence.passed
     return deployed(world, RetireColour, quiet_seconds=1)
 
 
 @pytest.mark.plan("Strategy: Blue-Green Deployment")
-def test_the_stable_colour_is_retired_once_traffic_is_settled_and_nobody_is_served_there(world):
+def test_the_stable_colour_is_retired_once_nobody_is_served_there(world):
     assert "should be green alone" not in retired(world).evidence.reason
     assert (where(world), world.service.pods("blue")) == (("green", Stage.RETIRING), [])
     assert deployed(world, RetireColour).evidence.reason == "pms-blue is scaled to 0"
 
 
-def test_before_traffic_is_settled_no_colour_is_retired(world):
-    assert deployed(world, SwitchTraffic).evidence.passed
+def test_before_traffic_is_switched_no_colour_is_retired(world):
     ran = deployed(world, RetireColour, quiet_seconds=1)
-    assert "blue is retired only when green was finalised" in ran.evidence.reason
+    assert "it is not scaled down" in ran.evidence.reason
     assert len(world.service.pods("blue")) == 2
 
 
 def test_a_rollback_that_comes_between_the_look_and_the_scaling_down_keeps_its_colour(world, monkeypatch):
     """The step is held up after it said on the route that the colour goes; the rollback wakes the colour meanwhile."""
-    for kind in (SwitchTraffic, SettleTraffic):
-        assert deployed(world, kind).evidence.passed
+    assert deployed(world, SwitchTraffic).evidence.passed
     claim = RetireColour.claim
 
     async def held_up(self, router, step_run):

@@ -74,10 +74,10 @@ def test_a_colour_that_never_became_ready_is_removed_at_once(world):
 
 
 def test_the_route_is_looked_at_again_right_before_the_change(world):
+    with pytest.raises(AirflowFailException, match="blue is retired only when green was promoted"):
+        resumed(world, RetireColour, QUIET)
     world.run(lambda kube: watched(kube, world.plan.lock_name, world.token))
     assert run(step(world, SwitchTraffic), world.token, ASKED).evidence.passed
     with pytest.raises(AirflowFailException, match="it is not scaled down"):
         resumed(world, RemoveIdleColour, QUIET)
-    with pytest.raises(AirflowFailException, match="blue is retired only when green was finalised"):
-        resumed(world, RetireColour, QUIET)
     assert [len(world.service.pods(colour)) for colour in ("blue", "green")] == [2, 2]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from handover.analysis.observations import Observations, Watched
+from handover.analysis.observations import FindingKey, JudgedMeasure, Observations
 from handover.analysis.tracks import ShareTrack, Track
 from handover.models.evidence import Verdict
 from handover.models.incident import Severity
@@ -33,6 +33,10 @@ class Finding:
     source: str = field(default="", compare=False)
     severity: Severity = field(default=Severity.CRITICAL, compare=False)
 
+    @property
+    def key(self) -> FindingKey:
+        return self.rule, self.source, self.measure
+
     def __str__(self) -> str:
         return f"{self.rule}: {self.reason}"
 
@@ -43,7 +47,7 @@ def results(seen: Observations, now: float) -> list[MeasureResult]:
     return [classify(seen, one, now) for one in seen.watched]
 
 
-def classify(seen: Observations, watched: Watched, now: float) -> MeasureResult:
+def classify(seen: Observations, watched: JudgedMeasure, now: float) -> MeasureResult:
     """One measure by itself."""
     measure, first = watched.measure, watched.tracks[0]
     broken: Track | None = None
@@ -64,9 +68,12 @@ def classify(seen: Observations, watched: Watched, now: float) -> MeasureResult:
 
 def breach(seen: Observations, now: float) -> Finding | None:
     """The first measure that is broken, or has been silent for too long where that is as bad; else None."""
+    if seen.muted:
+        seen.muted &= _broken_or_silent(seen, now)
     if found := fast_breach(seen, now, everywhere=True):
         return found
-    silent = next((found for found, means in _silences(seen, now) if means is Silence.BREACH), None)
+    silences = (found for found, means in _silences(seen, now) if means is Silence.BREACH)
+    silent = next((found for found in silences if found.key not in seen.muted), None)
     return silent or _first(seen, (one for one in seen.watched if one.measure.window != "fast"), now)
 
 
@@ -78,6 +85,12 @@ def fast_breach(seen: Observations, now: float, *, everywhere: bool = False) -> 
         if one.measure.window == "fast" and (everywhere or one.measure.source in (PODS, PROBE))
     )  # fmt: skip
     return _first(seen, fast, now)
+
+
+def note(seen: Observations, finding: Finding) -> None:
+    """People were told, and nothing is done about it: the watch goes on without it."""
+    seen.noted.add(finding.key)
+    seen.muted.add(finding.key)
 
 
 def incidents(seen: Observations, now: float) -> list[Finding]:
@@ -102,7 +115,7 @@ def conclude(seen: Observations, now: float) -> tuple[Verdict, Finding | None]:
     """The verdict at the end of the soak, with what is against a pass."""
     if found := breach(seen, now):
         return Verdict.FAIL, found
-    against = next(_against_a_pass(seen, now), None)
+    against = next((found for found in _against_a_pass(seen, now) if found.key not in seen.noted), None)
     return (Verdict.UNKNOWN, against) if against else (Verdict.PASS, None)
 
 
@@ -158,7 +171,7 @@ def _silences(seen: Observations, now: float) -> Iterator[tuple[Finding, Silence
                 yield _no_data(seen, reason, one.measure), means
 
 
-def _meaning(seen: Observations, silent: list[Watched]) -> Silence:
+def _meaning(seen: Observations, silent: list[JudgedMeasure]) -> Silence:
     """The worst of what their silence means; a source that no measure is of is there because somebody wants it."""
     means = {one.measure.silence for one in silent if _counts(seen, one)}
     if not silent or Silence.BREACH in means:
@@ -166,18 +179,28 @@ def _meaning(seen: Observations, silent: list[Watched]) -> Silence:
     return Silence.INCIDENT if Silence.INCIDENT in means else Silence.IGNORE
 
 
-def _first(seen: Observations, among: Iterable[Watched], now: float) -> Finding | None:
+def _first(seen: Observations, among: Iterable[JudgedMeasure], now: float) -> Finding | None:
     for one in among:
-        if _counts(seen, one) and (track := _broken(one, now)):
+        if _counts(seen, one) and _key(one.measure) not in seen.muted and (track := _broken(one, now)):
             return _finding(one.measure, track.reason(now))
     return None
 
 
-def _broken(watched: Watched, now: float) -> Track | None:
+def _broken_or_silent(seen: Observations, now: float) -> set[FindingKey]:
+    broken = {_key(one.measure) for one in seen.watched if _broken(one, now)}
+    return broken | {found.key for found, _ in _silences(seen, now)}
+
+
+def _key(measure: Measure) -> FindingKey:
+    """Of what is found when it breaks its limit."""
+    return measure.name, measure.source, measure.name
+
+
+def _broken(watched: JudgedMeasure, now: float) -> Track | None:
     return next((track for track in watched.tracks if track.over(now)), None)
 
 
-def _missing(seen: Observations, watched: Watched, now: float) -> str:
+def _missing(seen: Observations, watched: JudgedMeasure, now: float) -> str:
     """Why there is nothing to judge; "" when there is."""
     source = watched.measure.source
     if source not in seen.heard:
@@ -185,7 +208,7 @@ def _missing(seen: Observations, watched: Watched, now: float) -> str:
     return watched.lacking or watched.tracks[0].nothing(now)
 
 
-def _counts(seen: Observations, watched: Watched) -> bool:
+def _counts(seen: Observations, watched: JudgedMeasure) -> bool:
     phases = watched.measure.phases
     return bool(phases) and (seen.phase is None or seen.phase in phases)
 
@@ -201,7 +224,7 @@ def _no_data(seen: Observations, reason: str, measure: Measure | None, source: s
     return Finding(NO_DATA, reason, name, source or (measure.source if measure else ""), severity)
 
 
-def _of(silent: list[Watched]) -> Measure | None:
+def _of(silent: list[JudgedMeasure]) -> Measure | None:
     return silent[0].measure if silent else None
 
 

@@ -46,8 +46,12 @@ class PodLimits:
     memory_bytes: float
 
 
+FindingKey = tuple[str, str, str]
+"""Of a `handover.analysis.judge.Finding`: rule, source and measure."""
+
+
 @dataclass
-class Watched:
+class JudgedMeasure:
     """One measure and what is remembered of it. ``heard``: when its source could last tell it."""
 
     measure: Measure
@@ -69,13 +73,17 @@ class Observations:
     """Further sources that have to give data, beside pods and probe."""
     phase: Phase | None = None
     """Where the deployment is; None: nobody says, and every measure counts."""
+    noted: set[FindingKey] = field(default_factory=set)
+    """What people were told of and nothing was done about: no obstacle to a pass."""
+    muted: set[FindingKey] = field(default_factory=set)
+    """What of that goes on still: it is no breach again until it has been good."""
     stable: Histogram | None = None
     """How long the stable version's answers took, where that is known."""
 
     def __post_init__(self) -> None:
         watch, alert = self.plan.watch, self.plan.thresholds.alert_degradation
         measures = measures_of(self.plan)
-        self.watched = tuple(Watched(one, tracks_of(one, watch, alert), self.started) for one in measures)
+        self.watched = tuple(JudgedMeasure(one, tracks_of(one, watch, alert), self.started) for one in measures)
         self._by_key = {one.measure.key: one for one in self.watched}
         self._probe_shares = self._shares(PROBE)
         self._pod_shares = self._shares(PODS)
@@ -300,7 +308,7 @@ class Observations:
             if not watched.lacking:
                 watched.heard = now
 
-    def _shares(self, source: str) -> list[tuple[Watched, ShareTrack]]:
+    def _shares(self, source: str) -> list[tuple[JudgedMeasure, ShareTrack]]:
         mine = (one for one in self.watched if one.measure.source == source)
         return [(one, track) for one in mine for track in one.tracks if isinstance(track, ShareTrack)]
 

@@ -64,7 +64,10 @@ class Observer:
         self._found: asyncio.Future[Finding] = asyncio.get_running_loop().create_future()
 
     async def watch(self, seconds: float) -> Finding | None:
-        """Observes for so long; gives the first broken rule at once, or None at the end."""
+        """Observes for so long; gives the first broken rule at once, or None at the end. Called again, it goes on from
+        what it has seen.
+        """
+        self._found = asyncio.get_running_loop().create_future()
         watch, begun = self._plan.watch, clock.monotonic()
         jobs: list[tuple[float, Callable[[], None]]] = [
             (watch.probe_interval_seconds, self._send),
@@ -87,6 +90,7 @@ class Observer:
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            self._tasks.clear()
 
     # --- sources
 

@@ -18,7 +18,7 @@ from handover.plan.measures import UNITS
 
 if TYPE_CHECKING:
     from handover.plan.measures import Measure
-    from handover.plan.model import WatchRules
+    from handover.plan.watch import WatchRules
 
 BAD, GOOD = "bad", "good"
 IN_THE_TAIL = 30

@@ -76,24 +76,24 @@ def restore(route: Route, token: FencingToken, reason: str) -> Route | None:
     return _moved(route, token, only(token.stable), Stage.STABLE, reason)
 
 
-def finalise(route: Route, token: FencingToken) -> Route | None:
-    """The deployment ended well: the watch that could abort it is over."""
-    _may_go_forward(route, token)
-    if _is_ours(route, token) and route.stage in (Stage.FINALISED, Stage.RETIRING):
-        return None
-    if not _is_ours(route, token) or route.stage is not Stage.PROMOTED:
-        raise Refused(f"{route}; it should be {token.preview} alone; {NOTHING}")
-    return _moved(route, token, only(token.preview), Stage.FINALISED, "deployed")
-
-
 def retire(route: Route, token: FencingToken) -> Route | None:
     """The stable colour is about to be scaled down: from here on it has to be woken before it serves again."""
     _may_go_forward(route, token)
-    if _is_ours(route, token) and route.stage is Stage.RETIRING:
+    if _is_ours(route, token) and route.stage in (Stage.RETIRING, Stage.FINALISED):
         return None
-    if not _is_ours(route, token) or route.stage is not Stage.FINALISED:
-        raise Refused(f"{route}; {token.stable} is retired only when {token.preview} was finalised; {NOTHING}")
+    if not _is_ours(route, token) or route.stage is not Stage.PROMOTED:
+        raise Refused(f"{route}; {token.stable} is retired only when {token.preview} was promoted; {NOTHING}")
     return _moved(route, token, only(token.preview), Stage.RETIRING, "deployed")
+
+
+def finalise(route: Route, token: FencingToken) -> Route | None:
+    """The deployment ended well: the watch that could abort it is over."""
+    _may_go_forward(route, token)
+    if _is_ours(route, token) and route.stage is Stage.FINALISED:
+        return None
+    if not _is_ours(route, token) or route.stage not in (Stage.PROMOTED, Stage.RETIRING):
+        raise Refused(f"{route}; it should be {token.preview} alone; {NOTHING}")
+    return _moved(route, token, only(token.preview), Stage.FINALISED, "deployed")
 
 
 def abort(route: Route, token: FencingToken, reason: str, *, finalised_too: bool = True) -> Route | None:
@@ -107,8 +107,8 @@ def abort(route: Route, token: FencingToken, reason: str, *, finalised_too: bool
     if route.stage is Stage.ABORTED and route.deployment == token.deployment and route.colour == token.stable:
         return None
     _may_abort(route, token, finalised_too)
-    if route.stage is Stage.RETIRING and route.colour != token.stable:
-        raise Asleep(f"{route}; {token.stable} is being scaled down; {NOTHING}")
+    if route.stage in (Stage.RETIRING, Stage.FINALISED) and route.colour != token.stable:
+        raise Asleep(f"{route}; {token.stable} is scaled down; {NOTHING}")
     return _moved(route, token, only(token.stable), Stage.ABORTED, reason)
 
 
@@ -136,7 +136,7 @@ def _is_ours(route: Route, token: FencingToken) -> bool:
 def _may_abort(route: Route, token: FencingToken, finalised_too: bool) -> None:
     if route.generation > token.generation:
         raise FencedOut(f"generation {token.generation} is over: {route}; {NOTHING}")
-    if _is_ours(route, token) and route.stage in (Stage.FINALISED, Stage.RETIRING) and not finalised_too:
+    if _is_ours(route, token) and route.stage is Stage.FINALISED and not finalised_too:
         raise FencedOut(f"{route}; this deployment has ended; {NOTHING}")
 
 

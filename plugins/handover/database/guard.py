@@ -65,17 +65,17 @@ async def _stays() -> str:
 class Guard:
     """Samples every 100 ms in a thread of its own; it is a `handover.database.runner.Stop`.
 
-    :param moved_back: says why the version that is migrated for serves no more, "" while it does
+    :param called_off: says why there is nothing to migrate for any more, "" while there is
     :param cancels: what a runner of ours runs at the moment; or whatever holds Prisma's lock
     """
 
     def __init__(
         self, primary: Database, replicas: Sequence[Database], max_lag_seconds: float, *,
-        moved_back: Callable[[], Awaitable[str]] = _stays, cancels: Literal["ours", "holder"] = "ours",
+        called_off: Callable[[], Awaitable[str]] = _stays, cancels: Literal["ours", "holder"] = "ours",
     ) -> None:  # fmt: skip
         self.seen = Observed()
         self._primary, self._replicas, self._limit = primary, tuple(replicas), max_lag_seconds
-        self._moved_back, self._cancels = moved_back, cancels
+        self._called_off, self._cancels = called_off, cancels
         self._reason: str | None = None
         self._session: Connection[Any] | None = None
         self._cancelling = threading.Lock()
@@ -118,13 +118,13 @@ class Guard:
             await asyncio.gather(following, return_exceptions=True)
 
     async def _follow(self) -> None:
-        """Whether the version that is migrated for still serves. A cluster that does not answer stops nothing."""
+        """Whether the migration is still wanted. A cluster that does not answer stops nothing."""
         while not self._over.is_set():
             try:
-                if why := await self._moved_back():
+                if why := await self._called_off():
                     await self._stop(why)
             except Exception as error:
-                log.info("nobody knows where traffic is: %s: %s", type(error).__name__, error)
+                log.info("nobody knows whether it is wanted still: %s: %s", type(error).__name__, error)
             await asyncio.sleep(ROUTE_SECONDS)
 
     async def _stop(self, reason: str) -> None:

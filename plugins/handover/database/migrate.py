@@ -15,6 +15,7 @@ from handover.models.evidence import Evidence, Measurement, failed, passed
 
 if TYPE_CHECKING:
     from handover.database.operators import Migrate
+    from handover.models.deployment import DeploymentState
     from handover.step import StepRun
 
 log = logging.getLogger(__name__)
@@ -41,19 +42,20 @@ class MigrationRun:
             self.step.remember_migration(self.step_run, applied=applied)
             done = f"; this deployment has applied {', '.join(applied)}" if applied else ""
             return passed(self.step.task_id, f"nothing is pending{done}", *self._measured(applied, 0, 0))
-        self._begin(begun.started, tuple(dict.fromkeys((*begun.planned, *names))))
+        state = self._begin(begun.started, tuple(dict.fromkeys((*begun.planned, *names))))
+        if why := state.migration.cancelled:
+            return self._failed(f"cancelled before it began: {why}")
         return self._guarded(release)
 
-    def _begin(self, started: bool, planned: tuple[str, ...]) -> None:
+    def _begin(self, started: bool, planned: tuple[str, ...]) -> DeploymentState:
         """Writes down what is about to happen, so that a rollback knows it whatever happens to this process."""
         self.step.fence(self.step_run)
         if started:
-            self.step.remember_migration(self.step_run, planned=planned)
-            return
+            return self.step.remember_migration(self.step_run, planned=planned, running=True)
         with self.primary.connect() as connection:
             counts = validation.count(connection, self.plan.migration.counted_tables)
-        self.step.remember_migration(
-            self.step_run, started=True, planned=planned, method=self.step_run.release.method,
+        return self.step.remember_migration(
+            self.step_run, started=True, running=True, planned=planned, method=self.step_run.release.method,
             counts=counts.rows, last_keys=counts.last_keys,
         )  # fmt: skip
 
@@ -61,7 +63,7 @@ class MigrationRun:
         prisma = self.step_run.release.method == "prisma"
         guard = Guard(
             self.primary, self.step.replicas, self.plan.thresholds.max_migration_lag_seconds,
-            moved_back=self._moved_back, cancels="holder" if prisma else "ours",
+            called_off=self._called_off, cancels="holder" if prisma else "ours",
         )  # fmt: skip
         cpu = Cpu(self.plan.migration.cpu)
         seconds, waits, failure = 0.0, 0, ""
@@ -77,15 +79,17 @@ class MigrationRun:
                 failure = str(error)
         planned = self.step.state(self.step_run).migration.planned
         applied = self._applied(release, planned)
-        self.step.remember_migration(self.step_run, applied=applied)
+        self.step.remember_migration(self.step_run, applied=applied, running=False)
         seen = (*self._measured(applied, seconds, waits), *guard.seen.measurements(), *cpu.measurements())
         if failure := failure or guard.breach() or "":
             return self._failed(failure, *seen)
         return passed(self.step.task_id, f"applied {', '.join(applied)}", *seen)
 
-    async def _moved_back(self) -> str:
+    async def _called_off(self) -> str:
         async with self.step_run.kube() as kube:
-            return await moved_back(self.step_run.router(kube), self.step_run.token)
+            if why := await moved_back(self.step_run.router(kube), self.step_run.token):
+                return why
+            return (await self.step_run.state(kube)).migration.cancelled
 
     async def _prisma(self, release: Bundle) -> str:
         """The release's own ``prisma migrate deploy``; what it failed with, empty when its table says all is well.

@@ -9,6 +9,7 @@ from pydantic import AliasChoices, Field
 
 from handover.models.evidence import Frozen
 from handover.models.incident import Incident
+from handover.models.measures import Phase
 
 MigrationMethod = Literal["sql", "prisma", "none"]
 
@@ -81,6 +82,9 @@ class MigrationRecord(Frozen):
     planned: tuple[str, ...] = ()
     applied: tuple[str, ...] = ()
     started: bool = False
+    running: bool = False
+    cancelled: str = ""
+    """Why the watch wants it to stop."""
     compatible: bool | None = None
     corrupt: bool = False
     counts: dict[str, int] = {}
@@ -105,6 +109,8 @@ class DeploymentState(Frozen):
     """The second names are those of before the package had its name; they may stand in a cluster still."""
     reason: str
     started_at: float
+    phase: Phase = Phase.CUTOVER
+    """Of the watch, from before the first patch on."""
     switched_at: float | None = None
     """When clients first met the new version, as the route had it; None while that is not known to have happened."""
     finished_at: float | None = None
@@ -129,6 +135,11 @@ class DeploymentState(Frozen):
     def over(self) -> bool:
         """Whether nothing is left to do; the lock is free then, and only then."""
         return self.status in (Status.SUCCEEDED, Status.ROLLED_BACK, Status.GIVEN_UP)
+
+    def entering(self, phase: Phase) -> DeploymentState:
+        """The same, in a phase that has begun; a step of an earlier one that runs late changes nothing."""
+        order = list(Phase)
+        return self if order.index(phase) <= order.index(self.phase) else self.model_copy(update={"phase": phase})
 
     @property
     def token(self) -> FencingToken:

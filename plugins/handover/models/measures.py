@@ -22,7 +22,24 @@ class Phase(StrEnum):
     STABILIZATION = "stabilization"
     """5.1 until the decision point."""
     MONITORING = "monitoring"
-    """What comes after it, to the end."""
+    """What comes after it."""
+    RETIREMENT = "retirement"
+    """The old version goes, and nobody is asked any more."""
+
+
+class Response(StrEnum):
+    """What a breach does."""
+
+    ABORT = "abort"
+    """Traffic goes back at once."""
+    CANCEL_MIGRATION = "cancel_migration"
+    """A migration that runs is cancelled first, and then traffic goes back."""
+    ASK = "ask"
+    """The lead is asked: fix or rollback."""
+    NOTE = "note"
+    """People are told."""
+    WAIT = "wait"
+    """Nothing: somebody decides or mends already."""
 
 
 class Silence(StrEnum):

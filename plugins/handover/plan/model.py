@@ -37,6 +37,7 @@ from handover.plan.people import Announcements, Asking, Messages, Question, Role
 from handover.plan.pod_metrics import PodMetricsRules
 from handover.plan.record import RecordRules
 from handover.plan.sources import MonitorName, Source, ask_for_all
+from handover.plan.watch import WatchRules
 
 FOLLOWED_BY = ("lead", "frontend", "devops", "qa")
 """Roles that the follow-ups ask."""
@@ -147,22 +148,6 @@ class Thresholds(Section):
         if self.max_p50_seconds > self.max_p99_seconds:
             raise ValueError("max_p50_seconds must not be above max_p99_seconds")
         return self
-
-
-class WatchRules(Section):
-    after_switch_seconds: Seconds
-    stabilization_seconds: Seconds
-    after_rollback_seconds: Seconds
-    probe_interval_seconds: Seconds
-    probe_timeout_seconds: Seconds
-    metrics_interval_seconds: Seconds
-    slow_interval_seconds: Seconds
-    window_seconds: Seconds
-    sustained_seconds: Seconds
-    min_bad_samples: Annotated[int, Field(ge=2)]
-    confidence_z: Annotated[float, Field(ge=1, le=6)]
-    no_data_seconds: Seconds
-    min_requests: Count
 
 
 class DatabaseCpu(Section):

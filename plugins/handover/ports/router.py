@@ -21,10 +21,10 @@ class Stage(StrEnum):
     PROMOTED = "promoted"
     ABORTED = "aborted"
     """Back on the stable colour, and this deployment never goes forward again."""
-    FINALISED = "finalised"
-    """The deployment ended well: no watch may abort it any more."""
     RETIRING = "retiring"
-    """The same, and the stable colour may be scaled down at any moment: wake it before traffic goes back to it."""
+    """Promoted, and the stable colour may be scaled down at any moment: wake it before traffic goes back to it."""
+    FINALISED = "finalised"
+    """The same, and the deployment ended well: no watch may abort it any more."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ import pytest
 
 from handover.coordination import heartbeat, promotion, state
 from handover.coordination.routing import move
-from handover.models.deployment import Status
+from handover.models.deployment import MigrationRecord, Status
 from handover.models.evidence import Evidence, Measurement, Verdict
-from handover.models.incident import Resolution
+from handover.models.incident import Resolution, Severity
+from handover.models.measures import Phase, Response
 from handover.models.names import (
     CONNECTIONS,
     CPU,
@@ -32,6 +33,7 @@ from handover.models.names import (
     REPLICATION_LAG,
 )  # fmt: skip
 from handover.models.record import Sample
+from handover.plan.measures import MeasureEntry
 from handover.plan.model import Plan
 from handover.ports.kube import Kube
 from handover.ports.router import Stage
@@ -433,7 +435,7 @@ def test_a_rule_that_is_not_critical_is_noted_as_what_it_is_and_moves_nothing(se
     monkeypatch.setattr("tests.twins.service.App.metrics", _with_cpu(busy))
 
     async def turn_busy(kube):
-        await remember(serves, kube, watch_until=1e12)
+        await remember(serves, kube, phase=Phase.MONITORING)
         busy["cpu"] = 0.9
 
     plan = serves.with_plan(watch={"sustained_seconds": 2.0})
@@ -441,9 +443,77 @@ def test_a_rule_that_is_not_critical_is_noted_as_what_it_is_and_moves_nothing(se
         evidence, _ = watched(serves, trigger(serves, plan), then(turn_busy, ends(serves, 12.0)))
     assert evidence.passed, evidence.reason
     assert serves.run(serves.where) == ("green", Stage.PROMOTED)
-    (first, *_) = known(serves).incidents
+    (first,) = known(serves).incidents
     assert (first.rule, first.severity, first.outcome) == (CPU, "high", Resolution.NOTED)
     assert first.timeline[0].what.count("cpu: ") == 1
+
+
+def test_what_people_were_told_of_hides_nothing_else(serves, monkeypatch, told):
+    """CPU goes on being too high, and is told once; errors that come then are put to the lead at once."""
+    busy = {"mode": "none", "cpu": 0.9}
+    monkeypatch.setattr("tests.twins.service.App.metrics", _with_cpu(busy))
+    found: list[list[str]] = []
+
+    async def happens(kube):
+        await remember(serves, kube, phase=Phase.MONITORING)
+        for turn_worse in (asyncio.sleep(20.0), bad(serves, mode="errors")(kube)):
+            await turn_worse
+            await asyncio.sleep(2.0)
+            state_now = await state.read(kube, serves.plan.lock_name)
+            found.append([one.rule for one in state_now.incidents])
+        await ends(serves, 0.5)(kube)
+
+    with serves.guests():
+        watched(serves, trigger(serves, serves.with_plan(watch={"sustained_seconds": 2.0})), happens)
+    assert found == [[CPU], [CPU, ERROR_RATE]]
+    assert len(told) == 2
+
+
+def test_a_measure_that_does_not_count_in_a_phase_moves_nothing_in_it_and_does_in_the_next(serves, database):
+    lag = MeasureEntry(name=REPLICATION_LAG, source="database", phases=(Phase.STABILIZATION,))
+    plan = serves.with_plan(watch={"sustained_seconds": 2.0}).model_copy(update={"measures": (lag,)})
+    database.values = {CONNECTIONS: 10, REPLICATION_LAG: 60.0}
+
+    async def happens(kube):
+        await remember(serves, kube, phase=Phase.MIGRATION)
+        await asyncio.sleep(20.0)
+        assert await serves.where(kube) == ("green", Stage.PROMOTED)
+        await remember(serves, kube, phase=Phase.STABILIZATION)
+
+    with serves.guests():
+        evidence, seconds = watched(serves, trigger(serves, plan), happens)
+    assert REPLICATION_LAG in evidence.reason
+    assert seconds < 5
+    assert serves.run(serves.where) == ("blue", Stage.ABORTED)
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_where_the_plan_wants_it_a_running_migration_is_cancelled_before_traffic_goes_back(serves, stops):
+    said = {Phase.MIGRATION: {Severity.CRITICAL: Response.CANCEL_MIGRATION}}
+    plan, migrating = serves.with_plan(watch={"on_breach": said}), MigrationRecord(started=True, running=True)
+    seen: list[tuple[str | None, str]] = []
+
+    async def migrates(kube):
+        """The step that migrates; it stops when it is told to, or not at all."""
+        while not (known := await state.read(kube, serves.plan.lock_name)).migration.cancelled:
+            await asyncio.sleep(0.05)
+        seen.append((await serves.where(kube), known.migration.cancelled))
+        if stops:
+            await remember(serves, kube, migration=known.migration.model_copy(update={"running": False}))
+
+    async def happens(kube):
+        await remember(serves, kube, phase=Phase.MIGRATION, migration=migrating)
+        await asyncio.sleep(1.5)
+        await bad(serves, mode="errors")(kube)
+        await migrates(kube)
+
+    with serves.guests():
+        evidence, seconds = watched(serves, trigger(serves, plan), happens)
+    assert evidence.reason.endswith("; traffic is back on blue")
+    ((where, why),) = seen
+    assert where == ("green", Stage.PROMOTED)
+    assert why.startswith(ERROR_RATE)
+    assert (seconds < 1.0) if stops else (4.5 <= seconds < 5.5)
 
 
 def _with_cpu(busy):

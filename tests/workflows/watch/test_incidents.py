@@ -10,6 +10,7 @@ import pytest
 from handover import clock
 from handover.coordination import state
 from handover.models.incident import Incident, Resolution, Severity
+from handover.models.measures import Phase
 from handover.plan.model import Plan
 from handover.ports.router import Stage
 from handover.workflows.watch.incidents import add
@@ -59,7 +60,7 @@ def bad(world, seconds: float | None = None):
 @pytest.fixture
 def monitored(serves):  # noqa: F811
     """The decision point has passed."""
-    serves.run(lambda kube: remember(serves, kube, watch_until=1e12))
+    serves.run(lambda kube: remember(serves, kube, phase=Phase.MONITORING))
     return serves
 
 

@@ -5,13 +5,21 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from pydantic import ValidationError
 
 from handover.models.deployment import DeploymentState, FencingToken, Status
 from handover.models.incident import Resolution, Severity, began
+from handover.models.measures import Phase, Response
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
+from handover.plan.watch import WatchRules
 from handover.ports.router import Route, Stage, both, only
-from handover.workflows.watch.response import Response, Standing, response, standing
+from handover.workflows.watch.response import Standing, standing
+from handover.workflows.watch.response import response as response_by
 
 TOKEN = FencingToken(deployment="run", generation=7, stable="blue", preview="green")
+
+RULES = load_plan(INCLUDE / "plans" / "pms.yaml").watch
 
 
 def state(**facts) -> DeploymentState:
@@ -60,10 +68,18 @@ def incident(severity: Severity, outcome: Resolution):
     return began("cpu", "too much", severity, 1.0, outcome)
 
 
-@pytest.mark.parametrize("severity", Severity)
-def test_until_the_decision_point_every_breach_is_rolled_back(severity):
-    assert response(state(), severity) is Response.ABORT
-    assert response(state(switched_at=2.0), severity) is Response.ABORT
+def monitored(*incidents) -> DeploymentState:
+    """After the decision point."""
+    return state(phase=Phase.MONITORING, incidents=incidents)
+
+
+def response(known: DeploymentState, severity: Severity, rules: WatchRules = RULES) -> Response:
+    return response_by(known, severity, rules)
+
+
+@pytest.mark.parametrize(("phase", "severity"), itertools.product(list(Phase)[:5], Severity))
+def test_until_the_decision_point_every_breach_is_rolled_back(phase, severity):
+    assert response(state(phase=phase), severity) is Response.ABORT
 
 
 @pytest.mark.parametrize(("severity", "wanted"), [
@@ -71,28 +87,68 @@ def test_until_the_decision_point_every_breach_is_rolled_back(severity):
     (Severity.LOW, Response.NOTE),
 ])  # fmt: skip
 def test_after_it_a_critical_one_is_asked_about_and_the_others_are_noted(severity, wanted):
-    assert response(state(watch_until=9.0), severity) is wanted
-    assert response(state(watch_until=9.0, incidents=(incident(severity, Resolution.NOTED),)), severity) is wanted
+    assert response(monitored(), severity) is wanted
+    assert response(monitored(incident(severity, Resolution.NOTED)), severity) is wanted
+
+
+def test_when_nobody_is_asked_any_more_a_critical_one_is_rolled_back():
+    for known in ((), (incident(Severity.CRITICAL, Resolution.ASKED),)):
+        retiring = state(phase=Phase.RETIREMENT, incidents=known)
+        assert response(retiring, Severity.CRITICAL) is Response.ABORT
+    assert response(state(phase=Phase.RETIREMENT), Severity.HIGH) is Response.NOTE
 
 
 @pytest.mark.parametrize("severity", Severity)
 @pytest.mark.parametrize("outcome", [Resolution.ASKED, Resolution.ROLLED_BACK])
 def test_while_somebody_decides_or_mends_nothing_is_done(severity, outcome):
-    known = (incident(Severity.CRITICAL, Resolution.FIXED), incident(Severity.CRITICAL, outcome))
-    assert response(state(watch_until=9.0, incidents=known), severity) is Response.WAIT
+    known = monitored(incident(Severity.CRITICAL, Resolution.FIXED), incident(Severity.CRITICAL, outcome))
+    assert response(known, severity) is Response.WAIT
 
 
 def test_a_second_critical_one_after_a_fix_is_rolled_back():
-    known = (incident(Severity.CRITICAL, Resolution.FIXED),)
-    found = {one: response(state(watch_until=9.0, incidents=known), one) for one in Severity}
-    assert found == {
+    known = monitored(incident(Severity.CRITICAL, Resolution.FIXED))
+    assert {one: response(known, one) for one in Severity} == {
         Severity.CRITICAL: Response.ABORT, Severity.HIGH: Response.NOTE, Severity.MEDIUM: Response.NOTE,
         Severity.LOW: Response.NOTE,
     }  # fmt: skip
 
 
+def test_the_plan_says_what_a_breach_does_by_phase_and_severity():
+    rules = RULES.model_copy(update={"on_breach": {
+        Phase.MIGRATION: {Severity.CRITICAL: Response.CANCEL_MIGRATION}, Phase.TESTING: {Severity.LOW: Response.NOTE},
+        Phase.MONITORING: {Severity.HIGH: Response.ABORT},
+    }})  # fmt: skip
+    found = {
+        (phase, severity): response(state(phase=phase), severity, rules) for phase in Phase for severity in Severity
+    }
+    usual = {one: response(state(phase=one[0]), one[1]) for one in found}
+    assert {one: said for one, said in found.items() if said is not usual[one]} == {
+        (Phase.MIGRATION, Severity.CRITICAL): Response.CANCEL_MIGRATION,
+        (Phase.TESTING, Severity.LOW): Response.NOTE, (Phase.MONITORING, Severity.HIGH): Response.ABORT,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("phase", "severity", "said", "why"), [
+    ("testing", "critical", "ask", "nobody is asked then"), ("retirement", "high", "ask", "nobody is asked then"),
+    ("testing", "critical", "cancel_migration", "there is no migration"),
+    ("monitoring", "critical", "note", "clients would keep meeting it"),
+    ("cutover", "low", "wait", "somebody has to act on it"), ("cutover", "low", "restart", "Input should be"),
+    ("lunch", "low", "note", "Input should be"), ("cutover", "awful", "note", "Input should be"),
+])  # fmt: skip
+def test_what_no_breach_may_do_is_refused_when_the_plan_is_read(phase, severity, said, why):
+    with pytest.raises(ValidationError, match=why):
+        WatchRules.model_validate(RULES.model_dump() | {"on_breach": {phase: {severity: said}}})
+
+
+def test_a_step_that_runs_late_does_not_take_the_watch_back_to_its_phase():
+    known = state()
+    for phase in (Phase.MIGRATION, Phase.VERIFICATION, Phase.MIGRATION):
+        known = known.entering(phase)
+    assert known.phase is Phase.MIGRATION
+
+
 def test_there_is_an_answer_to_everything():
     outcomes = list(itertools.product(Resolution, repeat=2))
-    for severity, until, (one, other) in itertools.product(Severity, (None, 9.0), outcomes):
+    for severity, phase, (one, other) in itertools.product(Severity, Phase, outcomes):
         known = (incident(Severity.CRITICAL, one), incident(Severity.CRITICAL, other))
-        assert response(state(watch_until=until, incidents=known), severity) in Response
+        assert response(state(phase=phase, incidents=known), severity) in Response

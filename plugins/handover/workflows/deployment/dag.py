@@ -16,6 +16,7 @@ from handover.workflows.deployment.request import MIN_REASON
 from handover.workflows.redelivery.steps import HandOver
 
 if TYPE_CHECKING:
+    from handover.models.measures import Phase
     from handover.plan.model import Plan
 
 
@@ -63,6 +64,11 @@ def deployment_form(plan: Plan) -> dict[str, Param]:
             description=f"Empty: only with a pass of {plan.readiness_dag_id} for this version and image",
         ),
     }  # fmt: skip
+
+
+def during(phase: Phase) -> dict[str, Any]:
+    """Default arguments of a group of steps: with its first one this phase of the watch begins."""
+    return {"watched_in": phase}
 
 
 def decide(plan: Plan, phase: TaskGroup, *, then: TaskGroup) -> None:

@@ -11,30 +11,35 @@ import asyncio
 import contextlib
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from handover import clock
 from handover.analysis import judge
 from handover.coordination import heartbeat
+from handover.coordination import state as states
 from handover.coordination.lock import FencedOut
 from handover.coordination.promotion import Refused
 from handover.coordination.routing import NotReady
 from handover.coordination.state import NoDeployment
 from handover.models.evidence import Evidence, Measurement, Verdict, failed, passed
 from handover.models.heartbeat import Heartbeat
+from handover.models.measures import Response
 from handover.ports.kube import KubeError
 from handover.traffic.abort import let_go
 from handover.workflows.watch import incidents
 from handover.workflows.watch.analysis_run import AnalysisRun
 from handover.workflows.watch.follower import LOOK_SECONDS, TrafficFollower
-from handover.workflows.watch.response import Response, Standing, response
+from handover.workflows.watch.response import Standing, response
 
 if TYPE_CHECKING:
     from handover.analysis.judge import Finding
     from handover.analysis.observer import Observer
+    from handover.models.deployment import DeploymentState
 
 AIRFLOW = "airflow"
 BEAT_SECONDS = 1.0
+CANCEL_SECONDS, CANCEL_LOOK_SECONDS = 5.0, 0.1
 DRAIN_SECONDS = 1.0
 """The event waits no longer for pods that do not drain; the rollback drains them again."""
 
@@ -51,7 +56,9 @@ class BackgroundAnalysis(AnalysisRun):
     def __post_init__(self) -> None:
         super().__post_init__()
         subject = self.subject
-        self._follower = TrafficFollower(subject.kube, subject.router, subject.plan, subject.token, subject.state)
+        self._follower = TrafficFollower(
+            subject.kube, subject.router, subject.plan, subject.token, subject.state, self._entered
+        )
         self._standing = Standing.ARMED
         self._observer: Observer | None = None
         self._armed = False
@@ -75,14 +82,15 @@ class BackgroundAnalysis(AnalysisRun):
         """Observes in one piece: until a rule breaks, or the version stands somewhere else. Gives the end, if it is."""
         async with self.observing() as observer:
             self._observer = observer
+            self._entered(self._follower.state)
             self._clean_since = clock.epoch() if self._standing is Standing.EXPOSED else None
-            observing = asyncio.create_task(observer.watch(math.inf))
             elsewhere = asyncio.create_task(self._follower.other_than(self._standing))
+            observing = asyncio.create_task(self._until_breach(observer))
             try:
                 await asyncio.wait([observing, elsewhere], return_when=asyncio.FIRST_COMPLETED)
-                if observing.done() and (finding := observing.result()):
+                if observing.done():
                     self._clean_since = None
-                    return await self._respond(finding, observer)
+                    return await self._respond(*observing.result(), observer)
                 self._standing, reason = await elsewhere
             finally:
                 for task in (observing, elsewhere):
@@ -95,23 +103,61 @@ class BackgroundAnalysis(AnalysisRun):
         self.log.info("the version that is watched is %s", self._standing)
         return None
 
-    async def _respond(self, finding: Finding, observer: Observer) -> Evidence | None:
+    def _entered(self, state: DeploymentState) -> None:
+        """Which measures count is said by phase."""
+        if self._observer is not None:
+            self._observer.seen.phase = state.phase
+
+    async def _until_breach(self, observer: Observer) -> tuple[Finding, Response]:
+        """The first breach about which more is done than to tell people; what they were told of is not looked at again
+        until it has been good.
+        """
+        while True:
+            if (finding := await observer.watch(math.inf)) is None:
+                continue
+            what = response(self._follower.state, finding.severity, self.subject.plan.watch)
+            if what is not Response.WAIT:
+                self.log.warning("%s: %s", what, finding)
+            if what is not Response.NOTE:
+                return finding, what
+            judge.note(observer.seen, finding)
+            await self._tell(finding)
+
+    async def _respond(self, finding: Finding, what: Response, observer: Observer) -> Evidence | None:
         """To a breach; gives the evidence when that was the end of the watch."""
         subject, plan, token = self.subject, self.subject.plan, self.subject.token
-        what = response(self._follower.state, finding.severity)
-        if what is not Response.WAIT:
-            self.log.warning("%s: %s", what, finding)
-        if what is Response.ABORT:
+        if what is Response.CANCEL_MIGRATION:
+            await self._cancel_migration(str(finding))
+        if what in (Response.ABORT, Response.CANCEL_MIGRATION):
             measured = observer.seen.summary(clock.monotonic())
             where, *took = await self._move_back(str(finding))
             await incidents.rolled_back(subject.kube, plan, token, finding, where)
             return failed(self.check, f"{finding}; {where}", *measured, *took)
-        if what in (Response.ASK, Response.NOTE):
-            with contextlib.suppress(KubeError, FencedOut, NoDeployment):  # what is broken still is found again
-                await incidents.note(subject.kube, plan, token, finding)
-                await self._follower.look()
+        if what is Response.ASK:
+            await self._tell(finding)
         await asyncio.sleep(LOOK_SECONDS)
         return None
+
+    async def _tell(self, finding: Finding) -> None:
+        with contextlib.suppress(KubeError, FencedOut, NoDeployment):  # what is broken still is found again
+            await incidents.note(self.subject.kube, self.subject.plan, self.subject.token, finding)
+            await self._follower.look()
+
+    async def _cancel_migration(self, reason: str) -> None:
+        """Asks the step that migrates to stop, and waits until it has; not for ever, since clients meet the breach."""
+        subject, deadline = self.subject, clock.monotonic() + CANCEL_SECONDS
+        while clock.monotonic() < deadline:
+            try:
+                state = await states.update(
+                    subject.kube, subject.plan.lock_name, subject.token, partial(_migration_cancelled, reason=reason)
+                )
+            except (KubeError, FencedOut, NoDeployment) as error:
+                self.log.warning("the migration was not cancelled: %s", error)
+                return
+            if not state.migration.running:
+                return
+            await asyncio.sleep(CANCEL_LOOK_SECONDS)
+        self.log.warning("the migration was not cancelled within %g s: traffic goes back nevertheless", CANCEL_SECONDS)
 
     async def _move_back(self, reason: str) -> tuple[str, *tuple[Measurement, ...]]:
         """Says where traffic is now, with how long that took."""
@@ -153,3 +199,8 @@ class BackgroundAnalysis(AnalysisRun):
             reason=f"not heard of yet: {', '.join(unheard)}" if unheard else reason,
             measurements=tuple(seen.summary(now)),
         )  # fmt: skip
+
+
+def _migration_cancelled(state: DeploymentState, reason: str) -> DeploymentState:
+    told = state.migration.cancelled or reason
+    return state.model_copy(update={"migration": state.migration.model_copy(update={"cancelled": told})})

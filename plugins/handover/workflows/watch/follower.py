@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from handover.coordination import state as states
@@ -22,11 +23,14 @@ LOOK_SECONDS = 1.0
 
 
 class TrafficFollower:
-    """``state`` is the last one of the token's generation or of a later one."""
+    """``state`` is the last one of the token's generation or of a later one; ``told`` hears of every one."""
 
-    def __init__(self, kube: Kube, router: Router, plan: Plan, token: FencingToken, state: DeploymentState) -> None:
+    def __init__(
+        self, kube: Kube, router: Router, plan: Plan, token: FencingToken, state: DeploymentState,
+        told: Callable[[DeploymentState], None] = lambda _: None,
+    ) -> None:  # fmt: skip
         self._kube, self._router, self._plan, self._token = kube, router, plan, token
-        self.state = state
+        self.state, self._told = state, told
         self._position: Position | None = None
         self._looked = asyncio.Event()
 
@@ -44,6 +48,7 @@ class TrafficFollower:
         )
         if state is not None and state.generation >= self._token.generation:  # an older one came from a cache
             self.state = state
+            self._told(state)
         self._position = position
         self._looked.set()
         return position

@@ -6,11 +6,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from handover.models.deployment import Status
-from handover.models.incident import Resolution, Severity, given_up, pending
+from handover.models.incident import Resolution, given_up, pending
+from handover.models.measures import Response
 from handover.ports.router import Stage
 
 if TYPE_CHECKING:
     from handover.models.deployment import DeploymentState, FencingToken
+    from handover.models.incident import Severity
+    from handover.plan.watch import WatchRules
     from handover.ports.router import Route
 
 
@@ -25,19 +28,6 @@ class Standing(StrEnum):
     """The deployment has ended well."""
     LOST = "lost"
     """Traffic is not its any more, or never will be."""
-
-
-class Response(StrEnum):
-    """To a breach."""
-
-    ABORT = "abort"
-    """Traffic goes back at once."""
-    ASK = "ask"
-    """The lead is asked: fix or rollback."""
-    NOTE = "note"
-    """People are told."""
-    WAIT = "wait"
-    """Somebody decides or mends already."""
 
 
 def standing(route: Route, state: DeploymentState, token: FencingToken) -> tuple[Standing, str]:
@@ -59,15 +49,14 @@ def _gone(route: Route, token: FencingToken) -> str:
     return f"traffic is not on {token.preview} any more: {route}"
 
 
-def response(state: DeploymentState, severity: Severity) -> Response:
-    """Until the decision point (plan "When to Rollback", 5.3) every breach is rolled back. After it a critical one is
-    asked about once; a second one, after a fix, is rolled back.
+def response(state: DeploymentState, severity: Severity, rules: WatchRules) -> Response:
+    """What the plan says of this severity in this phase. Where the lead is asked (5.3), that is once: meanwhile nothing
+    else is told, and a second breach, after a fix, is rolled back.
     """
-    if state.watch_until is None:
-        return Response.ABORT
+    wanted = rules.response_to(state.phase, severity)
+    if wanted in (Response.ABORT, Response.CANCEL_MIGRATION):
+        return wanted
     if pending(state.incidents) or given_up(state.incidents):
         return Response.WAIT
-    if severity is not Severity.CRITICAL:
-        return Response.NOTE
     mended = any(one.outcome is Resolution.FIXED for one in state.incidents)
-    return Response.ABORT if mended else Response.ASK
+    return Response.ABORT if mended and wanted is Response.ASK else wanted

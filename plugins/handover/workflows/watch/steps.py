@@ -31,7 +31,7 @@ def baseline_sources(plan: Plan, state: DeploymentState) -> list[MetricSource]:
     return [database, pods, *monitors(plan, version=state.previous_version, colour=state.stable)]
 
 
-class Watched(Step):
+class WatchStep(Step):
     """What a trigger of `handover.workflows.watch.trigger` does; holds no worker slot."""
 
     def arguments(self, run: StepRun) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class Watched(Step):
         raise NotImplementedError("the trigger watches")
 
 
-class Watch(Watched):
+class Watch(WatchStep):
     """Observes the new version from before the first patch until the deployment has ended, several samples a second.
 
     On a breach the trigger moves traffic back itself, at once, and this task then fails with the evidence, which starts
@@ -69,7 +69,7 @@ class Watch(Watched):
         self.defer(trigger=WatchTrigger(**self.arguments(self.step_run(context))), method_name="resumed", timeout=None)
 
 
-class WatchStable(Watched):
+class WatchStable(WatchStep):
     """After a rollback: the old version for ``seconds``. It only says so when that is bad."""
 
     def __init__(self, *, seconds: float, **kwargs: Any) -> None:
