@@ -1,7 +1,8 @@
 """`make bench-watch`: errors from the new pods at every moment of a deployment; written to ``bench-watch.json``.
 
 For each moment: seconds from the fault until the last request that the new version answered was sent, and how many
-requests on new connections, a hundred a second, got a bad answer.
+requests on new connections, a hundred a second, got a bad answer. While an incident is open the lead decides: there it
+is seconds from the answer "Rollback".
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ VERIFY = "phase_2_application_deployment.verify_application_health"
 MIGRATION = "phase_3_database_migration"
 TESTING = "phase_4_post_deployment_testing"
 MONITORING = "phase_5_monitoring"
+INCIDENT = f"{MONITORING}.incident_response"
 UNDER_WAY = frozenset({"running", "deferred", "awaiting_input", "success"})
+FOLLOWED_SECONDS = 4.0
+"""So long clients are looked at after a fault."""
 SETTLE_SECONDS = 1.5
 """So long a watch has clients of the new version before they meet a fault: what comes sooner is the overlap's."""
 AIM_MEDIAN, AIM_WORST = 0.5, 2.0
@@ -34,11 +38,14 @@ AIM_MEDIAN, AIM_WORST = 0.5, 2.0
 
 @dataclass(frozen=True)
 class Moment:
-    """``task``: the fault comes once it is under way; ``wait``: so many seconds later."""
+    """``task``: the fault comes once it is under way; ``wait``: so many seconds later. ``asked``: the question that
+    the lead then answers with "Rollback".
+    """
 
     name: str
     task: str
     wait: float = 0.0
+    asked: str = ""
 
 
 MOMENTS = (
@@ -58,6 +65,8 @@ MOMENTS = (
     Moment("performance", f"{TESTING}.performance"),
     Moment("acceptance open", f"{TESTING}.user_acceptance", SETTLE_SECONDS),
     Moment("until the decision point", f"{MONITORING}.stabilization", SETTLE_SECONDS),
+    Moment("incident open", f"{INCIDENT}.monitoring", SETTLE_SECONDS, asked=f"{INCIDENT}.fix_or_rollback"),
+    Moment("retirement", f"{MONITORING}.retirement.retire_old_colour"),
 )
 
 
@@ -84,11 +93,13 @@ def _fault_at(team: Team, endpoints: dict[str, Any], moment: Moment) -> tuple[fl
     pods = new_pods(endpoints)
     with Eyes(endpoints["public"]) as eyes:
         asked = break_pods(endpoints, pods).asked
-        time.sleep(4.0)
+        if moment.asked:
+            asked = _rolled_back_by_the_lead(team, run_id, moment.asked)
+        time.sleep(FOLLOWED_SECONDS)
     outcome = team.follow(NEW, run_id)
     if outcome.outcome != "rolled_back":
         raise RuntimeError(f"{moment.name}: no rollback: {outcome}")
-    bad = sum(1 for look in eyes.seen if look.status == 0 or look.status >= 500)
+    bad = sum(1 for look in eyes.seen if look.began >= asked and (look.status == 0 or look.status >= 500))
     met = [look.began for look in eyes.seen if look.version == NEW]
     return max(0.0, max(met, default=asked) - asked), bad
 
@@ -96,11 +107,21 @@ def _fault_at(team: Team, endpoints: dict[str, Any], moment: Moment) -> tuple[fl
 def _until(team: Team, run_id: str, task: str, timeout: float = 300) -> None:
     """Answers what people are asked before it."""
     deadline = time.monotonic() + timeout
-    while team.admin.task_states(DEPLOYMENT, run_id).get(task) not in UNDER_WAY:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{task} does not begin: {team.admin.task_states(DEPLOYMENT, run_id)}")
+    while (states := team.admin.task_states(DEPLOYMENT, run_id)).get(task) not in UNDER_WAY:
+        if time.monotonic() > deadline or "failed" in states.values():
+            raise TimeoutError(f"{task} does not begin: {team.follow(NEW, run_id)}")
         team.answer_before(run_id, task)
         time.sleep(0.1)
+
+
+def _rolled_back_by_the_lead(team: Team, run_id: str, question: str) -> float:
+    """Waits until the lead is asked; gives when the answer was sent (Unix seconds)."""
+    _until(team, run_id, question)
+    lead = team.roles["lead"]
+    (asked,) = (one for one in lead.questions(DEPLOYMENT, run_id) if one["task_instance"]["task_id"] == question)
+    began = time.time()
+    lead.answer(asked, ["Rollback"])
+    return began
 
 
 def _until_overlap(endpoints: dict[str, Any]) -> None:

@@ -186,13 +186,16 @@ def _print_addresses(found: endpoints.Endpoints, home: Path) -> None:
     out.print(f"The rest   {home / endpoints.FILE} (passwords of the other users, DSNs, S3, recorder)")
 
 
-def _ensure_up(given: argparse.Namespace) -> float | None:
-    """Seconds that it took to bring the sandbox up (0.0 when it was), or None when it failed."""
+def _ensure_up(given: argparse.Namespace, *, small: bool = False) -> float | None:
+    """Seconds that it took to bring the sandbox up (0.0 when it was), or None when it failed.
+
+    :param small: with little data
+    """
     if _owner_alive(given.home.resolve()):
         return 0.0
     begin = time.monotonic()
     request = argparse.Namespace(
-        home=given.home, cluster=given.cluster, overlay=OVERLAY, small=False, keep_logs=False, only=None
+        home=given.home, cluster=given.cluster, overlay=OVERLAY, small=small, keep_logs=False, only=None
     )
     return time.monotonic() - begin if up(request) == 0 else None
 
@@ -231,7 +234,7 @@ def bench_watch(given: argparse.Namespace) -> int:
 
     if _owner_alive(given.home.resolve()):
         raise SandboxError(f"A sandbox is up in {given.home}: `down` first, its release may be the new one already.")
-    if _ensure_up(given) is None:
+    if _ensure_up(given, small=True) is None:
         return 1
     try:
         found = endpoints.read(given.home) or {}
