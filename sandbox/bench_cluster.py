@@ -18,7 +18,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +28,7 @@ from sandbox.argo.comparison import Cause, Round, Who, as_json, compare
 from sandbox.argo.observing import RATE, Disturbed, Event, observe
 from sandbox.argo.rollout import ABORT
 from sandbox.kubernetes import Cluster, build
+from sandbox.overlays import write_overlay
 from sandbox.rounds import NEW, OLD, ask_for_rollback, break_pods, new_pods, under_watch
 from sandbox.runs import Team
 from sandbox.services.access import Access
@@ -39,7 +39,6 @@ ROUNDS = 5
 TRIES = 3
 """Of a round that a busy machine disturbs."""
 PLAN = REPOSITORY / "include" / "plans" / "pms.yaml"
-OVERLAY = REPOSITORY / "sandbox" / "overlay.yaml"
 CHANGES: dict[str, dict[str, Any]] = {
     "backup": {"min_bytes": "100KB"},
     "watch": {"after_switch_seconds": 60, "no_data_seconds": manifests.MISSED * manifests.RETRY_SECONDS},
@@ -72,7 +71,7 @@ def measure(home: Path, cluster: Path | None, console: Console, rounds: int = RO
         console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim]  {text}")
 
     described = Cluster.read(cluster)
-    overlay = write_overlay(home / "bench-cluster.yaml")
+    overlay = write_overlay(home / "bench-cluster.yaml", CHANGES)
     say("the sandbox, and Argo Rollouts (built when it is not in the cache: minutes)")
     with (
         Sandbox(home / "bench-cluster", small=True, overlay=overlay, cluster=described) as running,
@@ -209,15 +208,6 @@ def _order(rounds: int) -> Iterator[tuple[int, Cause, Who]]:
     for number in range(1, rounds + 1):
         for cause in Cause:
             yield from ((number, cause, who) for who in Who if (who, cause) != (Who.OURS, Cause.FAULT_EVERY_SECOND))
-
-
-def write_overlay(path: Path) -> Path:
-    values = yaml.safe_load(OVERLAY.read_text())
-    for section, changed in CHANGES.items():
-        values[section] = values.get(section, {}) | changed
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(values))
-    return path
 
 
 def rules(plan: Plan) -> dict[str, dict[str, Any]]:

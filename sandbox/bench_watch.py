@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sandbox.bench import Eyes
+from sandbox.crowds import Guests
 from sandbox.rounds import NEW, break_pods, new_pods
 from sandbox.runs import DEPLOYMENT, Team
 from sandbox.services.access import Access
@@ -28,11 +29,15 @@ MIGRATION = "phase_3_database_migration"
 TESTING = "phase_4_post_deployment_testing"
 MONITORING = "phase_5_monitoring"
 INCIDENT = f"{MONITORING}.incident_response"
+CHANGES: dict[str, dict[str, Any]] = {"backup": {"min_bytes": "100KB"}}
+"""On top of the sandbox's times: little data, since every round takes a backup."""
 UNDER_WAY = frozenset({"running", "deferred", "awaiting_input", "success"})
 FOLLOWED_SECONDS = 4.0
 """So long clients are looked at after a fault."""
 SETTLE_SECONDS = 1.5
 """So long a watch has clients of the new version before they meet a fault: what comes sooner is the overlap's."""
+GUESTS = 50.0
+"""Requests a second, beside those that are counted."""
 AIM_MEDIAN, AIM_WORST = 0.5, 2.0
 
 
@@ -75,12 +80,13 @@ def bench(endpoints: dict[str, Any], home: Path, console: Console, rounds: int, 
     team = Team(endpoints)
     moments = [moment for moment in MOMENTS if not only or moment.name in only]
     found: dict[str, list[tuple[float, int]]] = {moment.name: [] for moment in moments}
-    for number in range(rounds):
-        for moment in moments:
-            found[moment.name].append(_fault_at(team, endpoints, moment))
-            seconds, bad = found[moment.name][-1]
-            console.print(f"{moment.name} {number + 1} of {rounds}: {seconds:.3f} s, {bad} bad answers")
-            _write(home, found)
+    with Guests(endpoints, home, rate=GUESTS):
+        for number in range(rounds):
+            for moment in moments:
+                found[moment.name].append(_fault_at(team, endpoints, moment))
+                seconds, bad = found[moment.name][-1]
+                console.print(f"{moment.name} {number + 1} of {rounds}: {seconds:.3f} s, {bad} bad answers")
+                _write(home, found)
     return _print(console, found)
 
 

@@ -18,14 +18,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from sandbox import endpoints, state
+from sandbox.overlays import OVERLAY, write_overlay
 from sandbox.processes import kill_sessions
 from sandbox.settings import REPOSITORY, FileLock, SandboxError
 
 DOWN_SECONDS = 90
 NOT_RUNNING = 3
 STAND_IN, REAL = "stand-in", "kubernetes"
-OVERLAY = REPOSITORY / "sandbox" / "overlay.yaml"
-"""Compresses the plan's time for demo and bench."""
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -186,7 +185,7 @@ def _print_addresses(found: endpoints.Endpoints, home: Path) -> None:
     out.print(f"The rest   {home / endpoints.FILE} (passwords of the other users, DSNs, S3, recorder)")
 
 
-def _ensure_up(given: argparse.Namespace, *, small: bool = False) -> float | None:
+def _ensure_up(given: argparse.Namespace, *, overlay: Path = OVERLAY, small: bool = False) -> float | None:
     """Seconds that it took to bring the sandbox up (0.0 when it was), or None when it failed.
 
     :param small: with little data
@@ -195,7 +194,7 @@ def _ensure_up(given: argparse.Namespace, *, small: bool = False) -> float | Non
         return 0.0
     begin = time.monotonic()
     request = argparse.Namespace(
-        home=given.home, cluster=given.cluster, overlay=OVERLAY, small=small, keep_logs=False, only=None
+        home=given.home, cluster=given.cluster, overlay=overlay, small=small, keep_logs=False, only=None
     )
     return time.monotonic() - begin if up(request) == 0 else None
 
@@ -230,11 +229,13 @@ def bench(given: argparse.Namespace) -> int:
 
 def bench_watch(given: argparse.Namespace) -> int:
     """Break the new version at every moment of a deployment, on a sandbox that was started for it."""
+    from sandbox.bench_watch import CHANGES
     from sandbox.bench_watch import bench as run
 
     if _owner_alive(given.home.resolve()):
         raise SandboxError(f"A sandbox is up in {given.home}: `down` first, its release may be the new one already.")
-    if _ensure_up(given, small=True) is None:
+    overlay = write_overlay(given.home / "bench-watch.yaml", CHANGES)
+    if _ensure_up(given, overlay=overlay, small=True) is None:
         return 1
     try:
         found = endpoints.read(given.home) or {}

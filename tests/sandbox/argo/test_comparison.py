@@ -10,8 +10,9 @@ from sandbox.argo import manifests
 from sandbox.argo.comparison import WINDOW_SECONDS, Bad, Cause, Round, Who, compare, judge, serving
 from sandbox.argo.controller import installation
 from sandbox.argo.objects import path_of
-from sandbox.bench_cluster import PLAN, rules, write_overlay
+from sandbox.bench_cluster import CHANGES, PLAN, rules
 from sandbox.cutover import Answer
+from sandbox.overlays import write_overlay
 from sandbox.settings import REPOSITORY
 
 OLD, NEW = "v1", "v2"
@@ -109,12 +110,12 @@ def test_argo_is_given_as_tight_a_rule_as_it_takes():
 
 
 def test_both_are_as_patient_with_a_silent_source(tmp_path):
-    plan = load_plan(PLAN, write_overlay(tmp_path / "overlay.yaml"))
+    plan = load_plan(PLAN, write_overlay(tmp_path / "overlay.yaml", CHANGES))
     assert plan.watch.no_data_seconds == manifests.MISSED * manifests.RETRY_SECONDS
 
 
 def test_the_rules_are_told_as_they_are(tmp_path):
-    told = rules(load_plan(PLAN, write_overlay(tmp_path / "overlay.yaml")))
+    told = rules(load_plan(PLAN, write_overlay(tmp_path / "overlay.yaml", CHANGES)))
     assert "every 0.1 s" in told["ours"]["answers"]
     assert "at least 3 bad ones" in told["ours"]["bad"]
     assert "every 1s" in told["argo"]["answers"]
