@@ -123,11 +123,8 @@ def _pod(name: str, container: str) -> dict[str, Any]:
 
 def page(size: int) -> bytes:
     """About so many bytes of metrics, all of them of requests; those of the first route grow."""
-    lines, route, length = (
-        ["# TYPE http_requests_total counter", "# TYPE http_request_duration_seconds histogram"],
-        0,
-        0,
-    )
+    lines = ["# TYPE http_requests_total counter", "# TYPE http_request_duration_seconds histogram"]
+    route = length = 0
     while length < size:
         value = "7" if route == 0 else "9"
         labels = f'method="GET",route="/of/some/service/{route:04d}"'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,6 +39,17 @@ class Edge:
             await asyncio.sleep(0.001)
             return Answer(0.001, self._status, {"server": "edge"})
         return await self._service.get(path, timeout)
+
+
+class Turns(TwinAddress):
+    """An address whose answers take some turns of our event loop, as real ones do."""
+
+    async def get(self, path: str, timeout: float) -> Answer:
+        begun = asyncio.get_running_loop().time()
+        for _ in range(4):
+            await asyncio.sleep(0.001)
+        answer = await super().get(path, timeout)
+        return replace(answer, seconds=asyncio.get_running_loop().time() - begun)
 
 
 def restarted(observer: Observer, **counts: int) -> None:
@@ -76,6 +88,22 @@ def watched(
 
     found, observer = world.time.run(run())
     return found, observer, said
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.05, Verdict.PASS), (0.12, Verdict.UNKNOWN)])
+def test_a_process_that_is_busy_all_the_time_does_not_blame_the_release(world, seconds, told):  # noqa: F811
+    """Every turn of its event loop takes longer than the release does; beyond what can be told apart, nobody knows."""
+    plan = world.with_plan(thresholds={"max_p50_seconds": 0.15})
+
+    async def busy(_: Observer) -> None:
+        while True:
+            await asyncio.sleep(0.001)
+            loop = asyncio.get_running_loop()
+            loop.setup_looptime(start=loop.time() + seconds)  # type: ignore[attr-defined]
+
+    found, observer, _ = watched(world, 40, Turns(world.service), beside=busy, plan=plan)
+    assert found is None
+    assert judge.conclude(observer.seen, world.time.now)[0] is told
 
 
 def test_a_good_version_passes(world):  # noqa: F811

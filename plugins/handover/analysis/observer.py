@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
 from handover.analysis import judge
+from handover.analysis.holds import NOISE_SECONDS, Holds
 from handover.analysis.judge import Finding
-from handover.analysis.observations import PODS, Observations
+from handover.analysis.observations import PODS, PROBE, Observations
 from handover.analysis.sources import PodMetrics, Probe
 from handover.models import names
 
@@ -27,7 +29,7 @@ PODS_SECONDS = 1.0
 """How often the list of pods is read again."""
 PROGRESS_SECONDS = 10.0
 HELD_UP_SECONDS = 0.3
-"""This process itself was late by so much: the time that its requests took says nothing about the release."""
+"""So much of an answer's time may have been our own: it says nothing about the release."""
 MAX_WAITING = 64
 MAX_PAUSE_SECONDS = 5.0
 """Between two probes, while something in front of the release refuses them: each refusal doubles the pause."""
@@ -57,8 +59,8 @@ class Observer:
         self._pods: list[str] = []
         self._tasks: dict[object, asyncio.Task[None]] = {}
         self._numbers = 0
-        self._held_up: set[int] = set()
-        self._awake = clock.monotonic()
+        self._sent: dict[int, float] = {}
+        self._holds, self._due = Holds(), clock.monotonic()
         self._pause, self._quiet_until = 0.0, 0.0
         self._said: set[str] = set()
         self._found: asyncio.Future[Finding] = asyncio.get_running_loop().create_future()
@@ -68,6 +70,7 @@ class Observer:
         what it has seen.
         """
         self._found = asyncio.get_running_loop().create_future()
+        self._due = clock.monotonic()
         watch, begun = self._plan.watch, clock.monotonic()
         jobs: list[tuple[float, Callable[[], None]]] = [
             (watch.probe_interval_seconds, self._send),
@@ -84,6 +87,7 @@ class Observer:
                     if now >= next_at[i] - EARLY_SECONDS:
                         next_at[i] = max(next_at[i] + interval, now)
                         start()
+                self._due = max(next_at[0], now)
                 await asyncio.wait([self._found], timeout=max(0.0, next_at[0] - clock.monotonic()))
             return self._found.result() if self._found.done() else None
         finally:
@@ -118,25 +122,25 @@ class Observer:
 
     async def _pod(self, pod: str) -> None:
         self.seen.pod(pod, await self._metrics.read(pod), self._metrics.kubelet.get(pod, 0.0))
-        self._judge(judge.fast_breach(self.seen, clock.monotonic()))
+        self._judge(judge.fast_breach(self.seen, self._now()))
 
     async def _measure(self, source: MetricSource) -> None:
         self.seen.measured(clock.monotonic(), source.name, await source.measure())
 
     async def _probe(self, number: int) -> None:
-        self.seen.waiting[number] = clock.monotonic()
+        sent = self._sent[number] = self.seen.waiting[number] = clock.monotonic()
         try:
             probed = await self._public_probe.ask()
         finally:
-            self.seen.waiting.pop(number, None)
-        held_up = number in self._held_up or self._late()
-        self._held_up.discard(number)
-        if held_up and probed.seconds > HELD_UP_SECONDS:
+            now = self._now()
+            del self._sent[number], self.seen.waiting[number]
+        if (ours := self._holds.ours(sent)) > HELD_UP_SECONDS and probed.seconds > HELD_UP_SECONDS:
+            self.seen.heard[PROBE] = now  # there is an answer, though nobody knows how long it took
             return
-        self.seen.probe(clock.monotonic(), probed)
+        self.seen.probe(now, replace(probed, seconds=max(0.0, probed.seconds - ours)))
         self._spare(bool(probed.silence))
         if probed.problem:
-            self._judge(judge.fast_breach(self.seen, clock.monotonic()))
+            self._judge(judge.fast_breach(self.seen, now))
 
     def _spare(self, refused: bool) -> None:
         """Asks less often where that is why nobody answers."""
@@ -176,18 +180,19 @@ class Observer:
                 self._said.add(found.source + found.measure)
                 self.say(f"incident: {found}")
 
-    def _late(self) -> bool:
-        return clock.monotonic() - self._awake > self._plan.watch.probe_interval_seconds + HELD_UP_SECONDS
+    def _now(self) -> float:
+        """The time. What this process has made probes wait for that are under way is not held against the release."""
+        now = clock.monotonic()
+        if (late := now - self._due) > NOISE_SECONDS:
+            self._holds.add(now, late)
+            self.seen.waiting.update({number: sent + self._holds.ours(sent) for number, sent in self._sent.items()})
+        return now
 
     def _wake(self) -> float:
-        """The time. Probes that were under way while this process was held up are not held against the release;
-        those that wait too long by themselves are, at once.
-        """
-        if self._late():
-            self._held_up |= self.seen.waiting.keys()
-            self.seen.waiting.clear()
-            self.seen.excuse(clock.monotonic() - self._awake)
-        self._awake = now = clock.monotonic()
+        """The time. Probes that wait too long by themselves are held against the release at once."""
+        now = self._now()
+        if (late := now - self._due) > HELD_UP_SECONDS:
+            self.seen.excuse(late)
         if self.seen.overdue(now):
             self._judge(judge.fast_breach(self.seen, now))
         return now

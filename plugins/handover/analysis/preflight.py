@@ -93,7 +93,7 @@ def problems(looks: Mapping[str, Sequence[Look]]) -> list[Problem]:
     together = [Problem(one.kind, one.reason, one.measures, tuple(pods)) for one, pods in found.items()]
     told = [look for seen in looks.values() for look in seen if isinstance(look, Counters)]
     if told and not any(look.series for look in told):
-        reason = f"{told[0].metric} has no series yet, so that nothing shows whether it tells the status"
+        reason = f"{told[0].metric} has no series yet, so nothing shows whether it tells the status: ask for something"
         together.append(Problem(Kind.NO_STATUS, reason, (names.ERROR_RATE,), tuple(looks)))
     return together
 

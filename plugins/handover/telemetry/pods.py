@@ -74,11 +74,12 @@ class PodReader:
                 looks.append(await self.look(pod))
                 if several_processes(looks):
                     break
-        if why := several_processes(looks):
-            self._several[pod] = f"{SEVERAL}: {why}"
-            raise NoMetrics(self._several[pod])
-        begins = max((i for i in range(1, len(looks)) if fallen(looks[i], looks[i - 1])), default=0)
-        del looks[: max(begins, len(looks) - LOOKS_KEPT)]
+            if why := several_processes(looks):
+                self._several[pod] = f"{SEVERAL}: {why}"
+                raise NoMetrics(self._several[pod])
+            begins = max((i for i in range(1, len(looks)) if fallen(looks[i], looks[i - 1])), default=0)
+            del looks[:begins]
+        del looks[:-LOOKS_KEPT]
         return looks[-1]
 
     async def look(self, pod: str) -> Counters:
@@ -121,4 +122,5 @@ def _doubtful(looks: Sequence[Counters]) -> bool:
         return False
     new, old = looks[-1], looks[-2]
     new_to_us = len(looks) <= LOOKS_KEPT and new.errors > old.errors
-    return bool(fallen(new, old)) or started_again(new, old) or new_to_us
+    other_birth = started_again(new, old) or started_again(old, new)
+    return bool(fallen(new, old)) or other_birth or new_to_us
