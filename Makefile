@@ -12,7 +12,7 @@ export PYTHONPATH := plugins:config:.
 
 .DEFAULT_GOAL := help
 .PHONY: help venv lock format lint coverage test test-all test-cluster test-compose simulate up down status \
-	cluster-up cluster-down cluster-status demo bench bench-watch bench-verdicts bench-cluster bench-import cutover clean
+	cluster-up cluster-down cluster-status demo bench bench-watch bench-load bench-verdicts bench-cluster bench-import cutover clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ bench: venv  ## Measure it
 
 bench-watch: venv  ## Errors of the new version at every moment of a deployment: seconds until traffic is back
 	$(BIN)/python -m sandbox bench-watch --home $(HOME_DIR) --cluster $(CLUSTER)
+
+bench-load: venv  ## What a watch costs, and a hundred of them in one triggerer
+	$(BIN)/python -m sandbox.bench_load --home $(HOME_DIR)
 
 bench-verdicts: venv  ## How good the verdict is, over 4,000 simulated releases, beside Argo's and Kayenta's
 	$(BIN)/python -m sandbox.bench_verdicts --home $(HOME_DIR)
