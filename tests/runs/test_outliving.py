@@ -9,8 +9,10 @@ import pytest
 
 from sandbox.processes import Process, kill_sessions
 from sandbox.rounds import NEW, OLD, break_pods, new_pods, under_watch
+from sandbox.runs import DEPLOYMENT, ROLLBACK
 from sandbox.services.airflow import DAEMONS, command, environment
 from sandbox.services.watch import command as watch_command
+from tests.runs import reading
 from tests.support.until import until
 
 pytestmark = [pytest.mark.run, pytest.mark.slow]
@@ -60,6 +62,19 @@ def test_a_bad_version_is_taken_off_and_the_rest_follows(team, production, guest
     assert outcome.outcome == "rolled_back", outcome
     assert "error_rate" in outcome.reason
     assert production.state()["incidents"][0]["outcome"] == "rolled_back"
+    _record_is_whole(team, endpoints, run_id)
+
+
+def _record_is_whole(team, endpoints, run_id: str) -> None:
+    """Every step that ran is in it, of the deployment and of its rollback; and how it ended, and why."""
+    rollback = f"rollback__{run_id}"
+    record = reading.read(endpoints, run_id, "report", seconds=120)
+    ran = {(run_id, step) for step in reading.steps_of(team, DEPLOYMENT, run_id)}
+    ran |= {(rollback, step) for step in reading.steps_of(team, ROLLBACK, rollback)}
+    assert {(check.run, check.step) for check in record.checks} == ran
+    assert record.outcomes[-1].status == "rolled_back"
+    assert record.incidents[-1].kind == "resolved"
+    assert "error_rate" in reading.said_by(record)
 
 
 def _version(url: str) -> str:
