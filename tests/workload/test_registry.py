@@ -8,8 +8,13 @@ import socket
 
 import pytest
 import requests
+from airflow.sdk import Connection
 
-from handover.workload.registry import ImageMissing, RegistryRefused, challenge, resolve, split
+from handover.models.image_reference import ImageReference
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
+from handover.workload import registry
+from handover.workload.registry import ImageMissing, RegistryRefused, challenge, pinned, resolve
 from tests.support.steps import connect_to
 from tests.support.web import Answer, Asked, serving
 
@@ -17,21 +22,6 @@ MANIFEST = b'{"schemaVersion": 2}'
 DIGEST = f"sha256:{hashlib.sha256(MANIFEST).hexdigest()}"
 REPOSITORY = "ghcr.io/ai-hotel/pms"
 BASIC = "Basic " + base64.b64encode(b"robot:secret").decode()
-
-
-@pytest.mark.parametrize(
-    ("image", "parts"),
-    [
-        ("ghcr.io/a/b:v1", ("ghcr.io/a/b", "v1")),
-        ("ghcr.io/a/b", ("ghcr.io/a/b", "latest")),
-        ("host:5000/a/b:v1", ("host:5000/a/b", "v1")),
-        ("host:5000/a/b", ("host:5000/a/b", "latest")),
-        (f"ghcr.io/a/b@{DIGEST}", ("ghcr.io/a/b", DIGEST)),
-        (f"ghcr.io/a/b:v1@{DIGEST}", ("ghcr.io/a/b", DIGEST)),
-    ],
-)
-def test_an_images_parts(image, parts):
-    assert split(image) == parts
 
 
 @pytest.mark.parametrize(
@@ -52,6 +42,40 @@ def plain(asked: Asked) -> Answer:
         return Answer(404)
     assert "application/vnd.oci.image.index.v1+json" in asked.headers["accept"]
     return Answer(200, MANIFEST, {"Docker-Content-Digest": DIGEST})
+
+
+@pytest.mark.parametrize(
+    ("repository", "asked"),
+    [
+        ("registry:5000/shop/web", ["shop/web"]),
+        ("kind-registry:5000/web", ["web"]),
+        ("localhost/shop/web", ["shop/web"]),
+        ("localhost:5000/shop/web", ["shop/web"]),
+        ("ghcr.io/shop/web", ["shop/web"]),
+        ("shop/web", ["shop/web"]),
+        ("web", ["web", "library/web"]),
+        ("docker.io/web", ["web", "library/web"]),
+        ("10.0.0.1/shop/web", ["shop/web"]),
+    ],
+)
+def test_a_registry_is_asked_for_the_path_without_the_host(monkeypatch, repository, asked):
+    def answer(call: Asked) -> Answer:
+        there = call.path == f"/v2/{asked[-1]}/manifests/v1.0.0"
+        return Answer(200, MANIFEST, {"Docker-Content-Digest": DIGEST}) if there else Answer(404)
+
+    plan = load_plan(INCLUDE / "plans" / "pms.yaml")
+    plan = plan.model_copy(update={"image": plan.image.model_copy(update={"repository": repository})})
+    with serving(answer) as web:
+        connect_to(monkeypatch, "pms_registry", host=web.host, port=web.port, schema="http")
+        assert pinned(plan, f"{repository}:v1.0.0") == f"{repository}@{DIGEST}"
+        assert [call.path for call in web.asked] == [f"/v2/{name}/manifests/v1.0.0" for name in asked]
+        with pytest.raises(ImageMissing, match=f"no {repository} v9"):
+            pinned(plan, f"{repository}:v9")
+
+
+def test_the_hub_itself_is_asked_for_what_it_calls_the_image():
+    hub = Connection(conn_id="hub", conn_type="http", host="https://registry-1.docker.io")
+    assert registry._names(ImageReference.parse("web"), hub) == ["library/web"]
 
 
 def ask(monkeypatch, answer, reference="v1.1.0", **connection):

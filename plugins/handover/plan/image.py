@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from handover.models.image_reference import ImageReference
 from handover.plan.parts import Command, ConnectionId, KubeName, Section
+
+
+def _image(text: str) -> str:
+    ImageReference.parse(text)
+    return text
+
+
+def _repository(text: str) -> str:
+    if (found := ImageReference.parse(text)).repository != text:
+        raise ValueError(f"a repository has no tag and no digest: write {found.repository}")
+    return text
 
 
 class ImageJob(Section):
@@ -15,7 +27,7 @@ class ImageJob(Section):
     ``{image}`` and ``{version}`` in ``command`` are filled in.
     """
 
-    image: Annotated[str, StringConstraints(pattern=r"^\S+$")]
+    image: Annotated[str, AfterValidator(_image)]
     """The image that has the program, with a tag or a digest."""
     command: Command
     env_secret: KubeName | None = None
@@ -36,7 +48,7 @@ class ImageCheck(ImageJob):
 
 
 class Image(Section):
-    repository: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)+$")]
+    repository: Annotated[str, AfterValidator(_repository)]
     connection: ConnectionId
     pull_secret: KubeName | None = None
     """A Secret of type kubernetes.io/dockerconfigjson: pods get their image with it, and image Jobs their login."""

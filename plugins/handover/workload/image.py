@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from handover.models.evidence import Evidence, Measurement, failed, passed, unknown
+from handover.models.image_reference import ImageReference
 from handover.step import Step, StepRun
 from handover.workload import commands
 from handover.workload.job_step import JobStep
@@ -38,7 +39,7 @@ class ImagePresent(Step):
     async def _wanted(self, run: StepRun) -> str:
         async with run.kube() as kube:
             known = (await run.state(kube)).image
-        return known if self.plan.image.build and "@sha256:" in known else run.release.image
+        return known if self.plan.image.build and ImageReference.parse(known).pinned else run.release.image
 
 
 class _ImageStep(JobStep):
@@ -98,7 +99,7 @@ class BuildImage(_ImageStep):
         return self.plan.image.build
 
     def work(self, run: StepRun) -> Evidence:
-        if self.program and "@" in run.release.image:
+        if self.program and ImageReference.parse(run.release.image).digest:
             return passed(self.task_id, f"nothing to build: the release is asked for by digest, {run.release.image}")
         return super().work(run)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from handover.coordination import promotion
 from handover.coordination.routing import DEPLOYMENTS, move
 from handover.models.evidence import Evidence, failed, passed, unknown
+from handover.models.image_reference import ImageReference
 from handover.ports.kube import Conflict
 from handover.step import Step, StepRun
 from handover.workload import commands, manifests
@@ -149,4 +150,4 @@ async def _new_image(run: StepRun, kube: Kube) -> str:
     from handover.workload.registry import pinned
 
     image = (await run.state(kube)).image
-    return image if "@sha256:" in image else await asyncio.to_thread(pinned, run.plan, image)
+    return image if ImageReference.parse(image).pinned else await asyncio.to_thread(pinned, run.plan, image)

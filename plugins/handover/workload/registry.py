@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from handover.adapters.http import base_url
+from handover.models.image_reference import HUB, ImageReference
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -34,14 +36,6 @@ class RegistryRefused(RuntimeError):
     """The registry did not answer the question: wrong credentials, or out of order."""
 
 
-def split(image: str) -> tuple[str, str]:
-    """Repository and tag or digest of an image; a digest wins over a tag, and no tag means ``latest``."""
-    name, _, digest = image.partition("@")
-    head, slash, last = name.rpartition("/")
-    last, _, tag = last.partition(":")
-    return f"{head}{slash}{last}", digest or tag or "latest"
-
-
 def challenge(header: str) -> tuple[str, dict[str, str]]:
     """Scheme (lower case) and parameters of a WWW-Authenticate header."""
     scheme, _, rest = header.strip().partition(" ")
@@ -49,20 +43,35 @@ def challenge(header: str) -> tuple[str, dict[str, str]]:
 
 
 def pinned(plan: Plan, image: str) -> str:
-    """The image by digest, as the registry has it now. Raises what `resolve` raises."""
-    repository, reference = split(image)
-    return f"{repository}@{resolve(plan.image.connection, repository, reference)}"
+    """The image by digest, as the registry has it now. Raises what `resolve` raises, and `BadImage`."""
+    named = ImageReference.parse(image)
+    return str(named.at(resolve(plan.image.connection, named.repository, named.wanted)))
 
 
 def resolve(connection: str, repository: str, reference: str) -> str:
-    """The digest of a tag; for a digest, that it exists.
+    """The digest of a tag; for a digest, that it exists. The connection says where to ask, not the repository's host:
+    behind it may be a mirror.
 
     Raises `ImageMissing`, `RegistryRefused`, or `requests.RequestException` when there is no answer.
     """
     from airflow.sdk import BaseHook
 
-    where = BaseHook.get_connection(connection)
-    name = repository.partition("/")[2] if "." in repository.partition("/")[0] else repository
+    where, named = BaseHook.get_connection(connection), ImageReference.parse(repository)
+    for name in _names(named, where):
+        if digest := _digest(where, name, repository, reference):
+            return digest
+    raise ImageMissing(f"the registry has no {repository} {reference}: push it, or correct the release")
+
+
+def _names(named: ImageReference, where: Connection) -> list[str]:
+    """What the registry may call it. A name of one part without a host is in a folder on the hub, and on its mirrors."""
+    host = urlsplit(base_url(where)).hostname or ""
+    on_hub = host == HUB or host.endswith(f".{HUB}")
+    return list(dict.fromkeys([named.official] if on_hub else [named.path, named.official]))
+
+
+def _digest(where: Connection, name: str, repository: str, reference: str) -> str | None:
+    """None when there is no such manifest."""
     path = f"/v2/{name}/manifests/{reference}"
     response = _ask(where, "HEAD", path)
     digest = response.headers.get("Docker-Content-Digest", "")
@@ -70,7 +79,7 @@ def resolve(connection: str, repository: str, reference: str) -> str:
         response = _ask(where, "GET", path)
         digest = f"sha256:{hashlib.sha256(response.content).hexdigest()}"
     if response.status_code == 404:
-        raise ImageMissing(f"the registry has no {repository} {reference}: push it, or correct the release")
+        return None
     if not response.ok:
         raise RegistryRefused(f"the registry answered {response.status_code} for {repository} {reference}")
     if DIGEST.match(reference) and digest != reference:

@@ -48,9 +48,24 @@ def test_an_image_without_a_proper_tag_or_digest_is_refused(reference):
         release_of(PLAN, {**GOOD, "image": PLAN.image.repository + reference}, IN_WINDOW)
 
 
-def test_an_image_by_digest_is_accepted():
-    image = f"{PLAN.image.repository}@sha256:{'a' * 64}"
+@pytest.mark.parametrize("tag", ["", ":v1.1.0"])
+def test_an_image_by_digest_is_accepted(tag):
+    image = f"{PLAN.image.repository}{tag}@sha256:{'a' * 64}"
     assert release_of(PLAN, {**GOOD, "image": image}, IN_WINDOW).image == image
+
+
+@pytest.mark.parametrize(
+    "repository", ["registry:5000/shop/web", "localhost/web", "web", "shop/web", "10.0.0.1:5000/web"]
+)
+@pytest.mark.parametrize("reference", [":v1.1.0", ":v1.1.0@sha256:" + "a" * 64, "@sha256:" + "a" * 64])
+def test_any_repository_that_a_plan_may_name_is_trusted(repository, reference):
+    plan = PLAN.model_copy(update={"image": type(PLAN.image)(repository=repository, connection="registry")})
+    assert release_of(plan, GOOD, IN_WINDOW).image == f"{repository}:v1.1.0"
+    assert (
+        release_of(plan, {**GOOD, "image": f"{repository}{reference}"}, IN_WINDOW).image == f"{repository}{reference}"
+    )
+    with pytest.raises(BadRequest, match="neither a tag nor"):
+        release_of(plan, {**GOOD, "image": repository}, IN_WINDOW)
 
 
 FROZEN = datetime.datetime(2026, 12, 29, 15, 0, tzinfo=datetime.UTC)

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from handover import clock
 from handover.models.deployment import Release
+from handover.models.image_reference import ImageReference
 
 if TYPE_CHECKING:
     from handover.plan.model import Plan
@@ -48,7 +49,7 @@ async def readiness_gate(kube: Kube, plan: Plan, release: Release) -> tuple[Rele
     try:
         image = await asyncio.to_thread(pinned, plan, release.image)
         known = await result.read(kube, plan.readiness_name)
-        problem = result.problem(known, release.version, image.partition("@")[2], clock.epoch())
+        problem = result.problem(known, release.version, ImageReference.parse(image).digest, clock.epoch())
     except result.Unreadable as error:
         problem = str(error)
     except Exception as error:  # whatever the registry or its network does; a registry that is away is no readiness

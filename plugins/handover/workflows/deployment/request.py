@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from handover.models.deployment import Release
+from handover.models.image_reference import BadImage, ImageReference
 from handover.plan import freeze, window
 
 if TYPE_CHECKING:
@@ -58,15 +59,13 @@ def _version_faults(version: str) -> list[str]:
 
 
 def _image_faults(plan: Plan, image: str) -> list[str]:
-    repository, at, digest = image.partition("@")
-    if not at:
-        repository, _, tag = image.rpartition(":")
-        well_formed = bool(re.fullmatch(r"[\w][\w.-]{0,127}", tag))
-    else:
-        well_formed = bool(re.fullmatch(r"sha256:[0-9a-f]{64}", digest))
-    if repository != plan.image.repository:
-        return [f"image: {image!r} is not from {plan.image.repository}, the only repository that this plan trusts"]
-    return [] if well_formed else [f"image: {image!r} has neither a tag nor a sha256 digest"]
+    try:
+        named, trusted = ImageReference.parse(image), ImageReference.parse(plan.image.repository)
+    except BadImage as wrong:
+        return [f"image: {wrong}"]
+    if not named.is_from(trusted):
+        return [f"image: {image!r} is not from {trusted}, the only repository that this plan trusts"]
+    return [] if named.tag or named.pinned else [f"image: {image!r} has neither a tag nor a sha256 digest"]
 
 
 def _readiness_faults(reason: str) -> list[str]:

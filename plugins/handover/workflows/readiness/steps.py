@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from handover import clock
 from handover.coordination.serving import serving
 from handover.models.evidence import Evidence, Verdict
+from handover.models.image_reference import ImageReference
 from handover.models.readiness import Readiness, Subject
 from handover.models.record import ANSWERS_KEY
 from handover.people.question import RoleQuestion
@@ -60,7 +61,7 @@ class ReleaseToJudge(BaseOperator):
         from handover.workload.registry import pinned
 
         try:
-            return pinned(self.plan, release.image).partition("@")[2]
+            return ImageReference.parse(pinned(self.plan, release.image)).digest
         except Exception as error:
             self.log.warning("the digest of %s is not known: %s", release.image, error)
             return ""
