@@ -60,6 +60,7 @@ LOADS = (
     Load("1 deployment, 2 pods, 20 kB", Scale(1, 2, 20_000), rated=True),
     Load("1 deployment, 50 pods, 20 kB", Scale(1, 50, 20_000), rated=True),
     Load("1 deployment, 50 pods, 1 MB", Scale(1, 50, MEGABYTE), rated=False),
+    Load("40 deployments, 2 pods, 20 kB", Scale(40, 2, 20_000), rated=True),
     Load("100 deployments, 2 pods, 20 kB", Scale(100, 2, 20_000), rated=True),
 )
 
@@ -117,7 +118,7 @@ async def watch(plan: Plan, scale: Scale, port: int, asked: Any, seconds: float)
             await asyncio.gather(*tasks, measuring, return_exceptions=True)
     if ended:
         raise RuntimeError(f"{len(ended)} watches ended: {ended[0].result()}")
-    done = {what: (last[0][what] - first[0][what]) / took for what in last[0]}
+    done = {what: (last[0][what] - first[0].get(what, 0)) / took for what in last[0]}
     rules, holding = plan.watch, sorted(holds.seconds)
     return {
         "pod_looks": round(done["metrics"] * rules.metrics_interval_seconds / scale.deployments / scale.pods, 3),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from handover import clock
 from handover.coordination.routing import is_ready
+from handover.models.containers import find_container
 from handover.telemetry.counters import NoMetrics, fallen, several_processes, started_again
-from handover.telemetry.exposition import CHUNK, pieces
+from handover.telemetry.exposition import pieces
 from handover.telemetry.reader import reader_of
 
 if TYPE_CHECKING:
@@ -21,6 +24,9 @@ READ_SECONDS = 2.0
 LOOKS_KEPT = 8
 """So many looks in a row of which no counter fell are at one process."""
 LOOKS_TO_BE_SURE = 4
+LARGE = 32_000
+"""Characters; less than that is read within a millisecond."""
+_TURNS: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 SEVERAL = "several processes answer behind one port, each with counters of its own (look at multiprocess mode)"
 
 
@@ -83,29 +89,31 @@ class PodReader:
         return looks[-1]
 
     async def look(self, pod: str) -> Counters:
-        """The same, whatever other looks have said. Others get a turn while a large answer is read."""
+        """The same, whatever other looks have said."""
         port, reader = self._rules.port or self._cluster.port, self._reader
         text = reader.fitting(await self._kube.proxy(pod, port, self._rules.path, timeout=READ_SECONDS))
         at, page = clock.monotonic(), reader.page()
-        for piece in pieces(text):
-            reader.add(piece, page)
-            if len(text) > CHUNK:
-                await asyncio.sleep(0)
-        return reader.counters(text, page, at, self._probed.get(pod, frozenset()))
+        async with _turn() if len(text) > LARGE else nullcontext():
+            for piece in pieces(text):
+                reader.add(piece, page)
+                if len(text) > LARGE:
+                    await asyncio.sleep(0)
+            return reader.counters(text, page, at, self._probed.get(pod, frozenset()))
 
     def _probes_of(self, pod: Json) -> Iterator[tuple[str, float]]:
         """Path and requests a second of each HTTP probe of the kubelet, while the pod is ready."""
-        container = container_of(pod, self._cluster.container)
+        container = find_container(pod["spec"], self._cluster.container) or {}
         for kind in ("livenessProbe", "readinessProbe"):
             probe = container.get(kind) or {}
             if "httpGet" in probe:
                 yield probe["httpGet"].get("path", "/"), 1.0 / (probe.get("periodSeconds") or 10)
 
 
-def container_of(pod: Json, name: str) -> Json:
-    """The container of this name, else the first one."""
-    containers: list[Json] = pod["spec"]["containers"]
-    return next((one for one in containers if one["name"] == name), containers[0])
+def _turn() -> asyncio.Lock:
+    """Large answers are read one after the other, piece by piece, whoever of this process watches: in between everybody
+    else gets a turn.
+    """
+    return _TURNS.setdefault(asyncio.get_running_loop(), asyncio.Lock())
 
 
 def restarts_of(pod: Json) -> int:
