@@ -305,3 +305,14 @@ def test_good_requests_of_ours_are_no_obstacle_to_a_pass_and_bad_ones_are_errors
             subject.probe(second, Probed(0.01))
             subject.pod("a", Counters(second, second, second * bad, mixed="no label tells who asked"), others=0.0)
         assert judge.conclude(subject, 60)[0] is (Verdict.FAIL if bad else Verdict.PASS)
+
+
+def test_a_counter_that_leaves_health_checks_out_is_found_out():
+    """Clients come more seldom than probes: if these were taken off, only errors would be left."""
+    subject = seen()
+    for second in range(1, 3001):
+        for tenth in range(10):
+            subject.probe(second + tenth / 10, Probed(0.01))
+        subject.pod("a", Counters(second, second, second // 1000, mixed="no label tells who asked"), others=0.2)
+        assert judge.breach(subject, second) is None, second
+    assert (subject.served.bad, subject.served.total) == (3, 2999)

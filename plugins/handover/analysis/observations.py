@@ -6,12 +6,14 @@ Times are seconds of a monotonic clock.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from handover.analysis import metrics
+from handover.analysis.besides import Besides
 from handover.analysis.latency import Histogram, cumulated, histogram
-from handover.analysis.metrics import Counters, Delta
+from handover.analysis.metrics import Counters
 from handover.analysis.tracks import BAD, GOOD, ComparisonTrack, ShareTrack, Track, ValueTrack, tracks_of
 from handover.analysis.window import Share, Sums, Window
 from handover.models import names
@@ -22,9 +24,6 @@ from handover.models.names import PODS as PODS
 from handover.models.names import PROBE as PROBE
 from handover.plan.measures import GIVEN, Measure, in_unit, measures_of, others_of
 from handover.plan.model import Plan
-
-MOST_OWED = 20.0
-"""Requests of ours and the kubelet's that one pod may not have counted yet."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ class Observations:
         self._heard_pods: dict[str, float] = {}
         self._before: dict[str, Counters] = {}
         self._restarts: dict[str, tuple[int, int]] | None = None
-        self._owed: dict[str, float] = {}
+        self._besides: defaultdict[str, Besides] = defaultdict(Besides)
         self._lacking: set[str] = set()
         """Pods that cannot tell everything."""
 
@@ -128,7 +127,7 @@ class Observations:
         self.problem = probed.problem or self.problem
         if not probed.problem:
             for name in self._pods:
-                self._owed[name] = min(MOST_OWED, self._owed.get(name, 0.0) + 1 / len(self._pods))
+                self._besides[name].sent(1 / len(self._pods))
         for watched, track in self._probe_shares:
             watched.heard = now
             bad = probed.problem if watched.measure.quantile is None else probed.seconds > track.seconds
@@ -153,7 +152,10 @@ class Observations:
             self.silence[PODS] = f"{name} counts {delta.errors:g} errors of {delta.requests:g} answers"
             return
         times = histogram(delta.buckets)
-        besides = self._besides(name, delta, others * (now - old.at)) if counters.mixed else 0.0
+        besides = 0.0
+        if counters.mixed:
+            self._besides[name].sent(others * (now - old.at))
+            besides = self._besides[name].take(delta.requests - delta.errors)
         if delta.requests > besides:
             self.clients_seen = now
         if names.ERROR_RATE not in lacking:
@@ -284,15 +286,6 @@ class Observations:
             value = found
         self.point(now, m.what, value, unit, m.source, source)
         return ""
-
-    def _besides(self, name: str, delta: Delta, others: float) -> float:
-        """How many of the good answers were for our probes and the kubelet's. They come when they come: what is owed
-        and not seen yet may come with the next looks.
-        """
-        owed = self._owed.get(name, 0.0) + others
-        taken = min(owed, delta.requests - delta.errors)
-        self._owed[name] = min(owed - taken, MOST_OWED)
-        return taken
 
     def _hear_pods(self) -> None:
         """As a source, the pods are as silent as the most silent one of them."""

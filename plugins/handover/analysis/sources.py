@@ -11,8 +11,9 @@ from handover.analysis.latency import cumulated, histogram
 from handover.analysis.observations import PODS, Observations, PodLimits, Probed
 from handover.analysis.statistics import Interval
 from handover.models import answers, names
+from handover.models.containers import find_container
 from handover.outside import outside
-from handover.telemetry.pods import PodReader, container_of
+from handover.telemetry.pods import PodReader
 
 if TYPE_CHECKING:
     from handover.models.evidence import Measurement
@@ -40,7 +41,8 @@ class PodMetrics(PodReader):
 
     def _limits_of(self, pod: Json) -> PodLimits:
         """What this pod may use, else what the plan says."""
-        given = (container_of(pod, self._cluster.container).get("resources") or {}).get("limits") or {}
+        container = find_container(pod["spec"], self._cluster.container) or {}
+        given = (container.get("resources") or {}).get("limits") or {}
         return PodLimits(
             metrics.quantity(str(given.get("cpu", self._cluster.cpu_limit))),
             metrics.quantity(str(given.get("memory", self._cluster.memory_limit))),
