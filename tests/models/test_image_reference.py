@@ -44,10 +44,10 @@ def test_the_parts_of_a_name(text, parts):
 @pytest.mark.parametrize(
     "text",
     [
-        "", ":", "/", "@", " web", "web ", "web\n", "we b", "Web", "web:", "web@", "web:-v1", f"web:{'v' * 129}", "web/",
-        "/web", "a//b", "-web", "web-", "a..b", "a___b", "web@sha256:abc", f"web@sha256:{'A' * 64}", f"web@md5:{'0' * 32}",
-        f"web@{SHA}:v1", "https://ghcr.io/web", "host:port/web", "-host.io/web", "ghcr.io/", "ghcr.io/:v1", "0" * 64,
-        "ghcr.io/Shop/web", "wéb", "web:v１", "a" * 256,
+        "", ":", "/", "@", " web", "web ", "web\n", "we b", "Web", "web:", "web@", "web:-v1", f"web:{'v' * 129}",
+        "web/", "/web", "a//b", "-web", "web-", "a..b", "a___b", "web@sha256:abc", f"web@sha256:{'A' * 64}",
+        f"web@md5:{'0' * 32}", f"web@{SHA}:v1", "https://ghcr.io/web", "host:port/web", "-host.io/web", "ghcr.io/",
+        "ghcr.io/:v1", "0" * 64, "ghcr.io/Shop/web", "w\u00e9b", "web:v\uff11", "a" * 256,
     ],
 )  # fmt: skip
 def test_what_is_no_name_is_said_clearly(text):
@@ -102,7 +102,9 @@ def test_whatever_is_put_together_is_taken_apart_the_same(host, path, tag, diges
 
 @given(st.text(max_size=40) | st.from_regex(r"[a-zA-Z0-9.:/@_\[\]-]{0,40}", fullmatch=True))
 def test_any_text_is_a_name_that_can_be_written_again_or_one_clear_line(text):
+    said = ""
     try:
         assert str(ImageReference.parse(text)) == text
     except BadImage as wrong:
-        assert "\n" not in str(wrong)
+        said = str(wrong)
+    assert "\n" not in said

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from handover.ports.kube import REQUEST_TIMEOUT, Conflict, Json, KubeError, Permission
+from handover.ports.kube import REQUEST_TIMEOUT, Conflict, Json, KubeError, Permission, PodAnswer
 from tests.simulation.schedule import HELD_UP_SECONDS, NO_ANSWER_SECONDS, Call, Fault, Schedule
 from tests.twins.kube import TwinKube
 
@@ -40,6 +40,9 @@ class ScheduledKube:
     async def find(self, resource: str, name: str) -> Json | None:
         return await self._read(f"get {resource} {name}", lambda: self.twin.find(resource, name))
 
+    async def events(self, about: str) -> list[Json]:
+        return await self._read(f"events of {about}", lambda: self.twin.events(about))
+
     async def list(self, resource: str, labels: dict[str, str] | None = None) -> list[Json]:
         return await self._read(f"list {resource}", lambda: self.twin.list(resource, labels))
 
@@ -66,6 +69,12 @@ class ScheduledKube:
         timeout: float = REQUEST_TIMEOUT,
     ) -> str:  # fmt: skip
         return await self._read(f"proxy {path}", lambda: self.twin.proxy(pod, port, path, method, headers, timeout))
+
+    async def proxied(
+        self, pod: str, port: int, path: str, method: str = "GET", headers: dict[str, str] | None = None,
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> PodAnswer:  # fmt: skip
+        return await self._read(f"proxy {path}", lambda: self.twin.proxied(pod, port, path, method, headers, timeout))
 
     async def logs(self, pod: str, container: str) -> str:
         return await self.twin.logs(pod, container)

@@ -17,7 +17,7 @@ from typing import Any
 
 from handover import clock
 from handover.models.annotations import AGENT
-from handover.ports.kube import REQUEST_TIMEOUT, Conflict, Json, KubeError, NotFound, Permission
+from handover.ports.kube import REQUEST_TIMEOUT, Conflict, Json, KubeError, NotFound, Permission, PodAnswer
 from sandbox.cluster.apply import apply
 from sandbox.cluster.patch import merge_patch
 
@@ -68,7 +68,11 @@ class TwinCluster:
     job_seconds: float = 0.0
     program: Program = lambda _image, _argv: (0, "")
     app: PodApp = lambda _pod, _method, _path, _headers: ""
+    headers: Callable[[str], dict[str, str]] = lambda _pod: {}
+    """Of every answer of a pod, by lower-case name."""
     missing_images: set[str] = field(default_factory=set)
+    said: dict[str, list[Json]] = field(default_factory=dict)
+    """Events, by the name of the object that they are about."""
     denied: set[str] = field(default_factory=set)
     """Resources that the deployer may not touch."""
     on_write: Callable[[Key, Json | None, Json], None] = lambda _key, _old, _new: None
@@ -259,6 +263,11 @@ class TwinKube:
         except NotFound:
             return None
 
+    async def events(self, about: str) -> list[Json]:
+        await self._travel()
+        self._key("events", about)
+        return copied(self.cluster.said.get(about, []))
+
     async def list(self, resource: str, labels: dict[str, str] | None = None) -> list[Json]:
         await self._travel()
         found, wanted = self.cluster.all_of(resource, self.namespace), (labels or {}).items()
@@ -308,12 +317,18 @@ class TwinKube:
         self, pod: str, port: int, path: str, method: str = "GET", headers: dict[str, str] | None = None,
         timeout: float = REQUEST_TIMEOUT,
     ) -> str:  # fmt: skip
+        return (await self.proxied(pod, port, path, method, headers, timeout)).body
+
+    async def proxied(
+        self, pod: str, port: int, path: str, method: str = "GET", headers: dict[str, str] | None = None,
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> PodAnswer:  # fmt: skip
         if self.dry_run and method != "GET":
             raise ValueError(f"{method} {path}: a pod knows no dry run")
         await self._travel()
         if not any(one.name == pod for pods in self.cluster.pods.values() for one in pods):
             raise NotFound(404, f'pods "{pod}" not found')
-        return self.cluster.app(pod, method, path, headers or {})
+        return PodAnswer(self.cluster.app(pod, method, path, headers or {}), self.cluster.headers(pod))
 
     async def logs(self, pod: str, container: str) -> str:
         await self._travel()

@@ -63,7 +63,7 @@ class TwinService:
 
     def __init__(self, plan: Plan, *, replicas: int = 2, start_seconds: float = 0.0, metrics: str = "") -> None:
         self.plan, self.namespace, self._metrics = plan, plan.cluster.namespace, metrics
-        self.cluster = TwinCluster(start_seconds=start_seconds, app=self._answer)
+        self.cluster = TwinCluster(start_seconds=start_seconds, app=self._answer, headers=self._headers)
         self.apps: dict[str, App] = {}
         self._turn = itertools.count()
         cluster = plan.cluster
@@ -128,10 +128,17 @@ class TwinService:
         pods = self.serving()
         return pods[next(self._turn) % len(pods)] if pods else None
 
+    def _headers(self, name: str) -> dict[str, str]:
+        return {"x-version": self.app(self._pod(name)).version}
+
+    def _pod(self, name: str) -> Pod:
+        return next(one for pods in self.cluster.pods.values() for one in pods if one.name == name)
+
     def _answer(self, name: str, method: str, path: str, headers: dict[str, str]) -> str:
         """What a pod answers through the API server's proxy."""
-        pod = next(one for pods in self.cluster.pods.values() for one in pods if one.name == name)
-        app = self.app(pod)
+        app = self.app(self._pod(name))
+        if path == self.plan.health.path:
+            return "{}"
         if path == "/metrics":
             if app.mode == "mute":
                 raise KubeError(500, "broken")

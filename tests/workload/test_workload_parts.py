@@ -21,7 +21,8 @@ def test_the_deployment_of_a_colour():
     assert body["spec"]["template"]["metadata"]["labels"] == {"app": "pms", "version": "green"}
     assert (body["spec"]["replicas"], body["spec"]["progressDeadlineSeconds"]) == (2, 600)
     assert body["spec"]["template"]["metadata"]["annotations"] == {"handover/version": "v1.1.0"}
-    assert body["metadata"]["annotations"] == {"handover/version": "v1.1.0", "handover/generation": "7"}
+    written = {"version": "v1.1.0", "generation": "7", "image": "ghcr.io/ai-hotel/pms@sha256:1"}
+    assert body["metadata"]["annotations"] == {f"handover/{key}": value for key, value in written.items()}
     assert (container["image"], container["name"]) == ("ghcr.io/ai-hotel/pms@sha256:1", "pms")
     assert container["readinessProbe"]["httpGet"]["path"] == "/health"
     assert container["resources"]["limits"] == {"cpu": "1", "memory": "512Mi"}

@@ -12,7 +12,7 @@ import logging
 import math
 import ssl
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -164,6 +164,7 @@ def _told(task: asyncio.Task[Access]) -> None:
 class HttpResponse:
     status: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     async def read(self) -> bytes:
         return self.body
@@ -176,10 +177,10 @@ def limit_of(path: str) -> int | None:
     return MAX_POD_BYTES + 1 if "/proxy" in path else None
 
 
-def within(limit: int | None, status: int, body: bytes) -> HttpResponse:
+def within(limit: int | None, status: int, body: bytes, headers: Mapping[str, str]) -> HttpResponse:
     """What was answered; 413 where more than may be was read."""
     if limit is None or len(body) < limit:
-        return HttpResponse(status, body)
+        return HttpResponse(status, body, headers)
     return HttpResponse(413, f"the pod's answer is larger than {MAX_POD_BYTES} bytes".encode())
 
 

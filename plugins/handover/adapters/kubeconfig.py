@@ -65,7 +65,7 @@ def _asked(
             connection.request(method, target, data, headers)
             response = connection.getresponse()
             limit = limit_of(target)
-            return within(limit, response.status, response.read(limit))
+            return within(limit, response.status, response.read(limit), dict(response.headers))
         except HTTPException as error:
             raise ConnectionError(repr(error)) from error
 

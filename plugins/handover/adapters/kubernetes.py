@@ -27,6 +27,7 @@ from handover.ports.kube import (
     KubeError,
     NotFound,
     Permission,
+    PodAnswer,
 )
 
 if TYPE_CHECKING:
@@ -82,6 +83,10 @@ class KubeClient:
         """The nodes of the cluster, which are in no namespace."""
         return (await self._json("GET", "/api/v1/nodes")).get("items", [])
 
+    async def events(self, about: str) -> list[Json]:
+        query = [("fieldSelector", f"involvedObject.name={about}")]
+        return (await self._json("GET", self.path("events"), query=query)).get("items", [])
+
     async def list(self, resource: str, labels: dict[str, str] | None = None) -> list[Json]:
         selector = ",".join(f"{k}={v}" for k, v in (labels or {}).items())
         query = [("labelSelector", selector)] if selector else []
@@ -128,8 +133,15 @@ class KubeClient:
         timeout: float = REQUEST_TIMEOUT,
     ) -> str:  # fmt: skip
         """An HTTP request to one pod through the API server, which works from anywhere; gives the body."""
+        return (await self.proxied(pod, port, path, method, headers, timeout)).body
+
+    async def proxied(
+        self, pod: str, port: int, path: str, method: str = "GET", headers: dict[str, str] | None = None,
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> PodAnswer:  # fmt: skip
+        """The same with the headers of the answer."""
         where = f"{self.path('pods', f'{pod}:{port}', 'proxy')}{path}"
-        return await self._text(method, where, headers=headers, timeout=timeout)
+        return await self._answer(method, where, headers=headers, timeout=timeout)
 
     async def logs(self, pod: str, container: str) -> str:
         return await self._text("GET", self.path("pods", pod, "log"), query=[("container", container)])
@@ -150,37 +162,41 @@ class KubeClient:
     async def _json(self, method: str, path: str, **kwargs: Any) -> Json:
         return json.loads(await self._text(method, path, **kwargs))
 
-    async def _text(
+    async def _text(self, method: str, path: str, **kwargs: Any) -> str:
+        return (await self._answer(method, path, **kwargs)).body
+
+    async def _answer(
         self, method: str, path: str, *, query: Query | None = None, body: Json | None = None,
         kind: str = "application/json", headers: dict[str, str] | None = None, timeout: float = REQUEST_TIMEOUT,
-    ) -> str:  # fmt: skip
+    ) -> PodAnswer:  # fmt: skip
         query = query or []
         if self._dry_run and method != "GET" and path != ACCESS_REVIEWS:
             if "/proxy" in path:
                 raise ValueError(f"{method} {path}: a pod knows no dry run")
             query = [*query, ("dryRun", "All")]
         header = {"Accept": "*/*", "Content-Type": kind, **(headers or {})}
-        status, text = await self._send(method, path, query, body, header, timeout)
+        status, answer = await self._send(method, path, query, body, header, timeout)
         if status == 403:
             if not await self._ready():
                 raise KubeError(503, f"{method} {path}: the API server is not ready yet")
-            status, text = await self._send(method, path, query, body, header, timeout)
+            status, answer = await self._send(method, path, query, body, header, timeout)
         if status < 300:
-            return text
+            return answer
         kind_of = {403: Forbidden, 404: NotFound, 409: Conflict}.get(status, KubeError)
-        message = _message(text)
+        message = _message(answer.body)
         lacking = f"{denied(message)}; " if kind_of is Forbidden and denied(message) else ""
         raise kind_of(status, f"{lacking}{method} {path}: {status} {message}")
 
     async def _send(
         self, method: str, path: str, query: Query, body: Json | None, headers: dict[str, str], timeout: float
-    ) -> tuple[int, str]:
+    ) -> tuple[int, PodAnswer]:
         try:
             response = await self._api.call_api(
                 path, method, query_params=query, body=body, auth_settings=["BearerToken"], header_params=headers,
                 _preload_content=False, _request_timeout=timeout,
             )  # fmt: skip
-            return response.status, (await response.read()).decode("utf-8", "replace")
+            said = {name.lower(): value for name, value in response.headers.items()}
+            return response.status, PodAnswer((await response.read()).decode("utf-8", "replace"), said)
         except Exception as error:
             if not _is_silence(error):
                 raise
@@ -248,11 +264,11 @@ class PooledApi(ClusterApi):
         ) as answer:  # fmt: skip
             limit = limit_of(path)
             if limit is None:
-                return HttpResponse(answer.status, await answer.read())
+                return HttpResponse(answer.status, await answer.read(), answer.headers)
             found = bytearray()
             while len(found) < limit and (piece := await answer.content.read(limit - len(found))):
                 found += piece
-            return within(limit, answer.status, bytes(found))
+            return within(limit, answer.status, bytes(found), answer.headers)
 
     async def aclose(self) -> None:
         await super().aclose()

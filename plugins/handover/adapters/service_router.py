@@ -4,6 +4,7 @@ deployment is.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from handover.models.annotations import FORMER_PREFIX, as_annotations, notes
@@ -49,18 +50,21 @@ class ServiceRouter:
         }
 
     def _route(self, service: Json) -> Route:
-        found = notes(service)
-        generation, exposed = found.get("generation", ""), found.get("exposed-at")
+        found, selector = notes(service), service["spec"].get("selector") or {}
+        generation = found.get("generation", "")
         return Route(
             name=self.name,
-            weights=self._weights(service["spec"].get("selector") or {}),
+            weights=self._weights(selector),
             generation=int(generation) if generation.isdecimal() else 0,
             stage=_stage(found),
             deployment=found.get("deployment", ""),
             stable=found.get("stable") or found.get("old-colour", ""),
             preview=found.get("preview") or found.get("new-colour", ""),
             reason=found.get("reason", ""),
-            exposed_at=float(exposed) if exposed else None,
+            exposed_at=_number(found.get("exposed-at")),
+            entry_seconds=_number(found.get("entry-seconds")),
+            sticky=service["spec"].get("sessionAffinity") == "ClientIP",
+            unfit=self._unfit(service["spec"], selector),
             revision=service,
         )
 
@@ -69,6 +73,31 @@ class ServiceRouter:
             return {}
         colour = selector.get(self._cluster.colour_key)
         return only(colour) if colour is not None else both(*self._cluster.colours)
+
+    def _unfit(self, spec: Json, selector: Mapping[str, str]) -> str:
+        """Whether a change of the selector would move its clients, and theirs alone."""
+        other = "name the Service that selects the pods in cluster.service"
+        if spec.get("type") == "ExternalName":
+            return f"it is of type ExternalName and only stands for {spec.get('externalName')}: {other}"
+        wanted = self._cluster.selector_of(None)
+        if not selector:
+            colour = f"{self._cluster.colour_key}: <colour that serves>"
+            return (
+                "it has no selector, so what is behind it is somebody else's doing: give it the selector "
+                f"{_text(wanted)}, {colour} once the pods that serve have these labels, or {other}"
+            )
+        if spec.get("clusterIP") == "None":
+            return (
+                "it is headless (clusterIP: None), so clients keep the addresses of pods whatever it selects: "
+                "give them one with a cluster IP, and name that in cluster.service"
+            )
+        if lacking := {key: value for key, value in wanted.items() if selector.get(key) != value}:
+            return (
+                f"its selector ({_text(selector)}) lacks {_text(lacking)}, and pods without that would be behind it no "
+                "more after the switch: give the label to the pods that serve and then to the selector, or correct "
+                "cluster.app"
+            )
+        return ""
 
     def _patch(self, route: Route) -> Json:
         """A merge patch. The label of the application stays in the selector, so that dropping the colour's never
@@ -81,6 +110,7 @@ class ServiceRouter:
             generation=str(route.generation), deployment=route.deployment, stable=route.stable, preview=route.preview,
             reason=route.reason[:MAX_REASON], stage=route.stage.value if route.stage else None,
             exposed_at=f"{route.exposed_at:.3f}" if route.exposed_at else None,
+            entry_seconds=None if route.entry_seconds is None else f"{route.entry_seconds:.3f}",
         )  # fmt: skip
         former = {key: None for key in read.get("annotations") or {} if key.startswith(FORMER_PREFIX)}
         selector = self._cluster.selector_of(None) | {self._cluster.colour_key: route.colour}
@@ -88,6 +118,17 @@ class ServiceRouter:
             "metadata": {"resourceVersion": read["resourceVersion"], "annotations": former | said},
             "spec": {"selector": selector},
         }
+
+
+def _text(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in sorted(labels.items()))
+
+
+def _number(said: str | None) -> float | None:
+    """None as well for what is no number: a note that nobody understands is no note."""
+    with suppress(ValueError):
+        return float(said) if said else None
+    return None
 
 
 def _stage(found: Mapping[str, str]) -> Stage | None:

@@ -6,6 +6,7 @@ Every implementation passes ``tests/contracts/test_kube.py``.
 from __future__ import annotations
 
 import builtins
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,6 +60,14 @@ class Permission:
         return f"{self.verb} {what} in {self.namespace or 'the cluster'}"
 
 
+@dataclass(frozen=True)
+class PodAnswer:
+    """What a pod answered with a good status. ``headers``: by lower-case name."""
+
+    body: str
+    headers: Mapping[str, str]
+
+
 class Kube(Protocol):
     """``resource`` is ``services`` or, of a group, ``apps/v1/deployments``. Every call raises `KubeError`."""
 
@@ -105,8 +114,17 @@ class Kube(Protocol):
         than `MAX_POD_BYTES` is a `KubeError` of status 413.
         """
 
+    async def proxied(
+        self, pod: str, port: int, path: str, method: str = "GET", headers: dict[str, str] | None = None,
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> PodAnswer:  # fmt: skip
+        """The same with the headers of the answer."""
+
     async def logs(self, pod: str, container: str) -> str:
         """What a container has printed."""
+
+    async def events(self, about: str) -> builtins.list[Json]:
+        """What is said lately of the objects of this name, in no order to rely on."""
 
     async def may(self, permission: Permission) -> bool:
         """Whether the API server would let us; in any namespace, and whichever authorizer it asks."""

@@ -32,6 +32,9 @@ class Route:
     """What a router says. ``weights``: colour to its percent of new connections; those of 0 are left out.
 
     ``exposed_at``: when clients first met the preview colour, seconds since the epoch; None while they have not.
+    ``entry_seconds``: how long after it was routed to the public address first answered from the preview colour, as
+    this deployment's cutover saw it; None: not known. ``sticky``: it keeps a client with its pod, so that one client
+    never sees both colours; only read, never written.
     ``revision``: what compare and swap compares; means nothing else.
     """
 
@@ -44,6 +47,10 @@ class Route:
     preview: str = ""
     reason: str = ""
     exposed_at: float | None = None
+    entry_seconds: float | None = None
+    sticky: bool = False
+    unfit: str = ""
+    """Why this router cannot move traffic between colours, and what to do; empty when it can."""
     revision: Any = field(default=None, compare=False)
 
     @property

@@ -31,7 +31,7 @@ def deployment(plan: Plan, colour: str, version: str, image: str, generation: in
         health_path=plan.health.path,
     )
     body = from_yaml(text)
-    body["metadata"].setdefault("annotations", {}).update(as_annotations(generation=str(generation)))
+    body["metadata"].setdefault("annotations", {}).update(as_annotations(generation=str(generation), image=image))
     if plan.image.pull_secret:
         body["spec"]["template"]["spec"]["imagePullSecrets"] = [{"name": plan.image.pull_secret}]
     return body

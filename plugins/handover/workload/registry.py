@@ -64,7 +64,7 @@ def resolve(connection: str, repository: str, reference: str) -> str:
 
 
 def _names(named: ImageReference, where: Connection) -> list[str]:
-    """What the registry may call it. A name of one part without a host is in a folder on the hub, and on its mirrors."""
+    """What the registry may call it. On the hub and its mirrors a name of one part lies in a folder."""
     host = urlsplit(base_url(where)).hostname or ""
     on_hub = host == HUB or host.endswith(f".{HUB}")
     return list(dict.fromkeys([named.official] if on_hub else [named.path, named.official]))
