@@ -164,7 +164,7 @@ def test_a_deployer_without_a_role_lacks_everything(world: World) -> None:
 
 
 def test_the_lock_the_state_and_a_job_are_allowed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handover.kube.pods.PATIENCE_SECONDS", 0.0)  # nobody has pushed this image
+    monkeypatch.setattr("handover.kube.reasons.PATIENCE_SECONDS", 0.0)  # nobody has pushed this image
     cluster = world.plan.cluster
     command = jobs.Command(name="check", key="test", image=image("v1.1.0"), argv=("true",))
 

@@ -234,7 +234,7 @@ def test_a_job_runs_to_its_end_and_its_words_are_kept(any_cluster, code):
 
 
 def test_a_job_that_does_not_start_is_stopped_once_nobody_waits_for_it(any_cluster, monkeypatch):
-    monkeypatch.setattr("handover.kube.pods.PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("handover.kube.reasons.PATIENCE_SECONDS", 1.0)
 
     async def work(kube):
         body = any_cluster.job("lost", "something")

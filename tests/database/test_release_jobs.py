@@ -102,7 +102,7 @@ def test_an_image_without_migrations_is_refused_with_its_own_words_and_a_new_try
 
 
 def test_an_image_that_does_not_start_is_refused_with_the_clusters_reason(twin, shop, monkeypatch):
-    monkeypatch.setattr("handover.kube.pods.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("handover.kube.reasons.PATIENCE_SECONDS", 0.0)
     twin.missing_images.add(IMAGE)
     with pytest.raises(BundleError, match="ImagePullBackOff"):
         read(twin, shop)

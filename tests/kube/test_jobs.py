@@ -9,8 +9,9 @@ import pytest
 
 from handover import clock
 from handover.kube import jobs
+from handover.kube.events import EVERY_SECONDS
 from handover.kube.jobs import Command, JobEnd
-from handover.kube.pods import PATIENCE_SECONDS, Patience
+from handover.kube.reasons import PATIENCE_SECONDS, SETTLE_SECONDS
 from handover.models.annotations import FORMER_PREFIX
 from handover.ports.kube import KubeError
 from tests.support.cluster import image
@@ -88,24 +89,119 @@ def test_a_job_without_a_status_goes_on():
     assert jobs.ending({"metadata": {"name": "j"}, "status": None}) is None
 
 
-def pod(**state: dict) -> dict:
-    status = {"name": "pms", "state": state, "restartCount": 0}
+class Shown:
+    """A cluster that shows one Job with these pods and events; ``ends_at``: when its deadline stops it, and its pods
+    are gone. A text instead of events: whoever asks for them may not.
+    """
+
+    def __init__(self, pods=(), events=(), ends_at=float("inf"), **spec):
+        self.pods, self.said, self.ends_at, self.asked, self.spec = pods, events, ends_at, 0, spec
+
+    @property
+    def _ended(self):
+        return clock.epoch() >= self.ends_at
+
+    async def find(self, _kind, _name):
+        stopped = ("Failed", "True", "DeadlineExceeded", "Job was active longer than specified deadline")
+        found = job(*([stopped] if self._ended else []))
+        return found | {"spec": found["spec"] | self.spec}
+
+    async def list(self, _kind, _labels):
+        return [] if self._ended else list(self.pods)
+
+    async def events(self, _about):
+        self.asked += 1
+        if isinstance(self.said, str):
+            raise KubeError(403, self.said)
+        return list(self.said)
+
+
+def pod(phase="Pending", conditions=(), **state: dict) -> dict:
+    statuses = [{"name": "pms", "state": state, "restartCount": 0}] if state else []
     return {
-        "metadata": {"name": "p"}, "spec": {"containers": [{"name": "pms", "image": IMAGE}]},
-        "status": {"containerStatuses": [status]},
+        "metadata": {"name": "p", "creationTimestamp": "1"}, "spec": {"containers": [{"name": "pms", "image": IMAGE}]},
+        "status": {"phase": phase, "conditions": list(conditions), "containerStatuses": statuses},
     }  # fmt: skip
 
 
-def test_a_pod_that_does_not_start_is_no_answer_once_patience_is_over():
-    patience, pods = Patience(), [pod(waiting={"reason": "ErrImagePull", "message": "not found"})]
-    assert jobs.stuck(job(), pods, patience, 100.0) is None
-    end = jobs.stuck(job(), pods, patience, 100.0 + PATIENCE_SECONDS)
-    assert end == JobEnd("j", None, "container pms of pod p is in ErrImagePull: not found")
+UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "3 Insufficient cpu."}
+QUOTA = 'Error creating: pods "j-x" is forbidden: exceeded quota: compute, requested: pods=1, used: pods=4'
 
 
-def test_a_program_that_failed_is_left_to_fail_its_job():
-    pods = [pod(terminated={"exitCode": 1, "reason": "Error"})]
-    assert jobs.stuck(job(), pods, Patience(), 0.0) is None
+def waited(shown, seconds=600.0):
+    return asyncio.run(jobs.wait(shown, "j", clock.epoch() + seconds))
+
+
+@pytest.mark.parametrize(
+    ("shown", "reason", "seconds"),
+    [
+        (Shown([pod(waiting={"reason": "ErrImagePull", "message": "not found"})]),
+         "container pms of pod p is in ErrImagePull: not found", PATIENCE_SECONDS),
+        (Shown([pod(waiting={"reason": "CreateContainerConfigError", "message": 'secret "x" not found'})]),
+         'container pms of pod p is in CreateContainerConfigError: secret "x" not found', SETTLE_SECONDS),
+        (Shown([], [{"reason": "FailedCreate", "type": "Warning", "message": QUOTA}]),
+         f"Job j gets no pod: FailedCreate: {QUOTA}", SETTLE_SECONDS),
+    ],
+)  # fmt: skip
+def test_a_pod_that_does_not_start_is_no_answer_as_soon_as_waiting_does_not_help(virtual_time, shown, reason, seconds):
+    assert waited(shown) == JobEnd("j", None, reason)
+    assert seconds <= virtual_time.now < seconds + 1
+
+
+@pytest.mark.parametrize(
+    ("shown", "kept"),
+    [
+        (Shown([pod(conditions=[UNSCHEDULABLE])]), "pod p is Unschedulable: 3 Insufficient cpu."),
+        (Shown([]), "Job j has no pod yet"),
+        (Shown([], "you may not"), "Job j has no pod yet"),
+        (Shown([], suspend=True), "Job j is suspended"),
+    ],
+)
+def test_what_may_pass_is_waited_for_and_told_in_the_end_and_on_the_way(virtual_time, shown, kept, caplog):
+    with caplog.at_level("INFO"):
+        assert waited(shown, 60) == JobEnd("j", None, f"no answer in time: {kept}")
+    assert [r.getMessage() for r in caplog.records if "Job j" in r.getMessage()] == [f"Job j: {kept}"]
+    assert shown.asked <= 60 / EVERY_SECONDS + 1
+
+
+def test_whoever_may_not_read_events_does_not_ask_again(virtual_time):
+    shown = Shown([], "you may not")
+    waited(shown, 60)
+    assert shown.asked == 1
+
+
+def test_a_job_that_its_deadline_stopped_tells_what_kept_it_from_running(virtual_time):
+    end = waited(Shown([pod(conditions=[UNSCHEDULABLE])], ends_at=clock.epoch() + 30))
+    never = "it never ran: pod p is Unschedulable: 3 Insufficient cpu."
+    assert end == JobEnd("j", None, f"Job was active longer than specified deadline; {never}")
+
+
+def test_a_job_that_ran_into_its_deadline_is_not_said_to_have_waited(virtual_time):
+    end = waited(Shown([pod("Running", running={})], ends_at=clock.epoch() + 30))
+    assert end == JobEnd("j", None, "Job was active longer than specified deadline")
+
+
+def test_a_program_that_failed_is_left_to_fail_its_job(virtual_time):
+    shown = Shown([pod("Failed", terminated={"exitCode": 1, "reason": "Error"})])
+    assert waited(shown, 60) == JobEnd("j", None, "no answer in time")
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (pod("Failed", terminated={"exitCode": 137, "reason": "OOMKilled"}),
+         "failed; container pms was ended by OOMKilled"),
+        (pod("Failed", terminated={"exitCode": 1, "reason": "Error"}), "failed"),
+        (pod("Failed") | {"status": {"reason": "Evicted", "message": "low on memory"}},
+         "failed; pod p was ended by Evicted: low on memory"),
+    ],
+)  # fmt: skip
+def test_what_ended_a_program_from_outside_is_told_beside_its_exit_code(found, says):
+    class Kept(Shown):
+        async def logs(self, *_):
+            return ""
+
+    assert asyncio.run(jobs.result(Kept([found]), JobEnd("j", False, "failed"), "pms")).reason == says
 
 
 # --- submitted, waited for and read

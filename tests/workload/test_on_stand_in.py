@@ -76,7 +76,7 @@ def test_a_colour_is_deployed_serves_and_is_scaled_down_once_nobody_asks_it(in_c
 
 @pytest.mark.plan("Green environment health checks pass", "kubectl rollout status deployment/pms-green -n production")
 def test_a_release_that_does_not_start_fails_its_rollout_with_its_own_words(plan, begin, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("handover.kube.pods.MAX_RESTARTS", 1)
+    monkeypatch.setattr("handover.kube.reasons.MAX_RESTARTS", 1)
     token = begin("crash")
     assert run(DeployIdleColour(task_id="deploy", plan=plan), token, ASKED).evidence.passed
     ran = run(RolloutComplete(task_id="rollout", plan=plan), token, ASKED)
@@ -160,7 +160,7 @@ def test_a_scanner_asks_the_registry_with_the_login_of_its_secret(
     ],
 )
 def test_a_scanner_that_does_not_start_is_no_pass(with_image, begin, monkeypatch, change, says):
-    monkeypatch.setattr("handover.kube.pods.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("handover.kube.reasons.PATIENCE_SECONDS", 0.0)
     ran = run(ScanImage(task_id="scan", plan=with_image(scan=SCAN | change)), begin(), ASKED)
     assert ran.evidence.verdict is Verdict.UNKNOWN
     assert says in ran.evidence.reason

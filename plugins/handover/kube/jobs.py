@@ -7,15 +7,17 @@ command running twice. A step that is run again after its answer was read (someb
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from string import Template
 from typing import TYPE_CHECKING
 
 from handover import clock
-from handover.kube.pods import Patience, troubles
+from handover.kube.events import Events
+from handover.kube.reasons import Patience, Trouble, of_job, told, unusual_ends
 from handover.kube.waiting import Overdue, until
 from handover.models.annotations import as_annotations, notes
 from handover.plan.model import INCLUDE
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from handover.plan.model import Cluster
     from handover.ports.kube import Json, Kube
 
+log = logging.getLogger(__name__)
 JOBS = "batch/v1/jobs"
 ANSWERED = "answered"
 """Our annotation of a Job whose answer was read."""
@@ -149,11 +152,38 @@ def ending(job: Json) -> JobEnd | None:
     return None
 
 
-def stuck(job: Json, pods: list[Json], patience: Patience, now: float) -> JobEnd | None:
-    """No answer when the Job's pod does not start; a container that ran and failed fails its Job by itself."""
-    image = job["spec"]["template"]["spec"]["containers"][0]["image"]
-    trouble = patience.exhausted([one for one in troubles(pods, image) if one.exit_code is None], now)
-    return JobEnd(job["metadata"]["name"], None, str(trouble)) if trouble else None
+async def keeping(kube: Kube, job: Json, events: Events) -> list[Trouble]:
+    """What keeps a Job's program from starting, least to be waited for first; a container that ran and failed fails its
+    Job by itself.
+    """
+    pods = await _pods(kube, job["metadata"]["name"])
+    found = of_job(job, pods)
+    asked = [one.pod or job["metadata"]["name"] for one in found]
+    if asked and (said := await events.of(kube, asked)):
+        found = of_job(job, pods, said)
+    return [one for one in found if one.exit_code is None]
+
+
+class _Wait:
+    """For one Job; remembers what kept it, for a Job that its deadline stops leaves no pod to ask."""
+
+    def __init__(self, kube: Kube, name: str) -> None:
+        self.kube, self.name, self.kept_by, self._ran = kube, name, "", False
+        self._patience, self._events = Patience(), Events()
+
+    async def look(self) -> JobEnd | None:
+        job = await self.kube.find(JOBS, self.name)
+        if job is None:
+            return JobEnd(self.name, None, "the Job is gone")
+        if end := ending(job):
+            never = end.succeeded is None and self.kept_by and not self._ran
+            return replace(end, reason=f"{end.reason}; it never ran: {self.kept_by}") if never else end
+        found = await keeping(self.kube, job, self._events)
+        if (line := told(found)) != self.kept_by and line:
+            log.info("Job %s: %s", self.name, line)
+        self.kept_by, self._ran = line, self._ran or not found
+        hopeless = self._patience.exhausted(found, clock.epoch())
+        return JobEnd(self.name, None, str(hopeless)) if hopeless else None
 
 
 async def wait(kube: Kube, name: str, deadline: float) -> JobEnd:
@@ -161,18 +191,12 @@ async def wait(kube: Kube, name: str, deadline: float) -> JobEnd:
 
     Raises a `KubeError` that does not pass by itself.
     """
-    patience = Patience()
-
-    async def look() -> JobEnd | None:
-        job = await kube.find(JOBS, name)
-        if job is None:
-            return JobEnd(name, None, "the Job is gone")
-        return ending(job) or stuck(job, await _pods(kube, name), patience, clock.epoch())
-
+    waiting = _Wait(kube, name)
     try:
-        return await until(look, deadline)
+        return await until(waiting.look, deadline)
     except Overdue as late:
-        return JobEnd(name, None, f"no answer in time{f': {late}' if str(late) else ''}")
+        why = "; ".join(text for text in (str(late), waiting.kept_by) if text)
+        return JobEnd(name, None, f"no answer in time{f': {why}' if why else ''}")
 
 
 async def result(kube: Kube, end: JobEnd, container: str) -> JobResult:
@@ -184,7 +208,13 @@ async def result(kube: Kube, end: JobEnd, container: str) -> JobResult:
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
     state = next((one.get("state") or {} for one in statuses if one["name"] == container), {})
     said = await _log(kube, pod["metadata"]["name"], container) if "waiting" not in state else ""
+    end = end if end.succeeded else replace(end, reason=_with_reason_of(pod, end.reason))
     return JobResult(**asdict(end), exit_code=(state.get("terminated") or {}).get("exitCode"), output=said)
+
+
+def _with_reason_of(pod: Json, reason: str) -> str:
+    """An exit code alone does not say that a program was ended for its memory, or that its node was."""
+    return "; ".join(text for text in (reason, *unusual_ends(pod)) if text)
 
 
 async def run(kube: Kube, cluster: Cluster, command: Command) -> JobResult:

@@ -5,17 +5,19 @@ The verdicts are pure functions of the objects' JSON; `look` reads these objects
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from handover.coordination.routing import DEPLOYMENTS
-from handover.kube.pods import ContainerTrouble, troubles
+from handover.kube.reasons import Trouble, of_deployment, told
 from handover.models.evidence import Evidence, Measurement, failed, passed
 from handover.ports.kube import KubeError
 from handover.workload.commands import last_words
 
 if TYPE_CHECKING:
+    from handover.kube.events import Events
     from handover.ports.kube import Json, Kube
 
 
@@ -59,31 +61,41 @@ def rollout_status(deployment: Json) -> Rollout:
     return Rollout(RolloutPhase.DONE, f"{available} of {wanted} replicas are available")
 
 
-def conclusion(check: str, deployment: str, status: Rollout, troubles: list[ContainerTrouble]) -> Evidence | None:
+def line(status: Rollout, troubles: Sequence[Trouble]) -> str:
+    """How far it is, and what keeps it."""
+    return "; ".join(text for text in (status.text, told(troubles)) if text)
+
+
+def conclusion(check: str, deployment: str, status: Rollout, troubles: Sequence[Trouble]) -> Evidence | None:
     """The verdict on a rollout, None while it goes on."""
     if status.phase is RolloutPhase.PROGRESSING:
         return None
-    text = "; ".join([f"{deployment}: {status.text}", *map(str, troubles)])
+    text = f"{deployment}: {line(status, troubles)}"
     if status.phase is RolloutPhase.FAILED:
         return failed(check, text)
     source = f"kubernetes deployment {deployment}"
     return passed(check, text, Measurement(what="rolled_out", value=1, source=source))
 
 
-async def look(kube: Kube, name: str, labels: dict[str, str]) -> tuple[Rollout, list[ContainerTrouble]]:
-    """One look at a Deployment and at those of its pods that do not start. Raises `KubeError`."""
+async def look(kube: Kube, name: str, labels: dict[str, str], events: Events) -> tuple[Rollout, list[Trouble]]:
+    """One look at a Deployment, and at what keeps its pods from coming up. Raises `KubeError`."""
     deployment = await kube.get(DEPLOYMENTS, name)
     status = rollout_status(deployment)
     if status.phase is RolloutPhase.DONE:
         return status, []
-    image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
-    return status, troubles(await kube.list("pods", labels), image)
+    pods = await kube.list("pods", labels)
+    found = of_deployment(deployment, pods)
+    if said := await events.of(kube, (one.pod for one in found if one.pod)):
+        found = of_deployment(deployment, pods, said)
+    return status, found
 
 
-async def explain(kube: Kube, trouble: ContainerTrouble) -> str:
+async def explain(kube: Kube, trouble: Trouble) -> str:
     """The trouble with the last lines that the container printed."""
+    if trouble.exit_code is None:
+        return str(trouble)
     try:
         words = last_words(await kube.logs(trouble.pod, trouble.container))
     except KubeError:
-        words = ""  # a container that never started has no log
+        words = ""  # the log is gone, or nobody may read it
     return f"{trouble}; it printed: {words}" if words else str(trouble)

@@ -27,6 +27,7 @@ class RolloutComplete(Step):
         self.timeout = timeout or self.plan.cluster.rollout_timeout_seconds
 
     async def act(self, run: StepRun) -> Evidence:
+        from handover.kube.events import Events
         from handover.workload import rollout
         from handover.workload.triggers import RolloutTrigger
 
@@ -34,10 +35,10 @@ class RolloutComplete(Step):
         colour = run.token.preview if self.colour == "new" else run.token.stable
         name, labels = cluster.deployment_of(colour), cluster.selector_of(colour)
         async with run.kube() as kube:
-            status, troubles = await rollout.look(kube, name, labels)
+            status, troubles = await rollout.look(kube, name, labels, Events())
         if evidence := rollout.conclusion(self.task_id, name, status, troubles):
             return evidence
-        self.log.info("%s: %s", name, status.text)
+        self.log.info("%s: %s", name, rollout.line(status, troubles))
         trigger = RolloutTrigger(
             connection=cluster.connection,
             namespace=cluster.namespace,

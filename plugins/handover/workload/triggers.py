@@ -13,7 +13,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from handover import clock
 from handover.kube import jobs
-from handover.kube.pods import Patience
+from handover.kube.events import Events
+from handover.kube.reasons import Patience
 from handover.kube.waiting import Overdue, until
 from handover.models.evidence import failed
 from handover.outside import outside
@@ -68,7 +69,7 @@ class RolloutTrigger(ClusterTrigger):
     def __init__(self, *, check: str, deployment: str, labels: dict[str, str], **common: Any) -> None:
         super().__init__(**common)
         self.check, self.deployment, self.labels = check, deployment, labels
-        self._patience = Patience()
+        self._patience, self._events = Patience(), Events()
         self._last = "nothing was seen"
 
     def arguments(self) -> dict[str, Any]:
@@ -76,15 +77,19 @@ class RolloutTrigger(ClusterTrigger):
         return super().arguments() | own
 
     async def look(self, kube: Kube) -> dict[str, Any] | None:
-        status, troubles = await rollout.look(kube, self.deployment, self.labels)
-        self._last = "; ".join([status.text, *map(str, troubles)])
+        status, troubles = await rollout.look(kube, self.deployment, self.labels, self._events)
+        if (line := rollout.line(status, troubles)) != self._last:
+            self.log.info("%s: %s", self.deployment, line)
+        self._last = line
         evidence = rollout.conclusion(self.check, self.deployment, status, troubles)
         if evidence is None and (trouble := self._patience.exhausted(troubles, clock.epoch())):
-            evidence = failed(self.check, await rollout.explain(kube, trouble))
+            why = await rollout.explain(kube, trouble)
+            evidence = failed(self.check, f"{self.deployment}: {status.text}; {why}")
         return evidence.model_dump(mode="json") if evidence else None
 
     def overdue(self, last: str) -> dict[str, Any]:
-        reason = f"{self.deployment} is not rolled out in time: {last or self._last}"
+        seen = "; ".join(text for text in (last, self._last) if text)
+        reason = f"{self.deployment} is not rolled out in time: {seen}"
         return failed(self.check, reason).model_dump(mode="json")
 
 
