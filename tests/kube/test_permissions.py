@@ -73,6 +73,8 @@ def test_the_manifest_is_a_service_account_with_a_role_in_each_namespace():
         ("ServiceAccount", "production", "pms-deployer"),
         ("Role", "production", "pms-deployer"), ("RoleBinding", "production", "pms-deployer"),
         ("Role", "staging", "pms-staging-tests"), ("RoleBinding", "staging", "pms-staging-tests"),
+        ("Role", "production", "pms-deployer-reasons"), ("RoleBinding", "production", "pms-deployer-reasons"),
+        ("Role", "staging", "pms-deployer-reasons"), ("RoleBinding", "staging", "pms-deployer-reasons"),
     ]  # fmt: skip
     for binding in (m for m in _manifests(PMS) if m["kind"] == "RoleBinding"):
         assert binding["roleRef"]["name"] == binding["metadata"]["name"]
@@ -80,7 +82,7 @@ def test_the_manifest_is_a_service_account_with_a_role_in_each_namespace():
 
 
 def test_no_wildcard_no_secret_and_nothing_that_gives_more_rights():
-    for permission in granted(rendered(PMS)):
+    for permission in granted(rendered(PMS)) + granted(rendered(PMS), optional=True):
         assert "*" not in (permission.verb, permission.group, permission.resource, permission.name)
         assert permission.resource not in ("secrets", "serviceaccounts", "roles", "rolebindings")
         assert permission.verb not in ("bind", "escalate", "impersonate", "deletecollection")
@@ -91,6 +93,15 @@ def test_every_verb_says_who_needs_it():
     verbs = [line for line in lines if re.match(r" +- [a-z]+( |$)| +verbs: \[", line)]
     assert len(verbs) > 15
     assert [line for line in verbs if "  # " not in line] == []
+
+
+def test_who_may_not_do_what_is_optional_lacks_nothing():
+    optional = granted(rendered(PMS), optional=True)
+    assert [str(one) for one in optional] == [
+        "list events in production", "list resourcequotas in production", "list events in staging",
+    ]  # fmt: skip
+    assert not set(optional) & set(granted(rendered(PMS)))
+    assert asyncio.run(permissions.missing(Knows(granted(rendered(PMS))), PMS)) == []
 
 
 def test_names_are_the_plans():

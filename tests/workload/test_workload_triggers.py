@@ -193,3 +193,124 @@ def test_what_is_stored_of_a_trigger_revives_it(quick_plan):
         quiet_trigger(quick_plan),
     ):
         assert revived(trigger).serialize() == trigger.serialize()
+
+
+class Shown:
+    """A cluster that shows a Deployment that comes no further, its pods and what is said of them."""
+
+    def __init__(self, conditions=(), pods=(), events=(), made=0):
+        self.conditions, self.pods, self.said, self.made = conditions, pods, events, made
+
+    async def get(self, _kind, name):
+        container = {"name": "pms", "image": "i"}
+        return {
+            "metadata": {"name": name, "generation": 1},
+            "spec": {"replicas": 2, "template": {"spec": {"containers": [container]}}},
+            "status": {"observedGeneration": 1, "updatedReplicas": self.made, "conditions": list(self.conditions)},
+        }  # fmt: skip
+
+    async def list(self, _kind, _labels):
+        return list(self.pods)
+
+    async def events(self, _about):
+        return list(self.said)
+
+    async def logs(self, _pod, _container):
+        return "listening\nno DATABASE_URL\n"
+
+
+def pods_with(conditions=(), phase="Running", **status):
+    statuses = [{"name": "pms", "restartCount": 0, "state": {}} | status] if status else []
+    probe = {"httpGet": {"path": "/readyz", "port": 8080}}
+    return [
+        {"metadata": {"name": f"pms-green-{n}"},
+         "spec": {"containers": [{"name": "pms", "image": "i", "readinessProbe": probe}]},
+         "status": {"phase": phase, "conditions": list(conditions), "containerStatuses": statuses}}
+        for n in "ab"
+    ]  # fmt: skip
+
+
+def refused(message):
+    return [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}]
+
+
+def shown_to_the_end(plan, shown, seconds=600.0):
+    @asynccontextmanager
+    async def kube(_connection, _namespace):
+        yield shown
+
+    trigger = RolloutTrigger(**common(plan, seconds), check="rollout", deployment="pms-green", labels={})
+    with standing_in(Outside(kube=kube)):
+        return told(trigger)
+
+
+QUOTA = 'pods "pms-green-x" is forbidden: exceeded quota: compute, requested: pods=1, used: pods=4, limited: pods=4'
+DENIED = 'admission webhook "v.kyverno.svc" denied the request: no label team'
+SECURITY = 'pods "pms-green-x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true'
+
+
+@pytest.mark.parametrize(
+    ("shown", "says"),
+    [
+        (Shown(refused(QUOTA)), QUOTA),
+        (Shown(refused(DENIED)), DENIED),
+        (Shown(refused(SECURITY)), SECURITY),
+        (Shown(pods=pods_with(state={"waiting": {"reason": "InvalidImageName", "message": "couldn't parse"}}), made=2),
+         "InvalidImageName: couldn't parse"),
+        (Shown(pods=pods_with(state={"waiting": {
+            "reason": "CreateContainerConfigError", "message": 'secret "pms-secrets" not found'}}), made=2),
+         'CreateContainerConfigError: secret "pms-secrets" not found'),
+        (Shown(pods=pods_with(restartCount=3, state={"waiting": {"reason": "CrashLoopBackOff"}},
+                              lastState={"terminated": {"reason": "OOMKilled", "exitCode": 137}}), made=2),
+         "CrashLoopBackOff after 3 restarts, ended by OOMKilled, exit code 137; it printed: "
+         "listening | no DATABASE_URL"),
+        (Shown(pods=pods_with(state={"waiting": {"reason": "ContainerCreating"}}), made=2, events=[
+            {"reason": "FailedMount", "type": "Warning", "message": 'secret "tls" not found'}]),
+         'ContainerCreating: FailedMount: secret "tls" not found'),
+    ],
+)  # fmt: skip
+def test_what_cannot_get_better_by_itself_ends_a_rollout_within_seconds(quick_plan, virtual_time, shown, says):
+    event = shown_to_the_end(quick_plan, shown)
+    assert event["verdict"] == Verdict.FAIL
+    assert says in event["reason"] and event["reason"].startswith("pms-green: 0 of 2 new replicas ")
+    assert virtual_time.now <= 5
+
+
+UNSCHEDULABLE = {
+    "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+    "message": "0/3 nodes are available: 3 Insufficient cpu.",
+}  # fmt: skip
+NOT_READY = {"reason": "Unhealthy", "type": "Warning", "message": "Readiness probe failed: statuscode: 503"}
+
+
+@pytest.mark.parametrize(
+    ("shown", "says"),
+    [
+        (Shown(pods=pods_with([UNSCHEDULABLE], "Pending"), made=2),
+         "pod pms-green-a is Unschedulable: 0/3 nodes are available: 3 Insufficient cpu. (and 1 more)"),
+        (Shown(pods=pods_with(state={"running": {}}, ready=False), events=[NOT_READY], made=2),
+         "its readiness probe (GET /readyz on port 8080) does not pass: Readiness probe failed: statuscode: 503"),
+        (Shown(pods=pods_with(state={"waiting": {"reason": "ContainerCreating"}}), made=2, events=[
+            {"reason": "FailedAttachVolume", "type": "Warning", "message": "Multi-Attach error"}]),
+         "ContainerCreating: FailedAttachVolume: Multi-Attach error"),
+        (Shown(refused('Internal error occurred: failed calling webhook "a.b": connection refused')),
+         'gets no pods: FailedCreate: Internal error occurred: failed calling webhook "a.b": connection refused'),
+    ],
+)  # fmt: skip
+def test_what_may_pass_is_waited_for_and_said_in_every_line(quick_plan, virtual_time, shown, says, capsys):
+    event = shown_to_the_end(quick_plan, shown)
+    assert event["reason"].startswith("pms-green is not rolled out in time: 0 of 2 new replicas ")
+    assert says in event["reason"] and says in capsys.readouterr().out
+    assert 600 <= virtual_time.now < 601
+
+
+def test_a_cluster_that_stops_answering_does_not_hide_what_was_seen_before(quick_plan, virtual_time):
+    class GoesAway(Shown):
+        async def get(self, kind, name):
+            if clock.monotonic() > 100:
+                raise KubeError(0, "the API server did not answer")
+            return await super().get(kind, name)
+
+    event = shown_to_the_end(quick_plan, GoesAway(pods=pods_with([UNSCHEDULABLE], "Pending"), made=2))
+    assert "the API server did not answer; 0 of 2 new replicas" in event["reason"]
+    assert "3 Insufficient cpu." in event["reason"]

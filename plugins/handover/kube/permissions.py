@@ -8,6 +8,7 @@ from itertools import product
 from string import Template
 from typing import TYPE_CHECKING
 
+from handover.models.annotations import notes
 from handover.plan.model import INCLUDE
 from handover.plan.text import documents
 from handover.ports.kube import APPLY, Permission
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 RBAC = INCLUDE / "k8s" / "rbac.yaml"
 RBAC_NODES = INCLUDE / "k8s" / "rbac-nodes.yaml"
 RBAC_WATCH = INCLUDE / "k8s" / "rbac-watch.yaml"
+OPTIONAL = "optional"
+"""Our annotation of a Role that nobody misses, and without which less is told."""
 
 
 def rendered(plan: Plan, source: Path = RBAC) -> str:
@@ -43,10 +46,12 @@ def rendered(plan: Plan, source: Path = RBAC) -> str:
 
 
 @lru_cache(maxsize=16)
-def granted(manifest: str) -> tuple[Permission, ...]:
-    """Everything that the Roles in a manifest allow, one by one."""
+def granted(manifest: str, *, optional: bool = False) -> tuple[Permission, ...]:
+    """Everything that the Roles in a manifest allow, one by one: what is needed, or what is `OPTIONAL`."""
     found: dict[Permission, None] = {}
     for role in documents(manifest):
+        if (notes(role).get(OPTIONAL) == "true") is not optional:
+            continue
         for rule in role.get("rules") or () if role["kind"] in ("Role", "ClusterRole") else ():
             names = rule.get("resourceNames") or [""]
             for group, kind, verb, name in product(rule["apiGroups"], rule["resources"], rule["verbs"], names):
@@ -56,7 +61,7 @@ def granted(manifest: str) -> tuple[Permission, ...]:
 
 
 async def missing(kube: Kube, plan: Plan) -> list[Permission]:
-    """What the role allows and the API server does not. Raises `KubeError`.
+    """What is needed and the API server does not allow. Raises `KubeError`.
 
     Asks for one permission at a time, all at once in parallel: a list of rules (SelfSubjectRulesReview) would be one
     question, but with an authorizer behind a webhook its answer is incomplete.
