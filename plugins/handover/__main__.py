@@ -10,6 +10,7 @@ import sys
 from importlib import import_module
 
 COMMANDS = {
+    "check": ("check", "say what is wrong with plan files, and what they come to"),
     "back": ("traffic", "move traffic back to the previous version, now"),
     "status": ("traffic", "where traffic is, and which deployment is under way"),
     "watch": ("watch", "watch deployments beside Airflow, and take a bad version off whoever in Airflow is dead"),

@@ -183,7 +183,7 @@ def test_an_overlay_replaces_lists_and_is_checked_as_the_plan_is(tmp_path):
     over = written(tmp_path, {"health": {"key_endpoints": ["/a"]}}, "over.yaml")
     assert load_plan(PMS, over).health.key_endpoints == ("/a",)
     over = written(tmp_path, {"watch": {"soak": 5}}, "over.yaml")
-    with pytest.raises(PlanError, match=r"pms\.yaml with overlay .*over\.yaml:\n  watch\.soak"):
+    with pytest.raises(PlanError, match=r"pms\.yaml with overlay .*over\.yaml:\n  over\.yaml:2: watch\.soak"):
         load_plan(PMS, over)
 
 
@@ -304,3 +304,17 @@ def test_the_roles_that_followups_ask_have_to_be_there(tmp_path):
     assert "no role 'devops' in team" in error_of(tmp_path, data)
     del data["followups"]
     assert load_plan(written(tmp_path, data)).followups is None
+
+
+def test_what_is_wrong_is_told_with_its_line_and_never_as_a_dump(tmp_path):
+    text = PMS.read_text().replace("  max_p99_seconds: 1.0\n", "").replace("  weekday: tuesday\n", "  weekday: [x]\n")
+    said = error_of(tmp_path, text)
+    begins = text.splitlines().index('thresholds:                     # 2.3, 3.2, 5.1 and "When to Rollback"') + 1
+    assert f"pms.yaml:{begins}: thresholds.max_p99_seconds: Field required\n" in f"{said}\n"
+    assert f"pms.yaml:{text.splitlines().index('  weekday: [x]') + 1}: window.weekday: " in said
+    assert "{" not in said
+
+
+def test_a_key_that_stands_there_twice_is_refused(tmp_path):
+    said = error_of(tmp_path, PMS.read_text() + "\nname: second\n")
+    assert ": name is in line 4 and again in line " in said

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
 
 from handover.plan.model import INCLUDE, Plan
-from handover.plan.text import from_yaml
+from handover.plan.text import TwiceThere, from_yaml, lines
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 OVERLAY_VARIABLE = "PMS_PLAN_OVERLAY"
 """Environment variable: a YAML file that is merged over each plan, e.g. to compress time."""
@@ -25,16 +29,12 @@ class PlanError(ValueError):
 
 def load_plan(path: Path, overlay: Path | None = None) -> Plan:
     """The plan in ``path``, with ``overlay`` merged over it. Raises `PlanError`."""
-    data = _read(path)
-    if overlay is not None:
-        data = _merged(data, _read(overlay))
+    files = [_read(one) for one in (overlay, path) if one is not None]
+    data = files[-1].data if overlay is None else _merged(files[-1].data, files[0].data)
     try:
         return Plan.model_validate(data)
     except ValidationError as error:
-        reasons = "\n".join(
-            f"  {'.'.join(map(str, e['loc'])) or 'plan'}: {e['msg']} (is {_short(e['input'])})"
-            for e in error.errors(include_url=False)
-        )
+        reasons = "\n".join(f"  {_reason(files, one)}" for one in error.errors(include_url=False))
         where = f"{path}" + (f" with overlay {overlay}" if overlay else "")
         raise PlanError(f"{where}:\n{reasons}") from None
 
@@ -57,14 +57,37 @@ def load_plans() -> Iterator[Plan | PlanError]:
             yield error
 
 
-def _read(path: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _File:
+    """``lines``: of every key, by its path."""
+
+    path: Path
+    data: dict[str, Any]
+    lines: dict[tuple[str | int, ...], int]
+
+    def place(self, key: tuple[str | int, ...]) -> tuple[int, str]:
+        """How many parts of a key's path this file has, and where the last of them is."""
+        known = next((number for number in range(len(key), 0, -1) if key[:number] in self.lines), 0)
+        return known, f"{self.path.name}:{self.lines[key[:known]] if known else 1}"
+
+
+def _read(path: Path) -> _File:
     try:
-        data = from_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+        data, places = from_yaml(text), lines(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TwiceThere) as error:
         raise PlanError(f"{path}: {error}") from None
     if not isinstance(data, dict):
         raise PlanError(f"{path}: a plan is a mapping of sections, this is {type(data).__name__}")
-    return data
+    return _File(path, data, places)
+
+
+def _reason(files: Sequence[_File], error: ErrorDetails) -> str:
+    """What is wrong, and where: in the file that says the most of this key."""
+    key, value = error["loc"], error["input"]
+    _, place = max((file.place(key) for file in files), key=lambda found: found[0])
+    shown = "" if isinstance(value, (dict, list, tuple)) else f" (is {_short(value)})"
+    return f"{place}: {'.'.join(map(str, key)) or 'plan'}: {error['msg']}{shown}"
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -122,6 +122,12 @@ class Traffic(Section):
     drain_header: str
     drain_timeout_seconds: Seconds
     verify_requests: Count
+    public_timeout_seconds: Seconds = 300.0
+    """How long the public address may take until it answers from the new version, while both serve."""
+    entry_seconds: Annotated[float, Field(ge=0)] | None = None
+    """How long what lies before the service takes to let a new pod in, as the health checks of a load balancer with
+    pod addresses as targets do. None: as each cutover measures it.
+    """
 
 
 class Thresholds(Section):
