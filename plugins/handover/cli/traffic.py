@@ -23,6 +23,7 @@ from handover.plan.model import Plan
 from handover.ports.kube import Kube, KubeError
 from handover.ports.router import Router
 from handover.traffic.abort import NothingToRollBack, Position, abort_or_wake, let_go, look
+from handover.traffic.back import nobody
 
 REFUSED, UNANSWERED = 1, 2
 
@@ -58,7 +59,7 @@ async def _run(command: str, plan: Plan, arguments: argparse.Namespace) -> int:
         if command == "status":
             return await _status(kube, router, plan)
         state, position = await look(kube, router, plan, arguments.deployment)
-        _, changed = await abort_or_wake(kube, router, plan, position, arguments.reason)
+        _, changed = await abort_or_wake(kube, router, plan, position, arguments.reason, address=nobody)
         milliseconds = (clock.monotonic() - begun) * 1000
         print(f"{_done(state, position, changed)} ({milliseconds:.0f} ms)", flush=True)
         if arguments.token_file:

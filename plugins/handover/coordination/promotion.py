@@ -10,6 +10,7 @@ any more, and `Refused` when traffic is not where it should be. ``at``: seconds 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -57,14 +58,18 @@ def overlap(route: Route, token: FencingToken, at: float) -> Route | None:
     return _moved(route, token, both(token.stable, token.preview), Stage.OVERLAP, "cutover", exposed_at=at)
 
 
-def promote(route: Route, token: FencingToken) -> Route | None:
-    """Both to preview: the stable colour gets no new connections."""
+def promote(route: Route, token: FencingToken, entry_seconds: float | None = None) -> Route | None:
+    """Both to preview: the stable colour gets no new connections.
+
+    :param entry_seconds: how long the public address took to let the preview colour in
+    """
     _may_go_forward(route, token)
     if not _is_ours(route, token) or route.stage is Stage.STABLE:
         raise Refused(f"{route}; it should be both colours by now; {NOTHING}")
     if route.stage is not Stage.OVERLAP:
         return None
-    return _moved(route, token, only(token.preview), Stage.PROMOTED, "promoted")
+    promoted = _moved(route, token, only(token.preview), Stage.PROMOTED, "promoted")
+    return replace(promoted, entry_seconds=entry_seconds)
 
 
 def restore(route: Route, token: FencingToken, reason: str) -> Route | None:
@@ -104,7 +109,7 @@ def abort(route: Route, token: FencingToken, reason: str, *, finalised_too: bool
 
     :param finalised_too: also after the deployment ended well (a rollback may, a watch that should be over may not)
     """
-    if route.stage is Stage.ABORTED and route.deployment == token.deployment and route.colour == token.stable:
+    if route.stage is Stage.ABORTED and _is_of(route, token) and route.colour == token.stable:
         return None
     _may_abort(route, token, finalised_too)
     if route.stage in (Stage.RETIRING, Stage.FINALISED) and route.colour != token.stable:
@@ -112,9 +117,27 @@ def abort(route: Route, token: FencingToken, reason: str, *, finalised_too: bool
     return _moved(route, token, only(token.stable), Stage.ABORTED, reason)
 
 
+def rejoin(
+    route: Route, token: FencingToken, reason: str, slow: Callable[[Route], bool], *, finalised_too: bool = True
+) -> Route | None:
+    """As `abort`, but a stable colour that serves nobody joins the preview one first where what lies before the router
+    is ``slow`` to let a colour in and quick to drop one: else nobody would serve for so long. Whoever finds both, or
+    has made them both, calls `abort` once the public address answers from the stable colour.
+
+    Where the stable colour serves still, as during the overlap of the cutover, traffic goes back at once.
+    """
+    wanted = abort(route, token, reason, finalised_too=finalised_too)
+    if wanted is None or not slow(route):
+        return wanted
+    if token.stable not in route.serving:
+        return replace(wanted, weights=both(token.stable, token.preview))
+    waits = route.stage is Stage.ABORTED and _is_of(route, token) and token.preview in route.serving
+    return None if waits else wanted
+
+
 def hold(route: Route, token: FencingToken, reason: str) -> Route | None:
     """Aborted, while traffic stays where it is until the stable colour is awake: nobody scales that down any more."""
-    if route.stage is Stage.ABORTED and route.deployment == token.deployment:
+    if route.stage is Stage.ABORTED and _is_of(route, token):
         return None
     _may_abort(route, token, finalised_too=True)
     return _moved(route, token, dict(route.weights), Stage.ABORTED, reason)
@@ -133,6 +156,11 @@ def _is_ours(route: Route, token: FencingToken) -> bool:
     return route.generation == token.generation
 
 
+def _is_of(route: Route, token: FencingToken) -> bool:
+    """Of this deployment, by whichever generation."""
+    return route.deployment == token.deployment
+
+
 def _may_abort(route: Route, token: FencingToken, finalised_too: bool) -> None:
     if route.generation > token.generation:
         raise FencedOut(f"generation {token.generation} is over: {route}; {NOTHING}")
@@ -144,7 +172,7 @@ def _may_go_forward(route: Route, token: FencingToken) -> None:
     """What every step forward has to respect: newer generations, an abort, and a person's ``kubectl patch``."""
     if route.generation > token.generation:
         raise FencedOut(f"generation {token.generation} is over: {route}; {NOTHING}")
-    if route.stage is Stage.ABORTED and (_is_ours(route, token) or route.deployment == token.deployment):
+    if route.stage is Stage.ABORTED and (_is_ours(route, token) or _is_of(route, token)):
         raise FencedOut(f"{route}; a deployment that was aborted never goes forward again; {NOTHING}")
     if route.generation < token.generation or route.stage is None:
         return
@@ -160,8 +188,8 @@ def _moved(
     exposed_at: float | None = None,
 ) -> Route:  # fmt: skip
     """``exposed_at``: of an overlap that begins; what is known already of this deployment stays."""
-    known = route.exposed_at if route.deployment == token.deployment else None
+    known, entry = (route.exposed_at, route.entry_seconds) if _is_of(route, token) else (None, None)
     return replace(
         route, weights=weights, generation=token.generation, stage=stage, deployment=token.deployment,
-        stable=token.stable, preview=token.preview, reason=reason, exposed_at=known or exposed_at,
+        stable=token.stable, preview=token.preview, reason=reason, exposed_at=known or exposed_at, entry_seconds=entry,
     )  # fmt: skip

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from handover import clock
 from handover.coordination import promotion
 from handover.coordination import state as states
-from handover.coordination.routing import DEPLOYMENTS, POLL_SECONDS, NotReady, full, move, patiently
-from handover.models.annotations import as_annotations
+from handover.coordination.lock import FencedOut
+from handover.coordination.routing import DEPLOYMENTS, NotReady, move, patiently
+from handover.coordination.size import declared, grow, until_full
+from handover.models.annotations import as_annotations, notes
 from handover.models.deployment import Status
+from handover.ports.kube import KubeError
+from handover.traffic.back import Address, go_back, public_address
 from handover.traffic.drain import Drained, drain, undrain
 
 if TYPE_CHECKING:
@@ -36,11 +40,16 @@ class NothingToRollBack(Exception):
 
 @dataclass(frozen=True)
 class Position:
-    """What has to be known before traffic moves back. ``ready``: ready pods of the stable colour."""
+    """What has to be known before traffic moves back. ``ready``: ready pods of the stable colour; ``wanted``: as many
+    as the preview colour has or is to have, and the plan says; ``version``: what the stable colour answers, "" when
+    nobody knows.
+    """
 
     token: FencingToken
     route: Route
     ready: int
+    wanted: int = 0
+    version: str = ""
 
     @property
     def on_stable(self) -> bool:
@@ -50,6 +59,11 @@ class Position:
     @property
     def can_move(self) -> bool:
         return self.on_stable or self.ready > 0
+
+    @property
+    def weak(self) -> bool:
+        """Whether the stable colour has fewer pods than served clients until now."""
+        return self.ready < self.wanted and self.route.exposed_at is not None
 
 
 async def look(
@@ -74,16 +88,27 @@ async def look(
         )
     if state.status is Status.GIVEN_UP:
         raise NothingToRollBack(f"{state.deployment} was given up before anything was changed; nothing was touched")
-    ready = {colour: _ready(found) for colour, found in zip(cluster.colours, colours, strict=True)}
-    return state, Position(state.token, route, ready.get(state.stable, 0))
+    found = dict(zip(cluster.colours, colours, strict=True))
+    return state, _position(plan, state.token, route, found, state.previous_version)
 
 
 async def look_for(kube: Kube, router: Router, plan: Plan, token: FencingToken) -> Position:
     """The position for whoever holds a token."""
-    route, stable = await asyncio.gather(
-        router.read(), kube.find(DEPLOYMENTS, plan.cluster.deployment_of(token.stable))
+    name = plan.cluster.deployment_of
+    route, stable, preview = await asyncio.gather(
+        router.read(), kube.find(DEPLOYMENTS, name(token.stable)), kube.find(DEPLOYMENTS, name(token.preview))
     )
-    return Position(token, route, _ready(stable))
+    return _position(plan, token, route, {token.stable: stable, token.preview: preview})
+
+
+def _position(
+    plan: Plan, token: FencingToken, route: Route, colours: dict[str, Json | None], version: str = ""
+) -> Position:
+    stable, preview = colours.get(token.stable), colours.get(token.preview)
+    wanted = max(plan.cluster.replicas, declared(preview), _ready(preview))
+    return Position(
+        token, route, _ready(stable), wanted, version or (notes(stable).get("version", "") if stable else "")
+    )
 
 
 def _ready(deployment: Json | None) -> int:
@@ -91,56 +116,96 @@ def _ready(deployment: Json | None) -> int:
 
 
 async def abort(
-    router: Router, plan: Plan, position: Position, reason: str, *, finalised_too: bool = True
-) -> tuple[Route, bool]:
+    router: Router, plan: Plan, position: Position, reason: str, *, finalised_too: bool = True,
+    address: Address = public_address,
+) -> tuple[Route, bool]:  # fmt: skip
     """One change; gives the route then, and whether it was needed. Running it twice is fine, and so is a position that
-    is not fresh any more.
+    is not fresh any more. Two changes where `promotion.rejoin` says so, see `go_back`.
 
     Raises `NotReady` when the stable colour has no ready pod, `Asleep` when it is about to have none (nothing was
     changed), and `FencedOut` when traffic is a newer deployment's.
 
     :param finalised_too: see `promotion.abort`
+    :param address: where to ask whether clients reach the stable colour, where that takes time
     """
     if not position.can_move:
         name = plan.cluster.deployment_of(position.token.stable)
         raise NotReady(f"{name} has no ready pod, so traffic would go nowhere; nothing was changed")
-    decide = partial(promotion.abort, token=position.token, reason=reason, finalised_too=finalised_too)
-    route, changed = await move(router, decide, known=position.route)
+    route, changed = await go_back(
+        router, plan, position.token, reason, position.version, known=position.route, finalised_too=finalised_too,
+        address=address,
+    )  # fmt: skip
     log.info("%s%s", route, "" if changed else " already")
+    if position.weak:
+        log.warning("%s", _weak(plan, position))
     return route, changed
 
 
-async def abort_or_wake(kube: Kube, router: Router, plan: Plan, position: Position, reason: str) -> tuple[Route, bool]:
-    """The same, but a stable colour that sleeps (after a deployment that ended well) is woken first."""
+async def abort_or_wake(
+    kube: Kube, router: Router, plan: Plan, position: Position, reason: str, *, address: Address = public_address,
+    say: Callable[[str], None] = log.warning,
+) -> tuple[Route, bool]:  # fmt: skip
+    """The same, but a stable colour that sleeps (after a deployment that ended well) is woken first, and one that has
+    shrunk is scaled up behind traffic.
+
+    :param say: hears that traffic went to fewer pods than it needs
+    """
     try:
-        return await abort(router, plan, position, reason)
+        moved = await abort(router, plan, position, reason, address=address)
     except (NotReady, promotion.Asleep) as error:
         log.info("%s", error)
-    await move(router, partial(promotion.hold, token=position.token, reason=reason))
-    await wake(kube, plan, position.token)
-    return await abort(router, plan, await look_for(kube, router, plan, position.token), reason)
+        await move(router, partial(promotion.hold, token=position.token, reason=reason))
+        await wake(kube, plan, position)
+        position = await look_for(kube, router, plan, position.token)
+        moved = await abort(router, plan, position, reason, address=address)
+    if weak := await strengthen(kube, router, plan, position):
+        say(weak)
+    return moved
 
 
-async def wake(kube: Kube, plan: Plan, token: FencingToken) -> None:
+async def strengthen(kube: Kube, router: Router, plan: Plan, position: Position) -> str:
+    """After traffic went back at once to a stable colour with fewer pods than served until then: scales it up and says
+    so; "" when it has enough. Never raises: traffic is back.
+    """
+    if not position.weak:
+        return ""
+    token, name = position.token, plan.cluster.deployment_of(position.token.stable)
+
+    async def serves() -> None:
+        if token.stable not in (route := await router.read()).serving:
+            raise FencedOut(f"{route}; {name} is not scaled up")
+
+    try:
+        await patiently(partial(grow, kube, name, position.wanted, serves, woken_by=token.deployment))
+    except (FencedOut, KubeError) as error:
+        return f"{_weak(plan, position)}, which could not be scaled up: {error}"
+    return f"{_weak(plan, position)}; {name} is scaled to {position.wanted}"
+
+
+def _weak(plan: Plan, position: Position) -> str:
+    name = plan.cluster.deployment_of(position.token.stable)
+    return (
+        f"WARNING: traffic had to go at once to {position.ready} of the {position.wanted} pods that it needs on {name}"
+    )
+
+
+async def wake(kube: Kube, plan: Plan, position: Position) -> None:
     """Scales the stable colour up and waits until it is ready. Whoever has read it to scale it down has to read it
     again: its generation is written into it.
 
-    Raises `NotReady` after ``rollback.old_colour_timeout_seconds``.
+    Raises `NotReady` when it has no ready pod after ``rollback.old_colour_timeout_seconds``.
     """
-    name, replicas = plan.cluster.deployment_of(token.stable), plan.cluster.replicas
-    deadline = clock.monotonic() + plan.rollback.old_colour_timeout_seconds
-    found = await patiently(partial(kube.get, DEPLOYMENTS, name))
-    wanted = max(replicas, found["spec"].get("replicas", 1))
+    token, name = position.token, plan.cluster.deployment_of(position.token.stable)
+    wanted = max(position.wanted, declared(await patiently(partial(kube.get, DEPLOYMENTS, name))))
     log.info("%s is scaled to %s", name, wanted)
     woken = {"metadata": {"annotations": as_annotations(woken_by=token.deployment)}, "spec": {"replicas": wanted}}
     await patiently(partial(kube.merge, DEPLOYMENTS, name, woken))
-    while True:
-        try:
-            return await patiently(partial(full, kube, name, replicas))
-        except NotReady as error:
-            if clock.monotonic() > deadline:
-                raise NotReady(f"{error}: traffic was not moved") from None
-        await asyncio.sleep(POLL_SECONDS)
+    try:
+        await until_full(kube, name, wanted, plan.rollback.old_colour_timeout_seconds)
+    except NotReady as error:
+        if not _ready(await patiently(partial(kube.get, DEPLOYMENTS, name))):
+            raise NotReady(f"{error}: traffic was not moved") from None
+        log.warning("%s: traffic goes to those that there are", error)
 
 
 async def let_go(

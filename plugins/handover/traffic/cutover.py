@@ -1,7 +1,8 @@
 """Moves traffic to the preview colour without losing a request (plan 2.2 step 6).
 
-Both colours serve for a moment, so that no node ever knows an endpoint of neither; then the preview colour is promoted,
-real requests show that only the new version answers, and the old pods let their keep-alive connections go.
+Both colours serve until the public address has answered from the new version, so that neither a node nor whatever lies
+before them ever knows an endpoint of neither; then the preview colour is promoted, real requests show that only the new
+version answers, and the old pods let their keep-alive connections go.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from handover import clock
 from handover.coordination import promotion
 from handover.coordination.lock import FencedOut
 from handover.coordination.routing import Check, Decide, NotReady, full, move, patiently, read, until_behind
+from handover.coordination.size import grow, needed, until_full
 from handover.models.evidence import Measurement
-from handover.models.versions import same_version
 from handover.ports.kube import KubeError
 from handover.ports.router import Stage
 from handover.traffic.abort import let_go
+from handover.traffic.back import go_back
 from handover.traffic.drain import drain
+from handover.traffic.reach import ALONE, AMONG_OTHERS, BadAnswers, Reach, Reached
 
 if TYPE_CHECKING:
     from handover.models.deployment import FencingToken
@@ -31,9 +34,9 @@ if TYPE_CHECKING:
     from handover.ports.router import Route, Router
 
 log = logging.getLogger(__name__)
-REQUEST_SECONDS = 5.0
-PAUSE_SECONDS = 0.02
-"""Between two verifying requests."""
+GROWING_POLL_SECONDS = 0.5
+SPREAD = 2
+"""The overlap takes so many times as long as the first pod took to be let in: the last one may take twice that."""
 
 
 class CutoverFailed(Exception):
@@ -42,7 +45,9 @@ class CutoverFailed(Exception):
 
 @dataclass(frozen=True)
 class Cutover:
-    """One cutover. ``version``: what the preview colour answers; ``fence``: raises when the lock is lost."""
+    """One cutover. ``version``: what the preview colour answers; ``stable_version``: what the other one does, "" when
+    nobody knows; ``fence``: raises when the lock is lost.
+    """
 
     kube: Kube
     router: Router
@@ -51,48 +56,101 @@ class Cutover:
     version: str
     public: PublicAddress
     fence: Check
+    stable_version: str = ""
 
     async def run(self) -> list[Measurement]:
         """Does the cutover, or what is left of it. Raises `CutoverFailed`, `NotReady`, `Refused` or `FencedOut`."""
         cluster, begun = self.plan.cluster, clock.monotonic()
-        preview, stable = cluster.selector_of(self.token.preview), cluster.selector_of(self.token.stable)
-        await full(self.kube, cluster.deployment_of(self.token.preview), cluster.replicas)
+        preview = cluster.selector_of(self.token.preview)
+        if (await patiently(self.router.read)).colour == self.token.preview:
+            await full(self.kube, cluster.deployment_of(self.token.preview), cluster.replicas)
+        else:
+            await self._as_many_as_serve()
         await self.fence()
-        route, _ = await self._move(partial(promotion.overlap, token=self.token, at=clock.epoch()))
-        if route.stage is Stage.OVERLAP:
-            await self._promote(stable, preview)
+        route, begins = await self._move(partial(promotion.overlap, token=self.token, at=clock.epoch()))
+        met: Reached | None = None
         try:
+            if route.stage is Stage.OVERLAP:
+                met = await self._promote(route, resumed=not begins)
             timeout = self.plan.traffic.endpoint_timeout_seconds
             await until_behind(self.kube, self.router, [preview], timeout, self._ours)
-            answers = await verify(self.plan, self.public, self.version, self._ours)
-        except (NotReady, CutoverFailed) as error:
+            answered = met.answered if met else None
+            verified = await self._reach.until(ALONE, timeout, answered)
+        except (NotReady, BadAnswers) as error:
             raise CutoverFailed(f"{error}; {await self._abort(str(error))}") from error
         drained = await drain(self.kube, self.plan, self.token.stable, self.public.token)
         log.info("drained %s of %s", drained, self.token.stable)
         seconds = round(clock.monotonic() - begun, 3)
+        entry = [
+            Measurement(what="entry_seconds", value=round(met.first, 3), unit="s", source="the public address")
+        ] if met else []  # fmt: skip
         return [
             Measurement(what="switch_seconds", value=seconds, unit="s", source=self.router.name),
-            Measurement(what="verified_requests", value=answers, source=f"GET {self.plan.health.path}"),
+            *entry,
+            Measurement(what="verified_requests", value=verified.answers, source=f"GET {self.plan.health.path}"),
             Measurement(what="drained_pods", value=drained.pods, source=f"pods of {self.token.stable}: {drained}"),
         ]
+
+    @property
+    def _reach(self) -> Reach:
+        return Reach(self.plan, self.public, self.version, self._ours)
 
     async def _ours(self) -> None:
         """Raises `FencedOut` when traffic was moved back, or by somebody else, since."""
         promotion.promote(await read(self.router, self.token.generation), self.token)
 
-    async def _promote(self, stable: dict[str, str], preview: dict[str, str]) -> None:
-        """From both colours to the preview one; traffic returns to the stable one if the other is not all there."""
-        traffic = self.plan.traffic
+    async def _as_many_as_serve(self) -> bool:
+        """Waits until as many pods of the preview colour are available as serve now. Gives whether it had to grow.
+
+        Raises `NotReady`.
+        """
+        cluster, name = self.plan.cluster, self.plan.cluster.deployment_of(self.token.preview)
+        pods = await patiently(partial(needed, self.kube, cluster, self.token.stable))
+        had = await patiently(
+            partial(grow, self.kube, name, pods, self.fence, generation=str(self.token.generation))
+        )  # fmt: skip
+        if had is None:
+            await until_full(self.kube, name, pods, self.plan.traffic.endpoint_timeout_seconds)
+            return False
+        log.info("%s is scaled from %s to %s: so many serve", name, had, pods)
+        await until_full(
+            self.kube, name, pods, cluster.rollout_timeout_seconds, self.fence, GROWING_POLL_SECONDS
+        )  # fmt: skip
+        return True
+
+    async def _promote(self, route: Route, *, resumed: bool) -> Reached | None:
+        """From both colours to the preview one, once the public address answers from it; traffic returns to the stable
+        one if the other is not all there. Gives nothing where one client cannot see both.
+
+        How long that took is kept for the way back. Who goes on with a cutover that was killed has not seen its
+        beginning, and keeps the most that it can have been.
+        """
+        before = clock.epoch() - (route.exposed_at or clock.epoch()) if resumed else 0.0
+        cluster, timeout = self.plan.cluster, self.plan.traffic.endpoint_timeout_seconds
+        both = [cluster.selector_of(self.token.stable), cluster.selector_of(self.token.preview)]
+        met: Reached | None = None
         try:
-            await until_behind(self.kube, self.router, [stable, preview], traffic.endpoint_timeout_seconds, self._ours)
-            await asyncio.sleep(traffic.overlap_seconds)
-            await until_behind(self.kube, self.router, [stable, preview], traffic.endpoint_timeout_seconds, self._ours)
+            while True:
+                await until_behind(self.kube, self.router, both, timeout, self._ours)
+                met = await self._let_in(route, met)
+                if not await self._as_many_as_serve():
+                    break
+            await until_behind(self.kube, self.router, both, timeout, self._ours)
             await patiently(self.fence)
-            await self._move(partial(promotion.promote, token=self.token), self.token.generation)
-        except (FencedOut, promotion.Refused):
-            raise
+            entry = before + met.first if met else None
+            await self._move(partial(promotion.promote, token=self.token, entry_seconds=entry), self.token.generation)
         except (NotReady, KubeError) as error:
             raise CutoverFailed(f"{error}; {await self._restore(str(error))}") from error
+        return met
+
+    async def _let_in(self, route: Route, before: Reached | None) -> Reached | None:
+        """Both serve until the public address has let the preview colour in, with time for the last pod of it."""
+        traffic, begun = self.plan.traffic, clock.monotonic()
+        met = None if route.sticky else await self._reach.until(AMONG_OTHERS, traffic.public_timeout_seconds)
+        first = met.first if met else 0.0
+        least = max(traffic.overlap_seconds, traffic.entry_seconds or 0.0, SPREAD * first)
+        await asyncio.sleep(max(0.0, least - (clock.monotonic() - begun)))
+        return max(before, met, key=lambda one: one.first) if before and met else met
 
     async def _restore(self, reason: str) -> str:
         """The stable colour alone again. If that cannot be confirmed, both colours go on serving."""
@@ -106,7 +164,7 @@ class Cutover:
 
     async def _abort(self, reason: str) -> str:
         try:
-            await self._move(partial(promotion.abort, token=self.token, reason=reason))
+            await go_back(self.router, self.plan, self.token, reason, self.stable_version)
         except (FencedOut, KubeError) as error:
             return f"traffic could not be moved back from here: {error}"
         kept, drained = await let_go(self.kube, self.plan, self.token, self.public.token)
@@ -118,34 +176,3 @@ class Cutover:
         route, changed = await move(self.router, decide, at_least=at_least)
         log.info("%s%s", route, "" if changed else " already")
         return route, changed
-
-
-async def verify(plan: Plan, public: PublicAddress, version: str, meanwhile: Check) -> int:
-    """Asks on new connections until ``traffic.verify_requests`` answers in a row came from this version.
-
-    Raises `CutoverFailed` after as many bad answers as make a breach in the watch, or at the endpoint timeout; and
-    what ``meanwhile`` raises, which is called after every answer that was not the wanted one.
-    """
-    deadline = clock.monotonic() + plan.traffic.endpoint_timeout_seconds
-    header = plan.traffic.version_header.lower()
-    good = bad = 0
-    other = ""
-    while good < plan.traffic.verify_requests:
-        answer = await public.get(plan.health.path, REQUEST_SECONDS)
-        problem = answer.problem or (f"status {answer.status}" if answer.status >= 500 else "")
-        answered = answer.headers.get(header, "")
-        if problem:
-            bad += 1
-            if bad >= plan.watch.min_bad_samples:
-                raise CutoverFailed(f"{bad} bad answers after the promotion, the last one: {problem}")
-        elif same_version(answered, version):
-            good += 1
-            continue
-        else:
-            other = answered
-        good = 0
-        await patiently(meanwhile)
-        if clock.monotonic() > deadline:
-            raise CutoverFailed(f"new connections still reach {other or 'an unnamed version'} instead of {version}")
-        await asyncio.sleep(PAUSE_SECONDS)
-    return good

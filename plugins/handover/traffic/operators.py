@@ -13,11 +13,12 @@ from handover import clock
 from handover.coordination import heartbeat, promotion
 from handover.coordination.lock import FencedOut
 from handover.coordination.routing import NotReady, move, read, until_behind
+from handover.coordination.size import autoscaled, needed
 from handover.models.deployment import FencingToken, Status
 from handover.models.evidence import Evidence, Measurement, failed, passed
 from handover.models.record import DECISION_KEY, Decision
 from handover.step import FENCING_KEY, Step, StepRun, skipped
-from handover.traffic.abort import NothingToRollBack, abort, abort_or_wake, let_go, look
+from handover.traffic.abort import NothingToRollBack, abort, abort_or_wake, let_go, look, strengthen
 from handover.traffic.cutover import Cutover, CutoverFailed
 
 if TYPE_CHECKING:
@@ -71,14 +72,19 @@ class SwitchTraffic(Step):
             silent_seconds = self.plan.watch.no_data_seconds
             if problem := await heartbeat.until_armed(kube, self.plan.lock_name, token, silent_seconds):
                 return failed(self.task_id, problem)
-            cutover = Cutover(kube, router, self.plan, token, state.version, public, partial(run.fenced, kube))
+            cutover = Cutover(
+                kube, router, self.plan, token, state.version, public, partial(run.fenced, kube), state.previous_version
+            )
             try:
+                pods = await needed(kube, self.plan.cluster, token.stable)
+                warning = await autoscaled(kube, self.plan.cluster, token, pods)
                 measured = await cutover.run()
                 exposed = (await read(router, token.generation)).exposed_at
                 await run.change(kube, lambda old: old.model_copy(update={"switched_at": exposed}))
             except FINAL as error:
                 return failed(self.task_id, str(error))
-        return passed(self.task_id, f"{state.version} serves on {token.preview}", *measured)
+        text = "; ".join(part for part in (f"{state.version} serves on {token.preview}", warning) if part)
+        return passed(self.task_id, text, *measured)
 
 
 class SettleTraffic(Step):
@@ -142,6 +148,7 @@ class MoveTrafficBack(Step):
 
     async def act(self, run: StepRun) -> Evidence:
         begun, reason = clock.monotonic(), _reason(run)
+        weak: list[str] = []
         async with run.kube() as kube:
             router = run.router(kube)
             try:
@@ -152,9 +159,11 @@ class MoveTrafficBack(Step):
                     await abort(router, self.plan, position, reason)
                     seconds = clock.monotonic() - begun
                     token = await self._take_over(run, kube, state, reason)
+                    weak.append(await strengthen(kube, router, self.plan, position))
                 except (NotReady, promotion.Asleep):
                     token = await self._take_over(run, kube, state, reason)
-                    await abort_or_wake(kube, router, self.plan, replace(position, token=token), reason)
+                    position = replace(position, token=token)
+                    await abort_or_wake(kube, router, self.plan, position, reason, say=weak.append)
                     seconds = clock.monotonic() - begun
             except (NothingToRollBack, *FINAL) as error:
                 raise AirflowFailException(str(error)) from None
@@ -162,7 +171,7 @@ class MoveTrafficBack(Step):
             await self._may_go_on(kube)
         text = f"traffic was on {state.stable} already" if position.on_stable else f"traffic is back on {state.stable}"
         return passed(
-            self.task_id, f"{text} ({state.previous_version}): {reason}",
+            self.task_id, "; ".join([f"{text} ({state.previous_version}): {reason}", *filter(None, weak)]),
             Measurement(what="traffic_back_seconds", value=round(seconds, 4), unit="s", source=router.name),
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from handover.coordination import promotion
+from handover.coordination import promotion, size
 from handover.coordination.routing import DEPLOYMENTS, move
 from handover.models.evidence import Evidence, failed, passed, unknown
 from handover.models.image_reference import ImageReference
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 class DeployIdleColour(Step):
-    """Plan 2.2 step 3: applies the new release to the idle colour. Applying twice changes nothing the second time.
+    """Plan 2.2 step 3: applies the new release to the idle colour, with as many pods as serve now. Applying twice
+    changes nothing the second time.
 
     Fails, and changes nothing, when traffic goes to that colour.
     """
@@ -43,7 +44,7 @@ class DeployIdleColour(Step):
             while True:
                 with suppress(Conflict):  # somebody has changed the Deployment since it was read: look again
                     return await self._apply(run, kube, body) or passed(
-                        self.task_id, f"{body['metadata']['name']} is to run {version} ({image})"
+                        self.task_id, await self._told(run, kube, body, f"{version} ({image})")
                     )
 
     async def _apply(self, run: StepRun, kube: Kube, body: Json) -> Evidence | None:
@@ -57,8 +58,16 @@ class DeployIdleColour(Step):
         except promotion.Refused as error:
             return failed(self.task_id, str(error))
         read = {"resourceVersion": found["metadata"]["resourceVersion"]} if found else {}
+        body["spec"]["replicas"] = max(
+            size.declared(body), await size.needed(kube, self.plan.cluster, run.token.stable)
+        )  # fmt: skip
         await kube.apply(DEPLOYMENTS, {**body, "metadata": {**body["metadata"], **read}})
         return None
+
+    async def _told(self, run: StepRun, kube: Kube, body: Json, what: str) -> str:
+        pods = size.declared(body)
+        warning = await size.autoscaled(kube, self.plan.cluster, run.token, pods)
+        return "; ".join(filter(None, (f"{body['metadata']['name']} is to run {what} in {pods} pods", warning)))
 
 
 class ReleaseCommand(JobStep):
