@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import yaml
+from pydantic import Field
 
 from handover.plan.load import FOLDER_VARIABLE, OVERLAY_VARIABLE, PlanError, load_plan, load_plans
 from handover.plan.model import INCLUDE, Plan
+from handover.plan.parts import ConnectionId, Section, connections_of
 
 PMS = INCLUDE / "plans" / "pms.yaml"
 GOOD = yaml.safe_load(PMS.read_text())
@@ -216,6 +219,37 @@ def test_every_connection_is_named_once():
     assert {"pms_kubernetes", "pms_primary", "pms_replica", "pms_restore", "pms_aws", "pms_slack", "pms_api",
             "pms_preview", "pms_staging", "pms_registry", "pms_smtp", "pms_status_page", "pms_sentry", "pms_jira",
             "pms_airflow"} <= set(connections)  # fmt: skip
+
+
+def test_a_connection_is_known_by_its_type_however_deep_and_whatever_it_is_called():
+    class Inner(Section):
+        who: ConnectionId | None = None
+        many: tuple[ConnectionId, ...] = ()
+        by_name: dict[str, ConnectionId] = {}  # noqa: RUF012 - models copy their defaults
+        connection_text: str = "no id"
+
+    class Outer(Section):
+        first: Annotated[ConnectionId, Field(description="x")] = "first"
+        inner: Inner
+        listed: tuple[Inner, ...] = ()
+        mapped: dict[str, Inner] = {}  # noqa: RUF012
+
+    section = Outer(
+        inner=Inner(who="a", many=("b", "c")), listed=(Inner(), Inner(by_name={"x": "d"})), mapped={"y": Inner(who="e")}
+    )
+    assert list(connections_of(section)) == ["first", "a", "b", "c", "d", "e"]
+
+
+def test_every_connection_that_the_file_names_is_checked_before_a_deployment():
+    def named(value: Any, key: str = "") -> Iterator[str]:
+        if isinstance(value, dict):
+            for inner, one in value.items():
+                yield from named(one, inner)
+        elif key.endswith("connection") or key == "replica_connections":
+            yield from value if isinstance(value, list) else [value]
+
+    assert set(load_plan(PMS).connections) == set(named(GOOD))
+    assert "pms_prometheus" in load_plan(PMS).connections
 
 
 def test_colours_and_names():

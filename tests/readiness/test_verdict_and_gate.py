@@ -189,6 +189,12 @@ def test_an_override_passes_and_says_what_was_missing(gate, known, reason):
     assert "readiness overridden: security fix" in asked_for.why
 
 
+def test_an_override_that_was_not_needed_is_none(gate):
+    opened, why = gate(ready(), readiness_override_reason="security fix")
+    assert (opened.readiness_override_reason, why.overridden) == ("", "")
+    assert "overridden" not in opened.why
+
+
 def test_a_broken_configmap_is_no_readiness(gate, in_cluster, plan):
     gate(ready())
     broken = {"data": {"readiness": "{"}}

@@ -32,6 +32,7 @@ from handover.plan.parts import (
     Section,
     SqlFile,
     UrlPath,
+    connections_of,
 )
 from handover.plan.people import Announcements, Asking, Messages, Question, Role
 from handover.plan.pod_metrics import PodMetricsRules
@@ -358,15 +359,7 @@ class Plan(Section):
     @property
     def connections(self) -> tuple[str, ...]:
         """Every Airflow connection that a deployment needs, each once."""
-        found: dict[str, None] = {}
-        for section in (*self.__dict__.values(), *self.sources.values()):
-            if isinstance(section, Section):
-                for key, value in section:
-                    if key == "connection" or key.endswith("_connection"):
-                        found[value] = None
-                    elif key.endswith("_connections"):
-                        found.update(dict.fromkeys(value))
-        return tuple(found)
+        return tuple(dict.fromkeys(connections_of(self)))
 
     @property
     def asking_seconds(self) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -15,7 +16,8 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Growth = Annotated[float, Field(gt=0)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 KubeName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")]
-ConnectionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$", min_length=1)]
+_CONNECTION = StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$", min_length=1)
+ConnectionId = Annotated[str, _CONNECTION]
 UrlPath = Annotated[str, StringConstraints(pattern=r"^/\S*$")]
 Command = Annotated[tuple[str, ...], Field(min_length=1)]
 Items = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -42,3 +44,36 @@ class Section(BaseModel):
     """A part of the plan: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def connections_of(section: Section) -> Iterator[str]:
+    """Every Airflow connection that a section names, however deep, told by the types of its fields, not by their names;
+    in their order, and as often as they are named.
+    """
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if _CONNECTION in field.metadata or _names_connections(field.annotation):
+            yield from _texts(value)
+        for inner in _values(value):
+            if isinstance(inner, Section):
+                yield from connections_of(inner)
+
+
+def _names_connections(kind: Any) -> bool:
+    """Whether a type is that of connections, or is made of it: an optional one, or several."""
+    metadata = getattr(kind, "__metadata__", ())
+    return _CONNECTION in metadata or any(_names_connections(one) for one in get_args(kind))
+
+
+def _values(value: Any) -> Iterator[Any]:
+    """What a value is made of, itself where that is nothing else."""
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else None
+    if inner is None:
+        yield value
+    else:
+        for one in inner:
+            yield from _values(one)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    yield from (one for one in _values(value) if isinstance(one, str))

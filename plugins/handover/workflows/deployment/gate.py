@@ -38,7 +38,8 @@ class Gate:
 
 
 async def readiness_gate(kube: Kube, plan: Plan, release: Release) -> tuple[Release, Gate]:
-    """The release with its image pinned to the digest that was judged, and why it may go out.
+    """The release with its image pinned to the digest that was judged, and why it may go out. An override that was not
+    needed is none.
 
     Raises `AirflowFailException` when it may not: readiness is missing, failed, expired, or of another release.
     """
@@ -56,7 +57,7 @@ async def readiness_gate(kube: Kube, plan: Plan, release: Release) -> tuple[Rele
         problem = f"the image {release.image} cannot be compared with its readiness: {error}"
     if not problem and known:
         until = datetime.datetime.fromtimestamp(known.expires, datetime.UTC)
-        return release.model_copy(update={"image": image}), Gate(
+        return release.model_copy(update={"image": image, "readiness_override_reason": ""}), Gate(
             f"ready until {until:%Y-%m-%d %H:%M} UTC ({known.run})", known.run
         )
     if release.readiness_override_reason:
