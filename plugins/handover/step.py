@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 from handover.models.deployment import DeploymentState, FencingToken, Release
 from handover.models.evidence import Evidence, failed
 from handover.outside import outside
-from handover.ports.kube import Forbidden
+from handover.ports.kube import KubeError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -179,11 +179,14 @@ class Step(BaseOperator):
 
     @contextmanager
     def _refusals_shown(self, context: Context) -> Iterator[None]:
-        """What the cluster forbids is the step's reason. It is tried again all the same: a role may be mended."""
+        """What the cluster forbids or does not take (a role, an admission, a quota) is the step's reason. It is tried
+        again all the same: any of them may be mended.
+        """
         try:
             yield
-        except Forbidden as error:
-            self._leave(context, failed(self.task_id, str(error)))
+        except KubeError as error:
+            if error.refusal:
+                self._leave(context, failed(self.task_id, str(error)))
             raise
 
     def _leave(self, context: Context, evidence: Evidence) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from handover.analysis import metrics
-from handover.analysis.metrics import Counters, quantile, quantity, since
+from handover.analysis.metrics import Counters, quantile, since
 from handover.models import names
+from handover.models.quantity import quantity
 
 
 def test_deltas_and_restarts():

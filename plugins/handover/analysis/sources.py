@@ -12,6 +12,7 @@ from handover.analysis.observations import PODS, Observations, PodLimits, Probed
 from handover.analysis.statistics import Interval
 from handover.models import answers, names
 from handover.models.containers import find_container
+from handover.models.quantity import quantity
 from handover.outside import outside
 from handover.telemetry.pods import PodReader
 
@@ -30,7 +31,7 @@ class PodMetrics(PodReader):
 
     def __init__(self, kube: Kube, plan: Plan, colour: str) -> None:
         super().__init__(kube, plan, colour)
-        self.limits = PodLimits(metrics.quantity(plan.cluster.cpu_limit), metrics.quantity(plan.cluster.memory_limit))
+        self.limits = PodLimits(quantity(plan.cluster.cpu_limit), quantity(plan.cluster.memory_limit))
 
     async def pods(self) -> list[str]:
         """Names of the pods that are ready now. Raises `KubeError`."""
@@ -44,8 +45,8 @@ class PodMetrics(PodReader):
         container = find_container(pod["spec"], self._cluster.container) or {}
         given = (container.get("resources") or {}).get("limits") or {}
         return PodLimits(
-            metrics.quantity(str(given.get("cpu", self._cluster.cpu_limit))),
-            metrics.quantity(str(given.get("memory", self._cluster.memory_limit))),
+            quantity(str(given.get("cpu", self._cluster.cpu_limit))),
+            quantity(str(given.get("memory", self._cluster.memory_limit))),
         )
 
 

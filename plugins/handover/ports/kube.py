@@ -30,6 +30,11 @@ class KubeError(Exception):
         """Whether asking again may help: no answer, too many requests, or a fault of the API server."""
         return self.status in (0, 408, 429) or self.status >= 500
 
+    @property
+    def refusal(self) -> bool:
+        """Whether the cluster would not have what it was asked for; its words say why."""
+        return not self.passing and not isinstance(self, Conflict | NotFound)
+
 
 class Conflict(KubeError):
     """Somebody else changed the object since it was read (409)."""
