@@ -14,7 +14,7 @@ from handover.models.evidence import Evidence, failed, passed, unknown
 from handover.models.image_reference import ImageReference
 from handover.ports.kube import Conflict
 from handover.step import Step, StepRun
-from handover.workload import commands, manifests
+from handover.workload import commands, manifests, quota
 from handover.workload.job_step import JobStep
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class DeployIdleColour(Step):
     """Plan 2.2 step 3: applies the new release to the idle colour, with as many pods as serve now. Applying twice
     changes nothing the second time.
 
-    Fails, and changes nothing, when traffic goes to that colour.
+    Fails, and changes nothing, when traffic goes to that colour, or when a quota leaves no room for it.
     """
 
     async def act(self, run: StepRun) -> Evidence:
@@ -52,15 +52,17 @@ class DeployIdleColour(Step):
         way finds it changed by whoever deploys by now.
         """
         found = await kube.find(DEPLOYMENTS, body["metadata"]["name"])
+        body["spec"]["replicas"] = max(
+            size.declared(body), await size.needed(kube, self.plan.cluster, run.token.stable)
+        )  # fmt: skip
+        if lacking := await quota.lacking(kube, body):
+            return failed(self.task_id, f"nothing was changed: {lacking}")
         await run.fenced(kube)
         try:
             await move(run.router(kube), partial(promotion.claim, token=run.token), at_least=0)
         except promotion.Refused as error:
             return failed(self.task_id, str(error))
         read = {"resourceVersion": found["metadata"]["resourceVersion"]} if found else {}
-        body["spec"]["replicas"] = max(
-            size.declared(body), await size.needed(kube, self.plan.cluster, run.token.stable)
-        )  # fmt: skip
         await kube.apply(DEPLOYMENTS, {**body, "metadata": {**body["metadata"], **read}})
         return None
 

@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator, TriggerRule
 from airflow.sdk.exceptions import AirflowFailException
 
 from handover import clock
-from handover.coordination import promotion
+from handover.coordination import promotion, size
 from handover.coordination.lock import FencedOut, holder
 from handover.coordination.routing import DEPLOYMENTS
 from handover.coordination.serving import Serving, serving
@@ -27,7 +27,7 @@ from handover.workflows.deployment.gate import readiness_gate
 from handover.workflows.deployment.opening import missing_connections
 from handover.workflows.deployment.request import BadRequest, release_of
 from handover.workflows.dry_run.difference import differences
-from handover.workload import manifests
+from handover.workload import manifests, quota
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -138,7 +138,12 @@ class WouldDeploy(Preview):
             colour = cluster.other((await serving(kube, run.router(kube), self.plan)).colour)
             name = cluster.deployment_of(colour)
             before = await kube.find(DEPLOYMENTS, name)
-            after = await kube.apply(DEPLOYMENTS, manifests.deployment(self.plan, colour, release.version, image, 0))
+            body = manifests.deployment(self.plan, colour, release.version, image, 0)
+            pods = await size.needed(kube, cluster, cluster.other(colour))
+            body["spec"]["replicas"] = max(size.declared(body), pods)
+            if lacking := await quota.lacking(kube, body):
+                return failed(self.task_id, lacking)
+            after = await kube.apply(DEPLOYMENTS, body)
         return passed(self.task_id, f"Deployment {name}: {_changed(before, after)}")
 
 
