@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from handover.plan.model import Plan
 from handover.ports.kube import Json, KubeError
 from handover.ports.public import Answer
 from tests.twins.airflow import TwinAirflow
+from tests.twins.balancer import Balancer
 from tests.twins.kube import DEPLOYMENTS, SERVICES, Pod, TwinCluster, TwinKube
 
 TOKEN = "drain-token"
@@ -66,6 +68,8 @@ class TwinService:
         self.cluster = TwinCluster(start_seconds=start_seconds, app=self._answer, headers=self._headers)
         self.apps: dict[str, App] = {}
         self._turn = itertools.count()
+        self.balancer: Balancer | None = None
+        """What lies before the public Service."""
         cluster = plan.cluster
         for service in (cluster.service, cluster.preview_service):
             body = {"spec": {"selector": cluster.selector_of("blue"), "ports": [{"port": cluster.port}]}}
@@ -110,6 +114,12 @@ class TwinService:
                 setattr(app, name, value)
         return apps
 
+    def behind_a_balancer(self, entry: Callable[[Pod], float]) -> Balancer:
+        """From now on; see `Balancer`."""
+        self.balancer = Balancer(entry)
+        self.balancer.knows(self.serving())
+        return self.balancer
+
     def scale(self, colour: str, replicas: int) -> None:
         """As a person does."""
         key = (DEPLOYMENTS, self.namespace, self.plan.cluster.deployment_of(colour))
@@ -125,7 +135,7 @@ class TwinService:
 
     def next_pod(self) -> Pod | None:
         """Who gets the next connection."""
-        pods = self.serving()
+        pods = self.balancer.targets(self.serving()) if self.balancer else self.serving()
         return pods[next(self._turn) % len(pods)] if pods else None
 
     def _headers(self, name: str) -> dict[str, str]:
@@ -160,6 +170,8 @@ class TwinAddress:
         pod = self.service.next_pod()
         if pod is None:
             await asyncio.sleep(LATENCY_SECONDS)
+            if self.service.balancer:
+                return Answer(LATENCY_SECONDS, 503)
             return Answer(LATENCY_SECONDS, problem="ConnectionRefusedError: nobody is there")
         answer = self.service.app(pod).serve(path)
         await asyncio.sleep(min(answer.seconds, timeout))
@@ -187,7 +199,7 @@ async def ask_for_ever(service: TwinService, seen: Guests, seconds_between: floa
         if answer.problem:
             seen.failed.append(answer.problem)
         else:
-            version = answer.headers["x-version"]
+            version = answer.headers.get("x-version", "")
             seen.versions[version] += 1
             seen.bad += answer.status != 200
             seen.last[version] = sent
