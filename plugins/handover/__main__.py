@@ -7,7 +7,11 @@ wrong command line.
 from __future__ import annotations
 
 import sys
+import traceback
 from importlib import import_module
+from pathlib import Path
+
+UNANSWERED = 2
 
 COMMANDS = {
     "check": ("check", "say what is wrong with plan files, and what they come to"),
@@ -30,8 +34,14 @@ def main(argv: list[str]) -> int:
     if name not in COMMANDS:
         print(f"there is no command {name!r}; one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    module = import_module(f"handover.cli.{COMMANDS[name][0]}")
-    return int(module.main(name, rest))
+    try:
+        module = import_module(f"handover.cli.{COMMANDS[name][0]}")
+        return int(module.main(name, rest))
+    except Exception as error:  # its text may hold a secret, and a traceback's exit code would say "refused"
+        frames = traceback.extract_tb(error.__traceback__)
+        where = next((one for one in reversed(frames) if "handover" in one.filename), frames[-1])
+        print(f"failed: {type(error).__name__} in {Path(where.filename).name}, line {where.lineno}", file=sys.stderr)
+        return UNANSWERED
 
 
 if __name__ == "__main__":

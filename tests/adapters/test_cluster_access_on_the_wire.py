@@ -357,7 +357,7 @@ def test_a_watch_that_is_older_than_its_token_still_moves_traffic(connected, fil
 @pytest.mark.parametrize(
     ("user", "said"),
     [
-        (EXEC, "failed: user ada: exec plugin ./plugin: it failed (exit code 3); run it by hand to see why"),
+        (EXEC, "/config: user ada: exec plugin ./plugin: it failed (exit code 3); run it by hand to see why"),
         ({"tokenFile": "nowhere"}, "/nowhere: No such file or directory"),
         ({"exec": {**EXEC["exec"], "interactiveMode": "Always"}}, "it wants a terminal"),
     ],

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from handover import clock
 from handover.ports.kube import MAX_POD_BYTES, REQUEST_TIMEOUT, Json, KubeError
@@ -51,7 +52,10 @@ class Access:
     server_name: str = ""
     """What the server's certificate must be for, where that is not the server's address."""
     proxy: str = field(default="", repr=False)
-    impersonate: str = ""
+    impersonated: tuple[tuple[str, str], ...] = ()
+    """Headers that say as whom we ask; one may come several times."""
+    files: str = ""
+    """The kubeconfigs that all of this was read from."""
     renew_at: float = math.inf
     ends_at: float = math.inf
 
@@ -61,22 +65,29 @@ class Access:
         return (self.server, self.certificate, self.key, self.authority, self.verify, self.server_name, self.proxy)
 
     def headers(self) -> dict[str, str]:
-        found = {"Authorization": self.authorization, "Impersonate-User": self.impersonate}
-        return {name: value for name, value in found.items() if value}
+        return {"Authorization": self.authorization} if self.authorization else {}
 
     def tls(self) -> ssl.SSLContext | None:
         """None for a server without. Raises `NoAccess` for certificates that are none."""
-        if not self.server.startswith("https"):
+        if urlsplit(self.server).scheme != "https":
             return None
+        where = f"{self.files}: " if self.files else ""
         try:
             context = ssl.create_default_context(cadata=self.authority or None)
+        except (ssl.SSLError, ValueError) as error:
+            raise NoAccess(
+                f"{where}certificate-authority of {self.server} cannot be read ({type(error).__name__})"
+            ) from None
+        try:
             if self.certificate:
                 with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # ssl reads certificates from files only
                     file.write(f"{self.certificate}\n{self.key}\n")
                     file.flush()
-                    context.load_cert_chain(file.name)
+                    context.load_cert_chain(file.name, password="")  # nobody is there to be asked for another
         except (ssl.SSLError, ValueError) as error:
-            raise NoAccess(f"{self.user}: a certificate or key cannot be read ({type(error).__name__})") from None
+            raise NoAccess(
+                f"{where}{self.user}: a certificate or key cannot be read ({type(error).__name__})"
+            ) from None
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # many clusters' own authorities are not that strict
         if not self.verify:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, closing
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPMessage
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
@@ -54,15 +54,18 @@ class LightApi(ClusterApi):
         target = f"{urlsplit(access.server).path}{path}{'?' if query else ''}{urlencode(query)}"
         connection = _Connection(access, self._kept[1], timeout)
         data = None if body is None else json.dumps(body)
-        return await asyncio.to_thread(_asked, connection, method, target, data, {"User-Agent": AGENT} | headers)
+        sent = HTTPMessage()  # a header may come several times
+        for name, value in [("User-Agent", AGENT), *headers.items(), *access.impersonated]:
+            sent.add_header(name, value)
+        return await asyncio.to_thread(_asked, connection, method, target, data, sent)
 
 
 def _asked(
-    connection: HTTPConnection, method: str, target: str, data: str | None, headers: dict[str, str]
+    connection: HTTPConnection, method: str, target: str, data: str | None, headers: HTTPMessage
 ) -> HttpResponse:
     with closing(connection):
         try:
-            connection.request(method, target, data, headers)
+            connection.request(method, target, data, headers)  # type: ignore[arg-type]  # its items() are all it asks
             response = connection.getresponse()
             limit = limit_of(target)
             return within(limit, response.status, response.read(limit), dict(response.headers))
@@ -71,11 +74,11 @@ def _asked(
 
 
 @asynccontextmanager
-async def connect(path: str | None, namespace: str) -> AsyncIterator[Kube]:
+async def connect(path: str | None, namespace: str, context: str | None = None) -> AsyncIterator[Kube]:
     """By default the file that kubectl would use, or in a pod its service account. Raises `NoAccess`."""
-    renewal = Renewal(lambda: access_from_file(path))
+    renewal = Renewal(lambda: access_from_file(path, context))
     if (await renewal.current()).proxy:  # only the full client knows proxies
-        async with connect_with_kubeconfig(path, namespace) as kube:
+        async with connect_with_kubeconfig(path, namespace, context) as kube:
             yield kube
         return
     async with aclosing(LightApi(renewal)) as api:

@@ -258,7 +258,8 @@ class PooledApi(ClusterApi):
 
         url = URL(f"{access.server}{path}{'?' if query else ''}{urlencode(query)}", encoded=True)
         async with self._session(access).request(
-            method, url, data=None if body is None else json.dumps(body), headers=headers,
+            method, url, data=None if body is None else json.dumps(body),
+            headers=[*headers.items(), *access.impersonated],
             timeout=aiohttp.ClientTimeout(total=timeout), proxy=access.proxy or None,
             server_hostname=access.server_name or None, allow_redirects=method == "GET",
         ) as answer:  # fmt: skip
@@ -282,7 +283,7 @@ class PooledApi(ClusterApi):
         if access.channel not in self._sessions:
             connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=access.tls() or True)
             self._sessions[access.channel] = aiohttp.ClientSession(
-                connector=connector, headers={"User-Agent": AGENT}, trust_env=True, read_bufsize=2**21
+                connector=connector, headers={"User-Agent": AGENT}, read_bufsize=2**21
             )
         return self._sessions[access.channel]
 
@@ -293,18 +294,24 @@ async def connect(connection: str, namespace: str) -> AsyncIterator[KubeClient]:
     from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 
     async def fetch() -> Access:
-        return await _access_of(await get_async_extra_dejson(await get_async_connection(connection)), connection)
+        extra = await get_async_extra_dejson(await get_async_connection(connection))
+        try:
+            return await _access_of(extra)
+        except NoAccess as error:
+            raise NoAccess(f"connection {connection}: {error}") from None
 
     async with _connected(fetch, namespace) as kube:
         yield kube
 
 
 @asynccontextmanager
-async def connect_with_kubeconfig(path: str | None, namespace: str) -> AsyncIterator[KubeClient]:
+async def connect_with_kubeconfig(
+    path: str | None, namespace: str, context: str | None = None
+) -> AsyncIterator[KubeClient]:
     """The cluster of a kubeconfig file, without Airflow; by default as kubectl, so in a pod without such a file as its
     service account. Raises `NoAccess`.
     """
-    async with _connected(lambda: access_from_file(path), namespace) as kube:
+    async with _connected(lambda: access_from_file(path, context), namespace) as kube:
         yield kube
 
 
@@ -316,12 +323,12 @@ async def _connected(fetch: Callable[[], Awaitable[Access]], namespace: str) -> 
         yield KubeClient(api, namespace)
 
 
-async def _access_of(extra: Json, connection: str) -> Access:
+async def _access_of(extra: Json) -> Access:
     """What the connection's extra says, in the words of Airflow's own provider."""
     given = {key.removeprefix("extra__kubernetes__"): value for key, value in extra.items() if value}
     ways = [key for key in ("in_cluster", "kube_config_path", "kube_config") if given.get(key)]
     if len(ways) > 1:
-        raise NoAccess(f"connection {connection}: only one of {', '.join(ways)} may be set")
+        raise NoAccess(f"only one of {', '.join(ways)} may be set")
     if "in_cluster" in ways:
         return await access_in_pod()
     if "kube_config" in ways:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from handover.adapters.kubernetes import connect_with_kubeconfig
+from handover.cli.options import with_cluster
 from handover.kube import permissions
 from handover.plan.load import PlanError, load_plan_in_use
 from handover.plan.model import INCLUDE, Plan
@@ -26,7 +27,7 @@ def main(command: str, argv: list[str]) -> int:
     try:
         plan = load_plan_in_use(_plan_file(arguments.plan))
         if command == "permissions":
-            return asyncio.run(_check(plan, arguments.kubeconfig))
+            return asyncio.run(_check(plan, arguments.kubeconfig, arguments.context))
     except (PlanError, KubeError, OSError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return UNANSWERED
@@ -47,7 +48,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
                 name, dest="source", action="store_const", const=source, default=permissions.RBAC, help=why
             )
     else:
-        parser.add_argument("--kubeconfig", help="by default the one that kubectl uses")
+        with_cluster(parser)
     return parser
 
 
@@ -55,8 +56,8 @@ def _plan_file(given: str) -> Path:
     return Path(given) if given.endswith((".yaml", ".yml")) else INCLUDE / "plans" / f"{given}.yaml"
 
 
-async def _check(plan: Plan, kubeconfig: str | None) -> int:
-    async with connect_with_kubeconfig(kubeconfig, plan.cluster.namespace) as kube:
+async def _check(plan: Plan, kubeconfig: str | None, context: str | None) -> int:
+    async with connect_with_kubeconfig(kubeconfig, plan.cluster.namespace, context) as kube:
         if problem := await permissions.refusal(kube, plan):
             print(problem, file=sys.stderr)
             return MISSING

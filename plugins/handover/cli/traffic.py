@@ -12,6 +12,7 @@ from pathlib import Path
 
 from handover import clock
 from handover.adapters.kubeconfig import connect
+from handover.cli.options import with_cluster
 from handover.coordination import state as states
 from handover.coordination.lock import FencedOut
 from handover.coordination.promotion import Refused
@@ -44,7 +45,7 @@ def main(command: str, argv: list[str]) -> int:
 def _parser(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m handover {command}", description=__doc__)
     parser.add_argument("--plan", type=Path, required=True, help="the plan file, e.g. include/plans/pms.yaml")
-    parser.add_argument("--kubeconfig", help="by default the one that kubectl uses")
+    with_cluster(parser)
     if command == "back":
         parser.add_argument("--reason", default="moved back by hand", help="kept in the Service's annotations")
         parser.add_argument("--deployment", help="refuse unless this is the current deployment's run")
@@ -54,7 +55,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
 async def _run(command: str, plan: Plan, arguments: argparse.Namespace) -> int:
     begun = clock.monotonic()
-    async with connect(arguments.kubeconfig, plan.cluster.namespace) as kube:
+    async with connect(arguments.kubeconfig, plan.cluster.namespace, arguments.context) as kube:
         router = outside().router(kube, plan.cluster, plan.cluster.service)
         if command == "status":
             return await _status(kube, router, plan)

@@ -1,0 +1,11 @@
+"""What several commands are told."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def with_cluster(parser: argparse.ArgumentParser) -> None:
+    """Which cluster, and as whom. The namespace is always the plan's."""
+    parser.add_argument("--kubeconfig", metavar="FILE", help="by default what kubectl uses: KUBECONFIG, ~/.kube/config")
+    parser.add_argument("--context", metavar="NAME", help="of the kubeconfig; by default its current one")
