@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import re
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,6 +152,102 @@ def test_a_ticket_whose_answer_was_lost_on_the_way_is_found_by_the_next_try(jira
     assert made.labels == [wanted.label]
 
 
+@dataclass
+class Lagging:
+    """A Jira whose search learns of one more ticket every ``lag`` questions, in the order in which they were opened.
+    ``deletes``: whether we may delete; ``meanwhile``: labels of tickets that another process opens right before ours.
+    """
+
+    lag: int = 1
+    deletes: bool = True
+    meanwhile: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    known: int = 0
+    asked: int = 0
+    changed: list[Any] = field(default_factory=list)
+    turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, asked: Asked) -> Answer:
+        with self.turn:
+            if asked.path == "/rest/api/2/issue":
+                self.labels += [*self.meanwhile, *asked.body["fields"]["labels"]]
+                self.meanwhile = []
+                return Answer(201, {"key": f"PMS-{len(self.labels)}"})
+            if asked.path == SERVER:
+                return self.search(asked.body["jql"])
+            number = int(asked.path.rpartition("-")[2]) - 1
+            if asked.method == "DELETE" and not self.deletes:
+                return Answer(403, {"errorMessages": ["You do not have permission to delete issues in this project."]})
+            self.labels[number] = ""
+            self.changed.append((asked.method, asked.body))
+            return Answer(204)
+
+    def search(self, jql: str) -> Answer:
+        self.asked += 1
+        if self.lag and self.asked % self.lag == 0:
+            self.known += 1
+        shown = [n for n, label in enumerate(self.labels[: self.known], 1) if label and f'labels = "{label}"' in jql]
+        return Answer(200, {"issues": [{"key": f"PMS-{n}"} for n in reversed(shown)]})
+
+    def open_with(self, label: str) -> list[int]:
+        return [number for number, one in enumerate(self.labels, 1) if one == label]
+
+
+@pytest.mark.usefixtures("virtual_time")
+@pytest.mark.parametrize("lag", [1, 2])
+def test_a_ticket_that_the_search_does_not_know_yet_is_found_behind_the_second_one_which_goes(jira_at, lag):
+    wanted = ticket()
+    made = Lagging(lag, labels=["other", wanted.label])
+    with serving(made) as web:
+        jira_at(web)
+        assert tickets.open_once(PLAN, wanted) == ("PMS-2", False)
+        assert made.open_with(wanted.label) == [2]
+        assert tickets.open_once(PLAN, wanted) == ("PMS-2", False)
+    assert made.changed == [("DELETE", None)]
+
+
+@pytest.mark.usefixtures("virtual_time")
+def test_of_two_that_are_opened_at_once_the_older_one_is_the_ticket(jira_at):
+    wanted = ticket()
+    made = Lagging(meanwhile=[wanted.label])
+    with serving(made) as web:
+        jira_at(web)
+        assert tickets.open_once(PLAN, wanted) == ("PMS-1", False)
+    assert made.open_with(wanted.label) == [1]
+
+
+@pytest.mark.usefixtures("virtual_time")
+def test_a_double_that_may_not_be_deleted_loses_its_label_and_says_whose_it_is(jira_at):
+    wanted = ticket()
+    made = Lagging(meanwhile=[wanted.label], deletes=False)
+    with serving(made) as web:
+        jira_at(web)
+        assert tickets.open_once(PLAN, wanted) == ("PMS-1", False)
+    ((method, body),) = made.changed
+    assert method == "PUT"
+    assert body["update"]["labels"] == [{"remove": wanted.label}, {"add": f"{wanted.label}-double"}]
+    assert body["update"]["comment"] == [{"add": {"body": "Opened at the same time as PMS-1, which goes on."}}]
+
+
+def test_a_search_that_never_knows_of_the_ticket_is_not_waited_for_for_ever(jira_at, virtual_time):  # noqa: F811
+    made, wanted = Lagging(lag=0), ticket()
+    with serving(made) as web:
+        jira_at(web)
+        assert tickets.open_once(PLAN, wanted) == ("PMS-1", True)
+    assert 10 < virtual_time.now < 20
+
+
+@pytest.mark.parametrize("deletes", [True, False])
+def test_however_many_processes_open_it_at_once_there_is_one_and_all_of_them_say_so(jira_at, monkeypatch, deletes):
+    monkeypatch.setattr("handover.adapters.jira.PAUSES_SECONDS", (0.0,) * 60)
+    wanted, made = ticket(), Lagging(lag=3, deletes=deletes)
+    with serving(made) as web, ThreadPoolExecutor(6) as processes:
+        jira_at(web)
+        told = set(processes.map(lambda _: tickets.open_once(PLAN, wanted)[0], range(6)))
+    assert told == {"PMS-1"}
+    assert made.open_with(wanted.label) == [1]
+
+
 BASIC = base64.b64encode(b"me:secret").decode()
 
 
@@ -164,12 +262,68 @@ BASIC = base64.b64encode(b"me:secret").decode()
         ({"errorMessages": [f"what is secret and {BASIC}?"]}, "400 what is *** and ***?"),
         ({"errors": ["x" * 9000]}, f"400 {'x' * 500}"),
         (["nonsense"], "400 Bad Request"),
+        (b"<html><title>secret</title>", "400 Bad Request"),
+        (b"the field secret\n  is wrong", "400 the field *** is wrong"),
+        ({"errorMessages": "one text"}, "400 one text"),
+        ({"errors": {"labels": ["no spaces", "not yours"]}}, "400 labels: no spaces; not yours"),
+        ({"error": {"message": "over quota", "code": 7}}, "400 over quota"),
+        ({"detail": "say%20it, s%65cret"}, "400 say%20it, s%65cret"),
     ],
 )
 def test_what_jira_refuses_is_told_in_its_own_words_and_without_secrets(jira_at, body, said):
     with serving(Jira(SERVER, 404, refuses=body)) as web:
         jira_at(web)
         assert tickets.key_or_reason(PLAN, ticket(kind="Incident")) == f"none (POST /rest/api/2/issue: {said})"
+
+
+@pytest.mark.parametrize("shape", ["issueTypes", "values"])
+def test_a_kind_that_the_project_lacks_is_told_with_those_that_it_has(jira_at, shape):
+    def jira(asked: Asked) -> Answer:
+        if asked.path == SERVER:
+            return Answer(200, {"issues": []})
+        if asked.path == "/rest/api/2/issue/createmeta/PMS/issuetypes":
+            return Answer(200, {shape: [{"name": "Task"}, {"name": "Bug"}]})
+        return Answer(400, {"errorMessages": [], "errors": {"issuetype": "The issue type selected is invalid."}})
+
+    with serving(jira) as web:
+        jira_at(web)
+        said = tickets.key_or_reason(PLAN, ticket(kind="Incident"))
+    refused = "POST /rest/api/2/issue: 400 issuetype: The issue type selected is invalid."
+    assert said == f"none ({refused} The project PMS has: Task, Bug.)"
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (Answer(200, b"<html>Log in</html>", {"Content-Type": "text/html; charset=utf-8"}),
+         "POST /rest/api/2/search: 200, the answer is not JSON (text/html)"),
+        (Answer(200, {"total": 0}), "the answer is none of Jira's: it has no issues"),
+        (Answer(200, []), "the answer is none of Jira's: it has no issues"),
+        (Answer(401, b""), "POST /rest/api/2/search: 401 Unauthorized"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_none_is_told_for_what_it_is_and_opens_nothing(jira_at, answer, says):
+    with serving(lambda _: answer) as web:
+        jira_at(web)
+        assert tickets.key_or_reason(PLAN, ticket()) == f"none ({says})"
+    assert {one.path for one in web.asked} == {SERVER}
+
+
+@pytest.mark.usefixtures("virtual_time")
+def test_the_third_version_of_the_api_is_given_a_document(jira_at):
+    def jira(asked: Asked) -> Answer:
+        return Answer(201, {"key": "PMS-1"}) if asked.path.endswith("/issue") else Answer(200, {"issues": []})
+
+    third = PLAN.messages.model_copy(update={"ticket_path": "/rest/api/3/issue"})
+    with serving(jira) as web:
+        jira_at(web)
+        tickets.open_once(
+            PLAN.model_copy(update={"messages": third}), NewTicket("l", "Task", "s", "one\n\ntwo", "2026-11-25")
+        )
+    (opened,) = [one for one in web.asked if one.path == "/rest/api/3/issue"]
+    text = [{"type": "paragraph", "content": [{"type": "text", "text": "one"}]}, {"type": "paragraph", "content": []},
+            {"type": "paragraph", "content": [{"type": "text", "text": "two"}]}]  # fmt: skip
+    assert opened.body["fields"]["description"] == {"type": "doc", "version": 1, "content": text}
 
 
 class Killed(BaseException):

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from handover.adapters.http import request
 from handover.ports.channel import ServiceRefused
@@ -14,48 +15,95 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
     from requests import Response
 
-WHERE = ("errorMessages", "errors", "error", "message")
-"""Keys of a JSON answer that say what was wrong: Jira's, Statuspage's."""
+WHERE = (
+    "errorMessages", "errors", "error", "error_description", "message", "detail", "title", "reason", "warningMessages",
+)  # fmt: skip
+"""Keys of a JSON answer that say what was wrong: Jira's, Statuspage's, Sentry's, Grafana's, those of RFC 9457."""
 MAX_WORDS = 500
 REMAINING = "X-RateLimit-Remaining"
 
 
-def call(connection_id: str, method: str, path: str, *, json: Any = None, timeout: float) -> Response:
+def call(
+    connection_id: str, method: str, path: str, *, headers: dict[str, str] | None = None, json: Any = None,
+    timeout: float,
+) -> Response:  # fmt: skip
     """Like `handover.adapters.http.call`, but a status of 400 or more raises `ServiceRefused`."""
     import requests
     from airflow.sdk import BaseHook
 
     connection = BaseHook.get_connection(connection_id)
     try:
-        return request(connection, method, path, json=json, timeout=timeout)
+        return request(connection, method, path, headers=headers, json=json, timeout=timeout)
     except requests.HTTPError as error:
         status, said = error.response.status_code, words(error.response, connection)
         raise ServiceRefused(f"{method} {path.partition('?')[0]}: {status} {said}", status) from None
 
 
+def asked(connection_id: str, method: str, path: str, *, json: Any = None, timeout: float) -> Any:
+    """What `call` is answered, decoded: None for an empty answer. What is not JSON, a login page say, is a refusal."""
+    answer = call(connection_id, method, path, json=json, timeout=timeout)
+    if not answer.content:
+        return None
+    try:
+        return answer.json()
+    except ValueError:
+        kind = answer.headers.get("Content-Type", "of no type").partition(";")[0][:40]
+        what = f"{method} {path.partition('?')[0]}: {answer.status_code}"
+        raise ServiceRefused(f"{what}, the answer is not JSON ({kind})", answer.status_code) from None
+
+
 def words(answer: Response, connection: Connection) -> str:
     """What the server says, else the name of its status."""
-    text = "; ".join(said(answer.content)) or answer.reason
-    login, password = connection.login or "", connection.password or ""
+    found = spoken(answer.content, connection.login or "", connection.password or "", connection.extra_dejson)
+    return found or answer.reason or "without a word"
+
+
+def spoken(content: bytes, login: str = "", password: str = "", extra: Mapping[str, Any] | None = None) -> str:
+    """What an answer says was wrong, on one line, short and without our secrets; empty when it says nothing."""
+    return hidden(" ".join("; ".join(said(content)).split()), login, password, extra or {})[:MAX_WORDS]
+
+
+def hidden(text: str, login: str, password: str, extra: Mapping[str, Any]) -> str:
+    """The text without our secrets, in every form in which we send them: a service may say what it was sent."""
+    secrets = {password, *(value for value in extra.values() if isinstance(value, str))}
+    forms = {form for secret in secrets if secret for form in (secret, quote(secret, safe=""))}
     if password:
-        text = text.replace(password, "***")
-        text = text.replace(base64.b64encode(f"{login}:{password}".encode()).decode(), "***")
-    return text[:MAX_WORDS]
+        for encoding in ("utf-8", "latin-1"):
+            basic = f"{login}:{password}".encode(encoding, "ignore")
+            forms.add(base64.b64encode(basic).decode())
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "***")
+    return text
 
 
-def said(text: bytes) -> Iterator[str]:
-    """What was wrong, in the words of a JSON answer."""
+def said(content: bytes) -> Iterator[str]:
+    """What was wrong, in the words of an answer: those of JSON, or a text that is no page."""
     try:
-        body = json.loads(text)
+        body = json.loads(content)
     except (ValueError, RecursionError):
+        text = content.decode("utf-8", "replace").strip()
+        if text and "<" not in text and text[0] not in "{[":
+            yield text
         return
-    for found in (body.get(key) for key in WHERE) if isinstance(body, dict) else ():
+    yield from _said(body if isinstance(body, dict) else {})
+
+
+def _said(body: Mapping[str, Any]) -> Iterator[str]:
+    for key in WHERE:
+        found = body.get(key)
         if isinstance(found, dict):
-            yield from (f"{field}: {text}" for field, text in found.items())
+            yield from _said(found) if any(one in found for one in WHERE) else map(": ".join, _pairs(found))
         elif isinstance(found, list):
-            yield from (str(text) for text in found)
-        elif found:
+            for one in found:
+                yield from _said(one) if isinstance(one, dict) else [str(one)]
+        elif found and not isinstance(found, bool):
             yield str(found)
+
+
+def _pairs(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Fields, and what is wrong with each: Jira's."""
+    for field, text in found.items():
+        yield field, "; ".join(map(str, text)) if isinstance(text, list) else str(text)
 
 
 def refused(status: int, headers: Mapping[str, str]) -> str:
