@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -32,9 +33,11 @@ from starlette.routing import Route
 from sandbox.processes import Process
 from sandbox.services import ready
 from sandbox.services.component import Component, Context
+from sandbox.services.jira import Jira
 
 SERVICES = (
-    "slack", "statuspage", "sentry", "datadog", "jira", "smtp", "github", "prometheus", "grafana", "pagerduty", "flags",
+    "slack", "statuspage", "sentry", "datadog", "jira", "jira-cloud", "smtp", "github", "prometheus", "grafana",
+    "pagerduty", "flags",
 )  # fmt: skip
 CANNED = Path(__file__).with_name("answers.yaml")
 """Service to patterns of paths to what a GET answers."""
@@ -72,14 +75,15 @@ class Answers:
         self._numbers = itertools.count(1)
         self._incidents: dict[str, Json] = {}
         self._posted: dict[str, list[Json]] = {}
-        self._issues: list[Json] = []
+        self._jiras = {cloud: Jira(cloud=cloud) for cloud in (False, True)}
         self._canned: dict[str, Json] = yaml.safe_load(CANNED.read_text(encoding="utf-8"))
         self._services: dict[str, Callable[[Call], Response]] = {
             "slack": self._slack,
             "statuspage": self._status_page,
             "sentry": lambda call: JSONResponse([] if call.method == "GET" else {}),
             "datadog": lambda call: JSONResponse({"status": "ok", "event": {"id": self._number()}}, 202),
-            "jira": self._jira,
+            "jira": partial(self._jira, False),
+            "jira-cloud": partial(self._jira, True),
             "prometheus": self._prometheus,
             "smtp": lambda call: JSONResponse({}),
         }
@@ -165,21 +169,9 @@ class Answers:
         data = {"resultType": "vector", "result": [{"metric": {}, "value": value}]}
         return JSONResponse({"status": "success", "data": data})
 
-    def _jira(self, call: Call) -> Response:
-        """A new issue gets the next key of its project and is found by its labels; all else is an empty success."""
-        if call.method == "POST" and call.path.endswith("/search"):
-            jql = call.field("jql", "")
-            found = [i for i in self._issues if any(f'"{label}"' in jql for label in i["labels"])]
-            return JSONResponse({"issues": [{"key": i["key"]} for i in found], "total": len(found)})
-        if call.method != "POST" or not call.path.endswith("/issue"):
-            return JSONResponse({}) if call.method == "GET" else Response(status_code=204)
-        fields = call.field("fields") or {}
-        if not fields.get("summary"):
-            return JSONResponse({"errorMessages": [], "errors": {"summary": "You must specify a summary."}}, 400)
-        number = self._number()
-        key = f"{fields.get('project', {}).get('key', 'PMS')}-{number}"
-        self._issues.append({"key": key, "labels": fields.get("labels") or []})
-        return JSONResponse({"id": str(10_000 + number), "key": key, "self": f"/rest/api/2/issue/{number}"}, 201)
+    def _jira(self, cloud: bool, call: Call) -> Response:
+        status, body = self._jiras[cloud].answer(call.method, call.path, call.body, call.query)
+        return Response(status_code=status) if body is None else JSONResponse(body, status)
 
 
 def create_app() -> Starlette:

@@ -4,6 +4,7 @@ production before the recorder.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from tests.support.told import Told
 from tests.twins.channels import TICKETS, TwinChannels
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
-SERVICES = {"slack": "slack", "status page": "statuspage", "e-mail": "smtp", TICKETS: "jira"}
+SERVICES = {"slack": "slack", "status page": "statuspage", "e-mail": "smtp"}
 KINDS = ("slack", "status page", "e-mail")
 NOW = 1_795_010_400.0
 
@@ -46,14 +47,14 @@ class Twin:
 class Recorded:
     """``seen`` counts what people can tell apart: mails by their Message-ID."""
 
-    def __init__(self, told: Told) -> None:  # noqa: F811
-        self.told = told
+    def __init__(self, told: Told, tickets: str = "jira") -> None:  # noqa: F811
+        self.told, self.services = told, SERVICES | {TICKETS: tickets}
 
     @contextmanager
     def away(self, kind: str) -> Iterator[None]:
-        self.told.away(SERVICES[kind])
+        self.told.away(self.services[kind])
         yield
-        self.told.back(SERVICES[kind])
+        self.told.back(self.services[kind])
         self.told.forget()  # what was refused was seen by nobody
 
     def seen(self, letter: Letter) -> int:
@@ -66,18 +67,42 @@ class Recorded:
         return len({mail["message_id"] for mail in mails if letter.text in mail["html"]})
 
     def opened(self, label: str) -> int:
-        asked = [call["body"]["fields"] for call in self.told("jira", "POST") if call["path"].endswith("/issue")]
+        asked = [
+            call["body"]["fields"]
+            for call in self.told(self.services[TICKETS], "POST")
+            if call["path"].endswith("/issue")
+        ]
         return len([fields for fields in asked if fields["labels"] == [label]])
 
 
-@pytest.fixture(params=["twin", "recorder"])
-def people(request: pytest.FixtureRequest) -> Iterator[Twin | Recorded]:
+def _people(request: pytest.FixtureRequest) -> Iterator[Twin | Recorded]:
     if request.param == "recorder":
         yield Recorded(request.getfixturevalue("told"))
         return
     twin = Twin()
     with standing_in(twin.channels.outside(Outside())):
         yield twin
+
+
+@pytest.fixture(params=["twin", "recorder"])
+def people(request: pytest.FixtureRequest) -> Iterator[Twin | Recorded]:
+    yield from _people(request)
+
+
+@pytest.fixture(params=["twin", "recorder", "cloud"])
+def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Twin | Recorded]:
+    """Of tickets; ``cloud``: the other kind of Jira."""
+    if request.param == "cloud":
+        yield _cloud(request, monkeypatch)
+    else:
+        yield from _people(request)
+
+
+def _cloud(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Recorded:
+    told = request.getfixturevalue("told")  # noqa: F811
+    connection = {"conn_type": "http", "host": f"{told.url}/jira-cloud", "login": "me", "password": "secret"}
+    monkeypatch.setenv("AIRFLOW_CONN_PMS_JIRA", json.dumps(connection))
+    return Recorded(told, tickets="jira-cloud")
 
 
 def letter(kind: str, **more: str) -> Letter:
@@ -136,22 +161,22 @@ def test_a_channel_that_is_away_raises_and_takes_the_letter_when_it_is_back(peop
     assert people.seen(one) == 1
 
 
-def test_a_ticket_is_opened_once(people, wanted):
+def test_a_ticket_is_opened_once(system, wanted):
     key, new = open_once(wanted)
     assert new and key.startswith(f"{PLAN.messages.ticket_project}-")
     assert open_once(replace(wanted, summary="in other words")) == (key, False)
-    assert people.opened(wanted.label) == 1
+    assert system.opened(wanted.label) == 1
 
 
-def test_another_label_is_another_ticket(people, wanted):
+def test_another_label_is_another_ticket(system, wanted):
     first, _ = open_once(wanted)
     second, new = open_once(replace(wanted, label=f"{wanted.label}-2"))
     assert new and first != second
 
 
-def test_a_ticket_system_that_is_away_raises_and_opens_nothing(people, wanted):
-    with people.away(TICKETS), pytest.raises(ServiceRefused, match="503") as refused:
+def test_a_ticket_system_that_is_away_raises_and_opens_nothing(system, wanted):
+    with system.away(TICKETS), pytest.raises(ServiceRefused, match="503") as refused:
         open_once(wanted)
     assert refused.value.status == 503
-    assert people.opened(wanted.label) == 0
+    assert system.opened(wanted.label) == 0
     assert open_once(wanted)[1]

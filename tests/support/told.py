@@ -8,7 +8,7 @@ import httpx
 
 HTTP = httpx.Client(trust_env=False, timeout=60)
 """One for all: making it reads every certificate of the machine."""
-SERVICES = ("slack", "statuspage", "jira", "smtp")
+SERVICES = ("slack", "statuspage", "jira", "jira-cloud", "smtp")
 
 
 class Told:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 
 import pytest
 from slack_sdk import WebClient
@@ -139,6 +140,45 @@ def test_jira_gives_every_issue_its_own_key(recorder):
     assert keys[0] != keys[1]
     assert all(key.startswith("PMS-") for key in keys)
     assert recorder.post("/jira/rest/api/2/issue", json={"fields": {}}).status_code == 400
+
+
+def opened(recorder, where="/jira/rest/api/2/issue", **fields):
+    usual = {"project": {"key": "PMS"}, "issuetype": {"name": "Task"}, "summary": "s", "labels": ["a-label"]}
+    return recorder.post(where, json={"fields": usual | fields})
+
+
+@pytest.mark.parametrize(
+    ("where", "mine", "others", "gone"),
+    [
+        ("/jira", "/rest/api/2/search", "/rest/api/3/search/jql", 404),
+        ("/jira-cloud", "/rest/api/3/search/jql", "/rest/api/2/search", 410),
+    ],
+)
+def test_each_kind_of_jira_finds_a_ticket_by_its_label_on_its_own_path(recorder, where, mine, others, gone):
+    label = f"label-{uuid.uuid4().hex}"
+    asked = {"jql": f'project = "PMS" AND labels = "{label}"', "fields": ["key"]}
+    first, second = (opened(recorder, f"{where}/rest/api/2/issue", labels=[label]).json()["key"] for _ in range(2))
+    assert [one["key"] for one in recorder.post(f"{where}{mine}", json=asked).json()["issues"]] == [second, first]
+    assert recorder.get(f"{where}{mine}", params={"jql": asked["jql"]}).json()["issues"][1]["key"] == first
+    assert recorder.post(f"{where}{others}", json=asked).status_code == gone
+    change = {"update": {"labels": [{"remove": label}, {"add": "double"}]}}
+    assert recorder.put(f"{where}/rest/api/2/issue/{second}", json=change).status_code == 204
+    assert [one["key"] for one in recorder.post(f"{where}{mine}", json=asked).json()["issues"]] == [first]
+    assert recorder.delete(f"{where}/rest/api/2/issue/{first}").status_code == 204
+    assert recorder.post(f"{where}{mine}", json=asked).json()["issues"] == []
+    assert recorder.delete(f"{where}/rest/api/2/issue/{first}").status_code == 404
+
+
+def test_jira_tells_its_kind_and_what_is_wrong_with_a_ticket(recorder):
+    for where, kind in (("/jira", "Server"), ("/jira-cloud", "Cloud")):
+        assert recorder.get(f"{where}/rest/api/2/serverInfo").json()["deploymentType"] == kind
+    refused = opened(recorder, issuetype={"name": "Epic"})
+    assert (refused.status_code, refused.json()["errors"]) == (
+        400, {"issuetype": "The issue type selected is invalid."}
+    )  # fmt: skip
+    assert "Document" in opened(recorder, "/jira-cloud/rest/api/3/issue", description="text").text
+    document = {"type": "doc", "version": 1, "content": []}
+    assert opened(recorder, "/jira-cloud/rest/api/3/issue", description=document).status_code == 201
 
 
 def test_datadog_takes_events(recorder):
