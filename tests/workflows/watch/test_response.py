@@ -7,15 +7,20 @@ import itertools
 import pytest
 from pydantic import ValidationError
 
+from handover.analysis import judge
+from handover.analysis.observations import Probed
 from handover.models.deployment import DeploymentState, FencingToken, Status
+from handover.models.evidence import Verdict
 from handover.models.incident import Resolution, Severity, began
 from handover.models.measures import Phase, Response
+from handover.models.names import ERROR_RATE
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
 from handover.plan.watch import WatchRules
 from handover.ports.router import Route, Stage, both, only
-from handover.workflows.watch.response import Standing, standing
+from handover.workflows.watch.response import Standing, at_the_end, standing
 from handover.workflows.watch.response import response as response_by
+from tests.analysis.made import PLAN, counters, seen
 
 TOKEN = FencingToken(deployment="run", generation=7, stable="blue", preview="green")
 
@@ -152,3 +157,31 @@ def test_there_is_an_answer_to_everything():
     for severity, phase, (one, other) in itertools.product(Severity, Phase, outcomes):
         known = (incident(Severity.CRITICAL, one), incident(Severity.CRITICAL, other))
         assert response(state(phase=phase, incidents=known), severity) in Response
+
+
+@pytest.mark.parametrize(
+    ("phase", "severity", "verdict"),
+    [
+        (Phase.MONITORING, Severity.HIGH, Verdict.PASS),
+        (Phase.MONITORING, Severity.LOW, Verdict.PASS),
+        (Phase.MONITORING, Severity.CRITICAL, Verdict.UNKNOWN),
+        (Phase.CUTOVER, Severity.HIGH, Verdict.UNKNOWN),
+        (Phase.CUTOVER, Severity.CRITICAL, Verdict.UNKNOWN),
+    ],
+)
+def test_a_doubt_that_is_found_at_the_end_alone_weighs_as_much_as_its_own_breach_would(phase, severity, verdict):
+    """It is judged for what it is: a measure of little weight does not become a missing answer, which is critical."""
+    weighs = PLAN.incidents.model_copy(update={"severities": {ERROR_RATE: severity}})
+    subject = seen(PLAN.model_copy(update={"incidents": weighs}))
+    for now in range(1, 601):
+        subject.ready(now, ["a"])
+        subject.probe(now, Probed(0.01))
+        subject.pod("a", counters(now, now, errors=now * 3 // 600))
+    assert judge.breach(subject, 600) is None
+    found, reason = at_the_end(*judge.conclude(subject, 600), state(phase=phase), RULES)
+    assert found is verdict
+    assert reason.removeprefix(f"{severity}, ") == "error_rate: pods: 3 of 599 were bad (limit 0.10%)"
+
+
+def test_nothing_against_a_release_is_a_pass_without_a_word():
+    assert at_the_end(Verdict.PASS, None, state(phase=Phase.MONITORING), RULES) == (Verdict.PASS, "")

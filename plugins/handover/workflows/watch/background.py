@@ -30,7 +30,7 @@ from handover.traffic.abort import let_go
 from handover.workflows.watch import incidents
 from handover.workflows.watch.analysis_run import AnalysisRun
 from handover.workflows.watch.follower import LOOK_SECONDS, TrafficFollower
-from handover.workflows.watch.response import Standing, response
+from handover.workflows.watch.response import Standing, at_the_end, response
 
 if TYPE_CHECKING:
     from handover.analysis.judge import Finding
@@ -191,8 +191,10 @@ class BackgroundAnalysis(AnalysisRun):
         silent = [source for source, heard in seen.heard.items() if heard <= seen.started]
         unheard = [f"{source} ({seen.silence.get(source) or 'no answer yet'})" for source in silent]
         self._armed = self._armed or not unheard
-        verdict, finding = judge.conclude(seen, now)
-        reason = judge.told(seen, now) if finding is None else str(finding)
+        rules = self.subject.plan.watch
+        verdict, against = at_the_end(*judge.conclude(seen, now), self._follower.state, rules)
+        told = (judge.told(seen, now),) if verdict is Verdict.PASS else ()
+        reason = "; ".join(text for text in (*told, against) if text)
         return Heartbeat(
             watcher=self.watcher, at=clock.epoch(), armed=self._armed, clean_since=self._clean_since,
             verdict=Verdict.UNKNOWN if unheard else verdict,

@@ -6,11 +6,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from handover.models.deployment import Status
+from handover.models.evidence import Verdict
 from handover.models.incident import Resolution, given_up, pending
 from handover.models.measures import Response
 from handover.ports.router import Stage
 
 if TYPE_CHECKING:
+    from handover.analysis.judge import Finding
     from handover.models.deployment import DeploymentState, FencingToken
     from handover.models.incident import Severity
     from handover.plan.watch import WatchRules
@@ -60,3 +62,15 @@ def response(state: DeploymentState, severity: Severity, rules: WatchRules) -> R
         return Response.WAIT
     mended = any(one.outcome is Resolution.FIXED for one in state.incidents)
     return Response.ABORT if mended and wanted is Response.ASK else wanted
+
+
+def at_the_end(
+    verdict: Verdict, finding: Finding | None, state: DeploymentState, rules: WatchRules
+) -> tuple[Verdict, str]:
+    """What a soak in this phase makes of the judge's conclusion, with what is against it: where a breach of this
+    severity would only be told, the same as a doubt at the end is no more than that.
+    """
+    if finding is None:
+        return verdict, ""
+    told = rules.response_to(state.phase, finding.severity) is Response.NOTE
+    return (Verdict.PASS if told else verdict), f"{finding.severity}, {finding}" if told else str(finding)
