@@ -13,7 +13,7 @@ from handover.checks.operators import (
     RecentErrors,
     ResponseTimes,
 )
-from handover.checks.sensors import Healthy
+from handover.checks.sensors import Healthy, StagingHealthy
 from handover.database.operators import Backup, DataIntegrity, Migrate, SchemaCheck, TestRestore
 from handover.database.sensors import ReplicationLag
 from handover.models.deployment import Status
@@ -72,9 +72,9 @@ def build(plan: Plan) -> None:
         with TaskGroup("phase_1_pre_deployment", tooltip="T-2 hours") as phase_1:
             build = BuildImage(task_id="build_image")  # 2.2 steps 1 and 2: what staging tests is what is deployed
             with TaskGroup("staging_verification", tooltip="1.1") as staging:
-                for name, command in plan.staging.test_commands.items():
+                for name, command in plan.staging_tests.items():
                     ReleaseCommand(task_id=f"{name}_tests", command=command, namespace=plan.cluster.staging_namespace)
-                Healthy(task_id="staging_health", connection=plan.staging.connection, path=plan.staging.health_path)
+                StagingHealthy(task_id="staging_health")
                 RecentErrors(task_id="recent_errors")
             with TaskGroup("database_backup", tooltip="1.2") as backup:
                 Backup(task_id="backup", kind="backup") >> TestRestore(task_id="test_restore")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow.sdk import TaskGroup
 
 from handover.checks.operators import RecentErrors
-from handover.checks.sensors import Healthy
+from handover.checks.sensors import StagingHealthy
 from handover.database.sensors import ReplicationLag
 from handover.plan.model import Plan
 from handover.workflows.dags import for_each_plan
@@ -28,7 +28,7 @@ def build(plan: Plan) -> None:
         release = ReleaseToTry(task_id="release")
         with TaskGroup("checks", tooltip="1.1, 2.3, 3.1: what only looks") as checks:
             MayBegin(task_id="may_begin")
-            Healthy(task_id="staging_health", connection=plan.staging.connection, path=plan.staging.health_path)
+            StagingHealthy(task_id="staging_health")
             RecentErrors(task_id="recent_errors")
             ReplicationLag(task_id="replication_lag", limit_seconds=limit)
             DataChecks(task_id="data_checks")

@@ -8,13 +8,13 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from handover.models.deployment import DeploymentState, FencingToken, Release
-from handover.models.evidence import Evidence, failed
+from handover.models.evidence import Evidence, failed, passed
 from handover.outside import outside
 from handover.ports.kube import KubeError
 
@@ -126,6 +126,8 @@ class Step(BaseOperator):
     A verdict that is not a pass fails the task for good; an exception (a network that was away) is retried by
     Airflow's own policy. ``plan`` and ``opened_by`` come from the DAG's default_args.
 
+    What the plan leaves out (see `needs`) passes, and says so.
+
     :param watched_in: the phase of the watch that begins with this step, unless it has begun
     """
 
@@ -134,6 +136,9 @@ class Step(BaseOperator):
         self.plan = plan
         self.opened_by = opened_by
         self.watched_in = watched_in
+
+    needs: ClassVar[str] = ""
+    """The part that this step is of, where a plan may be without it, as ``health.error_tracker_connection``."""
 
     def work(self, run: StepRun) -> Evidence:
         """Does the step; may run twice or be killed half-way, and then finds what is done. By default: `act`."""
@@ -148,7 +153,16 @@ class Step(BaseOperator):
         with self._refusals_shown(context):
             if self.watched_in:
                 asyncio.run(run.enter(self.watched_in))
-            return self.conclude(context, self.work(run))
+            left_out = self.left_out()
+            return self.conclude(context, passed(self.task_id, left_out) if left_out else self.work(run))
+
+    def left_out(self) -> str:
+        """Why there is nothing to do, "" when there is."""
+        value: Any = self.plan
+        for key in self.needs.split(".") if self.needs else ():
+            if not (value := getattr(value, key)):
+                return f"left out: the plan has no {self.needs}"
+        return ""
 
     def waiting(self, trigger: Any, seconds: float) -> TaskDeferred:
         """To be raised: gives the worker slot back until ``trigger`` has an event, then goes on in `resume`."""

@@ -19,7 +19,7 @@ from handover.checks.operators import (
     RecentErrors,
     ResponseTimes,
 )
-from handover.checks.sensors import Healthy
+from handover.checks.sensors import Healthy, StagingHealthy
 from handover.coordination import state
 from handover.models.evidence import Measurement, Verdict, failed, passed
 from handover.models.names import CONNECTIONS, P50, P95, P99, THROUGHPUT
@@ -130,7 +130,7 @@ def test_health_of_the_old_version(quick, token, served):
 def test_staging_gets_its_health_token(quick, token, served, monkeypatch):
     connect_to(monkeypatch, "pms_staging", host="staging", port=80, password="health-token")
     served.answer = lambda _: Answer()
-    assert run(healthy(quick, connection="pms_staging"), token, ASKED).evidence.passed
+    assert run(StagingHealthy(task_id="health", plan=quick), token, ASKED).evidence.passed
     assert served.asked[0].headers["authorization"] == "Bearer health-token"
 
 

@@ -113,7 +113,6 @@ WRONG = [
     ("thresholds.max_cpu", "70%", "thresholds.max_cpu"),
     ("watch.min_bad_samples", 1, "watch.min_bad_samples"),
     ("watch.confidence_z", 9, "watch.confidence_z"),
-    ("migration.replica_connections", [], "migration.replica_connections"),
     ("migration.schema_check", "../../README.md.sql", "no such file: include/sql/"),
     ("migration.counted_tables", ["users; DROP TABLE users"], "migration.counted_tables"),
     ("functional.steps", [], "functional.steps"),

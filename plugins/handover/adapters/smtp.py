@@ -9,6 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from handover.adapters.refusals import MAX_WORDS, hidden
+from handover.plan.parts import required
 from handover.ports.channel import ServiceRefused
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ class Smtp:
 
     def deliver(self, letter: Letter, *, look: bool) -> None:
         """Raises what smtplib and Airflow's hook raise when there is no answer."""
-        sender = self._messages.email_from
+        sender = required(self._messages.email_from, "messages.email_from")
         try:
             with tempfile.TemporaryDirectory() as folder, self._hook() as smtp:
                 smtp.send_email_smtp(
@@ -39,7 +41,16 @@ class Smtp:
         except smtplib.SMTPResponseException as error:
             said = error.smtp_error
             text = said if isinstance(said, str) else said.decode(errors="replace")
-            raise ServiceRefused(f"{error.smtp_code} {text}") from None
+            raise ServiceRefused(f"{error.smtp_code} {self._without_secrets(text)}") from None
+        except smtplib.SMTPRecipientsRefused as error:
+            told = (f"{to}: {code} {text.decode(errors='replace')}" for to, (code, text) in error.recipients.items())
+            raise ServiceRefused(self._without_secrets("; ".join(told))) from None
+
+    def _without_secrets(self, text: str) -> str:
+        from airflow.sdk import BaseHook
+
+        where = BaseHook.get_connection(required(self._messages.email_connection, "messages.email_connection"))
+        return hidden(" ".join(text.split()), where.login or "", where.password or "", {})[:MAX_WORDS]
 
     def _hook(self) -> SmtpHook:
         """Airflow's, but with one try within the plan's timeout."""
@@ -51,7 +62,7 @@ class Smtp:
             timeout = max(1, int(self._messages.timeout_seconds))
             smtp_retry_limit = 0
 
-        return Once(smtp_conn_id=self._messages.email_connection)
+        return Once(smtp_conn_id=required(self._messages.email_connection, "messages.email_connection"))
 
 
 def message_id(key: str, sender: str) -> str:

@@ -12,11 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from handover.adapters.refusals import call
+from handover.adapters.refusals import asked
+from handover.plan.parts import required
 
 if TYPE_CHECKING:
-    from requests import Response
-
     from handover.models.message import Letter, PageUpdate
     from handover.plan.model import Plan
 
@@ -52,18 +51,22 @@ class StatusPage:
         """Brings the page to what the letter says; running it again changes nothing, so it always looks. Raises also
         `requests.RequestException`.
         """
-        path = self._plan.messages.status_page_path
+        path = self._path()
         for change in changes(self._plan, letter, self._listed()):
             method, where = ("PATCH", f"{path}/{change.id}") if change.id else ("POST", path)
             self._call(method, where, {"incident": change.incident})
 
     def _listed(self) -> list[Json]:
-        found = self._call("GET", f"{self._plan.messages.status_page_path}?limit={PAGE}").json()
+        found = self._call("GET", f"{self._path()}?limit={PAGE}")
         return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
-    def _call(self, method: str, path: str, body: Json | None = None) -> Response:
+    def _path(self) -> str:
+        return required(self._plan.messages.status_page_path, "messages.status_page_path")
+
+    def _call(self, method: str, path: str, body: Json | None = None) -> Any:
         m = self._plan.messages
-        return call(m.status_page_connection, method, path, json=body, timeout=m.timeout_seconds)
+        connection = required(m.status_page_connection, "messages.status_page_connection")
+        return asked(connection, method, path, json=body, timeout=m.timeout_seconds)
 
 
 def changes(plan: Plan, letter: Letter, listed: Iterable[Json]) -> list[PageChange]:

@@ -12,6 +12,7 @@ from handover.checks.sensors import version_of
 from handover.models.answers import problem, silence
 from handover.models.evidence import Evidence, Measurement, combined, failed, passed, unknown
 from handover.models.versions import same_version
+from handover.plan.parts import required
 from handover.ports.metrics import NoData
 from handover.step import Step, StepRun
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from handover.checks.client import Load
     from handover.models.deployment import DeploymentState
-    from handover.plan.model import Plan
+    from handover.plan.model import Plan, Staging
     from handover.ports.metrics import MetricSource
 
 SOURCE = "requests through the public service"
@@ -164,6 +165,8 @@ class ErrorTracker(Step):
     the new version.
     """
 
+    needs = "health.error_tracker_connection"
+
     async def act(self, run: StepRun) -> Evidence:
         from handover.checks.sources import ErrorTrackerSource
 
@@ -180,10 +183,16 @@ class ErrorTracker(Step):
 class RecentErrors(Step):
     """Plan 1.1: no error spike in staging's logs (CloudWatch Logs) within the last ``staging.recent_seconds``."""
 
+    needs = "staging"
+
+    @property
+    def rules(self) -> Staging:
+        return required(self.plan.staging, self.needs)
+
     def work(self, run: StepRun) -> Evidence:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        staging = self.plan.staging
+        staging = self.rules
         source = f"cloudwatch logs {staging.log_group}"
         try:
             found = self._count()
@@ -203,7 +212,7 @@ class RecentErrors(Step):
         from airflow.providers.amazon.aws.hooks.logs import AwsLogsHook
         from botocore.config import Config
 
-        staging = self.plan.staging
+        staging = self.rules
         config = Config(connect_timeout=5, read_timeout=15, retries={"total_max_attempts": 2})
         client = AwsLogsHook(aws_conn_id=staging.aws_connection, config=config).conn
         query: dict[str, Any] = {
@@ -227,6 +236,8 @@ class CriticalPaths(Step):
     :param version: the version that must answer, the ``new`` one or (after a rollback) the ``old`` one
     """
 
+    needs = "functional"
+
     def __init__(self, *, version: Literal["new", "old"] = "new", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.version = version
@@ -237,7 +248,7 @@ class CriticalPaths(Step):
         from handover.checks.client import LoginFailed, endpoint
         from handover.checks.scenario import Scenario, StepFailed, beginnings
 
-        functional, header = self.plan.functional, self.plan.traffic.version_header
+        functional, header = required(self.plan.functional, self.needs), self.plan.traffic.version_header
         version = version_of(asyncio.run(run.known()), self.version)
         api = asyncio.run(endpoint(self.plan.traffic.api_connection))
         measured: list[Measurement] = []

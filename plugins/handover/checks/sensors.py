@@ -11,6 +11,7 @@ from handover.step import Step, StepRun
 if TYPE_CHECKING:
     from handover.models.deployment import DeploymentState
     from handover.models.evidence import Evidence
+    from handover.plan.model import Plan
 
 
 class Healthy(Step):
@@ -19,19 +20,19 @@ class Healthy(Step):
     :param connection: http connection id
     :param expect_version: the answer's version header must name the version
     :param version: which version that is: the ``new`` one or the ``old`` one
-    :param bearer: whether the connection's password is sent as bearer token; by default only to staging, where it
-        is the health token (the API's connection keeps its admin token there)
+    :param bearer: whether the connection's password is sent as bearer token; of staging it is the health
+        token (the API's connection keeps its admin token there)
     :param timeout: seconds; the plan's ``health.timeout_seconds`` by default
     """
 
     def __init__(
         self, *, connection: str, path: str, expect_version: bool = False, version: Literal["new", "old"] = "new",
-        bearer: bool | None = None, successes: int = 3, timeout: float | None = None, **kwargs: Any,
+        bearer: bool = False, successes: int = 3, timeout: float | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         self.connection, self.path = connection, path
         self.expect_version, self.version = expect_version, version
-        self.bearer = connection == self.plan.staging.connection if bearer is None else bearer
+        self.bearer = bearer
         self.successes = successes
         self.timeout = timeout or self.plan.health.timeout_seconds
 
@@ -54,3 +55,14 @@ class Healthy(Step):
 
 def version_of(state: DeploymentState, which: Literal["new", "old"]) -> str:
     return state.version if which == "new" else state.previous_version
+
+
+class StagingHealthy(Healthy):
+    """Plan 1.1: the same of staging, which asks for a token."""
+
+    needs = "staging"
+
+    def __init__(self, *, plan: Plan, **kwargs: Any) -> None:
+        staging = plan.staging
+        connection, path = (staging.connection, staging.health_path) if staging else ("", "")
+        super().__init__(plan=plan, connection=connection, path=path, bearer=True, **kwargs)

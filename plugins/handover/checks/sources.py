@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from handover.adapters.json_service import JsonService, Missing, Said
 from handover.models.evidence import Measurement
 from handover.models.names import ERROR_TRACKER, NEW_ERRORS
+from handover.plan.parts import required
 from handover.ports.metrics import NoAnswer, NoData
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ CLOCKS_DIFFER = datetime.timedelta(hours=1)
 """An issue that much older than the release was not first seen in it, whatever the tracker understands by our query."""
 
 
+CONNECTION = "health.error_tracker_connection"
+
+
 class ErrorTrackerSource:
     """Counts the unresolved issues that were first seen in one release, in an error tracker with Sentry's API (plan 2.3
     and 5.1). Issues of before that also fire in it are not its fault. A release that the tracker does not know is no
@@ -34,7 +38,7 @@ class ErrorTrackerSource:
     name = ERROR_TRACKER
 
     def __init__(self, plan: Plan, version: str) -> None:
-        self._service = JsonService(plan.health.error_tracker_connection, seconds=TIMEOUT_SECONDS)
+        self._service = JsonService(required(plan.health.error_tracker_connection, CONNECTION), seconds=TIMEOUT_SECONDS)
         self._health, self._version = plan.health, version
         self._known: dict[str, Any] | None = None
 
@@ -66,7 +70,7 @@ class ErrorTrackerSource:
         return known
 
     async def _count(self, release: str, created: datetime.datetime | None) -> int:
-        path, _, given = self._health.error_tracker_path.partition("?")
+        path, _, given = (self._health.error_tracker_path or "").partition("?")
         asked = dict(parse_qsl(given)) | {"query": f'is:unresolved first-release:"{release}"'}
         count, cursors = 0, set[str]()
         while True:

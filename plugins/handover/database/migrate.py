@@ -28,7 +28,7 @@ class MigrationRun:
     def __init__(self, step: Migrate, step_run: StepRun) -> None:
         self.step, self.step_run, self.plan = step, step_run, step.plan
         self.primary = step.primary
-        self.limits = runner.StatementLimits.of(self.plan.migration)
+        self.limits = runner.StatementLimits.of(self.plan.database)
 
     def run(self) -> Evidence:
         release = self.step.bundle(self.step_run)
@@ -53,7 +53,7 @@ class MigrationRun:
         if started:
             return self.step.remember_migration(self.step_run, planned=planned, running=True)
         with self.primary.connect() as connection:
-            counts = validation.count(connection, self.plan.migration.counted_tables)
+            counts = validation.count(connection, self.plan.database.counted_tables)
         return self.step.remember_migration(
             self.step_run, started=True, running=True, planned=planned, method=self.step_run.release.method,
             counts=counts.rows, last_keys=counts.last_keys,
@@ -65,7 +65,7 @@ class MigrationRun:
             self.primary, self.step.replicas, self.plan.thresholds.max_migration_lag_seconds,
             called_off=self._called_off, cancels="holder" if prisma else "ours",
         )  # fmt: skip
-        cpu = Cpu(self.plan.migration.cpu)
+        cpu = Cpu(self.plan.database.cpu)
         seconds, waits, failure = 0.0, 0, ""
         with guard.watching(), cpu.watching():
             self.step.fence(self.step_run)

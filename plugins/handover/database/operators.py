@@ -23,13 +23,15 @@ BackupKind = Literal["backup", "restore_point"]
 class _DatabaseStep(Step):
     """What these steps share."""
 
+    needs = "migration"
+
     @property
     def primary(self) -> Database:
-        return self._database(self.plan.migration.primary_connection)
+        return self._database(self.plan.database.primary_connection)
 
     @property
     def replicas(self) -> list[Database]:
-        return [self._database(name) for name in self.plan.migration.replica_connections]
+        return [self._database(name) for name in self.plan.database.replica_connections]
 
     def _database(self, connection_id: str) -> Database:
         from handover.adapters.postgres import database
@@ -97,7 +99,7 @@ class Backup(_DatabaseStep):
         from handover.database.dump import DumpFailed, dump_to_s3
         from handover.database.tools import ToolMissing
 
-        plan, state = self.plan.backup, self.state(run)
+        plan, state = self.plan.backups, self.state(run)
         client = storage.s3(plan.connection)
         there: BackupRecord | None = getattr(state, self.kind)
         if there and storage.intact(client, there):
@@ -150,7 +152,7 @@ class TestRestore(_DatabaseStep):
         from handover.database import storage
         from handover.database.rehearsal import rehearse
 
-        record, plan = self.state(run).backup, self.plan.backup
+        record, plan = self.state(run).backup, self.plan.backups
         if record is None:
             return failed(self.task_id, "there is no backup to test")
         return rehearse(
@@ -170,7 +172,7 @@ class SchemaCheck(_DatabaseStep):
     def work(self, run: StepRun) -> Evidence:
         from handover.database import ledger, migrations, validation
 
-        plan, release = self.plan.migration, self.bundle(run)
+        plan, release = self.plan.database, self.bundle(run)
         with self.primary.connect() as connection:
             rows = ledger.rows(connection)
             pending = migrations.pending(release, rows) if run.release.method == "sql" else ()
@@ -223,7 +225,7 @@ class DataIntegrity(_DatabaseStep):
     def work(self, run: StepRun) -> Evidence:
         from handover.database import ledger, migrations, validation
 
-        plan, release = self.plan.migration, self.bundle(run)
+        plan, release = self.plan.database, self.bundle(run)
         before = self.state(run).migration
         with self.primary.connect() as connection:
             rows = ledger.rows(connection)

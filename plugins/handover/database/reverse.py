@@ -29,7 +29,7 @@ class DatabaseRollback:
     def __init__(self, step: RollBackDatabase, step_run: StepRun) -> None:
         self.step, self.step_run, self.plan = step, step_run, step.plan
         self.primary = step.primary
-        self.limits = runner.StatementLimits.of(self.plan.migration)
+        self.limits = runner.StatementLimits.of(self.plan.database)
 
     def run(self) -> Evidence:
         state = self.step.state(self.step_run)
@@ -69,11 +69,11 @@ class DatabaseRollback:
     def _restore(self, scripts: Sequence[Script], state: DeploymentState, text: str) -> Evidence:
         point = state.restore_point or state.backup
         assert point is not None
-        server = self.step._database(self.plan.backup.restore_connection)
+        server = self.step._database(self.plan.backups.restore_connection)
         done = repair.repair(
             self.primary, server, self.step.scratch_name(self.step_run, "restore_point"),
-            storage.s3(self.plan.backup.connection), point, scripts, self.limits,
-            writers_known=state.migration.method == "sql", timeout_seconds=self.plan.backup.timeout_seconds,
+            storage.s3(self.plan.backups.connection), point, scripts, self.limits,
+            writers_known=state.migration.method == "sql", timeout_seconds=self.plan.backups.timeout_seconds,
         )  # fmt: skip
         self._forget()
         seen = tuple(
@@ -95,11 +95,11 @@ class DatabaseRollback:
     def _checks(self, state: DeploymentState, point: BackupRecord) -> list[Evidence]:
         """Whether the data is whole again, as far as the backup has it."""
         before = validation.Counts(state.migration.counts, state.migration.last_keys)
-        seconds = self.plan.migration.statement_timeout_seconds
+        seconds = self.plan.database.statement_timeout_seconds
         with self.primary.connect() as connection:
             return validation.compare_counts(connection, before, point.counts) + [
                 validation.run(connection, query, max_seconds=seconds)
-                for query in validation.load(self.plan.migration.integrity_checks)
+                for query in validation.load(self.plan.database.integrity_checks)
             ]
 
     def _forget(self) -> None:

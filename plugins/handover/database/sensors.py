@@ -21,20 +21,23 @@ class ReplicationLag(Step):
     :param timeout: seconds; the plan's ``migration.lag_timeout_seconds`` by default
     """
 
+    needs = "migration.replica_connections"
+
     def __init__(self, *, limit_seconds: float, timeout: float | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.limit_seconds = limit_seconds
-        self.timeout = timeout or self.plan.migration.lag_timeout_seconds
+        self.timeout = timeout
 
     def work(self, run: StepRun) -> Evidence:
         from handover.database.triggers import LagTrigger
 
-        migration = self.plan.migration
+        migration = self.plan.database
+        timeout = self.timeout or migration.lag_timeout_seconds
         trigger = LagTrigger(
             check=self.task_id,
             primary=migration.primary_connection,
             replicas=list(migration.replica_connections),
             limit_seconds=self.limit_seconds,
-            deadline=clock.epoch() + self.timeout,
+            deadline=clock.epoch() + timeout,
         )
-        raise self.waiting(trigger, self.timeout)
+        raise self.waiting(trigger, timeout)

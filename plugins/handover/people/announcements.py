@@ -6,7 +6,7 @@ import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from handover.people.messages import Message, in_words
+from handover.people.messages import Message, in_words, lasts, more, reassures
 
 if TYPE_CHECKING:
     from handover.models.message import Announced
@@ -19,8 +19,7 @@ def deployment_scheduled(plan: Plan, release: Announced) -> Message:
         event="deployment_scheduled", **_about(release), to_stakeholders=True,
         subject=f"Deployment scheduled: {plan.title} {release.version}",
         text=f"{plan.title} {release.version} goes to production on {when(plan, release)}.\n"
-        f"It is deployed without downtime. You will hear when it is done, or if it is rolled back.\n"
-        f"Status: {plan.messages.status_page_url}",
+        f"It is deployed without downtime. You will hear when it is done, or if it is rolled back.{more(plan)}",
     )  # fmt: skip
 
 
@@ -29,8 +28,7 @@ def maintenance_planned(plan: Plan, release: Announced) -> Message:
     return Message(
         event="maintenance_planned", **_about(release), to_users=True,
         subject=f"Maintenance window planned: {plan.title}",
-        text=f"We will update {plan.title} on {when(plan, release)}.\n{plan.banner.message}\n"
-        f"Status: {plan.messages.status_page_url}",
+        text=f"We will update {plan.title} on {when(plan, release)}.{reassures(plan, chr(10))}{more(plan)}",
     )  # fmt: skip
 
 
@@ -38,7 +36,7 @@ def status_scheduled(plan: Plan, release: Announced) -> Message:
     """One week before: the status page."""
     return Message(
         event="status_scheduled", **_about(release), status_page="scheduled",
-        text=f"We will update {plan.title} to {release.version} on {when(plan, release)}. {plan.banner.message}",
+        text=f"We will update {plan.title} to {release.version} on {when(plan, release)}.{reassures(plan, ' ')}",
     )  # fmt: skip
 
 
@@ -55,8 +53,7 @@ def starting(plan: Plan, release: Announced) -> Message:
     """T-15 minutes."""
     return Message(
         event="starting", title="Deployment starting", **_about(release), fields=_fields(plan, release),
-        slack=f"@here Deployment starting: {plan.title} {release.version} on {when(plan, release)}\n"
-        f"Expected duration: {plan.banner.expected_minutes} minutes",
+        slack=f"@here Deployment starting: {plan.title} {release.version} on {when(plan, release)}{lasts(plan)}",
     )  # fmt: skip
 
 

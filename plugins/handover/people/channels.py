@@ -18,6 +18,7 @@ from handover.models.record import MESSAGES_KEY, SentMessage
 from handover.outside import outside
 from handover.people.blocks import blocks, late
 from handover.people.calendar import invitation
+from handover.plan.parts import LeftOut
 from handover.ports.channel import ServiceRefused
 
 if TYPE_CHECKING:
@@ -39,10 +40,12 @@ def tell(context: Any, plan: Plan, message: Message) -> list[str]:
 
 def invite(context: Any, plan: Plan, meeting: Meeting) -> list[str]:
     """The same for an invitation, by e-mail to everybody who is to come."""
+    if (sender := plan.messages.email_from) is None:
+        return []
     now = clock.epoch()
     letter = Letter(
         key=f"{plan.name}/{_origin(context)}/{meeting.uid}", kind="e-mail", to=meeting.to, subject=meeting.title,
-        text=meeting.text, invite=invitation(meeting, plan.messages.email_from, now), at=now,
+        text=meeting.text, invite=invitation(meeting, sender, now), at=now,
     )  # fmt: skip
     return _deliver(context, plan, [letter])
 
@@ -65,13 +68,13 @@ def letters(plan: Plan, message: Message, origin: str, link: str = "") -> list[L
     key = f"{plan.name}/{origin}/{message.event}"
     if message.slack:
         channel = m.incidents_channel if message.incident_channel else m.deployments_channel
-        links = {"Run in Airflow": link, "Status page": m.status_page_url}
+        links = {"Run in Airflow": link, "Status page": m.status_page_url or ""}
         shown = blocks(message.title, message.slack, dict(message.fields), links)
         found.append(
             Letter(key=f"{key}/{channel}", kind="slack", to=(channel,), text=message.slack, blocks=shown, at=now)
         )
     text = message.text or message.slack
-    if message.status_page:
+    if message.status_page and m.status_page_connection:
         page = PageUpdate(
             status=message.status_page, version=message.version, deployment=message.deployment, opens=message.opens,
             closes=message.closes,
@@ -104,7 +107,7 @@ def deliver(plan: Plan, letter: Letter, *, look: bool, again: bool = False) -> S
 
 def why(error: Exception) -> str:
     """As it may be told: only of a refusal is it known that its text holds no secret."""
-    return str(error) if isinstance(error, ServiceRefused) else type(error).__name__
+    return str(error) if isinstance(error, (LeftOut, ServiceRefused)) else type(error).__name__
 
 
 def run_link(ti: Any, run_id: str) -> str:

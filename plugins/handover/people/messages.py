@@ -57,16 +57,30 @@ def _of(state: DeploymentState) -> dict[str, Any]:
     return {"fields": fields, "version": state.version, "deployment": state.deployment}
 
 
+def lasts(plan: Plan) -> str:
+    """How long it is expected to take, on a line of its own; nothing where the plan does not say."""
+    return f"\nExpected duration: {plan.banner.expected_minutes} minutes" if plan.banner else ""
+
+
+def reassures(plan: Plan, before: str) -> str:
+    """What clients are told while it goes on."""
+    return f"{before}{plan.banner.message}" if plan.banner else ""
+
+
+def more(plan: Plan) -> str:
+    """Where the status page is, on a line of its own, if there is one."""
+    return f"\nStatus: {plan.messages.status_page_url}" if plan.messages.status_page_url else ""
+
+
 def started(plan: Plan, state: DeploymentState) -> Message:
     """Plan 2.1."""
     return Message(
         event="started",
         title="Deployment in progress",
         **_of(state),
-        slack=f"@here Starting production deployment {state.version}\n"
-        f"Expected duration: {plan.banner.expected_minutes} minutes\nStatus: {plan.messages.status_page_url}",
+        slack=f"@here Starting production deployment {state.version}{lasts(plan)}{more(plan)}",
         status_page="in_progress",
-        public=f"We are updating {plan.title} to {state.version}. {plan.banner.message}",
+        public=f"We are updating {plan.title} to {state.version}.{reassures(plan, ' ')}",
     )
 
 

@@ -14,6 +14,7 @@ from handover.models.evidence import Evidence, Verdict, passed
 from handover.models.record import DECISION_KEY, Decision
 from handover.people.messages import Message, asked
 from handover.people.question import RoleQuestion
+from handover.plan.parts import required
 from handover.ports.channel import NewTicket
 from handover.step import EVIDENCE_KEY, Step, StepRun
 
@@ -43,6 +44,8 @@ class Announce(Step):
 class Banner(Step):
     """Shows or hides the maintenance banner (plan 2.1); a release that asked for none has none."""
 
+    needs = "banner"
+
     def __init__(self, *, show: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.show = show
@@ -51,7 +54,7 @@ class Banner(Step):
         return asyncio.run(self._switch(run))
 
     async def _switch(self, run: StepRun) -> Evidence:
-        from handover.adapters.http import call
+        from handover.adapters.refusals import call
 
         async with run.kube() as kube:
             state = await run.state(kube)
@@ -60,7 +63,7 @@ class Banner(Step):
             if not self.show and not state.banner:
                 return passed(self.task_id, "no banner is shown")
             await run.fenced(kube)
-            banner = self.plan.banner
+            banner = required(self.plan.banner, self.needs)
             await asyncio.to_thread(
                 call, self.plan.traffic.api_connection, banner.method, banner.path,
                 json={"enabled": self.show, "message": banner.message if self.show else ""},

@@ -229,6 +229,8 @@ def measures_of(plan: Plan) -> tuple[Measure, ...]:
         if key in seen:
             raise ValueError(f"measures: {entry.name} of {entry.source} is there twice")
         seen.add(key)
+        if why := _nobody_tells(plan, *key):
+            raise ValueError(f"measures: {entry.name} of {entry.source}: {why}")
         said = {name: value for name, value in entry if value is not None}
         usual = found.get(key)
         if usual is None and entry.limit is None:
@@ -240,6 +242,17 @@ def measures_of(plan: Plan) -> tuple[Measure, ...]:
             reasons = "; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors())
             raise ValueError(f"measures: {reasons}") from None
     return tuple(found.values())
+
+
+def _nobody_tells(plan: Plan, source: str, name: str) -> str:
+    """Why a source that not every plan has cannot tell a measure of this plan, "" when it can."""
+    if source == ERROR_TRACKER and not plan.health.error_tracker_connection:
+        return "the plan has no health.error_tracker_connection"
+    if source == DATABASE and not plan.migration:
+        return "the plan has no migration, which says where the database is"
+    if source == DATABASE and name == names.REPLICATION_LAG and not plan.database.replica_connections:
+        return "the plan has no migration.replica_connections"
+    return ""
 
 
 def others_of(measures: Collection[Measure]) -> tuple[str, ...]:
@@ -270,7 +283,11 @@ def _usual(plan: Plan) -> list[Measure]:
 
     errors, p99, p50 = Limit(above=t.max_error_rate), Limit(above=t.max_p99_seconds), Limit(above=t.max_p50_seconds)
     slower = {"relative": t.rollback_degradation, "at_least": t.noise_floor_seconds}
+    database, replicas = plan.migration, plan.migration and plan.migration.replica_connections
+    issues = Limit(growth=0, at_least=most_errors, normal=0)
     connections = Limit(growth=t.max_connection_growth, at_least=t.min_connection_growth)
+    asked = plan.health.error_tracker_connection is not None
+    lag = Limit(above=t.max_replication_lag_seconds)
     traffic = Limit(growth=t.max_io_growth, floor=float(t.min_io_bytes_per_second))
     return [
         measure(PROBE, names.ERROR_RATE, errors, fast=True, must=True),
@@ -284,9 +301,9 @@ def _usual(plan: Plan) -> list[Measure]:
         measure(PODS, names.CACHE_HIT_RATE, Limit(below=t.min_cache_hit_rate)),
         measure(PODS, names.CPU, Limit(above=t.max_cpu)),
         measure(PODS, names.MEMORY, Limit(above=t.max_memory)),
-        measure(DATABASE, names.REPLICATION_LAG, Limit(above=t.max_replication_lag_seconds), must=True),
-        measure(ERROR_TRACKER, names.NEW_ERRORS, Limit(growth=0, at_least=most_errors, normal=0), must=True),
-        measure(DATABASE, names.CONNECTIONS, connections),
+        *([measure(DATABASE, names.REPLICATION_LAG, lag, must=True)] if replicas else []),
+        *([measure(ERROR_TRACKER, names.NEW_ERRORS, issues, must=True)] if asked else []),
+        *([measure(DATABASE, names.CONNECTIONS, connections)] if database else []),
         measure(PODS, names.POD_CONNECTIONS, connections),
         measure(PODS, names.DISK_IO, traffic),
         measure(PODS, names.NETWORK_IO, traffic),

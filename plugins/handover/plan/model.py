@@ -32,7 +32,9 @@ from handover.plan.parts import (
     Section,
     SqlFile,
     UrlPath,
+    all_or_none,
     connections_of,
+    required,
 )
 from handover.plan.people import Announcements, Asking, Messages, Question, Role
 from handover.plan.pod_metrics import PodMetricsRules
@@ -115,7 +117,7 @@ class BannerRules(Section):
 class Traffic(Section):
     api_connection: ConnectionId
     preview_connection: ConnectionId
-    smoke_command: Command
+    smoke_command: Command | None = None
     version_header: str
     overlap_seconds: Annotated[float, Field(ge=0)]
     endpoint_timeout_seconds: Seconds
@@ -166,7 +168,7 @@ class DatabaseCpu(Section):
 
 class MigrationRules(Section):
     primary_connection: ConnectionId
-    replica_connections: Annotated[tuple[ConnectionId, ...], Field(min_length=1)]
+    replica_connections: tuple[ConnectionId, ...] = ()
     path: str
     lock_timeout_seconds: Seconds
     statement_timeout_seconds: Seconds
@@ -251,10 +253,10 @@ class Plan(Section):
     freeze: Freeze = Freeze()
     readiness: ReadinessRules
     team: dict[Name, Role]
-    staging: Staging
-    backup: BackupRules
+    staging: Staging | None = None
+    backup: BackupRules | None = None
     briefing: Question
-    banner: BannerRules
+    banner: BannerRules | None = None
     traffic: Traffic
     health: Health
     thresholds: Thresholds
@@ -262,8 +264,8 @@ class Plan(Section):
     measures: tuple[MeasureEntry, ...] = ()
     sources: dict[MonitorName, Source] = Field(default_factory=dict)
     pod_metrics: PodMetricsRules = PodMetricsRules()
-    migration: MigrationRules
-    functional: Functional
+    migration: MigrationRules | None = None
+    functional: Functional | None = None
     performance: PerformanceRules
     acceptance: Question
     asking: Asking = Asking()
@@ -289,6 +291,14 @@ class Plan(Section):
                 raise ValueError(f"no role {section!r} in team")
         if self.rollback.window_seconds >= self.watch.stabilization_seconds:
             raise ValueError("rollback.window_seconds must be less than watch.stabilization_seconds")
+        return self
+
+    @model_validator(mode="after")
+    def _a_database_is_whole(self) -> Plan:
+        """No migration without a backup; imports are of the same database."""
+        all_or_none(self, "migration", "backup")
+        if self.data and not self.migration:
+            raise ValueError("data without migration: that section says where the database is")
         return self
 
     @model_validator(mode="after")
@@ -355,6 +365,21 @@ class Plan(Section):
     def lock_name(self) -> str:
         """Lease and ConfigMap of the current deployment."""
         return f"{self.cluster.app}-deployment"
+
+    @property
+    def staging_tests(self) -> dict[str, Command]:
+        """Name to command; none without staging."""
+        return self.staging.test_commands if self.staging else {}
+
+    @property
+    def database(self) -> MigrationRules:
+        """Raises `LeftOut` for a service without one."""
+        return required(self.migration, "migration")
+
+    @property
+    def backups(self) -> BackupRules:
+        """Raises `LeftOut` likewise."""
+        return required(self.backup, "backup")
 
     @property
     def connections(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -38,6 +38,28 @@ Calendar = Annotated[str, _in_include("calendars")]
 Checklist = Annotated[str, _in_include("report")]
 ChecklistFile = Annotated[str, _in_include("readiness")]
 SeedFile = Annotated[str, _in_include("seed")]
+
+
+T = TypeVar("T")
+
+
+class LeftOut(ValueError):
+    """The plan leaves something out that somebody asks for."""
+
+
+def required(value: T | None, key: str) -> T:
+    """A part of the plan that may be left out, for whoever cannot do without. Raises `LeftOut`."""
+    if value is None:
+        raise LeftOut(f"left out: the plan has no {key}")
+    return value
+
+
+def all_or_none(section: Section, *keys: str) -> None:
+    """Raises `ValueError` when a section has some of these keys, which only make sense together."""
+    there = [key for key in keys if getattr(section, key) is not None]
+    if there and len(there) < len(keys):
+        missing = ", ".join(key for key in keys if key not in there)
+        raise ValueError(f"{', '.join(there)} without {missing}: say all of them, or none")
 
 
 class Section(BaseModel):

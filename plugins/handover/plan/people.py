@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
 
-from handover.plan.parts import ConnectionId, Count, Items, Seconds, Section, UrlPath
+from handover.plan.parts import ConnectionId, Count, Items, Seconds, Section, UrlPath, all_or_none
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -46,18 +46,28 @@ class Messages(Section):
     slack_connection: ConnectionId
     deployments_channel: Annotated[str, StringConstraints(pattern=r"^#[a-z0-9_-]+$")]
     incidents_channel: Annotated[str, StringConstraints(pattern=r"^#[a-z0-9_-]+$")]
-    status_page_connection: ConnectionId
-    status_page_path: UrlPath
-    status_page_url: str
-    email_connection: ConnectionId
-    email_from: str
-    stakeholders: Items
-    users: Items
-    ticket_connection: ConnectionId
-    ticket_path: UrlPath
-    ticket_project: str
+    status_page_connection: ConnectionId | None = None
+    status_page_path: UrlPath | None = None
+    status_page_url: str | None = None
+    email_connection: ConnectionId | None = None
+    email_from: str | None = None
+    stakeholders: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    ticket_connection: ConnectionId | None = None
+    ticket_path: UrlPath | None = None
+    ticket_project: str | None = None
     post_mortem_hours: Count
     timeout_seconds: Seconds
+
+    @model_validator(mode="after")
+    def _whole_channels(self) -> Messages:
+        """Status page, e-mail and tickets may each be left out."""
+        all_or_none(self, "status_page_connection", "status_page_path", "status_page_url")
+        all_or_none(self, "email_connection", "email_from")
+        all_or_none(self, "ticket_connection", "ticket_path", "ticket_project")
+        if self.email_connection is None and (self.stakeholders or self.users):
+            raise ValueError("stakeholders and users are told by e-mail, which email_connection and email_from are for")
+        return self
 
 
 class Announcements(Section):

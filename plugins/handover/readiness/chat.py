@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from handover.models.evidence import Evidence, failed, passed, unknown
 from handover.plan import window
-from handover.plan.parts import ConnectionId, Items, UrlPath
+from handover.plan.parts import ConnectionId, Items, UrlPath, required
 from handover.readiness import web
 from handover.readiness.check import TIMEOUT_SECONDS, CheckKind, NoAnswer, Scope
 
@@ -74,7 +74,7 @@ class StatusPageIsOurs(CheckKind):
             page = web.get(self.connection, self.path)
         except web.Missing as missing:
             return failed(self.kind, str(missing))
-        url = scope.plan.messages.status_page_url.rstrip("/")
+        url = required(scope.plan.messages.status_page_url, "messages.status_page_url").rstrip("/")
         if str(page["url"]).rstrip("/") != url:
             return failed(self.kind, f"the page's address is {page['url']}, the plan says {url}")
         return passed(self.kind, f"{page['name']} at {url}")

@@ -39,7 +39,7 @@ class BackupCheck(CheckKind):
     """What these checks share: no backup at all is a failure."""
 
     def look(self, scope: Scope) -> Evidence:
-        plan = scope.plan.backup
+        plan = scope.plan.backups
         s3 = client(plan.connection, "s3")
         found = newest(s3, plan.bucket, plan.prefix)
         if found is None:
@@ -57,7 +57,7 @@ class BackupPresent(BackupCheck):
     max_age_seconds: Seconds
 
     def judge(self, s3: Any, found: Newest, scope: Scope) -> Evidence:
-        age, least = scope.now - found.at, scope.plan.backup.min_bytes
+        age, least = scope.now - found.at, scope.plan.backups.min_bytes
         measured = (
             Measurement(what="backup_age_seconds", value=round(age), unit="s", source=f"s3 {found.key}"),
             Measurement(what="backup_size_bytes", value=found.size, unit="B", source=f"s3 {found.key}"),

@@ -78,7 +78,8 @@ class ReleaseCommand(JobStep):
     Used for the tests of 1.1, the smoke test of 2.2 step 5, the database checks of 2.3 and 3.4, and the smoke test of
     the old colour on the new schema (3.3).
 
-    :param command: program and arguments; ``{url}`` in them is the address of ``url_connection``
+    :param command: program and arguments, None where the plan has none; ``{url}`` in them is the address of
+        ``url_connection``
     :param image: of the ``new`` release or of the ``old`` one
     :param env: more environment variables; ``{url}`` in them is replaced as well
     :param check: what the evidence is called; the task id by default
@@ -88,15 +89,18 @@ class ReleaseCommand(JobStep):
     """
 
     def __init__(
-        self, *, command: Sequence[str], image: Literal["new", "old"] = "new", url_connection: str | None = None,
+        self, *, command: Sequence[str] | None, image: Literal["new", "old"] = "new", url_connection: str | None = None,
         env: Mapping[str, str] | None = None, check: str | None = None, remember_compatible: bool = False,
         **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
-        self.argv, self.image = tuple(command), image
+        self.argv, self.image = tuple(command or ()), image
         self.url_connection, self.env = url_connection, dict(env or {})
         self.check = check or self.task_id
         self.remember_compatible = remember_compatible
+
+    def left_out(self) -> str:
+        return super().left_out() if self.argv else "left out: the plan has no command for it"
 
     def work(self, run: StepRun) -> Evidence:
         from handover.workload.registry import ImageMissing

@@ -57,7 +57,7 @@ class _DataStep(Step):
     def connect(self) -> Any:
         from handover.adapters.postgres import database
 
-        return database(self.plan.migration.primary_connection).connect()
+        return database(self.plan.database.primary_connection).connect()
 
 
 class ImportRows(_DataStep):

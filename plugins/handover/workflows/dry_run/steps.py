@@ -169,6 +169,8 @@ class WouldMigrate(Preview):
     takes a Job; it runs in staging, as the tests of 1.1 do, and is all that a dry run leaves anywhere.
     """
 
+    needs = "migration"
+
     async def act(self, run: StepRun) -> Evidence:
         from handover.adapters.postgres import database
         from handover.database import ledger, migrations, release
@@ -182,7 +184,7 @@ class WouldMigrate(Preview):
                 bundle = await release.bundle(kube, self.plan, image, run.run_id)
         except (ImageMissing, migrations.BundleError) as error:
             return failed(self.task_id, str(error))
-        with (await asyncio.to_thread(database, self.plan.migration.primary_connection)).connect() as connection:
+        with (await asyncio.to_thread(database, self.plan.database.primary_connection)).connect() as connection:
             connection.execute("SET default_transaction_read_only = on")
             rows = ledger.rows(connection)
         pending = migrations.pending(bundle, rows)

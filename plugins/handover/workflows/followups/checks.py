@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from handover.checks import verdicts
 from handover.coordination.serving import serving
-from handover.models.evidence import Evidence, failed, passed, unknown
+from handover.models.evidence import Evidence, Measurement, failed, passed, unknown
 from handover.record import week
 from handover.step import StepRun
 from handover.workflows.followups.steps import FollowUp, followed
@@ -89,8 +89,8 @@ class MonitoringWorks(FollowUp):
 
     async def _look(self, run: StepRun) -> Evidence:
         from handover.analysis import preflight
-        from handover.database.sources import DatabaseSource
         from handover.telemetry.pods import PodReader
+        from handover.workflows.watch.sources import databases
 
         silent: list[str] = []
         looks: dict[str, list[preflight.Look]] = {}
@@ -101,12 +101,11 @@ class MonitoringWorks(FollowUp):
             silent += [f"pods: {one}" for one in preflight.problems(looks) if preflight.matters(one, self.plan)]
         except Exception as error:
             silent.append(f"pods: {type(error).__name__}: {error}")
-        migration = self.plan.migration
-        database = DatabaseSource(migration.primary_connection, migration.replica_connections)
+        measured: list[Measurement] = []
         try:
-            measured = await database.measure()
+            for database in databases(self.plan):
+                measured += await database.measure()
         except Exception as error:
-            measured = []
             silent.append(f"database: {type(error).__name__}: {error}")
         if silent:
             return failed(self.task_id, "; ".join(silent), *measured)

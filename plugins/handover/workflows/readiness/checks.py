@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class RehearseBackup(Step):
     """Takes a full backup of production now and restores it elsewhere; the measured time is that of the RTO."""
 
+    needs = "backup"
+
     def work(self, run: StepRun) -> Evidence:
         from handover.adapters.postgres import database
         from handover.database import storage
@@ -25,25 +27,25 @@ class RehearseBackup(Step):
         from handover.database.tools import ToolMissing
 
         plan: Plan = self.plan
-        client, primary = storage.s3(plan.backup.connection), database(plan.migration.primary_connection)
+        client, primary = storage.s3(plan.backups.connection), database(plan.database.primary_connection)
         ending = f"_{re.sub(r'[^A-Za-z0-9]+', '-', run.run_id)}.dump"
-        storage.abort_leftovers(client, plan.backup.bucket, f"{plan.backup.prefix}readiness_", ending)
-        key = f"{plan.backup.prefix}readiness_{clock.utc():%Y%m%d_%H%M%S}{ending}"
+        storage.abort_leftovers(client, plan.backups.bucket, f"{plan.backups.prefix}readiness_", ending)
+        key = f"{plan.backups.prefix}readiness_{clock.utc():%Y%m%d_%H%M%S}{ending}"
         try:
             taken = dump_to_s3(
-                primary, client, plan.backup.bucket, key,
-                compression=plan.backup.compression, timeout_seconds=plan.backup.timeout_seconds,
+                primary, client, plan.backups.bucket, key,
+                compression=plan.backups.compression, timeout_seconds=plan.backups.timeout_seconds,
             )  # fmt: skip
         except (DumpFailed, ToolMissing) as error:
             return failed(self.task_id, str(error))
         record = taken.record
         size = Measurement(what="backup_size_bytes", value=record.size_bytes, unit="B", source=record.uri)
-        if record.size_bytes < plan.backup.min_bytes:
-            storage.delete(client, plan.backup.bucket, key)
-            return failed(self.task_id, too_small(record.size_bytes, plan.backup.min_bytes), size)
+        if record.size_bytes < plan.backups.min_bytes:
+            storage.delete(client, plan.backups.bucket, key)
+            return failed(self.task_id, too_small(record.size_bytes, plan.backups.min_bytes), size)
         tested = rehearse(
-            self.task_id, record, client, server=database(plan.backup.restore_connection), production=primary,
-            scratch=f"{plan.name}_readiness_test", timeout_seconds=plan.backup.timeout_seconds,
+            self.task_id, record, client, server=database(plan.backups.restore_connection), production=primary,
+            scratch=f"{plan.name}_readiness_test", timeout_seconds=plan.backups.timeout_seconds,
         )  # fmt: skip
         return tested.model_copy(update={"measurements": (size, *tested.measurements)})
 
@@ -51,13 +53,15 @@ class RehearseBackup(Step):
 class DataChecks(Step):
     """Runs the plan's SQL checks of schema and data on the first replica: they can be run, and hold today."""
 
+    needs = "migration"
+
     def work(self, run: StepRun) -> Evidence:
         from handover.adapters.postgres import database
         from handover.database import validation
 
-        plan = self.plan.migration
+        plan = self.plan.database
         parts: list[Evidence] = []
-        with database(plan.replica_connections[0]).connect() as connection:
+        with database((*plan.replica_connections, plan.primary_connection)[0]).connect() as connection:
             for name in (plan.schema_check, plan.integrity_checks):
                 parts += [
                     validation.run(connection, query, max_seconds=plan.statement_timeout_seconds)

@@ -39,7 +39,7 @@ class Report(Step):
         said = Message(event="report", title="Report", slack=_text(self.plan, found, run.run_id))
         tell(run.context, self.plan, said)
         seconds = round(clock.monotonic() - begun, 3)
-        uri = f"s3://{self.plan.backup.bucket}/{keys['html']}"
+        uri = f"s3://{self.plan.backups.bucket}/{keys['html']}" if keys else NOWHERE
         return passed(
             self.task_id, f"{uri}; {new} entries were not in the ledger yet",
             Measurement(what="entries_completed", value=new, source="record"),
@@ -47,32 +47,39 @@ class Report(Step):
         )  # fmt: skip
 
 
+NOWHERE = "in the record alone (the plan has no backup, whose bucket would have it)"
+
+
 def store(plan: Plan, run_id: str, found: Found) -> dict[str, str]:
-    """Ending to key of what was stored; a second try overwrites the first one."""
+    """Ending to key of what was stored; a second try overwrites the first one. Nothing without a bucket of backups."""
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
     from handover.record import render
 
-    client = S3Hook(aws_conn_id=plan.backup.connection).get_conn()
+    if plan.backup is None:
+        return {}
+    client = S3Hook(aws_conn_id=plan.backups.connection).get_conn()
     texts = {"html": render.html(found), "md": render.markdown(found)}
     keys = {ending: _key(plan, run_id, ending) for ending in texts}
     for ending, text in texts.items():
-        client.put_object(Bucket=plan.backup.bucket, Key=keys[ending], Body=text.encode(), ContentType=ENDINGS[ending])
+        client.put_object(Bucket=plan.backups.bucket, Key=keys[ending], Body=text.encode(), ContentType=ENDINGS[ending])
     return keys
 
 
 def _key(plan: Plan, run_id: str, ending: str) -> str:
-    return f"{plan.backup.prefix}{plan.record.prefix}{run_id}.{ending}"
+    return f"{plan.backups.prefix}{plan.record.prefix}{run_id}.{ending}"
 
 
 def link(plan: Plan, run_id: str) -> str:
     """Where the report of a run is. It asks for a sign-in: a signed one would let anybody in who reads the channel's
-    history.
+    history. Where there is no bucket, the record alone has it.
     """
     from urllib.parse import quote
 
+    if plan.backup is None:
+        return NOWHERE
     key = quote(_key(plan, run_id, "html"), safe="/")
-    return plan.record.report_url.replace("{bucket}", plan.backup.bucket).replace("{key}", key)
+    return plan.record.report_url.replace("{bucket}", plan.backups.bucket).replace("{key}", key)
 
 
 def _text(plan: Plan, found: Found, run_id: str) -> str:

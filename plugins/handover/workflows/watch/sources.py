@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 def sources_of(plan: Plan, version: str, colour: str) -> list[MetricSource]:
     """``version`` and ``colour``: what is watched."""
     return [
-        DatabaseSource(plan.migration.primary_connection, plan.migration.replica_connections),
-        ErrorTrackerSource(plan, version),
+        *databases(plan),
+        *([ErrorTrackerSource(plan, version)] if plan.health.error_tracker_connection else []),
         *monitors(plan, version=version, colour=colour),
     ]
+
+
+def databases(plan: Plan) -> list[MetricSource]:
+    """The plan's, if it has one."""
+    rules = plan.database
+    return [DatabaseSource(rules.primary_connection, rules.replica_connections)] if rules else []

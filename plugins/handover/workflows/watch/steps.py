@@ -24,11 +24,10 @@ def baseline_sources(plan: Plan, state: DeploymentState) -> list[MetricSource]:
     """
     from handover.adapters.monitors import monitors
     from handover.analysis.sources import PodUse
-    from handover.database.sources import DatabaseSource
+    from handover.workflows.watch.sources import databases
 
-    database = DatabaseSource(plan.migration.primary_connection, plan.migration.replica_connections)
     pods = PodUse(plan, state.stable)
-    return [database, pods, *monitors(plan, version=state.previous_version, colour=state.stable)]
+    return [*databases(plan), pods, *monitors(plan, version=state.previous_version, colour=state.stable)]
 
 
 class WatchStep(Step):

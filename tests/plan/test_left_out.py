@@ -1,0 +1,56 @@
+"""A service without a database, an error tracker, a staging, a status page ...: its plan is shorter, and says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from handover.models import names
+from handover.plan.load import PlanError, load_plan
+from handover.plan.measures import measures_of
+from handover.plan.model import Plan
+from handover.plan.parts import LeftOut
+from tests.support.plans import bare, without
+
+
+def loaded(folder: Path, data: Any) -> Plan:
+    (folder / "web.yaml").write_text(yaml.safe_dump(data))
+    return load_plan(folder / "web.yaml")
+
+
+def test_the_shortest_plan_is_judged_by_pods_and_probes_alone(tmp_path):
+    plan = loaded(tmp_path, bare())
+    assert {one.source for one in measures_of(plan)} == {names.PODS, names.PROBE}
+    assert plan.connections == (
+        "pms_registry", "pms_kubernetes", "pms_api", "pms_preview", "pms_slack", "pms_airflow", "pms_record"
+    )  # fmt: skip
+    for part in ("database", "backups"):
+        with pytest.raises(LeftOut, match="left out: the plan has no "):
+            getattr(plan, part)
+
+
+@pytest.mark.parametrize(("key", "said"), [
+    ("backup", "migration without backup"), ("migration", "backup without migration"),
+    ("messages.status_page_url", "status_page_connection, status_page_path without status_page_url"),
+    ("messages.email_from", "email_connection without email_from"),
+    ("messages.email", "stakeholders and users are told by e-mail"),
+    ("messages.ticket_project", "without ticket_project"),
+    ("health.error_tracker_path", "error_tracker_connection without error_tracker_path"),
+])  # fmt: skip
+def test_half_a_section_is_refused(tmp_path, key, said):
+    with pytest.raises(PlanError, match=said):
+        loaded(tmp_path, without(key))
+
+
+def test_without_replicas_there_is_no_lag_to_judge(tmp_path):
+    plan = loaded(tmp_path, without("migration.replica_connections"))
+    assert {one.name for one in measures_of(plan) if one.source == names.DATABASE} == {names.CONNECTIONS}
+
+
+def test_a_measure_of_what_was_left_out_is_refused(tmp_path):
+    data = bare() | {"measures": [{"name": "replication_lag_seconds", "source": "database", "limit": {"above": 1}}]}
+    with pytest.raises(PlanError, match="the plan has no migration, which says where the database is"):
+        loaded(tmp_path, data)
