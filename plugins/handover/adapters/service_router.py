@@ -65,6 +65,7 @@ class ServiceRouter:
             entry_seconds=_number(found.get("entry-seconds")),
             sticky=service["spec"].get("sessionAffinity") == "ClientIP",
             unfit=self._unfit(service["spec"], selector),
+            labels={key: value for key, value in selector.items() if key != self._cluster.colour_key},
             revision=service,
         )
 
@@ -76,7 +77,8 @@ class ServiceRouter:
 
     def _unfit(self, spec: Json, selector: Mapping[str, str]) -> str:
         """Whether a change of the selector would move its clients, and theirs alone."""
-        other = "name the Service that selects the pods in cluster.service"
+        key = "preview_service" if self._service == self._cluster.preview_service else "service"
+        other = f"name the Service that selects the pods in cluster.{key}"
         if spec.get("type") == "ExternalName":
             return f"it is of type ExternalName and only stands for {spec.get('externalName')}: {other}"
         wanted = self._cluster.selector_of(None)
@@ -89,7 +91,7 @@ class ServiceRouter:
         if spec.get("clusterIP") == "None":
             return (
                 "it is headless (clusterIP: None), so clients keep the addresses of pods whatever it selects: "
-                "give them one with a cluster IP, and name that in cluster.service"
+                f"give them one with a cluster IP, and name that in cluster.{key}"
             )
         if lacking := {key: value for key, value in wanted.items() if selector.get(key) != value}:
             return (

@@ -51,6 +51,8 @@ class Route:
     sticky: bool = False
     unfit: str = ""
     """Why this router cannot move traffic between colours, and what to do; empty when it can."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What it asks of the pods of any colour."""
     revision: Any = field(default=None, compare=False)
 
     @property

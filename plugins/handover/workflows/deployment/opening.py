@@ -18,6 +18,7 @@ from handover.models.record import DEPLOYMENT_KEY, Deployment
 from handover.outside import outside
 from handover.plan import window
 from handover.step import FENCING_KEY, RELEASE_KEY, Step, StepRun, skipped
+from handover.workflows.deployment import target
 from handover.workflows.deployment.gate import readiness_gate
 from handover.workflows.deployment.request import BadRequest, release_of
 
@@ -113,6 +114,8 @@ class Open(Step):
         async with run.kube() as kube:
             if problem := await permissions.refusal(kube, self.plan):
                 raise AirflowFailException(f"nothing was touched: {problem}")
+            if problem := await target.problem(kube, self.plan):
+                raise AirflowFailException(f"nothing was touched: {problem}")
             release, gate = await readiness_gate(kube, self.plan, release)
             run.context["ti"].xcom_push(key=TAKING_LOCK_KEY, value=True)
             try:
@@ -172,7 +175,10 @@ async def begin(
     await _has_not_ended(kube, plan, run_id)
     previous = await serving(kube, router, plan)  # again: now nobody else moves it any more
     if previous != before:
-        raise Refused(f"traffic has moved from {before.colour} to {previous.colour} meanwhile; try again")
+        raise Refused(
+            f"what serves has changed from {before.version} on {before.colour} to {previous.version} on "
+            f"{previous.colour} meanwhile; try again"
+        )
     token = FencingToken(
         deployment=run_id, generation=generation, stable=previous.colour, preview=plan.cluster.other(previous.colour),
     )  # fmt: skip
