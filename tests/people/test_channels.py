@@ -142,7 +142,7 @@ ROLLED_BACK = NewTicket("pms-post-mortem-1", "Incident", "rolled back", "because
 def test_the_ticket_has_a_key_and_a_due_date(told):
     wanted = replace(ROLLED_BACK, label=f"pms-test-{uuid.uuid4().hex}")
     assert tickets.key_or_reason(PLAN, wanted).startswith("PMS-")
-    _, opened = told()
+    _, opened, _ = told()
     assert opened["body"]["fields"]["duedate"] == "2026-11-25"
     assert opened["body"]["fields"]["issuetype"] == {"name": "Incident"}
 

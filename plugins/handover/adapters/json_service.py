@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from handover import clock
 from handover.adapters.http import base_url
-from handover.adapters.refusals import MAX_WORDS, refused, said
+from handover.adapters.refusals import MAX_WORDS, hidden, refused, spoken
 from handover.models.annotations import AGENT
 from handover.ports.metrics import NoAnswer, NoData
 
@@ -42,12 +42,7 @@ class Where:
 
     def hidden(self, text: str) -> str:
         """The text without our secrets: a service may say what it was sent."""
-        secrets = {self.password, *(value for value in self.extra.values() if isinstance(value, str))}
-        if self.password:
-            secrets.add(base64.b64encode(f"{self.login}:{self.password}".encode()).decode())
-        for secret in sorted(secrets - {""}, key=len, reverse=True):
-            text = text.replace(secret, "***")
-        return text
+        return hidden(text, self.login, self.password, self.extra)
 
 
 def usual(where: Where) -> dict[str, str]:
@@ -157,16 +152,15 @@ class JsonService:
 
     def _refusal(self, answer: aiohttp.ClientResponse, text: bytes, where: Where, what: str) -> NoData:
         status, after = answer.status, answer.headers.get("Retry-After", "")
-        why = f"{what}: {refused(status, answer.headers)}"
+        said = spoken(text, where.login, where.password, where.extra)
+        why = f"{what}: {refused(status, answer.headers)}{f': {said}' if said else ''}"
         if status in (401, 403):
             self._where = None
         if status == 429 and after.isdecimal():
             self._not_before = clock.monotonic() + min(float(after), MAX_PAUSE_SECONDS)
         if status == 404:
             return Missing(why)
-        if status in (400, 422):
-            return NoData(f"{why} {where.hidden('; '.join(said(text)))[:MAX_WORDS]}")
-        return NoAnswer(why)
+        return (NoData if status in (400, 422) else NoAnswer)(why)
 
 
 async def _read(answer: aiohttp.ClientResponse, what: str) -> bytes:

@@ -25,7 +25,7 @@ REMAINING = "X-RateLimit-Remaining"
 
 def call(
     connection_id: str, method: str, path: str, *, headers: dict[str, str] | None = None, json: Any = None,
-    timeout: float,
+    timeout: float = 10.0,
 ) -> Response:  # fmt: skip
     """Like `handover.adapters.http.call`, but a status of 400 or more raises `ServiceRefused`."""
     import requests

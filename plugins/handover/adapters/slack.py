@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from handover.adapters.refusals import MAX_WORDS
 from handover.ports.channel import ServiceRefused
 
 if TYPE_CHECKING:
@@ -47,8 +48,13 @@ class Slack:
 
 
 def _words(error: SlackApiError) -> str:
+    """Slack's own word for it, with the scope that is needed, or what is wrong with the message."""
     answer = getattr(error.response, "data", None)
-    return str((answer.get("error") if isinstance(answer, dict) else "") or f"status {_status(error)}")
+    if not isinstance(answer, dict) or not answer.get("error"):
+        return f"status {_status(error)}"
+    needed = [f"needed: {answer['needed']}"] if answer.get("needed") else []
+    more = (answer.get("response_metadata") or {}).get("messages") or ()
+    return "; ".join(map(str, (answer["error"], *needed, *more)))[:MAX_WORDS]
 
 
 def _status(error: SlackApiError) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from handover.adapters.http import call
-from handover.adapters.refusals import refused
+from handover.adapters.refusals import refused, spoken
 from handover.readiness.check import TIMEOUT_SECONDS, NoAnswer
 
 if TYPE_CHECKING:
@@ -39,17 +39,21 @@ def response(
     try:
         return call(connection, "GET", f"{path}{query}", headers=headers, bearer=bearer, timeout=TIMEOUT_SECONDS)
     except requests.HTTPError as error:
-        raise refusal(error.response, f"{connection}: GET {path}") from None
+        raise refusal(error.response, f"{connection}: GET {path}", connection) from None
     except requests.Timeout:
         raise NoAnswer(f"{connection}: GET {path}: no answer within {TIMEOUT_SECONDS:g} s") from None
     except requests.RequestException as error:
         raise NoAnswer(f"{connection}: GET {path}: {type(error).__name__}") from None
 
 
-def refusal(answer: Response, what: str) -> NoAnswer:
-    """Why an answer of 400 or more is none."""
-    status, headers = answer.status_code, answer.headers
-    return (Missing if status == 404 else NoAnswer)(f"{what}: {refused(status, headers)}")
+def refusal(answer: Response, what: str, connection: str) -> NoAnswer:
+    """Why an answer of 400 or more is none, with the service's own words and without the connection's secrets."""
+    from airflow.sdk import BaseHook
+
+    where, status = BaseHook.get_connection(connection), answer.status_code
+    said = spoken(answer.content, where.login or "", where.password or "", where.extra_dejson)
+    why = f"{what}: {refused(status, answer.headers)}{f': {said}' if said else ''}"
+    return (Missing if status == 404 else NoAnswer)(why)
 
 
 def decoded(answer: Response, what: str) -> Any:

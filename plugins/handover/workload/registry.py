@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from handover.adapters.http import base_url
+from handover.adapters.refusals import spoken
 from handover.models.image_reference import HUB, ImageReference
 
 if TYPE_CHECKING:
@@ -81,10 +82,16 @@ def _digest(where: Connection, name: str, repository: str, reference: str) -> st
     if response.status_code == 404:
         return None
     if not response.ok:
-        raise RegistryRefused(f"the registry answered {response.status_code} for {repository} {reference}")
+        said = _words(_ask(where, "GET", path), where.login, where.password)  # an answer to HEAD has none
+        raise RegistryRefused(f"the registry answered {response.status_code} for {repository} {reference}{said}")
     if DIGEST.match(reference) and digest != reference:
         raise ImageMissing(f"the registry answered {digest} for {repository}@{reference}")
     return digest
+
+
+def _words(response: Response, login: str | None, password: str | None) -> str:
+    said = spoken(response.content, login or "", password or "")
+    return f": {said}" if said else ""
 
 
 def _ask(where: Connection, method: str, path: str) -> Response:
@@ -112,6 +119,7 @@ def _token(parameters: dict[str, str], basic: tuple[str, str] | None) -> str:
     asked = {key: parameters[key] for key in ("service", "scope") if key in parameters}
     response = requests.get(parameters["realm"], params=asked, auth=basic, timeout=TIMEOUT_SECONDS)
     if not response.ok:
-        raise RegistryRefused(f"the registry's token service answered {response.status_code}")
+        said = _words(response, *(basic or ("", "")))
+        raise RegistryRefused(f"the registry's token service answered {response.status_code}{said}")
     body = response.json()
     return str(body.get("token") or body.get("access_token") or "")
