@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import suppress
 from typing import Any
@@ -11,14 +12,18 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from handover.coordination import lock, state
 from handover.coordination.lock import FencedOut
+from handover.coordination.size import AUTOSCALERS
 from handover.models.deployment import FencingToken, Status
 from handover.models.evidence import Evidence
+from handover.ports.kube import KubeError
 from handover.ports.router import Stage
 from handover.step import EVIDENCE_KEY, FENCING_KEY, StepRun
+from handover.traffic.abort import abort, look_for
 from handover.traffic.operators import DrainColour, MoveTrafficBack, PointPreview, SettleTraffic, SwitchTraffic
 from handover.workload.scale_down import RemoveIdleColour, RetireColour
 from tests.support.steps import RUN_ID, Ran, release, run, watched
 from tests.support.virtual import BEGIN
+from tests.twins.kube import TwinKube
 
 ROLLBACK = f"rollback__{RUN_ID}"
 
@@ -240,3 +245,144 @@ def test_a_rollback_removes_the_preview_colour_but_never_while_it_serves(world):
     ran = run(step(world, RemoveIdleColour, quiet_seconds=1), token, release("registry.example.com/shop/web:v1.1.0"))
     assert ran.evidence.passed
     assert (len(world.service.pods("green")), len(world.service.pods("blue"))) == (0, 2)
+
+
+# --- as many pods as serve
+
+
+def sized(world, colour, pods):
+    world.run(lambda kube: world.scale(kube, colour, pods))
+
+
+def pods_of(world, colour) -> int:
+    return len(world.service.pods(colour))
+
+
+def test_the_new_colour_grows_to_what_serves_before_it_gets_traffic(world):
+    sized(world, "blue", 6)
+    world.service.cluster.start_seconds = 8.0
+    balancer = world.service.behind_a_balancer(lambda _pod: 0.0)
+    with world.guests() as guests:
+        assert deployed(world, SwitchTraffic).evidence.passed
+    assert (guests.failed, guests.bad, balancer.fewest) == ([], 0, 6)
+    assert (where(world), pods_of(world, "green")) == (("green", Stage.PROMOTED), 6)
+
+
+def test_it_is_looked_at_again_after_the_overlap(world):
+    """An autoscaler gives the serving colour more pods while both serve."""
+    balancer = world.service.behind_a_balancer(lambda _pod: 5.0)
+
+    async def grows():
+        await asyncio.sleep(6.0)
+        world.service.scale("blue", 6)
+        await asyncio.sleep(5.1)  # the serving colour's new pods are let in
+        balancer.fewest = 6
+        await asyncio.sleep(60)
+
+    with world.time.beside(grows), world.guests() as guests:
+        assert deployed(world, SwitchTraffic).evidence.passed
+    assert (guests.failed, guests.bad) == ([], 0)
+    assert (pods_of(world, "green"), balancer.fewest) == (6, 6)
+
+
+def test_pods_that_do_not_come_up_keep_traffic_where_it_is(world):
+    sized(world, "blue", 6)
+    world.service.cluster.start_seconds = 1e6
+    ran = deployed(world, SwitchTraffic)
+    assert ran.evidence.reason == "pms-green has 2 of 6 replicas available, 6 of this release"
+    assert where(world) == ("blue", None)
+
+
+def test_a_stable_colour_that_has_shrunk_gets_traffic_at_once_and_grows_behind_it_which_is_said_loudly(world):
+    for colour in ("blue", "green"):
+        sized(world, colour, 6)
+    assert deployed(world, SwitchTraffic).evidence.passed
+    sized(world, "blue", 1)
+    world.service.cluster.start_seconds = 8.0
+    with world.guests() as guests:
+        evidence, _ = move_back(world)
+    assert guests.failed == []
+    assert evidence.reason == (
+        "traffic is back on blue (v1.0.0): a test; WARNING: traffic had to go at once to 1 of the 6 pods "
+        "that it needs on pms-blue; pms-blue is scaled to 6"
+    )
+    assert evidence.measurements[0].value < 0.1
+    assert (where(world), pods_of(world, "blue")) == (("blue", Stage.ABORTED), 6)
+
+
+def test_what_the_watch_has_moved_back_to_fewer_pods_is_scaled_up_by_the_rollback(world):
+    for colour in ("blue", "green"):
+        sized(world, colour, 4)
+    assert deployed(world, SwitchTraffic).evidence.passed
+    sized(world, "blue", 1)
+
+    async def watch(kube):
+        router = world.router(kube)
+        await abort(router, world.plan, await look_for(kube, router, world.plan, world.token), "a breach")
+
+    world.run(watch)
+    assert pods_of(world, "blue") == 1
+    evidence, _ = move_back(world)
+    assert evidence.reason.startswith("traffic was on blue already (v1.0.0): a test; WARNING: traffic had to go")
+    assert pods_of(world, "blue") == 4
+
+
+def test_a_stable_colour_that_could_not_be_scaled_up_is_said_too(world):
+    for colour in ("blue", "green"):
+        sized(world, colour, 4)
+    assert deployed(world, SwitchTraffic).evidence.passed
+    sized(world, "blue", 1)
+    merge = TwinKube.merge
+
+    async def refused(self, resource, name, body):
+        if resource.endswith("deployments"):
+            raise KubeError(403, "exceeded quota")
+        return await merge(self, resource, name, body)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(TwinKube, "merge", refused)
+        evidence, _ = move_back(world)
+    assert evidence.passed
+    assert evidence.reason.endswith("4 pods that it needs on pms-blue, which could not be scaled up: exceeded quota")
+
+
+def test_a_rollback_after_success_wakes_as_many_as_serve(world):
+    for colour in ("blue", "green"):
+        sized(world, colour, 6)
+    assert deployed(world, SwitchTraffic).evidence.passed
+    assert deployed(world, SettleTraffic).evidence.passed
+    sized(world, "blue", 0)
+    sized(world, "green", 8)
+    balancer = world.service.behind_a_balancer(lambda _pod: 0.0)
+    with world.guests() as guests:
+        assert "WARNING" not in move_back(world)[0].reason
+    assert (guests.failed, balancer.fewest, pods_of(world, "blue")) == ([], 8, 8)
+
+
+def test_a_rollback_that_cannot_wake_all_goes_to_those_that_are_ready_and_says_so(world):
+    for colour in ("blue", "green"):
+        sized(world, colour, 3)
+    assert deployed(world, SwitchTraffic).evidence.passed
+    assert deployed(world, SettleTraffic).evidence.passed
+    sized(world, "blue", 0)
+
+    async def never_the_last():
+        while True:
+            for pod in world.service.pods("blue")[2:]:
+                pod.ready_at = float("inf")
+            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
+
+    world.service.cluster.start_seconds = 2.0
+    with world.time.beside(never_the_last), world.guests() as guests:
+        evidence, _ = move_back(world)
+    assert guests.failed == []
+    assert "WARNING: traffic had to go at once to 2 of the 3 pods that it needs on pms-blue" in evidence.reason
+    assert where(world) == ("blue", Stage.ABORTED)
+
+
+def test_an_autoscaler_that_may_shrink_the_stable_colour_is_in_the_evidence_of_the_switch(world):
+    spec = {"scaleTargetRef": {"kind": "Deployment", "name": "pms-blue"}, "minReplicas": 1, "maxReplicas": 9}
+    world.service.cluster.write((AUTOSCALERS, world.service.namespace, "web"), {"spec": spec})
+    ran = deployed(world, SwitchTraffic)
+    assert ran.evidence.reason.startswith("v1.1.0 serves on green; warning: HorizontalPodAutoscaler web may shrink ")

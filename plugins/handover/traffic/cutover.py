@@ -144,13 +144,16 @@ class Cutover:
         return met
 
     async def _let_in(self, route: Route, before: Reached | None) -> Reached | None:
-        """Both serve until the public address has let the preview colour in, with time for the last pod of it."""
+        """Both serve until the public address has let the preview colour in, with time for the last pod of it.
+
+        :param before: how it was let in before it had to grow: its new pods take as long
+        """
         traffic, begun = self.plan.traffic, clock.monotonic()
         met = None if route.sticky else await self._reach.until(AMONG_OTHERS, traffic.public_timeout_seconds)
-        first = met.first if met else 0.0
-        least = max(traffic.overlap_seconds, traffic.entry_seconds or 0.0, SPREAD * first)
+        longest = max(before, met, key=lambda one: one.first) if before and met else met
+        least = max(traffic.overlap_seconds, traffic.entry_seconds or 0.0, SPREAD * (longest.first if longest else 0))
         await asyncio.sleep(max(0.0, least - (clock.monotonic() - begun)))
-        return max(before, met, key=lambda one: one.first) if before and met else met
+        return longest
 
     async def _restore(self, reason: str) -> str:
         """The stable colour alone again. If that cannot be confirmed, both colours go on serving."""
