@@ -82,7 +82,8 @@ def test_the_idle_colour_is_deployed_once(in_cluster, plan, pinned):
     first = green(in_cluster)
     assert run(deploy(plan), pinned, ASKED).evidence.passed
     assert image_of(first) == image("v1.1.0")
-    assert notes(first) == {"version": "v1.1.0", "generation": str(pinned.generation)}
+    written = {"version": "v1.1.0", "generation": str(pinned.generation), "image": image("v1.1.0")}
+    assert notes(first) == written
     assert green(in_cluster) == first
 
 

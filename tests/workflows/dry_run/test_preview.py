@@ -213,6 +213,20 @@ def test_everything_that_opening_would_refuse_is_told_at_once(world, in_cluster)
     assert "connections: " in found and "pms_slack" in found
     assert "readiness: nothing was touched: " in found
     assert "lock: manual__other since " in found
+    assert "target: there is no Service pms-preview: make it" in found
+    assert versions(in_cluster) == before
+
+
+def test_what_serves_and_is_not_known_is_told_and_stops_every_step_that_needs_it(world, in_cluster):
+    patch = {"spec": {"template": {"spec": {"containers": [{"name": "web", "image": "web:v1.0.0"}]}}}}
+    in_cluster(lambda kube: kube.merge("apps/v1/deployments", "pms-blue", patch))
+    run, before = Run(world), versions(in_cluster)
+    run(ReleaseToTry, "release")
+    said = "Deployment pms-blue: it has no container pms (there: web)"
+    assert f"target: {said}" in run(MayBegin, "may_begin").reason
+    for kind in (WouldDeploy, WouldSwitch, WouldTell):
+        found = run(kind, kind.__name__)
+        assert (found.verdict, said in found.reason) == (Verdict.FAIL, True)
     assert versions(in_cluster) == before
 
 

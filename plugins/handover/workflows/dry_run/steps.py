@@ -23,6 +23,7 @@ from handover.people import messages
 from handover.people.asking import Asked
 from handover.ports.kube import KubeError
 from handover.step import EVIDENCE_KEY, RELEASE_KEY, Step, StepRun
+from handover.workflows.deployment import target
 from handover.workflows.deployment.gate import readiness_gate
 from handover.workflows.deployment.opening import missing_connections
 from handover.workflows.deployment.request import BadRequest, release_of
@@ -74,6 +75,12 @@ class Preview(Step):
     def step_run(self, context: Context) -> StepRun:
         return Rehearsal(self.plan, context, self.opened_by)
 
+    def work(self, run: StepRun) -> Evidence:
+        try:
+            return super().work(run)
+        except promotion.Refused as refused:
+            return failed(self.task_id, str(refused))
+
 
 class MayBegin(Preview):
     """Everything that `Open` asks before it takes the lock, all of it, and whether the lock is free."""
@@ -81,7 +88,7 @@ class MayBegin(Preview):
     async def act(self, run: StepRun) -> Evidence:
         asks: dict[str, Callable[[StepRun], Any]] = {
             "window": self._window, "connections": self._connections, "rollback": self._rollback,
-            "permissions": self._permissions, "readiness": self._readiness, "lock": self._lock,
+            "permissions": self._permissions, "target": self._target, "readiness": self._readiness, "lock": self._lock,
         }  # fmt: skip
         return combined(self.task_id, [await self._part(run, name, ask) for name, ask in asks.items()])
 
@@ -112,6 +119,10 @@ class MayBegin(Preview):
 
         async with run.kube() as kube:
             return await permissions.refusal(kube, self.plan)
+
+    async def _target(self, run: StepRun) -> str:
+        async with run.kube() as kube:
+            return await target.problem(kube, self.plan)
 
     async def _readiness(self, run: StepRun) -> str:
         async with run.kube() as kube:
