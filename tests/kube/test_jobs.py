@@ -48,6 +48,17 @@ def test_job_names_follow_key_and_attempt_and_nothing_else():
     assert len(names) == 4
 
 
+def test_a_sidecar_of_the_job_is_left_alone(quick_plan, tmp_path, monkeypatch):
+    (tmp_path / "k8s").mkdir()
+    made = (jobs.INCLUDE / "k8s" / quick_plan.cluster.job_manifest).read_text()
+    sidecar = "      containers:\n        - {name: proxy, image: p:1}\n"
+    (tmp_path / "k8s" / quick_plan.cluster.job_manifest).write_text(made.replace("      containers:\n", sidecar))
+    monkeypatch.setattr(jobs, "INCLUDE", tmp_path)
+    proxy, own = jobs.manifest(quick_plan.cluster, command("npm", "test"))["spec"]["template"]["spec"]["containers"]
+    assert proxy == {"name": "proxy", "image": "p:1"}
+    assert own["command"] == ["npm", "test"]
+
+
 def test_the_manifest_holds_command_variables_and_secret(quick_plan):
     job = jobs.manifest(quick_plan.cluster, command("npm", "test", env={"URL": "http://x"}))
     container = job["spec"]["template"]["spec"]["containers"][0]

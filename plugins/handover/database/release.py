@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from handover.database.migrations import Bundle, BundleError
 from handover.kube import jobs
+from handover.models.image_reference import ImageReference
 
 if TYPE_CHECKING:
     from handover.plan.model import Plan
@@ -22,7 +23,7 @@ async def bundle(kube: Kube, plan: Plan, image: str, key: str) -> Bundle:
 
     Raises `BundleError` when the image has no readable folder of migrations.
     """
-    if "@sha256:" not in image:
+    if not ImageReference.parse(image).pinned:
         raise BundleError(f"{image} is not given by digest: nobody knows what it will be tomorrow")
     command = jobs.Command(
         name=f"{plan.cluster.app}-migrations",

@@ -20,6 +20,7 @@ from handover.kube.events import Events
 from handover.kube.reasons import Patience, Trouble, of_job, told, unusual_ends
 from handover.kube.waiting import Overdue, until
 from handover.models.annotations import as_annotations, notes
+from handover.models.containers import container_of
 from handover.plan.model import INCLUDE
 from handover.plan.text import from_yaml
 from handover.ports.kube import Conflict, KubeError, NotFound
@@ -66,14 +67,16 @@ def manifest(cluster: Cluster, command: Command, attempt: int = 1) -> Json:
         app=cluster.app,
         container=cluster.container,
         image=command.image,
-        secret=cluster.settings_secret,
+        secret=cluster.settings_secret or "none",
         deadline=int(cluster.job_timeout_seconds),
     )
     job = from_yaml(text)
     pod = job["spec"]["template"]["spec"]
-    container = pod["containers"][0]
+    container = container_of(pod, cluster.container)
     container["command"] = list(command.argv)
     container.setdefault("env", []).extend({"name": k, "value": v} for k, v in command.env.items())
+    if cluster.settings_secret is None:
+        container.pop("envFrom", None)
     if command.pull_secret:
         pod["imagePullSecrets"] = [{"name": command.pull_secret}]
     if command.foreign:

@@ -11,6 +11,7 @@ import yaml
 from airflow.sdk.exceptions import AirflowFailException
 
 from handover.coordination import lock
+from handover.kube import jobs
 from handover.models.deployment import Release
 from handover.plan.model import INCLUDE, Plan
 from handover.workflows.deployment import target
@@ -18,7 +19,7 @@ from handover.workflows.deployment.opening import Open
 from handover.workload import manifests
 from tests.twins.kube import DEPLOYMENTS, SERVICES, TwinCluster
 
-FILE = INCLUDE / "k8s" / "deployment.yaml"
+FILE, JOB = INCLUDE / "k8s" / "deployment.yaml", INCLUDE / "k8s" / "job.yaml"
 
 
 class Place:
@@ -62,6 +63,7 @@ def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             text = text.replace(f"${one}", other)
         (tmp_path / "k8s").mkdir(exist_ok=True)
         (tmp_path / "k8s" / "deployment.yaml").write_text(text)
+        (tmp_path / "k8s" / "job.yaml").write_text(JOB.read_text())
         monkeypatch.setattr(manifests, "INCLUDE", tmp_path)
 
     return lay
@@ -116,6 +118,13 @@ def test_everything_is_told_at_once(place):
 def test_a_manifest_that_does_not_run_the_release_where_it_is_looked_for(place, manifest, replaced, said):
     manifest(**replaced)
     assert said in place.problem()
+
+
+def test_a_job_manifest_without_the_plans_container(place, tmp_path, monkeypatch):
+    (tmp_path / "k8s").mkdir()
+    (tmp_path / "k8s" / "job.yaml").write_text(JOB.read_text().replace("$container", "runner"))
+    monkeypatch.setattr(jobs, "INCLUDE", tmp_path)
+    assert "include/k8s/job.yaml: it has no container pms (there: runner)" in place.problem()
 
 
 def test_a_sidecar_in_the_manifest_is_no_problem(place, manifest, tmp_path):

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from handover.coordination.promotion import Refused
 from handover.coordination.serving import serving
-from handover.models.containers import find_container
+from handover.kube import jobs
+from handover.models.containers import NoContainer, find_container
 from handover.outside import outside
 from handover.ports.kube import NotFound
 from handover.workload import manifests
@@ -62,6 +63,10 @@ def manifest_problems(plan: Plan) -> list[str]:
         found.append(f"{file} has no container {cluster.container}: write $container, or correct cluster.container")
     elif container.get("image") != _IMAGE:
         found.append(f"{file}: container {cluster.container} does not run the release: write $image as its image")
+    try:
+        jobs.manifest(cluster, jobs.Command(name="x", key="x", image=_IMAGE, argv=("true",)))
+    except NoContainer as wrong:
+        found.append(f"include/k8s/{cluster.job_manifest}: {wrong}, or write $container there")
     if body["metadata"].get("name") != cluster.deployment_of(cluster.colours[0]):
         found.append(f"{file}: its name is not that of cluster.deployment: write $name")
     return found
