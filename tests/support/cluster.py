@@ -36,6 +36,7 @@ PROGRAMS = {
     "v1.0.0": [sys.executable, APP],
     "v1.1.0": [sys.executable, APP],
     "crash": ["sh", "-c", "echo warming up; echo DATABASE_URL is wrong; exit 3"],
+    "deaf": ["sleep", "600"],
 }
 NAMES = itertools.count(1)
 PATIENCE = 60.0

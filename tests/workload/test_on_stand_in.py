@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 import pytest
 
 from handover.coordination.routing import DEPLOYMENTS
+from handover.kube.events import Events
+from handover.kube.reasons import SETTLE_SECONDS, told
 from handover.models.evidence import Verdict
+from handover.workload import rollout
 from handover.workload.image import BuildImage, ScanImage
 from handover.workload.operators import DeployIdleColour, ReleaseCommand
 from handover.workload.scale_down import RemoveIdleColour
@@ -24,6 +28,7 @@ from tests.support.cluster import (
     plan_with,
 )
 from tests.support.steps import connect_to, opened, release, run
+from tests.support.until import until_async
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.usefixtures("looks_often")]
 TOOLS = "registry.example.com/shop/tools"
@@ -83,6 +88,33 @@ def test_a_release_that_does_not_start_fails_its_rollout_with_its_own_words(plan
     assert ran.evidence.verdict is Verdict.FAIL
     assert "1 restarts, exit code 3" in ran.evidence.reason
     assert str(ran.error).endswith("it printed: warming up | DATABASE_URL is wrong")
+
+
+def looked_at(plan, in_cluster, token, says):  # noqa: F811
+    """What keeps the idle colour of a plan, once it is said."""
+    assert run(DeployIdleColour(task_id="deploy", plan=plan), token, ASKED).evidence.passed
+    name, labels = plan.cluster.deployment_of("green"), plan.cluster.selector_of("green")
+    found = []
+
+    async def look(kube):
+        found[:] = (await rollout.look(kube, name, labels, Events()))[1]
+        return says in told(found)
+
+    in_cluster(lambda kube: until_async(lambda: look(kube), says))
+    return found[0]
+
+
+def test_a_secret_that_is_not_there_is_named_and_not_waited_for(plan, in_cluster, begin):  # noqa: F811
+    says = 'CreateContainerConfigError: Error: secret "nobody-made-it" not found'
+    other = plan.cluster.model_copy(update={"settings_secret": "nobody-made-it"})
+    found = looked_at(plan.model_copy(update={"cluster": other}), in_cluster, begin(), says)
+    assert found.patience == SETTLE_SECONDS
+
+
+def test_a_release_that_never_gets_ready_is_told_with_its_probes_last_answer(plan, in_cluster, begin):  # noqa: F811
+    says = f"its readiness probe (GET {plan.health.path} on port http) does not pass: Readiness probe failed: "
+    found = looked_at(plan, in_cluster, begin("deaf"), says)
+    assert found.patience == math.inf
 
 
 # --- a release's commands
@@ -161,6 +193,7 @@ def test_a_scanner_asks_the_registry_with_the_login_of_its_secret(
 )
 def test_a_scanner_that_does_not_start_is_no_pass(with_image, begin, monkeypatch, change, says):
     monkeypatch.setattr("handover.kube.reasons.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("handover.kube.reasons.SETTLE_SECONDS", 0.0)
     ran = run(ScanImage(task_id="scan", plan=with_image(scan=SCAN | change)), begin(), ASKED)
     assert ran.evidence.verdict is Verdict.UNKNOWN
     assert says in ran.evidence.reason
