@@ -112,7 +112,7 @@ def _fault_at(team: Team, endpoints: dict[str, Any], moment: Moment) -> tuple[fl
     return max(0.0, max(met, default=asked) - asked), bad
 
 
-def _until(team: Team, run_id: str, task: str, timeout: float = 300) -> None:
+def _until(team: Team, run_id: str, task: str, timeout: float = 900) -> None:
     """Answers what people are asked before it."""
     deadline = time.monotonic() + timeout
     while (states := team.admin.task_states(DEPLOYMENT, run_id)).get(task) not in UNDER_WAY:

@@ -14,6 +14,7 @@ from pathlib import Path
 UNANSWERED = 2
 
 COMMANDS = {
+    "adopt": ("adopt", "draft the plan of a service that runs already"),
     "check": ("check", "say what is wrong with plan files, and what they come to"),
     "back": ("traffic", "move traffic back to the previous version, now"),
     "status": ("traffic", "where traffic is, and which deployment is under way"),

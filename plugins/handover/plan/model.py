@@ -51,6 +51,8 @@ class Cluster(Section):
     namespace: KubeName
     staging_namespace: KubeName
     app: KubeName
+    app_label: Annotated[str, StringConstraints(pattern=r"^([-a-z0-9.]+/)?[-A-Za-z0-9_.]+$")] = "app"
+    """The label whose value is ``app``, on every pod of the service and in its Services' selectors."""
     colour_key: str
     colours: tuple[KubeName, KubeName]
     service: KubeName
@@ -61,7 +63,8 @@ class Cluster(Section):
     replicas: Count
     cpu_limit: str
     memory_limit: str
-    settings_secret: KubeName
+    settings_secret: KubeName | None = None
+    """Environment of the service, and of its commands."""
     manifest: Manifest
     job_manifest: Manifest
     rollout_timeout_seconds: Seconds
@@ -83,7 +86,7 @@ class Cluster(Section):
 
     def selector_of(self, colour: str | None) -> dict[str, str]:
         """Labels of the pods of one colour, or of both when ``colour`` is None."""
-        return {"app": self.app} | ({self.colour_key: colour} if colour else {})
+        return {self.app_label: self.app} | ({self.colour_key: colour} if colour else {})
 
 
 class Staging(Section):

@@ -25,7 +25,7 @@ def deployment(plan: Plan, colour: str, version: str, image: str, generation: in
         deadline=max(2, int(cluster.rollout_timeout_seconds)),
         container=cluster.container,
         port=cluster.port,
-        secret=cluster.settings_secret,
+        secret=cluster.settings_secret or "",
         cpu_limit=cluster.cpu_limit,
         memory_limit=cluster.memory_limit,
         health_path=plan.health.path,

@@ -1,0 +1,127 @@
+"""The plan, the manifest of a colour, and what has to be applied once, for a service that was found. Pure."""
+
+from __future__ import annotations
+
+import copy
+from string import Template
+from typing import Any
+
+import yaml
+
+from handover.adoption.findings import Finding, Json
+from handover.plan.model import INCLUDE
+
+NOTHING = "nothing was recognised there"
+VERSION = "handover/version"
+FIRST = "blue"
+"""The colour of a service that has none yet."""
+_OF_THE_CLUSTER = ("pod-template-hash", "controller-revision-hash")
+
+
+def plan(found: Finding, name: str) -> str:
+    """The plan file."""
+    notes = "".join(f"# - {note}\n" for note in found.notes)
+    return Template((INCLUDE / "adopt" / "plan.yaml").read_text(encoding="utf-8")).substitute(
+        name=name, title=found.service, namespace=found.namespace, repository=found.image.repository,
+        app_label=found.app_label, app=found.app, colour_key=found.colour_key, service=found.service,
+        colours=", ".join((found.colour or FIRST, found.other)), preview=preview_name(found), pattern=found.pattern,
+        container=found.container, port=found.port, replicas=found.replicas, cpu_limit=found.cpu_limit,
+        memory_limit=found.memory_limit, manifest=manifest_name(name), health_path=found.health_path,
+        metrics_path=found.metrics_path, metrics_port=found.metrics_port, metrics=found.metrics or NOTHING,
+        secret=f"  settings_secret: {found.secret}\n" if found.secret else "",
+        notes=f"#\n# What could not be known, or has to be looked at:\n{notes}" if notes else "",
+    )  # fmt: skip
+
+
+def preview_name(found: Finding) -> str:
+    return f"{found.service}-preview"
+
+
+def manifest_name(name: str) -> str:
+    return f"{name}.yaml"
+
+
+def manifest(found: Finding) -> str:
+    """The Deployment that serves, as the template of both colours."""
+    labels = {found.app_label: "$app", found.colour_key: "$colour"}
+    body = _colour_of(found, labels)
+    body["metadata"] |= {"name": "$name", "annotations": {VERSION: "$version"}}
+    body["spec"] |= {"replicas": "$replicas", "progressDeadlineSeconds": "$deadline"}
+    template = body["spec"]["template"]
+    template["metadata"]["annotations"] = template["metadata"].get("annotations", {}) | {VERSION: "$version"}
+    _service_container(found, body)["image"] = "$image"
+    head = (
+        f"# One colour of {found.service}, as {found.deployment['metadata']['name']} was. Placeholders are filled in.\n"
+    )
+    return head + _yaml(body)
+
+
+def to_apply(found: Finding) -> str:
+    """What the cluster lacks: the preview Service, and the first colour of a service that has none yet."""
+    colour = found.colour or FIRST
+    ports = [{k: v for k, v in port.items() if k != "nodePort"} for port in found.service_ports]
+    preview: Json = {
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": preview_name(found), "namespace": found.namespace},
+        "spec": {"selector": {found.app_label: found.app, found.colour_key: colour}, "ports": ports},
+    }  # fmt: skip
+    objects = [preview]
+    if not found.is_blue_green:
+        first = _colour_of(found, {found.app_label: found.app, found.colour_key: colour}, escape=False)
+        first["metadata"] |= {"name": found.pattern.format(colour=colour), "namespace": found.namespace}
+        first["spec"]["replicas"] = found.replicas
+        objects.append(first)
+    return "---\n".join(_yaml(one) for one in objects)
+
+
+def steps(found: Finding, file: str) -> list[str]:
+    """The commands that bring it there, without a request lost: both Deployments serve before one is left out."""
+    apply = [f"kubectl apply -f {file}"]
+    if found.is_blue_green:
+        return apply
+    name, old = found.pattern.format(colour=FIRST), found.deployment["metadata"]["name"]
+    of = f"-n {found.namespace}"
+    patch = f'{{"spec":{{"selector":{{"{found.colour_key}":"{FIRST}"}}}}}}'
+    return [
+        *apply, f"kubectl {of} rollout status deployment/{name}",
+        f"kubectl {of} patch service {found.service} -p '{patch}'",
+        f"kubectl {of} scale deployment/{old} --replicas=0   # once its connections have ended",
+    ]  # fmt: skip
+
+
+def _colour_of(found: Finding, labels: dict[str, str], *, escape: bool = True) -> Json:
+    """A Deployment of its own with the pods that serve, and these labels besides theirs."""
+    spec = copy.deepcopy(found.deployment["spec"])
+    spec = _escaped(spec) if escape else spec
+    template = spec["template"]
+    kept = {k: v for k, v in (template["metadata"].get("labels") or {}).items() if k not in _OF_THE_CLUSTER}
+    annotations = {
+        k: v
+        for k, v in (template["metadata"].get("annotations") or {}).items()
+        if not k.startswith("kubectl.kubernetes.io/")
+    }
+    template["metadata"] = {"labels": kept | labels} | ({"annotations": annotations} if annotations else {})
+    spec["selector"] = {"matchLabels": dict(labels)}
+    return {
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"labels": dict(labels)}, "spec": spec,
+    }  # fmt: skip
+
+
+def _service_container(found: Finding, body: Json) -> Json:
+    containers: list[Json] = body["spec"]["template"]["spec"]["containers"]
+    return next(one for one in containers if one["name"] == found.container)
+
+
+def _escaped(value: Any) -> Any:
+    """The same with every dollar doubled, since a template stands for it."""
+    if isinstance(value, str):
+        return value.replace("$", "$$")
+    if isinstance(value, list):
+        return [_escaped(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _escaped(one) for key, one in value.items()}
+    return value
+
+
+def _yaml(body: Json) -> str:
+    return yaml.safe_dump(body, sort_keys=False, width=120, allow_unicode=True)

@@ -1,0 +1,244 @@
+"""What a service looks like that nobody has deployed with us yet: from its objects in the cluster. Pure.
+
+What cannot be known is a note for the person, never a guess that nobody sees.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from handover.models.image_reference import BadImage, ImageReference
+from handover.telemetry.counters import Counters, NoMetrics
+
+Json = dict[str, Any]
+COLOUR_KEYS = ("version", "colour", "color", "slot", "deployment")
+"""Keys of a selector that blue-green setups use for the colour."""
+APP_KEYS = ("app", "app.kubernetes.io/name", "app.kubernetes.io/instance", "k8s-app", "name")
+_COLOURS = {"blue": "green", "green": "blue", "a": "b", "b": "a"}
+
+
+class NotAdoptable(ValueError):
+    """The service cannot be deployed blue-green as it is; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was read: the Service, the Deployments whose pods it selects, what scales them and leads to them, and what
+    one pod said of its metrics by path, or why not.
+    """
+
+    service: Json
+    deployments: Sequence[Json]
+    scalers: Sequence[Json] = ()
+    ingresses: Sequence[Json] = ()
+    metrics: Mapping[str, Counters | NoMetrics] = field(default_factory=dict)
+    metrics_port: int | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``colour``: of the Deployment that serves, "" for a service that was never blue-green."""
+
+    namespace: str
+    service: str
+    app_label: str
+    app: str
+    colour_key: str
+    colour: str
+    other: str
+    deployment: Json
+    container: str
+    image: ImageReference
+    port: int
+    service_ports: tuple[Json, ...]
+    replicas: int
+    cpu_limit: str
+    memory_limit: str
+    secret: str
+    health_path: str
+    metrics_path: str
+    metrics_port: int
+    metrics: str
+    notes: tuple[str, ...]
+
+    @property
+    def is_blue_green(self) -> bool:
+        return bool(self.colour)
+
+    @property
+    def pattern(self) -> str:
+        """Names of the two Deployments, with ``{colour}`` for the colour."""
+        name = str(self.deployment["metadata"]["name"])
+        if self.colour and re.search(rf"(^|-){self.colour}(-|$)", name):
+            return re.sub(rf"(^|-){self.colour}(-|$)", r"\1{colour}\2", name, count=1)
+        return f"{name}-{{colour}}"
+
+
+def find(seen: Seen, container: str = "") -> Finding:
+    """Raises `NotAdoptable`.
+
+    :param container: which one is the service, where pods have several
+    """
+    notes: list[str] = []
+    service, spec = seen.service, seen.service["spec"]
+    selector: Mapping[str, str] = spec.get("selector") or {}
+    name = service["metadata"]["name"]
+    if not selector:
+        raise NotAdoptable(
+            f"Service {name} has no selector: traffic cannot be moved by it. Give it one, or name another"
+        )
+    deployment = _deployment(name, seen)
+    labels: Mapping[str, str] = deployment["spec"]["template"]["metadata"].get("labels") or {}
+    colour_key, colour = _colour(selector)
+    app_label, app = _app(name, {key: value for key, value in selector.items() if key != colour_key})
+    if labels.get(app_label) != app:
+        raise NotAdoptable(f"the pods of {deployment['metadata']['name']} are not labelled {app_label}={app}")
+    if others := [key for key in selector if key not in (app_label, colour_key)]:
+        notes.append(f"The Service also selects by {', '.join(others)}: both colours have to bear these labels.")
+    chosen = _container(deployment, container, spec)
+    image = _image(chosen["image"], notes)
+    port = _port(spec, chosen, notes)
+    metrics_path, metrics = _metrics(seen, deployment, notes)
+    _beside(seen, notes)
+    limits = (chosen.get("resources") or {}).get("limits") or {}
+    for what in ("cpu", "memory"):
+        if what not in limits:
+            notes.append(f"The container has no limit of {what}: {what}_limit in the plan is a guess.")
+    return Finding(
+        namespace=service["metadata"]["namespace"], service=name, app_label=app_label, app=app,
+        colour_key=colour_key or "version", colour=colour, other=_COLOURS.get(colour, "green"), deployment=deployment,
+        container=chosen["name"], image=image, port=port,
+        service_ports=tuple(spec.get("ports") or ()), replicas=int(deployment["spec"].get("replicas", 1)),
+        cpu_limit=str(limits.get("cpu", "1")), memory_limit=str(limits.get("memory", "512Mi")), secret=_secret(chosen),
+        health_path=_health(chosen, notes), metrics_path=metrics_path,
+        metrics_port=seen.metrics_port or port, metrics=metrics, notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _deployment(service: str, seen: Seen) -> Json:
+    serving = [one for one in seen.deployments if one["spec"].get("replicas", 1)]
+    if not serving:
+        raise NotAdoptable(f"no Deployment with pods stands behind Service {service} (StatefulSets are not deployed)")
+    if len(serving) > 1:
+        names = ", ".join(sorted(one["metadata"]["name"] for one in serving))
+        raise NotAdoptable(f"several Deployments serve behind Service {service}: {names}. One has to serve alone")
+    return serving[0]
+
+
+def _colour(selector: Mapping[str, str]) -> tuple[str, str]:
+    """Key and value of the colour in a selector; empty when there is none."""
+    for key, value in selector.items():
+        if value in _COLOURS and (key in COLOUR_KEYS or len(selector) > 1):
+            return key, value
+    return "", ""
+
+
+def _app(service: str, selector: Mapping[str, str]) -> tuple[str, str]:
+    if not selector:
+        raise NotAdoptable(
+            f"Service {service} selects by a colour alone: add a label of the application to its selector"
+        )
+    key = next((one for one in APP_KEYS if one in selector), next(iter(selector)))
+    return key, selector[key]
+
+
+def _container(deployment: Json, wanted: str, service: Json) -> Json:
+    """The one that was asked for, or the only one, or the only one with the Service's port."""
+    containers: list[Json] = deployment["spec"]["template"]["spec"]["containers"]
+    names = ", ".join(one["name"] for one in containers)
+    if wanted:
+        found = [one for one in containers if one["name"] == wanted]
+        if not found:
+            raise NotAdoptable(f"there is no container {wanted!r}; there are {names}")
+        return found[0]
+    if len(containers) == 1:
+        return containers[0]
+    targets = {one.get("targetPort", one["port"]) for one in service.get("ports") or ()}
+    open_there = [
+        one for one in containers
+        if any({port.get("name"), port["containerPort"]} & targets for port in one.get("ports") or ())
+    ]  # fmt: skip
+    if len(open_there) != 1:
+        raise NotAdoptable(f"which container is the service? Say it with --container: {names}")
+    return open_there[0]
+
+
+def _image(text: str, notes: list[str]) -> ImageReference:
+    try:
+        found = ImageReference.parse(text)
+    except BadImage as error:
+        raise NotAdoptable(str(error)) from None
+    if not re.fullmatch(r"v\d+\.\d+\.\d+", found.tag):
+        notes.append(
+            f"The image's tag {found.tag or '(none)'} is no version like v1.2.3: the running version is asked of the "
+            "service (traffic.version_header), and releases have to bear such tags."
+        )
+    return found
+
+
+def _port(service: Json, container: Json, notes: list[str]) -> int:
+    ports = service.get("ports") or ()
+    if len(ports) != 1:
+        notes.append(f"The Service has {len(ports)} ports; the first one is taken for HTTP.")
+    if not ports:
+        raise NotAdoptable("the Service has no port")
+    target = ports[0].get("targetPort", ports[0]["port"])
+    if isinstance(target, int):
+        return target
+    named = [one["containerPort"] for one in container.get("ports") or () if one.get("name") == target]
+    if not named:
+        raise NotAdoptable(
+            f"the Service sends to the port {target!r}, which container {container['name']} does not name"
+        )
+    return int(named[0])
+
+
+def _health(container: Json, notes: list[str]) -> str:
+    for probe in ("readinessProbe", "livenessProbe", "startupProbe"):
+        if get := (container.get(probe) or {}).get("httpGet"):
+            if probe != "readinessProbe":
+                notes.append(f"There is no readinessProbe over HTTP: health.path is that of the {probe}.")
+            return str(get.get("path", "/"))
+    notes.append("No probe asks over HTTP: health.path is a guess, and pods need a readinessProbe before a cutover.")
+    return "/health"
+
+
+def _secret(container: Json) -> str:
+    named = [one["secretRef"]["name"] for one in container.get("envFrom") or () if "secretRef" in one]
+    return str(named[0]) if named else ""
+
+
+def _metrics(seen: Seen, deployment: Json, notes: list[str]) -> tuple[str, str]:
+    """Path, and what was recognised there."""
+    for path, said in seen.metrics.items():
+        if isinstance(said, Counters):
+            notes.extend(f"The metrics do not tell {what}: {why}." for what, why in said.lacking.items())
+            return path, said.metric
+    why = "; ".join(f"{path}: {said}" for path, said in seen.metrics.items()) or "no pod could be asked"
+    notes.append(
+        f"No metrics were recognised ({why}). A release is judged by them: say under pod_metrics where they are and "
+        "what counts, or leave the measures of pods out."
+    )
+    annotations = deployment["spec"]["template"]["metadata"].get("annotations") or {}
+    return str(annotations.get("prometheus.io/path", "/metrics")), ""
+
+
+def _beside(seen: Seen, notes: list[str]) -> None:
+    for scaler in seen.scalers:
+        spec = scaler["spec"]
+        notes.append(
+            f"HorizontalPodAutoscaler {scaler['metadata']['name']} scales {spec['scaleTargetRef']['name']} from "
+            f"{spec.get('minReplicas', 1)} to {spec['maxReplicas']} pods: it needs a twin for the other colour."
+        )
+    for ingress in seen.ingresses:
+        hosts = ", ".join(rule.get("host", "*") for rule in ingress["spec"].get("rules") or ()) or "*"
+        notes.append(f"Ingress {ingress['metadata']['name']} leads to it ({hosts}): pms_api below is that address.")
+
+
+def metrics_paths(deployment: Json) -> tuple[str, ...]:
+    """Where a pod may have its metrics: where it says so, then where they usually are."""
+    said = (deployment["spec"]["template"]["metadata"].get("annotations") or {}).get("prometheus.io/path")
+    return tuple(dict.fromkeys([*([said] if said else []), "/metrics", "/actuator/prometheus"]))

@@ -1,0 +1,76 @@
+"""What is drafted can be used: the plan loads, its manifest makes the Deployment that was found, in another colour."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import yaml
+
+from handover.adoption import drafting
+from handover.adoption.findings import find
+from handover.plan import parts
+from handover.plan.load import load_plan
+from handover.workload import manifests
+from tests.adoption.objects import DEPLOYMENT, SERVICE, changed
+from tests.adoption.test_findings import seen
+
+INCLUDE = parts.INCLUDE
+
+
+@pytest.fixture
+def include(tmp_path, monkeypatch):
+    """A folder of its own for what is written."""
+    shutil.copytree(INCLUDE, tmp_path / "include")
+    for module in (parts, manifests):
+        monkeypatch.setattr(module, "INCLUDE", tmp_path / "include")
+    return tmp_path / "include"
+
+
+def drafted(include, found, name="web"):
+    (include / "k8s" / f"{name}.yaml").write_text(drafting.manifest(found))
+    (include / "plans" / f"{name}.yaml").write_text(drafting.plan(found, name))
+    return load_plan(include / "plans" / f"{name}.yaml")
+
+
+def test_the_drafted_plan_can_be_used(include):
+    plan = drafted(include, find(seen()))
+    assert (plan.cluster.service, plan.cluster.replicas, plan.cluster.port) == ("web", 6, 8081)
+    assert plan.cluster.selector_of("blue") == {"app": "web", "version": "blue"}
+    assert plan.image.repository == "registry:5000/shop/web"
+    assert plan.pod_metrics.path == "/actuator/prometheus"
+
+
+def test_both_colours_are_what_serves_but_for_name_labels_image_and_size(include):
+    plan = drafted(include, find(seen()))
+    made = manifests.deployment(plan, "green", "v1.5.0", "registry:5000/shop/web@sha256:" + "1" * 64, 7)
+    old, new = DEPLOYMENT["spec"]["template"]["spec"], made["spec"]["template"]["spec"]
+    assert made["metadata"]["name"] == "web-green"
+    assert made["spec"]["selector"]["matchLabels"] == {"app": "web", "version": "green"}
+    assert made["spec"]["template"]["metadata"]["labels"] == {"app": "web", "team": "shop", "version": "green"}
+    assert "kubectl.kubernetes.io/restartedAt" not in made["spec"]["template"]["metadata"]["annotations"]
+    assert new["containers"][0] == old["containers"][0]
+    assert new["containers"][1] == old["containers"][1] | {"image": "registry:5000/shop/web@sha256:" + "1" * 64}
+    assert "status" not in made
+
+
+def test_what_is_applied_once_serves_beside_what_was_there():
+    found = find(seen())
+    preview, first = yaml.safe_load_all(drafting.to_apply(found))
+    assert preview["spec"]["selector"] == {"app": "web", "version": "blue"}
+    assert "nodePort" not in preview["spec"]["ports"][0]
+    assert first["metadata"]["name"] == "web-blue"
+    assert SERVICE["spec"]["selector"].items() <= first["spec"]["template"]["metadata"]["labels"].items()
+    assert first["spec"]["template"]["spec"] == DEPLOYMENT["spec"]["template"]["spec"]
+    apply, wait, patch, scale = drafting.steps(found, "web-first.yaml")
+    assert (apply, wait) == ("kubectl apply -f web-first.yaml", "kubectl -n shop rollout status deployment/web-blue")
+    assert '"version":"blue"' in patch
+    assert "scale deployment/web --replicas=0" in scale
+
+
+def test_a_service_that_is_blue_green_lacks_a_preview_and_nothing_else():
+    labels = {"app": "web", "version": "green"}
+    deployment = changed(changed(DEPLOYMENT, "metadata.name", "web-green"), "spec.template.metadata.labels", labels)
+    found = find(seen(changed(SERVICE, "spec.selector", labels), [deployment]))
+    assert [one["kind"] for one in yaml.safe_load_all(drafting.to_apply(found))] == ["Service"]
+    assert drafting.steps(found, "f.yaml") == ["kubectl apply -f f.yaml"]
