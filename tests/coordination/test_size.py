@@ -107,6 +107,10 @@ def test_it_is_waited_for_until_it_is_full(twin, in_cluster, virtual_time):
     assert 20 <= virtual_time.now < 21
 
 
+async def six(twin):
+    twin.scale("blue", 6)
+
+
 def autoscaler(twin, name: str, target: dict, least: int | None) -> None:
     spec = {"scaleTargetRef": target, "maxReplicas": 10} | ({"minReplicas": least} if least else {})
     twin.cluster.write((size.AUTOSCALERS, twin.namespace, name), {"spec": spec})
@@ -115,7 +119,8 @@ def autoscaler(twin, name: str, target: dict, least: int | None) -> None:
 def test_an_autoscaler_that_may_take_what_a_rollback_needs_is_named(twin, in_cluster):
     autoscaler(twin, "web", {"kind": "Deployment", "name": "pms-blue"}, None)
     autoscaler(twin, "next", {"kind": "Deployment", "name": "pms-green"}, 3)
-    said = in_cluster(lambda kube: size.autoscaled(kube, twin.plan.cluster, TOKEN, 6))
+    in_cluster(lambda kube: six(twin))
+    said = in_cluster(lambda kube: size.autoscaled(kube, twin.plan.cluster, TOKEN))
     assert said == (
         "warning: HorizontalPodAutoscaler web may shrink pms-blue to 1 pods while it serves nobody, and 6 serve now: a "
         "rollback would go at once to what is left; "
@@ -134,7 +139,8 @@ def test_an_autoscaler_that_may_take_what_a_rollback_needs_is_named(twin, in_clu
 )
 def test_others_are_not(twin, in_cluster, target, least):
     autoscaler(twin, "web", target, least)
-    assert in_cluster(lambda kube: size.autoscaled(kube, twin.plan.cluster, TOKEN, 6)) == ""
+    in_cluster(lambda kube: six(twin))
+    assert in_cluster(lambda kube: size.autoscaled(kube, twin.plan.cluster, TOKEN)) == ""
 
 
 @pytest.mark.parametrize(
@@ -149,4 +155,4 @@ def test_what_is_not_known_of_autoscalers_is_said(twin, error, said):
         async def list(self, resource):
             raise error
 
-    assert asyncio.run(size.autoscaled(Refuses(), twin.plan.cluster, TOKEN, 6)) == said
+    assert asyncio.run(size.autoscaled(Refuses(), twin.plan.cluster, TOKEN)) == said

@@ -127,10 +127,17 @@ async def until_behind(
 
 
 async def full(kube: Kube, name: str, replicas: int) -> None:
-    """Raises `NotReady` unless the Deployment has all its replicas, and at least as many as the plan says."""
-    deployment = await kube.get(DEPLOYMENTS, name)
+    """Raises `NotReady` unless the Deployment has all its replicas, and at least as many as these."""
+    if short := shortage(await kube.get(DEPLOYMENTS, name), replicas):
+        raise NotReady(short)
+
+
+def shortage(deployment: Json, replicas: int) -> str:
+    """What a Deployment lacks of all its replicas, and of so many at least; empty when it has them."""
     status, wanted = deployment.get("status") or {}, max(replicas, deployment["spec"].get("replicas", 1))
     known = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
     available, updated = status.get("availableReplicas") or 0, status.get("updatedReplicas") or 0
-    if not known or min(available, updated) < wanted:
-        raise NotReady(f"{name} has {available} of {wanted} replicas available, {updated} of this release")
+    if known and min(available, updated) >= wanted:
+        return ""
+    name = deployment["metadata"]["name"]
+    return f"{name} has {available} of {wanted} replicas available, {updated} of this release"

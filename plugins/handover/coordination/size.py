@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from handover.ports.kube import Json, Kube
 
 AUTOSCALERS = "autoscaling/v2/horizontalpodautoscalers"
+LEFT = ": a rollback would go at once to what is left"
 
 
 def declared(deployment: Json | None) -> int:
@@ -69,25 +70,23 @@ async def until_full(
         await asyncio.sleep(pause)
 
 
-async def autoscaled(kube: Kube, cluster: Cluster, token: FencingToken, pods: int) -> str:
+async def autoscaled(kube: Kube, cluster: Cluster, token: FencingToken) -> str:
     """A warning for people when an autoscaler may take from a colour what it needs while it serves nobody; empty when
     none does.
-
-    :param pods: as many as serve
     """
+    colours = {cluster.deployment_of(colour): colour for colour in (token.stable, token.preview)}
     try:
-        found = await kube.list(AUTOSCALERS)
+        found = [one for one in await kube.list(AUTOSCALERS) if _target(one) in colours]
+        pods = await needed(kube, cluster, token.stable) if found else 0
     except NotFound:
         return ""  # the cluster has no autoscalers
     except KubeError as error:
         return f"warning: whether an autoscaler sizes one of the colours is not known: {error}"
-    colours = {cluster.deployment_of(colour): colour for colour in (token.stable, token.preview)}
     return "; ".join(
-        f"warning: HorizontalPodAutoscaler {one['metadata']['name']} may shrink {name} to {least} pods while it serves "
-        f"nobody, and {pods} serve now" + (": a rollback would go at once to what is left" if is_stable else "")
+        f"warning: HorizontalPodAutoscaler {one['metadata']['name']} may shrink {_target(one)} to {least} pods while "
+        f"it serves nobody, and {pods} serve now" + (LEFT if colours[_target(one)] == token.stable else "")
         for one in found
-        if (name := _target(one)) in colours and (least := one["spec"].get("minReplicas") or 1) < pods
-        for is_stable in [colours[name] == token.stable]
+        if (least := one["spec"].get("minReplicas") or 1) < pods
     )
 
 

@@ -16,8 +16,19 @@ from typing import TYPE_CHECKING
 from handover import clock
 from handover.coordination import promotion
 from handover.coordination.lock import FencedOut
-from handover.coordination.routing import Check, Decide, NotReady, full, move, patiently, read, until_behind
-from handover.coordination.size import grow, needed, until_full
+from handover.coordination.routing import (
+    DEPLOYMENTS,
+    Check,
+    Decide,
+    NotReady,
+    full,
+    move,
+    patiently,
+    read,
+    shortage,
+    until_behind,
+)
+from handover.coordination.size import declared, grow, needed, until_full
 from handover.models.evidence import Measurement
 from handover.ports.kube import KubeError
 from handover.ports.router import Stage
@@ -29,7 +40,7 @@ from handover.traffic.reach import ALONE, AMONG_OTHERS, BadAnswers, Reach, Reach
 if TYPE_CHECKING:
     from handover.models.deployment import FencingToken
     from handover.plan.model import Plan
-    from handover.ports.kube import Kube
+    from handover.ports.kube import Json, Kube
     from handover.ports.public import PublicAddress
     from handover.ports.router import Route, Router
 
@@ -104,19 +115,20 @@ class Cutover:
 
         Raises `NotReady`.
         """
-        cluster, name = self.plan.cluster, self.plan.cluster.deployment_of(self.token.preview)
-        pods = await patiently(partial(needed, self.kube, cluster, self.token.stable))
-        had = await patiently(
-            partial(grow, self.kube, name, pods, self.fence, generation=str(self.token.generation))
-        )  # fmt: skip
-        if had is None:
-            await until_full(self.kube, name, pods, self.plan.traffic.endpoint_timeout_seconds)
-            return False
-        log.info("%s is scaled from %s to %s: so many serve", name, had, pods)
-        await until_full(
-            self.kube, name, pods, cluster.rollout_timeout_seconds, self.fence, GROWING_POLL_SECONDS
-        )  # fmt: skip
-        return True
+        kube, cluster, name = self.kube, self.plan.cluster, self.plan.cluster.deployment_of(self.token.preview)
+
+        async def look() -> tuple[int, Json]:
+            return await asyncio.gather(needed(kube, cluster, self.token.stable), kube.get(DEPLOYMENTS, name))
+
+        pods, preview = await patiently(look)
+        if declared(preview) < pods:
+            log.info("%s is scaled from %s to %s pods: so many serve", name, declared(preview), pods)
+            await patiently(partial(grow, kube, name, pods, self.fence, generation=str(self.token.generation)))
+            await until_full(kube, name, pods, cluster.rollout_timeout_seconds, self.fence, GROWING_POLL_SECONDS)
+            return True
+        if shortage(preview, pods):
+            await until_full(kube, name, pods, self.plan.traffic.endpoint_timeout_seconds)
+        return False
 
     async def _promote(self, route: Route, *, resumed: bool) -> Reached | None:
         """From both colours to the preview one, once the public address answers from it; traffic returns to the stable

@@ -13,7 +13,7 @@ from handover import clock
 from handover.coordination import heartbeat, promotion
 from handover.coordination.lock import FencedOut
 from handover.coordination.routing import NotReady, move, read, until_behind
-from handover.coordination.size import autoscaled, needed
+from handover.coordination.size import autoscaled
 from handover.models.deployment import FencingToken, Status
 from handover.models.evidence import Evidence, Measurement, failed, passed
 from handover.models.record import DECISION_KEY, Decision
@@ -76,13 +76,12 @@ class SwitchTraffic(Step):
                 kube, router, self.plan, token, state.version, public, partial(run.fenced, kube), state.previous_version
             )
             try:
-                pods = await needed(kube, self.plan.cluster, token.stable)
-                warning = await autoscaled(kube, self.plan.cluster, token, pods)
                 measured = await cutover.run()
                 exposed = (await read(router, token.generation)).exposed_at
                 await run.change(kube, lambda old: old.model_copy(update={"switched_at": exposed}))
             except FINAL as error:
                 return failed(self.task_id, str(error))
+            warning = await autoscaled(kube, self.plan.cluster, token)
         text = "; ".join(part for part in (f"{state.version} serves on {token.preview}", warning) if part)
         return passed(self.task_id, text, *measured)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 REQUEST_SECONDS = 5.0
 PAUSE_SECONDS, SLOW_PAUSE_SECONDS = 0.02, 0.25
 """Between two requests, at first and later on: what lies before a service limits who asks too much."""
-QUICK_SECONDS = 2.0
+QUICK_SECONDS, MEANWHILE_SECONDS = 2.0, 0.25
 ALONE, AMONG_OTHERS = 1, 4
 """One in so many answers has to be from the version. While both colours serve it is every other one, once every pod is
 let in: half of the pods are of each.
@@ -46,7 +46,8 @@ class Reached:
 class Reach:
     """Asks on new connections.
 
-    :param meanwhile: called after every answer that was not the wanted one; raises when there is nothing to wait for
+    :param meanwhile: called now and then between answers that were not the wanted ones; raises when there is nothing to
+        wait for any more
     :param tolerant: bad answers are no reason to give up, as while a bad version serves still
     """
 
@@ -66,7 +67,7 @@ class Reach:
         :param answered: the status that another version gives to the same request, None: not known
         """
         wanted, worst = self.plan.traffic.verify_requests, self.plan.watch.min_bad_samples
-        begun = quick_from = clock.monotonic()
+        begun = quick_from = asked = clock.monotonic()
         last: deque[Answered] = deque(maxlen=wanted * one_in)
         seen: Counter[str] = Counter()
         first: float | None = None
@@ -85,7 +86,9 @@ class Reach:
                 continue
             if not self.tolerant and last.count(Answered.BAD) >= worst:
                 raise BadAnswers(f"{last.count(Answered.BAD)} bad answers, the last one: {said}")
-            await patiently(self.meanwhile)
+            if now - asked >= MEANWHILE_SECONDS or now - begun > timeout:
+                asked = now
+                await patiently(self.meanwhile)
             if now - begun > timeout:
                 raise NotReady(_told(self.version, now - begun, seen))
             await asyncio.sleep(PAUSE_SECONDS if now - quick_from < QUICK_SECONDS else SLOW_PAUSE_SECONDS)

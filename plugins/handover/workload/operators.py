@@ -68,7 +68,7 @@ class DeployIdleColour(Step):
 
     async def _told(self, run: StepRun, kube: Kube, body: Json, what: str) -> str:
         pods = size.declared(body)
-        warning = await size.autoscaled(kube, self.plan.cluster, run.token, pods)
+        warning = await size.autoscaled(kube, self.plan.cluster, run.token)
         return "; ".join(filter(None, (f"{body['metadata']['name']} is to run {what} in {pods} pods", warning)))
 
 
