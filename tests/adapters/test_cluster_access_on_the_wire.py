@@ -216,6 +216,29 @@ def test_a_plugin_that_fails_is_one_line_at_once(connected, files):
         asyncio.run(work())
 
 
+def test_every_group_that_a_user_asks_as_is_a_header_of_its_own(connected, files):
+    heard: list[bytes] = []
+
+    async def answer(reader, writer):
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        body = b'{"items": []}'
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+
+    async def work():
+        async with await asyncio.start_server(answer, "127.0.0.1") as server:
+            port = server.sockets[0].getsockname()[1]
+            path = files.write(f"127.0.0.1:{port}", {"token": "t1", "as": "grace", "as-groups": ["ops", "dev"]})
+            async with connected(path, "n") as kube:
+                await pods(kube)
+
+    asyncio.run(work())
+    said = [line for line in heard[0].decode().splitlines() if line.startswith(("Impersonate", "Authorization"))]
+    assert sorted(said) == [
+        "Authorization: Bearer t1", "Impersonate-Group: dev", "Impersonate-Group: ops", "Impersonate-User: grace",
+    ]  # fmt: skip
+
+
 # --- certificates
 
 

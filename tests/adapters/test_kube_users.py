@@ -194,38 +194,6 @@ def test_a_file_with_a_colon_in_its_name_is_one_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("server", "environment", "proxy"),
-    [
-        ("https://there:6443", {"HTTPS_PROXY": "http://p:3128"}, "http://p:3128"),
-        ("https://there:6443", {"https_proxy": "p:3128"}, "http://p:3128"),
-        ("https://there:6443", {"HTTP_PROXY": "http://p:3128"}, ""),
-        ("http://there", {"HTTP_PROXY": "http://p:3128"}, "http://p:3128"),
-        ("https://127.0.0.1:6443", {"HTTPS_PROXY": "http://p:3128"}, ""),
-        ("https://[::1]:6443", {"HTTPS_PROXY": "http://p:3128"}, ""),
-        ("https://localhost", {"HTTPS_PROXY": "http://p:3128"}, ""),
-        ("https://10.1.2.3", {"HTTPS_PROXY": "http://p:3128", "NO_PROXY": "a.com, 10.0.0.0/8"}, ""),
-        ("https://11.1.2.3", {"HTTPS_PROXY": "http://p:3128", "NO_PROXY": "10.0.0.0/8,x/y"}, "http://p:3128"),
-        ("https://10.1.2.3", {"HTTPS_PROXY": "http://p:3128", "NO_PROXY": "10.1.2.3"}, ""),
-        ("https://k.a.com", {"HTTPS_PROXY": "http://p:3128", "NO_PROXY": "a.com"}, ""),
-        ("https://k.a.com", {"HTTPS_PROXY": "http://p:3128", "NO_PROXY": "*.a.com"}, ""),
-        ("https://a.com", {"HTTPS_PROXY": "http://p:3128", "NO_PROXY": ".a.com"}, "http://p:3128"),
-        ("https://ka.com", {"HTTPS_PROXY": "http://p:3128", "NO_PROXY": "a.com"}, "http://p:3128"),
-        ("https://a.com:6443", {"HTTPS_PROXY": "http://p:3128", "NO_PROXY": "a.com:443"}, "http://p:3128"),
-        ("https://a.com:6443", {"HTTPS_PROXY": "http://p:3128", "NO_PROXY": "a.com:6443"}, ""),
-        ("https://there", {"HTTPS_PROXY": "http://p:3128", "NO_PROXY": "*"}, ""),
-    ],
-)
-def test_a_proxy_of_the_environment_is_used_as_by_kubectl(monkeypatch, server, environment, proxy):
-    for name in ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert read(kubeconfig({}, {"server": server})).proxy == proxy
-    assert read(kubeconfig({}, {"server": server, "proxy-url": "http://mine"})).proxy == "http://mine"
-
-
-@pytest.mark.parametrize(
     ("config", "said"),
     [
         ("{", "the kubeconfig: it is no YAML"),

@@ -211,6 +211,8 @@ def test_a_pod_answers_through_the_api_server_and_one_that_is_not_there_does_not
         await until(lambda: _is_full(kube, "web-blue"))
         name = sorted(await ready_pods(kube, {"app": "web"}))[0]
         assert isinstance(await kube.proxy(name, 8080, "/"), str)
+        answer = await kube.proxied(name, 8080, "/")
+        assert isinstance(answer.body, str) and all(header == header.lower() for header in answer.headers)
         with pytest.raises(KubeError) as missing:
             await kube.proxy("nobody", 8080, "/")
         assert missing.value.status in (404, 500)
