@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import ipaddress
 
 
 def proxy_for(server: str) -> str:
@@ -49,6 +52,8 @@ def _matches(
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    import ipaddress  # only where there is a proxy: a command that moves traffic has no second to lose
+
     try:
         return ipaddress.ip_address(text.strip("[]"))
     except ValueError:
@@ -56,6 +61,8 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _in_network(address: ipaddress.IPv4Address | ipaddress.IPv6Address, entry: str) -> bool:
+    import ipaddress
+
     try:
         return address in ipaddress.ip_network(entry, strict=False)
     except ValueError:
