@@ -414,11 +414,7 @@ def opened(world: World, *, promoted: bool) -> None:
         switched_at=clock.epoch() if promoted else None,
     )  # fmt: skip
     if promoted:
-        route = promotion.overlap(world.witness.route(), token, clock.epoch())
-        for step in (promotion.promote, promotion.finalise):
-            route = step(route or world.witness.route(), token)
-        assert route is not None
-        service.cluster.write((SERVICES, service.namespace, plan.cluster.service), _as_service(world, route))
+        _go(world, partial(promotion.overlap, token=token, at=clock.epoch()), partial(promotion.promote, token=token))
     body = {"metadata": {"annotations": {"handover/generation": "1"}}, "data": {"state": state.model_dump_json()}}
     service.cluster.write(("configmaps", service.namespace, plan.lock_name), body)
 
@@ -427,6 +423,8 @@ def ended(world: World) -> None:
     """A deployment that ended well: green serves, and blue sleeps."""
     opened(world, promoted=True)
     service, plan = world.service, world.plan
+    token = FencingToken(deployment="run-1", generation=1, stable="blue", preview="green")
+    _go(world, partial(promotion.retire, token=token), partial(promotion.finalise, token=token))
     for key, change in (
         ((LEASES, service.namespace, plan.lock_name), {"spec": {"holderIdentity": ""}}),
         ((DEPLOYMENTS, service.namespace, plan.cluster.deployment_of("blue")), {"spec": {"replicas": 0}}),
@@ -436,10 +434,14 @@ def ended(world: World) -> None:
     known = DeploymentState.model_validate_json(service.cluster.objects[key]["data"]["state"])
     over = known.model_copy(update={"status": Status.SUCCEEDED})
     service.cluster.write(key, merge_patch(service.cluster.objects[key], {"data": {"state": over.model_dump_json()}}))
-    token = FencingToken(deployment="run-1", generation=1, stable="blue", preview="green")
-    route = promotion.retire(world.witness.route(), token)
-    assert route is not None
-    service.cluster.write((SERVICES, service.namespace, plan.cluster.service), _as_service(world, route))
+
+
+def _go(world: World, *steps: Callable[[Route], Route | None]) -> None:
+    for step in steps:
+        route = step(world.witness.route())
+        assert route is not None
+        key = (SERVICES, world.service.namespace, world.plan.cluster.service)
+        world.service.cluster.write(key, _as_service(world, route))
 
 
 def _as_service(world: World, route: Route) -> Json:
