@@ -12,7 +12,9 @@ from handover.coordination import state
 from handover.models.incident import Incident, Resolution, Severity
 from handover.models.measures import Phase
 from handover.plan.model import Plan
+from handover.ports.kube import KubeError
 from handover.ports.router import Stage
+from handover.workflows.watch import incidents as noting
 from handover.workflows.watch.incidents import add
 from tests.workflows.watch.test_background import (
     clean_since,
@@ -150,3 +152,45 @@ def test_the_watch_that_moves_traffic_records_the_incident_as_rolled_back(serves
     (found,) = incidents(serves)
     assert (found.outcome, found.severity) == (Resolution.ROLLED_BACK, Severity.CRITICAL)
     assert found.timeline[-1].what == "traffic is back on blue"
+
+
+def test_an_incident_that_could_not_be_noted_is_found_again(monitored, told, monkeypatch):  # noqa: F811
+    """The API server refuses the first time."""
+    note, refused = noting.note, []
+
+    async def refuse_once(*given) -> None:
+        if not refused:
+            refused.append(True)
+            raise KubeError(503, "not now")
+        await note(*given)
+
+    monkeypatch.setattr(noting, "note", refuse_once)
+    with monitored.guests():
+        subject = trigger(monitored, planned(monitored, error_rate="high"))
+        watched(monitored, subject, then(bad(monitored, seconds=3.0), ends(monitored, 3.0)))
+    assert [found.rule for found in incidents(monitored)] == ["error_rate"]
+
+
+def test_a_channel_that_is_slow_blinds_nobody(monitored, monkeypatch):
+    """While people are being told of something small, something critical is asked about."""
+    note = noting.note
+
+    async def slowly(kube, plan, token, finding) -> None:
+        await asyncio.sleep(60.0 if finding.severity is Severity.LOW else 0.0)
+        await note(kube, plan, token, finding)
+
+    monkeypatch.setattr(noting, "note", slowly)
+    found: list[str] = []
+
+    async def happens(kube) -> None:
+        await monitored.tell(kube, "green", mode="slow", delay_seconds=1.2)
+        await asyncio.sleep(8.0)
+        await bad(monitored)(kube)
+        await asyncio.sleep(4.0)
+        found.extend(one.rule for one in (await state.read(kube, monitored.plan.lock_name)).incidents)
+        await ends(monitored, 0.5)(kube)
+
+    with monitored.guests():
+        plan = planned(monitored, p99_seconds="low", p50_seconds="low")
+        watched(monitored, trigger(monitored, plan), happens)
+    assert found == ["error_rate"]

@@ -63,6 +63,7 @@ class BackgroundAnalysis(AnalysisRun):
         self._observer: Observer | None = None
         self._armed = False
         self._clean_since: float | None = None
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def conclude(self) -> Evidence:
         with contextlib.suppress(KubeError):  # then it is taken for armed until the next look
@@ -76,7 +77,7 @@ class BackgroundAnalysis(AnalysisRun):
         finally:
             for task in beside:
                 task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await asyncio.gather(*beside, *self._telling, return_exceptions=True)
 
     async def _stretch(self) -> Evidence | None:
         """Observes in one piece: until a rule breaks, or the version stands somewhere else. Gives the end, if it is."""
@@ -121,7 +122,11 @@ class BackgroundAnalysis(AnalysisRun):
             if what is not Response.NOTE:
                 return finding, what
             judge.note(observer.seen, finding)
-            await self._tell(finding)
+            self._telling.add(asyncio.create_task(self._note(finding, observer)))  # nobody is blind for a slow channel
+
+    async def _note(self, finding: Finding, observer: Observer) -> None:
+        if not await self._tell(finding):
+            observer.seen.muted.discard(finding.key)
 
     async def _respond(self, finding: Finding, what: Response, observer: Observer) -> Evidence | None:
         """To a breach; gives the evidence when that was the end of the watch."""
@@ -138,10 +143,15 @@ class BackgroundAnalysis(AnalysisRun):
         await asyncio.sleep(LOOK_SECONDS)
         return None
 
-    async def _tell(self, finding: Finding) -> None:
-        with contextlib.suppress(KubeError, FencedOut, NoDeployment):  # what is broken still is found again
+    async def _tell(self, finding: Finding) -> bool:
+        """Whether it is known to be told; else what is broken still is found again."""
+        try:
             await incidents.note(self.subject.kube, self.subject.plan, self.subject.token, finding)
             await self._follower.look()
+        except (KubeError, FencedOut, NoDeployment) as error:
+            self.log.warning("the incident was not noted yet: %s", error)
+            return False
+        return True
 
     async def _cancel_migration(self, reason: str) -> None:
         """Asks the step that migrates to stop, and waits until it has; not for ever, since clients meet the breach."""
