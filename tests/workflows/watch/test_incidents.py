@@ -17,6 +17,7 @@ from handover.ports.router import Stage
 from handover.workflows.watch import incidents as noting
 from handover.workflows.watch.incidents import add
 from tests.workflows.watch.test_background import (
+    _with_cpu,
     clean_since,
     database,  # noqa: F401 - fixture
     ends,
@@ -173,24 +174,27 @@ def test_an_incident_that_could_not_be_noted_is_found_again(monitored, told, mon
 
 def test_a_channel_that_is_slow_blinds_nobody(monitored, monkeypatch):
     """While people are being told of something small, something critical is asked about."""
-    note = noting.note
+    note, said = noting.note, list[str]()
 
     async def slowly(kube, plan, token, finding) -> None:
+        said.append("low" if finding.severity is Severity.LOW else finding.rule)
         await asyncio.sleep(60.0 if finding.severity is Severity.LOW else 0.0)
         await note(kube, plan, token, finding)
 
     monkeypatch.setattr(noting, "note", slowly)
     found: list[str] = []
+    monkeypatch.setattr("tests.twins.service.App.metrics", _with_cpu({"cpu": 0.9}))
 
     async def happens(kube) -> None:
-        await monitored.tell(kube, "green", mode="slow", delay_seconds=1.2)
-        await asyncio.sleep(8.0)
+        await asyncio.sleep(10.0)
         await bad(monitored)(kube)
         await asyncio.sleep(4.0)
         found.extend(one.rule for one in (await state.read(kube, monitored.plan.lock_name)).incidents)
         await ends(monitored, 0.5)(kube)
 
     with monitored.guests():
-        plan = planned(monitored, p99_seconds="low", p50_seconds="low")
+        rules = monitored.plan.watch.model_copy(update={"sustained_seconds": 2.0})
+        plan = planned(monitored, cpu="low").model_copy(update={"watch": rules})
         watched(monitored, trigger(monitored, plan), happens)
     assert found == ["error_rate"]
+    assert sorted(said) == ["error_rate", "low"]
