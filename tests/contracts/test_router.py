@@ -44,7 +44,7 @@ def test_what_is_written_is_read(routed):
     async def work(_, router):
         wanted = replace(
             await router.read(), weights=both("blue", "green"), generation=7, stage=Stage.OVERLAP, deployment="run-7",
-            stable="blue", preview="green", reason="cutover", exposed_at=1_800_000_000.125,
+            stable="blue", preview="green", reason="cutover", exposed_at=1_800_000_000.125, entry_seconds=5.25,
         )  # fmt: skip
         assert await router.swap(wanted) == wanted
         assert await router.read() == wanted
@@ -105,10 +105,22 @@ def test_notes_under_the_former_names_are_read_until_newer_ones_take_their_place
 
 def test_notes_that_nobody_understands_are_no_notes(routed):
     async def work(kube, router):
-        notes = {"handover/stage": "sideways", "handover/generation": "x"}
-        await kube.merge("services", "web", {"metadata": {"annotations": notes}})
+        notes = {"stage": "sideways", "generation": "x", "entry-seconds": "soon", "exposed-at": "today"}
+        annotations = {f"handover/{name}": value for name, value in notes.items()}
+        await kube.merge("services", "web", {"metadata": {"annotations": annotations}})
         route = await router.read()
-        assert (route.stage, route.generation) == (None, 0)
+        assert (route.stage, route.generation, route.entry_seconds, route.exposed_at) == (None, 0, None, None)
+
+    routed(work)
+
+
+def test_whether_it_keeps_clients_with_their_pods_is_read_and_left_alone(routed):
+    async def work(kube, router):
+        assert not (await router.read()).sticky
+        await kube.merge("services", "web", {"spec": {"sessionAffinity": "ClientIP"}})
+        route = await router.swap(replace(await router.read(), weights=only("green"), generation=1))
+        assert route.sticky
+        assert (await kube.get("services", "web"))["spec"]["sessionAffinity"] == "ClientIP"
 
     routed(work)
 

@@ -23,6 +23,8 @@ INTENTS = {
     "retire": promotion.retire, "restore": partial(promotion.restore, reason="why"),
     "abort": partial(promotion.abort, reason="why"), "hold": partial(promotion.hold, reason="why"),
     "watch": partial(promotion.abort, reason="why", finalised_too=False),
+    "rejoin": partial(promotion.rejoin, reason="why", slow=lambda route: False),
+    "slow": partial(promotion.rejoin, reason="why", slow=lambda route: True),
 }  # fmt: skip
 FORWARD = ("overlap", "promote", "finalise", "retire")
 
@@ -82,7 +84,7 @@ def test_an_older_generation_counts_only_by_where_its_traffic_is(stage, weights)
         "retire": "refused", "restore": "done", "abort": "asleep" if may_sleep else (BLUE, ABORTED),
         "hold": (weights, ABORTED), "watch": "asleep" if may_sleep else (BLUE, ABORTED),
     }  # fmt: skip
-    assert {intent: outcome(intent, given) for intent in INTENTS} == expected
+    assert {intent: outcome(intent, given) for intent in expected} == expected
 
 
 @pytest.mark.parametrize("intent", FORWARD)
@@ -99,6 +101,40 @@ def test_an_abort_always_ends_on_the_stable_colour_or_wakes_it_first(stage, weig
         assert stage in (RETIRING, FINALISED) and weights != BLUE
     else:
         assert result == (BLUE, ABORTED) or (result == "done" and (stage, weights) == (ABORTED, BLUE))
+
+
+@pytest.mark.parametrize(("stage", "weights"), itertools.product(Stage, [BLUE, GREEN, BOTH, PURPLE, {}]))
+def test_where_nothing_is_slow_to_let_a_colour_in_rejoining_is_an_abort(stage, weights):
+    given = route(stage, 5, weights)
+    assert outcome("rejoin", given) == outcome("abort", given)
+
+
+@pytest.mark.parametrize(("stage", "weights", "expected"), [
+    (STABLE, BLUE, (BLUE, ABORTED)), (OVERLAP, BOTH, (BLUE, ABORTED)), (PROMOTED, GREEN, (BOTH, ABORTED)),
+    (PROMOTED, PURPLE, (BOTH, ABORTED)), (ABORTED, GREEN, (BOTH, ABORTED)), (ABORTED, BOTH, "done"),
+    (ABORTED, BLUE, "done"), (RETIRING, GREEN, "asleep"), (FINALISED, GREEN, "asleep"),
+])  # fmt: skip
+def test_where_something_is_slow_a_colour_that_serves_nobody_joins_first(stage, weights, expected):
+    assert outcome("slow", route(stage, 5, weights)) == expected
+    assert outcome("slow", route(stage, 6, weights, deployment="newer")) == "fenced"
+
+
+@pytest.mark.parametrize(("stage", "weights"), itertools.product(Stage, [BLUE, GREEN, BOTH, PURPLE, {}]))
+def test_whoever_rejoins_and_then_aborts_ends_on_the_stable_colour(stage, weights):
+    now = given = route(stage, 5, weights)
+    with contextlib.suppress(Asleep):
+        now = INTENTS["slow"](given, TOKEN) or given
+        assert TOKEN.stable in now.serving
+        now = promotion.abort(now, TOKEN, "why") or now
+        assert (now.weights, now.stage) == (BLUE, ABORTED)
+
+
+def test_how_long_it_took_to_be_let_in_stays_known_and_is_of_that_deployment():
+    promoted = promotion.promote(route(OVERLAP, 5, BOTH), TOKEN, 5.25)
+    assert promoted.entry_seconds == 5.25
+    assert promotion.finalise(promoted, TOKEN).entry_seconds == 5.25
+    next_one = FencingToken(deployment="next", generation=6, stable="green", preview="blue")
+    assert promotion.claim(promoted, next_one).entry_seconds is None
 
 
 def test_an_abort_that_is_retried_with_the_generation_of_its_rollback_finds_itself_done():

@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from handover.coordination import lock, state
 from handover.coordination.lock import FencedOut
 from handover.coordination.routing import DEPLOYMENTS
+from handover.coordination.size import AUTOSCALERS
 from handover.kube import jobs
 from handover.models.annotations import notes
 from handover.models.deployment import MigrationRecord
@@ -139,6 +140,23 @@ def test_a_step_that_was_held_up_does_not_overwrite_who_deployed_meanwhile(in_cl
     assert run(deploy(plan), pinned, ASKED).evidence.passed
     assert len(asked) == 2
     assert green(in_cluster)["metadata"]["labels"]["touched"] == "meanwhile"
+
+
+@pytest.mark.parametrize(("serve", "deployed"), [(6, 6), (1, 2), (2, 2)])
+def test_as_many_pods_are_deployed_as_serve_and_no_fewer_than_the_plan_says(in_cluster, plan, pinned, serve, deployed):
+    in_cluster(lambda kube: kube.merge(DEPLOYMENTS, "pms-blue", {"spec": {"replicas": serve}}))
+    ran = run(deploy(plan), pinned, ASKED)
+    assert ran.evidence.reason.endswith(f" in {deployed} pods")
+    assert green(in_cluster)["spec"]["replicas"] == deployed
+
+
+def test_an_autoscaler_that_may_shrink_a_colour_is_said_when_it_is_deployed(twin, in_cluster, plan, pinned):
+    in_cluster(lambda kube: kube.merge(DEPLOYMENTS, "pms-blue", {"spec": {"replicas": 6}}))
+    spec = {"scaleTargetRef": {"kind": "Deployment", "name": "pms-green"}, "minReplicas": 2, "maxReplicas": 9}
+    twin.cluster.write((AUTOSCALERS, twin.namespace, "web"), {"spec": spec})
+    assert (
+        "HorizontalPodAutoscaler web may shrink pms-green to 2 pods" in run(deploy(plan), pinned, ASKED).evidence.reason
+    )
 
 
 def rollout(plan, token):
