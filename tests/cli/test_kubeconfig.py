@@ -50,24 +50,30 @@ WRONG: list[tuple[Any, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["back", "status", "permissions"])
+PLAN = ["--plan", "include/plans/pms.yaml"]
+COMMANDS = {
+    "back": PLAN, "status": PLAN, "permissions": PLAN, "adopt": ["--namespace", "production", "--service", "web"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(("config", "said"), WRONG, ids=[said[:30] for _, said in WRONG])
 def test_it_says_in_one_line_what_is_wrong_in_which_file(tmp_path, capsys, command, config, said):
     path = tmp_path / "config"
     text = config if isinstance(config, (bytes, str)) else yaml.safe_dump(config)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    code = __main__.main([command, "--plan", "include/plans/pms.yaml", "--kubeconfig", str(path)])
+    code = __main__.main([command, *COMMANDS[command], "--kubeconfig", str(path)])
     out, error = capsys.readouterr()
     assert (code, out, error.count("\n")) == (2, "", 1)
     assert error.startswith("failed: ") and said in error and str(path) in error
     assert "sesame" not in error and "Traceback" not in error
 
 
-@pytest.mark.parametrize("command", ["back", "status", "permissions"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_user_that_is_not_there_asks_as_nobody_and_a_context_may_be_said(tmp_path, capsys, command):
     path = tmp_path / "config"
     path.write_text(yaml.safe_dump({**GOOD, "users": [], "current-context": ""}))
-    asked = [command, "--plan", "include/plans/pms.yaml", "--kubeconfig", str(path), "--context", "home"]
+    asked = [command, *COMMANDS[command], "--kubeconfig", str(path), "--context", "home"]
     assert __main__.main(asked) == 2
     error = capsys.readouterr().err
     assert "did not answer" in error and error.count("\n") == 1

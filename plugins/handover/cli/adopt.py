@@ -23,6 +23,7 @@ from handover.adapters.kube_access import NoAccess
 from handover.adapters.kubernetes import connect_with_kubeconfig
 from handover.adoption import drafting
 from handover.adoption.findings import Finding, NotAdoptable, Seen, find, metrics_paths
+from handover.cli.options import with_cluster
 from handover.coordination.routing import DEPLOYMENTS, is_ready
 from handover.plan.model import INCLUDE
 from handover.plan.pod_metrics import PodMetricsRules
@@ -63,7 +64,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m handover {command}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kubeconfig", help="by default the one that kubectl uses")
+    with_cluster(parser)
     parser.add_argument("--namespace", required=True)
     parser.add_argument("--service", required=True, help="the Service that clients' requests go through")
     parser.add_argument("--container", default="", help="which container is the service, where pods have several")
@@ -74,7 +75,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
 
 async def _look(given: argparse.Namespace) -> Finding:
-    async with connect_with_kubeconfig(given.kubeconfig, given.namespace) as kube:
+    async with connect_with_kubeconfig(given.kubeconfig, given.namespace, given.context) as kube:
         try:
             service = await kube.get("services", given.service)
         except NotFound:

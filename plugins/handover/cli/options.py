@@ -6,6 +6,6 @@ import argparse
 
 
 def with_cluster(parser: argparse.ArgumentParser) -> None:
-    """Which cluster, and as whom. The namespace is always the plan's."""
+    """Which cluster, and as whom. The namespace is never the context's."""
     parser.add_argument("--kubeconfig", metavar="FILE", help="by default what kubectl uses: KUBECONFIG, ~/.kube/config")
     parser.add_argument("--context", metavar="NAME", help="of the kubeconfig; by default its current one")
