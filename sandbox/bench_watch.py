@@ -32,6 +32,8 @@ INCIDENT = f"{MONITORING}.incident_response"
 CHANGES: dict[str, dict[str, Any]] = {"backup": {"min_bytes": "100KB"}}
 """On top of the sandbox's times: little data, since every round takes a backup."""
 UNDER_WAY = frozenset({"running", "deferred", "awaiting_input", "success"})
+WAITING = frozenset({"deferred", "awaiting_input"})
+"""It has begun for the watch, too: before, a breach is the phase before's."""
 FOLLOWED_SECONDS = 4.0
 """So long clients are looked at after a fault."""
 SETTLE_SECONDS = 1.5
@@ -94,7 +96,7 @@ def bench(endpoints: dict[str, Any], home: Path, console: Console, rounds: int, 
 
 def _fault_at(team: Team, endpoints: dict[str, Any], moment: Moment) -> tuple[float, int]:
     run_id = team.start(NEW)
-    _until(team, run_id, moment.task)
+    _until(team, run_id, moment.task, WAITING if moment.asked else UNDER_WAY)
     if moment.name == "overlap":
         _until_overlap(endpoints)
     time.sleep(moment.wait)
@@ -112,10 +114,10 @@ def _fault_at(team: Team, endpoints: dict[str, Any], moment: Moment) -> tuple[fl
     return max(0.0, max(met, default=asked) - asked), bad
 
 
-def _until(team: Team, run_id: str, task: str, timeout: float = 900) -> None:
+def _until(team: Team, run_id: str, task: str, states_wanted: frozenset[str] = UNDER_WAY, timeout: float = 900) -> None:
     """Answers what people are asked before it."""
     deadline = time.monotonic() + timeout
-    while (states := team.admin.task_states(DEPLOYMENT, run_id)).get(task) not in UNDER_WAY:
+    while (states := team.admin.task_states(DEPLOYMENT, run_id)).get(task) not in states_wanted:
         if time.monotonic() > deadline or "failed" in states.values():
             raise TimeoutError(f"{task} does not begin: {team.follow(NEW, run_id)}")
         team.answer_before(run_id, task)
@@ -124,7 +126,7 @@ def _until(team: Team, run_id: str, task: str, timeout: float = 900) -> None:
 
 def _rolled_back_by_the_lead(team: Team, run_id: str, question: str) -> float:
     """Waits until the lead is asked; gives when the answer was sent (Unix seconds)."""
-    _until(team, run_id, question)
+    _until(team, run_id, question, WAITING)
     lead = team.roles["lead"]
     (asked,) = (one for one in lead.questions(DEPLOYMENT, run_id) if one["task_instance"]["task_id"] == question)
     began = time.time()
