@@ -51,10 +51,10 @@ class Played:
 
 
 class Player:
-    """Plays schedules, one after the other: the plan and the steps are made once."""
+    """Plays schedules, one after the other: the plan and the steps are made once. ``traffic``: more of that section."""
 
-    def __init__(self) -> None:
-        self.plan = _quick(load_plan(INCLUDE / "plans" / "pms.yaml"))
+    def __init__(self, **traffic: Any) -> None:
+        self.plan = _quick(load_plan(INCLUDE / "plans" / "pms.yaml"), traffic)
         self.steps = Steps.of(self.plan)
         self._read = functools.lru_cache(64)(manifests.from_yaml)
         self.calls = {names: self._calls(names) for names in PAIRS}
@@ -102,8 +102,9 @@ class Player:
         return Played(tuple(violations), dict(schedule.calls), tuple(schedule.met))
 
 
-def _quick(plan: Plan) -> Plan:
-    parts = {name: getattr(plan, name).model_copy(update=values) for name, values in QUICK.items()}
+def _quick(plan: Plan, traffic: dict[str, Any]) -> Plan:
+    quick = {**QUICK, "traffic": QUICK["traffic"] | traffic}
+    parts = {name: getattr(plan, name).model_copy(update=values) for name, values in quick.items()}
     return plan.model_copy(update=parts)
 
 

@@ -13,7 +13,7 @@ from tests.support.summary import SCHEDULES
 
 PARTS = 4
 """Of each exhaustive set and of the drawn ones, so that several processes share them."""
-DRAWN = 1500
+DRAWN, SLOW = 1500, 600
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +49,16 @@ def test_every_fault_at_every_call_of_two_who_meet_at_every_moment(player, play,
 @pytest.mark.parametrize("part", range(PARTS))
 def test_everybody_at_once_with_faults_that_are_drawn(player, play, part):
     play(numbered(player, 3 * number) for number in range(part, DRAWN, PARTS))
+
+
+@pytest.mark.parametrize("kind", range(3))
+def test_the_way_back_in_two_changes_keeps_the_same_promises(record_property, kind):
+    """Where something before the service is slow to let a colour in, both serve on the way back."""
+    slow = Player(entry_seconds=1.0)
+    for number in range(kind, SLOW, 3):
+        schedule, cast, to_the_end = numbered(slow, number)
+        assert not (found := slow.play(schedule, cast, to_the_end=to_the_end).violations), (number, found, schedule.met)
+    record_property(SCHEDULES, SLOW // 3)
 
 
 def test_a_person_who_goes_back_meets_the_next_deployment_at_every_moment(play):
