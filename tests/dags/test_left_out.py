@@ -26,9 +26,7 @@ def left_out(bag, dag_id: str) -> set[str]:
 
 def test_every_dag_that_it_has_is_there_without_errors(bag):
     assert bag.import_errors == {}
-    assert sorted(bag.dags) == [
-        f"web_{dag}" for dag in ("deployment", "dry_run", "readiness", "rollback", "watchdog")
-    ]
+    assert sorted(bag.dags) == [f"web_{dag}" for dag in ("deployment", "dry_run", "readiness", "rollback", "watchdog")]
 
 
 def test_what_the_plan_has_not_is_left_out_and_nothing_else(bag):
