@@ -104,10 +104,12 @@ def test_when_nobody_is_asked_any_more_a_critical_one_is_rolled_back():
 
 
 @pytest.mark.parametrize("severity", Severity)
-@pytest.mark.parametrize("outcome", [Resolution.ASKED, Resolution.ROLLED_BACK])
-def test_while_somebody_decides_or_mends_nothing_is_done(severity, outcome):
+@pytest.mark.parametrize(("outcome", "wanted"), [
+    (Resolution.ASKED, Response.WAIT), (Resolution.ROLLED_BACK, Response.ABORT)
+])  # fmt: skip
+def test_while_somebody_decides_or_mends_nothing_is_done_and_what_is_given_up_goes_back(severity, outcome, wanted):
     known = monitored(incident(Severity.CRITICAL, Resolution.FIXED), incident(Severity.CRITICAL, outcome))
-    assert response(known, severity) is Response.WAIT
+    assert response(known, severity) is wanted
 
 
 def test_a_second_critical_one_after_a_fix_is_rolled_back():

@@ -53,12 +53,15 @@ def _gone(route: Route, token: FencingToken) -> str:
 
 def response(state: DeploymentState, severity: Severity, rules: WatchRules) -> Response:
     """What the plan says of this severity in this phase. Where the lead is asked (5.3), that is once: meanwhile nothing
-    else is told, and a second breach, after a fix, is rolled back.
+    else is told, and a second breach, after a fix, is rolled back. So is one that the lead does not want to mend, and
+    nobody waits for a DAG to begin.
     """
     wanted = rules.response_to(state.phase, severity)
     if wanted in (Response.ABORT, Response.CANCEL_MIGRATION):
         return wanted
-    if pending(state.incidents) or given_up(state.incidents):
+    if given_up(state.incidents):
+        return Response.ABORT
+    if pending(state.incidents):
         return Response.WAIT
     mended = any(one.outcome is Resolution.FIXED for one in state.incidents)
     return Response.ABORT if mended and wanted is Response.ASK else wanted
