@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from handover.adoption.findings import NotAdoptable, Seen, find
+from handover.adoption.findings import NotAdoptable, ServiceObjects, find
 from handover.plan.pod_metrics import PodMetricsRules
 from handover.telemetry.counters import NoMetrics
 from handover.telemetry.reader import Reader
@@ -16,8 +16,8 @@ METRICS = {"/actuator/prometheus": Reader(PodMetricsRules()).read(PAGE, 0.0)}
 WEB = "spec.template.spec.containers.1"
 
 
-def seen(service=SERVICE, deployments=(DEPLOYMENT,), **more) -> Seen:
-    return Seen(service, deployments, **({"metrics": METRICS, "metrics_port": 8081} | more))
+def seen(service=SERVICE, deployments=(DEPLOYMENT,), **more) -> ServiceObjects:
+    return ServiceObjects(service, deployments, **({"metrics": METRICS, "metrics_port": 8081} | more))
 
 
 def test_a_service_that_was_never_blue_green():

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from handover.adoption.findings import Finding, Json
+from handover.adoption.findings import FoundService, Json
 from handover.plan.model import INCLUDE
 
 NOTHING = "nothing was recognised there"
@@ -18,7 +18,7 @@ FIRST = "blue"
 _OF_THE_CLUSTER = ("pod-template-hash", "controller-revision-hash")
 
 
-def plan(found: Finding, name: str) -> str:
+def plan(found: FoundService, name: str) -> str:
     """The plan file."""
     notes = "".join(f"# - {note}\n" for note in found.notes)
     return Template((INCLUDE / "adopt" / "plan.yaml").read_text(encoding="utf-8")).substitute(
@@ -33,7 +33,7 @@ def plan(found: Finding, name: str) -> str:
     )  # fmt: skip
 
 
-def preview_name(found: Finding) -> str:
+def preview_name(found: FoundService) -> str:
     return f"{found.service}-preview"
 
 
@@ -41,7 +41,7 @@ def manifest_name(name: str) -> str:
     return f"{name}.yaml"
 
 
-def manifest(found: Finding) -> str:
+def manifest(found: FoundService) -> str:
     """The Deployment that serves, as the template of both colours."""
     labels = {found.app_label: "$app", found.colour_key: "$colour"}
     body = _colour_of(found, labels)
@@ -56,7 +56,7 @@ def manifest(found: Finding) -> str:
     return head + _yaml(body)
 
 
-def to_apply(found: Finding) -> str:
+def to_apply(found: FoundService) -> str:
     """What the cluster lacks: the preview Service, and the first colour of a service that has none yet."""
     colour = found.colour or FIRST
     ports = [{k: v for k, v in port.items() if k != "nodePort"} for port in found.service_ports]
@@ -74,7 +74,7 @@ def to_apply(found: Finding) -> str:
     return "---\n".join(_yaml(one) for one in objects)
 
 
-def steps(found: Finding, file: str) -> list[str]:
+def steps(found: FoundService, file: str) -> list[str]:
     """The commands that bring it there, without a request lost: both Deployments serve before one is left out."""
     apply = [f"kubectl apply -f {file}"]
     if found.is_blue_green:
@@ -89,7 +89,7 @@ def steps(found: Finding, file: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _colour_of(found: Finding, labels: dict[str, str], *, escape: bool = True) -> Json:
+def _colour_of(found: FoundService, labels: dict[str, str], *, escape: bool = True) -> Json:
     """A Deployment of its own with the pods that serve, and these labels besides theirs."""
     spec = copy.deepcopy(found.deployment["spec"])
     spec = _escaped(spec) if escape else spec
@@ -107,7 +107,7 @@ def _colour_of(found: Finding, labels: dict[str, str], *, escape: bool = True) -
     }  # fmt: skip
 
 
-def _service_container(found: Finding, body: Json) -> Json:
+def _service_container(found: FoundService, body: Json) -> Json:
     containers: list[Json] = body["spec"]["template"]["spec"]["containers"]
     return next(one for one in containers if one["name"] == found.container)
 

@@ -25,7 +25,7 @@ class NotAdoptable(ValueError):
 
 
 @dataclass(frozen=True)
-class Seen:
+class ServiceObjects:
     """What was read: the Service, the Deployments whose pods it selects, what scales them and leads to them, and what
     one pod said of its metrics by path, or why not.
     """
@@ -39,7 +39,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Finding:
+class FoundService:
     """``colour``: of the Deployment that serves, "" for a service that was never blue-green."""
 
     namespace: str
@@ -77,7 +77,7 @@ class Finding:
         return f"{name}-{{colour}}"
 
 
-def find(seen: Seen, container: str = "") -> Finding:
+def find(seen: ServiceObjects, container: str = "") -> FoundService:
     """Raises `NotAdoptable`.
 
     :param container: which one is the service, where pods have several
@@ -107,7 +107,7 @@ def find(seen: Seen, container: str = "") -> Finding:
     for what in ("cpu", "memory"):
         if what not in limits:
             notes.append(f"The container has no limit of {what}: {what}_limit in the plan is a guess.")
-    return Finding(
+    return FoundService(
         namespace=service["metadata"]["namespace"], service=name, app_label=app_label, app=app,
         colour_key=colour_key or "version", colour=colour, other=_COLOURS.get(colour, "green"), deployment=deployment,
         container=chosen["name"], image=image, port=port,
@@ -118,7 +118,7 @@ def find(seen: Seen, container: str = "") -> Finding:
     )  # fmt: skip
 
 
-def _deployment(service: str, seen: Seen) -> Json:
+def _deployment(service: str, seen: ServiceObjects) -> Json:
     serving = [one for one in seen.deployments if one["spec"].get("replicas", 1)]
     if not serving:
         raise NotAdoptable(f"no Deployment with pods stands behind Service {service} (StatefulSets are not deployed)")
@@ -211,7 +211,7 @@ def _secret(container: Json) -> str:
     return str(named[0]) if named else ""
 
 
-def _metrics(seen: Seen, deployment: Json, notes: list[str]) -> tuple[str, str]:
+def _metrics(seen: ServiceObjects, deployment: Json, notes: list[str]) -> tuple[str, str]:
     """Path, and what was recognised there."""
     for path, said in seen.metrics.items():
         if isinstance(said, Counters):
@@ -226,7 +226,7 @@ def _metrics(seen: Seen, deployment: Json, notes: list[str]) -> tuple[str, str]:
     return str(annotations.get("prometheus.io/path", "/metrics")), ""
 
 
-def _beside(seen: Seen, notes: list[str]) -> None:
+def _beside(seen: ServiceObjects, notes: list[str]) -> None:
     for scaler in seen.scalers:
         spec = scaler["spec"]
         notes.append(

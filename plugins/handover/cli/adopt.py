@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from handover.adapters.kube_access import NoAccess
 from handover.adapters.kubernetes import connect_with_kubeconfig
 from handover.adoption import drafting
-from handover.adoption.findings import Finding, NotAdoptable, Seen, find, metrics_paths
+from handover.adoption.findings import FoundService, NotAdoptable, ServiceObjects, find, metrics_paths
 from handover.cli.options import with_cluster
 from handover.coordination.routing import DEPLOYMENTS, is_ready
 from handover.plan.model import INCLUDE
@@ -74,7 +74,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     return parser
 
 
-async def _look(given: argparse.Namespace) -> Finding:
+async def _look(given: argparse.Namespace) -> FoundService:
     async with connect_with_kubeconfig(given.kubeconfig, given.namespace, given.context) as kube:
         try:
             service = await kube.get("services", given.service)
@@ -84,7 +84,7 @@ async def _look(given: argparse.Namespace) -> Finding:
         return find(await seen(kube, service), given.container)
 
 
-async def seen(kube: Kube, service: Json) -> Seen:
+async def seen(kube: Kube, service: Json) -> ServiceObjects:
     """Everything that is read of a service. Raises `KubeError`."""
     selector: Mapping[str, str] = service["spec"].get("selector") or {}
     pods = [pod for pod in await kube.list("pods", dict(selector)) if is_ready(pod)] if selector else []
@@ -93,7 +93,7 @@ async def seen(kube: Kube, service: Json) -> Seen:
     scalers = [one for one in await _some(kube, SCALERS) if one["spec"]["scaleTargetRef"]["name"] in names]
     ingresses = [one for one in await _some(kube, INGRESSES) if service["metadata"]["name"] in _backends(one)]
     port, metrics = await _metrics(kube, deployments, pods)
-    return Seen(service, deployments, scalers, ingresses, metrics, port)
+    return ServiceObjects(service, deployments, scalers, ingresses, metrics, port)
 
 
 async def _some(kube: Kube, resource: str) -> list[Json]:
@@ -139,7 +139,7 @@ def _backends(ingress: Json) -> set[str]:
     return {((one or {}).get("service") or {}).get("name", "") for one in backends}
 
 
-def _told(found: Finding) -> dict[str, Any]:
+def _told(found: FoundService) -> dict[str, Any]:
     return {
         "namespace": found.namespace, "service": found.service, "app": {found.app_label: found.app},
         "colour": found.colour or None, "deployment": found.deployment["metadata"]["name"],
@@ -149,7 +149,7 @@ def _told(found: Finding) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _write(found: Finding, name: str, folder: Path) -> None:
+def _write(found: FoundService, name: str, folder: Path) -> None:
     """Raises `FileExistsError` before anything is written."""
     first = folder / "k8s" / f"{name}-first.yaml"
     files = {
