@@ -37,6 +37,10 @@ DEPLOYMENT = Kind("apps", "Deployment", "deployments", ("deploy",), status=True,
 REPLICA_SET = Kind("apps", "ReplicaSet", "replicasets", ("rs",), status=True, scale=True)
 JOB = Kind("batch", "Job", "jobs", status=True)
 LEASE = Kind("coordination.k8s.io", "Lease", "leases")
+AUTOSCALER = Kind("autoscaling", "HorizontalPodAutoscaler", "horizontalpodautoscalers", ("hpa",))
+"""Kept, and scales nothing."""
 
-KINDS = (NAMESPACE, NODE, POD, SERVICE, SLICE, CONFIG_MAP, SECRET, EVENT, DEPLOYMENT, REPLICA_SET, JOB, LEASE)
+KINDS = (
+    NAMESPACE, NODE, POD, SERVICE, SLICE, CONFIG_MAP, SECRET, EVENT, DEPLOYMENT, REPLICA_SET, JOB, LEASE, AUTOSCALER,
+)  # fmt: skip
 BY_PATH = {(kind.group, kind.plural): kind for kind in KINDS}

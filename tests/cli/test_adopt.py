@@ -22,7 +22,7 @@ OBJECTS = {
     "/api/v1/namespaces/shop/services/web": SERVICE,
     "/api/v1/namespaces/shop/pods": {"items": [POD]},
     "/apis/apps/v1/namespaces/shop/deployments": {"items": [DEPLOYMENT]},
-    "/apis/autoscaling/v2/namespaces/shop/horizontalpodautoscalers": {"items": [SCALER]},
+    "/apis/autoscaling/v1/namespaces/shop/horizontalpodautoscalers": {"items": [SCALER]},
     "/apis/networking.k8s.io/v1/namespaces/shop/ingresses": {"items": [INGRESS]},
 }
 METRICS = "/api/v1/namespaces/shop/pods/web-1:8081/proxy/actuator/prometheus"

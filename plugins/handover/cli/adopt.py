@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from handover.ports.kube import Json, Kube
 
 DONE, REFUSED, UNANSWERED = 0, 1, 2
-SCALERS = "autoscaling/v2/horizontalpodautoscalers"
+SCALERS = "autoscaling/v1/horizontalpodautoscalers"
 INGRESSES = "networking.k8s.io/v1/ingresses"
 CURRENT = 0.0
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from handover.plan.model import Cluster
     from handover.ports.kube import Json, Kube
 
-AUTOSCALERS = "autoscaling/v2/horizontalpodautoscalers"
+AUTOSCALERS = "autoscaling/v1/horizontalpodautoscalers"
 LEFT = ": a rollback would go at once to what is left"
 
 
