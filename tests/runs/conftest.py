@@ -10,6 +10,7 @@ import pytest
 
 from sandbox.runs import Team
 from sandbox.services.access import Access
+from tests.support.until import until
 
 
 class Production:
@@ -50,7 +51,9 @@ def follow_ups_wait(endpoints):
 
 
 @pytest.fixture
-def team(endpoints):
+def team(endpoints, production):
+    """A test begins when nobody deploys any more, also where the one before it failed half-way."""
+    until(lambda: not production.lock_holder(), "the lock to be free")
     return Team(endpoints, print)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,6 +27,8 @@ from tests.runs.reading import applied_migrations, back_on_the_old_version
 pytestmark = pytest.mark.run
 REDELIVERY = "pms_redelivery"
 INCIDENT = "phase_5_monitoring.incident_response"
+KNOWN_SECONDS = 2.0
+"""After so long the watch has read in which phase the deployment is; before, a breach is one of the phase before."""
 
 
 @pytest.mark.plan("No error spikes observed", "Critical errors affecting core functionality")
@@ -173,6 +176,7 @@ def test_a_critical_incident_after_the_decision_point_is_put_to_the_lead(team, p
     before = production.serving()
     run_id = team.start("v1.1.1")
     team.until(run_id, f"{INCIDENT}.monitoring", "deferred")
+    time.sleep(KNOWN_SECONDS)
     misbehave(endpoints, "v1.1.1", "errors")
     team.until(run_id, f"{INCIDENT}.fix_or_rollback", "awaiting_input")
     assert production.serving() == "v1.1.1"
