@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from handover.adapters.refusals import asked
+from handover.plan.parts import required
 from handover.ports.channel import ServiceRefused
 
 if TYPE_CHECKING:
@@ -30,15 +31,15 @@ PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 class Jira:
-    """One project, through an Airflow connection; of a plan that names one."""
+    """One project, through an Airflow connection. Raises `LeftOut` for a plan that names none."""
 
     def __init__(self, plan: Plan) -> None:
         m = plan.messages
-        assert m.ticket_connection and m.ticket_path and m.ticket_project
         self._connection, self._timeout, self._project, self._path = (
-            m.ticket_connection, m.timeout_seconds, m.ticket_project, m.ticket_path,
+            required(m.ticket_connection, "messages.ticket_connection"), m.timeout_seconds, m.ticket_project,
+            required(m.ticket_path, "messages.ticket_path"),
         )  # fmt: skip
-        self._root = m.ticket_path.partition("/rest/")[0]
+        self._root = self._path.partition("/rest/")[0]
         self._search = plan.followups.ticket_search_path if plan.followups else f"{self._root}{SERVER}"
 
     def open_once(self, wanted: NewTicket) -> tuple[str, bool]:

@@ -183,6 +183,8 @@ class Ticket(Dated):
     A ticket system that is away is retried; in the end the failed task is recorded, and the others go on.
     """
 
+    needs = "messages.ticket_connection"
+
     def work(self, run: StepRun) -> Evidence:
         from handover.people.tickets import label, open_once
 
