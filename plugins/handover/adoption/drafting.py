@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from handover.adoption.findings import FoundService, Json
+from handover.models.containers import container_of
 from handover.plan.model import INCLUDE
 
 NOTHING = "nothing was recognised there"
@@ -49,7 +50,7 @@ def manifest(found: FoundService) -> str:
     body["spec"] |= {"replicas": "$replicas", "progressDeadlineSeconds": "$deadline"}
     template = body["spec"]["template"]
     template["metadata"]["annotations"] = template["metadata"].get("annotations", {}) | {VERSION: "$version"}
-    _service_container(found, body)["image"] = "$image"
+    container_of(template["spec"], found.container)["image"] = "$image"
     head = (
         f"# One colour of {found.service}, as {found.deployment['metadata']['name']} was. Placeholders are filled in.\n"
     )
@@ -105,11 +106,6 @@ def _colour_of(found: FoundService, labels: dict[str, str], *, escape: bool = Tr
     return {
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"labels": dict(labels)}, "spec": spec,
     }  # fmt: skip
-
-
-def _service_container(found: FoundService, body: Json) -> Json:
-    containers: list[Json] = body["spec"]["template"]["spec"]["containers"]
-    return next(one for one in containers if one["name"] == found.container)
 
 
 def _escaped(value: Any) -> Any:

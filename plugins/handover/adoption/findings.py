@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from handover.models.containers import find_container
 from handover.models.image_reference import BadImage, ImageReference
 from handover.telemetry.counters import Counters, NoMetrics
 
@@ -147,13 +148,13 @@ def _app(service: str, selector: Mapping[str, str]) -> tuple[str, str]:
 
 def _container(deployment: Json, wanted: str, service: Json) -> Json:
     """The one that was asked for, or the only one, or the only one with the Service's port."""
-    containers: list[Json] = deployment["spec"]["template"]["spec"]["containers"]
+    pod: Json = deployment["spec"]["template"]["spec"]
+    containers: list[Json] = pod["containers"]
     names = ", ".join(one["name"] for one in containers)
     if wanted:
-        found = [one for one in containers if one["name"] == wanted]
-        if not found:
+        if (found := find_container(pod, wanted)) is None:
             raise NotAdoptable(f"there is no container {wanted!r}; there are {names}")
-        return found[0]
+        return found
     if len(containers) == 1:
         return containers[0]
     targets = {one.get("targetPort", one["port"]) for one in service.get("ports") or ()}

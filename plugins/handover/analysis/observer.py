@@ -60,16 +60,15 @@ class Observer:
         self._tasks: dict[object, asyncio.Task[None]] = {}
         self._numbers = 0
         self._sent: dict[int, float] = {}
-        self._holds, self._due = Holds(), clock.monotonic()
+        self._holds = Holds()
         self._pause, self._quiet_until = 0.0, 0.0
         self._said: set[str] = set()
-        self._found: asyncio.Future[Finding] = asyncio.get_running_loop().create_future()
 
     async def watch(self, seconds: float) -> Finding | None:
         """Observes for so long; gives the first broken rule at once, or None at the end. Called again, it goes on from
         what it has seen.
         """
-        self._found = asyncio.get_running_loop().create_future()
+        self._found: asyncio.Future[Finding] = asyncio.get_running_loop().create_future()
         self._due = clock.monotonic()
         watch, begun = self._plan.watch, clock.monotonic()
         jobs: list[tuple[float, Callable[[], None]]] = [

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from handover.cli.options import plan_file
 from handover.models.incident import Severity
 from handover.models.measures import Phase, Silence
 from handover.plan.load import PlanError, load_plan_in_use, load_plans
@@ -27,7 +28,7 @@ GOOD, BAD, NONE = 0, 1, 2
 
 def main(command: str, argv: list[str]) -> int:
     given = _parser(command).parse_args(argv)
-    files = [Path(one) if one.endswith((".yaml", ".yml")) else INCLUDE / "plans" / f"{one}.yaml" for one in given.plan]
+    files = [plan_file(one) for one in given.plan]
     if missing := [str(file) for file in files if not file.is_file()]:
         print(f"there is no plan {', '.join(missing)}", file=sys.stderr)
         return NONE

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from handover.plan.model import INCLUDE
 
 
 def with_cluster(parser: argparse.ArgumentParser) -> None:
     """Which cluster, and as whom. The namespace is never the context's."""
     parser.add_argument("--kubeconfig", metavar="FILE", help="by default what kubectl uses: KUBECONFIG, ~/.kube/config")
     parser.add_argument("--context", metavar="NAME", help="of the kubeconfig; by default its current one")
+
+
+def plan_file(given: str) -> Path:
+    """A plan file, or the name of one in include/plans."""
+    return Path(given) if given.endswith((".yaml", ".yml")) else INCLUDE / "plans" / f"{given}.yaml"

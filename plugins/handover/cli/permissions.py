@@ -10,13 +10,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from pathlib import Path
 
 from handover.adapters.kubernetes import connect_with_kubeconfig
-from handover.cli.options import with_cluster
+from handover.cli.options import plan_file, with_cluster
 from handover.kube import permissions
 from handover.plan.load import PlanError, load_plan_in_use
-from handover.plan.model import INCLUDE, Plan
+from handover.plan.model import Plan
 from handover.ports.kube import KubeError
 
 MISSING, UNANSWERED = 1, 2
@@ -25,7 +24,7 @@ MISSING, UNANSWERED = 1, 2
 def main(command: str, argv: list[str]) -> int:
     arguments = _parser(command).parse_args(argv)
     try:
-        plan = load_plan_in_use(_plan_file(arguments.plan))
+        plan = load_plan_in_use(plan_file(arguments.plan))
         if command == "permissions":
             return asyncio.run(_check(plan, arguments.kubeconfig, arguments.context))
     except (PlanError, KubeError, OSError) as error:
@@ -50,10 +49,6 @@ def _parser(command: str) -> argparse.ArgumentParser:
     else:
         with_cluster(parser)
     return parser
-
-
-def _plan_file(given: str) -> Path:
-    return Path(given) if given.endswith((".yaml", ".yml")) else INCLUDE / "plans" / f"{given}.yaml"
 
 
 async def _check(plan: Plan, kubeconfig: str | None, context: str | None) -> int:

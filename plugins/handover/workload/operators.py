@@ -52,10 +52,7 @@ class DeployIdleColour(Step):
         way finds it changed by whoever deploys by now.
         """
         found = await kube.find(DEPLOYMENTS, body["metadata"]["name"])
-        body["spec"]["replicas"] = max(
-            size.declared(body), await size.needed(kube, self.plan.cluster, run.token.stable)
-        )  # fmt: skip
-        if lacking := await quota.lacking(kube, body):
+        if lacking := await quota.fit(kube, self.plan.cluster, body, run.token.stable):
             return failed(self.task_id, f"nothing was changed: {lacking}")
         await run.fenced(kube)
         try:

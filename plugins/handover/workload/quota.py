@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from handover.coordination import size
 from handover.models.quantity import quantity
 from handover.ports.kube import KubeError
 
 if TYPE_CHECKING:
+    from handover.plan.model import Cluster
     from handover.ports.kube import Json, Kube
 
 SCOPES = {"NotTerminating", "NotBestEffort"}
@@ -28,6 +30,12 @@ async def lacking(kube: Kube, deployment: Json) -> str:
         return refusal(quotas, deployment, pods)
     except (KubeError, ValueError):  # or quantities of a kind that is not known
         return ""
+
+
+async def fit(kube: Kube, cluster: Cluster, deployment: Json, serving: str) -> str:
+    """Gives a Deployment as many pods as the colour that serves needs, and says what is in the way of them."""
+    deployment["spec"]["replicas"] = max(size.declared(deployment), await size.needed(kube, cluster, serving))
+    return await lacking(kube, deployment)
 
 
 def refusal(quotas: Iterable[Json], deployment: Json, pods: Sequence[Json]) -> str:

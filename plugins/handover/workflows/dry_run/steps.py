@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator, TriggerRule
 from airflow.sdk.exceptions import AirflowFailException
 
 from handover import clock
-from handover.coordination import promotion, size
+from handover.coordination import promotion
 from handover.coordination.lock import FencedOut, holder
 from handover.coordination.routing import DEPLOYMENTS
 from handover.coordination.serving import Serving, serving
@@ -150,9 +150,7 @@ class WouldDeploy(Preview):
             name = cluster.deployment_of(colour)
             before = await kube.find(DEPLOYMENTS, name)
             body = manifests.deployment(self.plan, colour, release.version, image, 0)
-            pods = await size.needed(kube, cluster, cluster.other(colour))
-            body["spec"]["replicas"] = max(size.declared(body), pods)
-            if lacking := await quota.lacking(kube, body):
+            if lacking := await quota.fit(kube, cluster, body, cluster.other(colour)):
                 return failed(self.task_id, lacking)
             after = await kube.apply(DEPLOYMENTS, body)
         return passed(self.task_id, f"Deployment {name}: {_changed(before, after)}")
