@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import pytest
@@ -11,9 +12,10 @@ from handover.adoption import drafting
 from handover.adoption.findings import find
 from handover.plan import parts
 from handover.plan.load import load_plan
+from handover.plan.traffic import Origin
 from handover.workload import manifests
 from tests.adoption.objects import DEPLOYMENT, SERVICE, changed
-from tests.adoption.test_findings import seen
+from tests.adoption.test_findings import WEB, seen
 
 INCLUDE = parts.INCLUDE
 
@@ -39,6 +41,19 @@ def test_the_drafted_plan_can_be_used(include):
     assert plan.cluster.selector_of("blue") == {"app": "web", "version": "blue"}
     assert plan.image.repository == "registry:5000/shop/web"
     assert plan.pod_metrics.path == "/actuator/prometheus"
+
+
+@pytest.mark.parametrize(("origin", "entry_seconds"), [(Origin(field="version", path="/"), None), (None, 10.0)])
+def test_where_answers_say_their_version_is_drafted_or_how_long_both_serve(include, origin, entry_seconds):
+    traffic = drafted(include, dataclasses.replace(find(seen()), origin=origin)).traffic
+    assert (traffic.origin, traffic.entry_seconds) == (origin, entry_seconds)
+
+
+@pytest.mark.parametrize(("tag", "release"), [("v1.4.2", "v1.5.0"), ("1.4.2", "1.5.0"), ("latest", "v1.5.0")])
+def test_a_release_is_tagged_as_what_serves(include, tag, release):
+    deployment = changed(DEPLOYMENT, f"{WEB}.image", f"registry:5000/shop/web:{tag}")
+    plan = drafted(include, find(seen(deployments=[deployment])))
+    assert plan.image.of("v1.5.0") == f"registry:5000/shop/web:{release}"
 
 
 def test_both_colours_are_what_serves_but_for_name_labels_image_and_size(include):

@@ -23,6 +23,7 @@ from handover.checks.sensors import Healthy, StagingHealthy
 from handover.coordination import state
 from handover.models.evidence import Measurement, Verdict, failed, passed
 from handover.models.names import CONNECTIONS, P50, P95, P99, THROUGHPUT
+from handover.plan.traffic import Origin
 from tests.support.cluster import image
 from tests.support.steps import connect_to, opened, release, run
 from tests.support.until import until
@@ -170,6 +171,24 @@ def test_what_a_key_endpoint_may_answer(plan, token, api, monkeypatch, status, v
     evidence = run(KeyEndpoints(task_id="key", plan=plan), token, ASKED).evidence
     assert evidence.verdict is verdict
     assert f"/rooms: {said}" in evidence.reason
+
+
+@pytest.mark.parametrize(("said", "verdict"), [("1.1.0", Verdict.PASS), ("1.0.0", Verdict.FAIL)])
+def test_a_version_that_only_one_path_tells_is_asked_for_there(plan, token, api, monkeypatch, said, verdict):
+    usual, told = api.answer, Answer(body={"version": said})
+    monkeypatch.setattr(api, "answer", lambda call: told if call.path == "/version" else Answer(body=usual(call).body))
+    traffic = plan.traffic.model_copy(update={"origin": Origin(field="version", path="/version")})
+    telling = plan.model_copy(update={"traffic": traffic})
+    evidence = run(KeyEndpoints(task_id="key", plan=telling), token, ASKED).evidence
+    assert evidence.verdict is verdict
+    assert f"from {said}" in evidence.reason or f"answered by {said} instead of v1.1.0" in evidence.reason
+
+
+def test_a_service_without_a_login_is_asked_as_nobody(plan, token, api):
+    health = plan.health.model_copy(update={"login_path": None, "key_endpoints": (plan.health.path,)})
+    anonymous = plan.model_copy(update={"health": health})
+    api.broken = plan.health.login_path
+    assert run(KeyEndpoints(task_id="key", plan=anonymous), token, ASKED).evidence.passed
 
 
 @pytest.mark.parametrize("status", [403, 429])

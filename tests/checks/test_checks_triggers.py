@@ -89,7 +89,7 @@ def test_wrong_credentials_end_the_wait(health, status):
 
 @pytest.mark.parametrize("status", [204, 206, 301, 308])
 def test_whatever_is_2xx_or_3xx_is_good(health, status):
-    event, asked, _ = health(series(Answer(status, headers=NEW)), header="X-Version", version="v1.1.0")
+    event, asked, _ = health(series(Answer(status, headers=NEW)), origin={"header": "X-Version"}, wanted="v1.1.0")
     assert (event["verdict"], len(asked)) == (Verdict.PASS, 3)
 
 
@@ -119,10 +119,21 @@ def test_an_answer_of_the_edge_is_neither_good_nor_bad(health, status):
 
 def test_another_version_is_not_the_one_waited_for(health):
     old = Answer(headers={"X-Version": "v1.0.0"})
-    event, *_ = health(series(old), header="X-Version", version="v1.1.0")
+    event, *_ = health(series(old), origin={"header": "X-Version"}, wanted="v1.1.0")
     assert event["reason"] == "/health is not healthy: answered by v1.0.0 instead of v1.1.0"
-    event, asked, _ = health(series(old, Answer(headers=NEW)), header="X-Version", version="v1.1.0")
+    event, asked, _ = health(series(old, Answer(headers=NEW)), origin={"header": "X-Version"}, wanted="v1.1.0")
     assert (event["verdict"], len(asked)) == (Verdict.PASS, 4)
+
+
+def test_the_version_may_be_told_by_another_path(health):
+    def answer(asked):
+        return Answer(body={"version": "1.1.0"} if asked.path == "/version" else {"status": "OK"})
+
+    event, asked, _ = health(answer, origin={"field": "version", "path": "/version"}, wanted="v1.1.0")
+    assert event["verdict"] == Verdict.PASS
+    assert [call.path for call in asked] == ["/health", "/version"] * 3
+    event, *_ = health(answer, origin={"field": "version"}, wanted="v1.1.0")
+    assert event["reason"] == "/health is not healthy: answered by an unnamed version instead of v1.1.0"
 
 
 def test_too_few_good_answers_in_time(health):

@@ -11,8 +11,10 @@ from handover.checks.client import Endpoint, LoginFailed
 from handover.checks.scenario import Scenario, StepFailed, beginnings, picked, substituted
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE, ScenarioStep
+from handover.plan.traffic import Origin
 from tests.support.web import Answer, serving
 
+ORIGIN = Origin(header="X-Version")
 FUNCTIONAL = load_plan(INCLUDE / "plans" / "pms.yaml").functional
 API = Endpoint("http://127.0.0.1:9", extra={"test_email": "t@example.com", "test_password": "hush-hush"})
 VARIABLES = {"id": 7, "name": "x", "nothing": None}
@@ -102,7 +104,7 @@ def test_an_endpoint_never_shows_its_secrets():
 def ran(answer, *steps, variables=None):
     with serving(answer) as web, requests.Session() as http:
         given = {"test_password": "hush-hush"} | (variables or {})
-        scenario = Scenario(http, Endpoint(web.url), given, "X-Version", "v1.1.0")
+        scenario = Scenario(http, Endpoint(web.url), given, ORIGIN, "v1.1.0")
         return [scenario.call(step) for step in steps], web.asked
 
 
@@ -144,4 +146,4 @@ def test_an_answer_that_is_not_as_wanted(answer, said):
 
 def test_no_answer():
     with requests.Session() as http, pytest.raises(StepFailed, match="a: POST /a: ConnectionError"):
-        Scenario(http, Endpoint("http://127.0.0.1:9"), {"test_password": ""}, "X-Version", "v1").call(step())
+        Scenario(http, Endpoint("http://127.0.0.1:9"), {"test_password": ""}, ORIGIN, "v1").call(step())

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from handover.adapters.http import beginning_of
 from handover.checks.client import session
 from tests.support.web import Answer, Asked, nobody, serving, silent
 from tests.twins.http import TwinServer
@@ -48,8 +49,7 @@ def asking(request: pytest.FixtureRequest) -> Any:
 
     async def ask(opened: Any, url: str, method: str, path: str, timeout: float, as_json: bool, **more: Any) -> Any:
         async with opened(1, timeout) as http, getattr(http, method.lower())(f"{url}{path}", **more) as found:
-            await found.read()
-            body = await found.json(content_type=None) if as_json else await found.text(errors="replace")
+            body = await found.json(content_type=None) if as_json else await beginning_of(found)
             return found.status, found.headers.get("x-version"), found.url.path, body
 
     def do(method: str, path: str, what: str = "serving", as_json: bool = False, **more: Any) -> Any:

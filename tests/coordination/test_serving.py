@@ -28,7 +28,7 @@ PLAN: Plan = _PLAN.model_copy(
 HERE = PLAN.cluster.namespace
 DIGEST = f"sha256:{'0' * 64}"
 PROXY = {"name": "istio-proxy", "image": "docker.io/istio/proxyv2:1.27.0-distroless"}
-HEADER = PLAN.traffic.version_header.lower()
+HEADER = PLAN.traffic.origin.header.lower()
 
 
 def cluster_with(

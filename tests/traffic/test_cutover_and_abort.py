@@ -7,10 +7,12 @@ from functools import partial
 
 import pytest
 
+from handover import clock
 from handover.coordination import promotion
 from handover.coordination.lock import FencedOut
 from handover.coordination.routing import NotReady, move
 from handover.models.deployment import FencingToken
+from handover.plan.traffic import Origin
 from handover.ports.router import Stage
 from handover.traffic.abort import NothingToRollBack, abort, abort_or_wake, let_go, look
 from handover.traffic.cutover import Cutover, CutoverFailed
@@ -58,6 +60,47 @@ def test_there_and_back_loses_no_request(world):
     assert guests.versions["v1.1.0"] > 0
     assert measured["verified_requests"] == world.plan.traffic.verify_requests
     assert measured["drained_pods"] == 2
+    assert world.run(world.where) == ("blue", Stage.ABORTED)
+
+
+ORIGINS = [
+    Origin(field="build.version"), Origin(pattern='"version": "([^"]+)"', path="/info"),
+    Origin(field="hostname", names_pod=True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("origin", ORIGINS, ids=str)
+def test_the_version_may_be_in_the_body_or_be_that_of_the_pod_that_is_named(world, origin):
+    world.service.plan = world.with_plan(traffic={"origin": origin})
+    world.service.behind_a_balancer(lambda _: 3.0)
+
+    async def there_and_back(kube):
+        measured = {m.what: m.value for m in await cutover(world, kube).run()}
+        assert await bring_back(world, kube)
+        return measured
+
+    with world.guests() as guests:
+        measured = world.run(there_and_back)
+    assert (guests.failed, guests.bad) == ([], 0)
+    assert measured["entry_seconds"] == pytest.approx(3.0, abs=0.6)
+    assert world.run(world.where) == ("blue", Stage.ABORTED)
+
+
+def test_where_answers_do_not_tell_both_serve_as_long_as_the_plan_says(world):
+    world.service.plan = world.with_plan(traffic={"origin": None, "entry_seconds": 4.0})
+    world.service.behind_a_balancer(lambda _: 3.0)
+
+    async def there_and_back(kube):
+        begun = clock.monotonic()
+        measured = {m.what: m.value for m in await cutover(world, kube).run()}
+        assert 4.0 < clock.monotonic() - begun < 6.0
+        assert await bring_back(world, kube)
+        return measured
+
+    with world.guests() as guests:
+        measured = world.run(there_and_back)
+    assert (guests.failed, guests.bad) == ([], 0)
+    assert "entry_seconds" not in measured
     assert world.run(world.where) == ("blue", Stage.ABORTED)
 
 

@@ -114,6 +114,13 @@ def test_answers_without_a_version_are_none_of_it(plan):
         reached(plan, turns((UNNAMED, 200)))
 
 
+def test_where_answers_do_not_tell_any_good_one_counts(plan):
+    blind = plan.model_copy(update={"traffic": plan.traffic.model_copy(update={"origin": None})})
+    assert reached(blind, turns((UNNAMED, 200)), ALONE)[0].answers == WANTED
+    with pytest.raises(BadAnswers):
+        reached(blind, turns((UNNAMED, 500)), ALONE)
+
+
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from([NEW, OLD, UNNAMED]), st.sampled_from([0, 200, 204, 404, 429, 500, 503]))))
 def test_it_never_says_so_before_enough_good_answers_of_the_version_came(plan, answers):

@@ -78,8 +78,13 @@ class TwinAnswer:
     async def read(self) -> bytes:
         return self._body
 
-    async def text(self, errors: str = "strict") -> str:
-        return self._body.decode(errors=errors)
+    @property
+    def content(self) -> TwinAnswer:
+        return self
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        for at in range(0, len(self._body), size):
+            yield self._body[at : at + size]
 
     async def json(self, content_type: str | None = "application/json") -> Any:
         assert content_type is None, "the test servers name no type"

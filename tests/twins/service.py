@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import asynccontextmanager
@@ -30,6 +31,7 @@ class App:
     """What one pod is like. ``mode``: none, errors, slow (by ``delay_seconds``) or mute (its metrics are broken)."""
 
     version: str
+    name: str = ""
     mode: str = "none"
     delay_seconds: float = 0.0
     draining: bool = False
@@ -42,7 +44,11 @@ class App:
         if counted:
             self.answers[status] += 1
             self.slower[next(bound for bound in BOUNDS if seconds <= bound)] += 1
-        return Answer(seconds, status, {"x-version": self.version})
+        return Answer(seconds, status, {"x-version": self.version}, body=self.body)
+
+    @property
+    def body(self) -> str:
+        return json.dumps({"build": {"version": self.version}, "hostname": self.name})
 
     def metrics(self) -> str:
         lines = ["# TYPE http_requests_total counter"]
@@ -104,7 +110,7 @@ class TwinService:
 
     def app(self, pod: Pod) -> App:
         version = pod.template["metadata"].get("annotations", {}).get("handover/version", "")
-        return self.apps.setdefault(pod.name, App(version))
+        return self.apps.setdefault(pod.name, App(version, pod.name))
 
     def tell(self, colour: str, **fault: Any) -> list[App]:
         """Makes every pod of a colour misbehave; gives what each is then."""
@@ -148,7 +154,7 @@ class TwinService:
         """What a pod answers through the API server's proxy."""
         app = self.app(self._pod(name))
         if path == self.plan.health.path:
-            return "{}"
+            return app.body
         if path == "/metrics":
             if app.mode == "mute":
                 raise KubeError(500, "broken")

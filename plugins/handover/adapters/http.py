@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from handover.ports.public import MAX_BODY_BYTES
+
 if TYPE_CHECKING:
     import aiohttp
     from airflow.sdk import Connection
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
 MAX_REDIRECTS = 5
+CHUNK_BYTES = 2**16
 
 
 def base_url(connection: Connection) -> str:
@@ -94,6 +97,16 @@ async def get(
             headers = {key: value for key, value in (headers or {}).items() if key.lower() != "authorization"}
         where = further
     raise aiohttp.ClientError(f"more than {MAX_REDIRECTS} redirects")
+
+
+async def beginning_of(answer: aiohttp.ClientResponse) -> str:
+    """The first `MAX_BODY_BYTES` of a body as text. The rest is read as well, since an answer is good when it is whole,
+    but not kept.
+    """
+    kept = b""
+    async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
+        kept += chunk[: MAX_BODY_BYTES - len(kept)]
+    return kept.decode(errors="replace")
 
 
 def _further(where: URL, location: str | None) -> URL | None:

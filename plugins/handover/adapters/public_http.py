@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from handover import clock
-from handover.adapters.http import base_url, get
+from handover.adapters.http import base_url, beginning_of, get
 from handover.models.annotations import AGENT
 from handover.ports.public import Answer
 
@@ -28,9 +28,9 @@ class HttpAddress:
         begun = clock.monotonic()
         try:
             async with asyncio.timeout(timeout), get(self._http, f"{self._url}{path}") as answer:
-                await answer.read()
+                body = await beginning_of(answer)
                 headers = {name.lower(): value for name, value in answer.headers.items()}
-                return Answer(clock.monotonic() - begun, answer.status, headers)
+                return Answer(clock.monotonic() - begun, answer.status, headers, body=body)
         except TimeoutError:
             problem = "no answer in time"
         except (aiohttp.ClientError, OSError) as error:

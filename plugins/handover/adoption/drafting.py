@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from string import Template
 from typing import Any
 
@@ -11,7 +12,10 @@ import yaml
 from handover.adoption.findings import FoundService, Json
 from handover.models.containers import container_of
 from handover.plan.model import INCLUDE
+from handover.plan.traffic import Origin
 
+BLIND_SECONDS = 10.0
+"""How long both versions serve at a cutover where answers do not say who gave them."""
 NOTHING = "nothing was recognised there"
 VERSION = "handover/version"
 FIRST = "blue"
@@ -29,9 +33,16 @@ def plan(found: FoundService, name: str) -> str:
         container=found.container, port=found.port, replicas=found.replicas, cpu_limit=found.cpu_limit,
         memory_limit=found.memory_limit, manifest=manifest_name(name), health_path=found.health_path,
         metrics_path=found.metrics_path, metrics_port=found.metrics_port, metrics=found.metrics or NOTHING,
+        tag="{number}" if found.image.tag[:1].isdecimal() else "{version}", origin=_origin(found.origin),
         secret=f"  settings_secret: {found.secret}\n" if found.secret else "",
         notes=f"#\n# What could not be known, or has to be looked at:\n{notes}" if notes else "",
     )  # fmt: skip
+
+
+def _origin(found: Origin | None) -> str:
+    if found is None:
+        return f"null\n  entry_seconds: {BLIND_SECONDS:g}"
+    return json.dumps(found.model_dump(exclude_defaults=True))
 
 
 def preview_name(found: FoundService) -> str:

@@ -10,14 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from handover.adoption.origins import find_origin
 from handover.models.containers import find_container
 from handover.models.image_reference import BadImage, ImageReference
+from handover.plan.traffic import Origin
+from handover.ports.kube import PodAnswer
 from handover.telemetry.counters import Counters, NoMetrics
 
 Json = dict[str, Any]
 COLOUR_KEYS = ("version", "colour", "color", "slot", "deployment")
 """Keys of a selector that blue-green setups use for the colour."""
 APP_KEYS = ("app", "app.kubernetes.io/name", "app.kubernetes.io/instance", "k8s-app", "name")
+PROBES = ("readinessProbe", "livenessProbe", "startupProbe")
 _COLOURS = {"blue": "green", "green": "blue", "a": "b", "b": "a"}
 
 
@@ -37,6 +41,9 @@ class ServiceObjects:
     ingresses: Sequence[Json] = ()
     metrics: Mapping[str, Counters | NoMetrics] = field(default_factory=dict)
     metrics_port: int | None = None
+    pod: str = ""
+    answers: Mapping[str, PodAnswer] = field(default_factory=dict)
+    """What that pod answers, by path."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class FoundService:
     metrics_path: str
     metrics_port: int
     metrics: str
+    origin: Origin | None
     notes: tuple[str, ...]
 
     @property
@@ -103,6 +111,13 @@ def find(seen: ServiceObjects, container: str = "") -> FoundService:
     image = _image(chosen["image"], notes)
     port = _port(spec, chosen, notes)
     metrics_path, metrics = _metrics(seen, deployment, notes)
+    health_path = _health(chosen, notes)
+    origin = find_origin(seen.answers, health_path, seen.pod, image.tag)
+    if origin is None:
+        notes.append(
+            "No answer says which version gave it, or which pod: at a cutover both serve for traffic.entry_seconds, "
+            "and who answered is not looked at. Better: a header with the version, and traffic.origin."
+        )
     _beside(seen, notes)
     limits = (chosen.get("resources") or {}).get("limits") or {}
     for what in ("cpu", "memory"):
@@ -114,8 +129,8 @@ def find(seen: ServiceObjects, container: str = "") -> FoundService:
         container=chosen["name"], image=image, port=port,
         service_ports=tuple(spec.get("ports") or ()), replicas=int(deployment["spec"].get("replicas", 1)),
         cpu_limit=str(limits.get("cpu", "1")), memory_limit=str(limits.get("memory", "512Mi")), secret=_secret(chosen),
-        health_path=_health(chosen, notes), metrics_path=metrics_path,
-        metrics_port=seen.metrics_port or port, metrics=metrics, notes=tuple(notes),
+        health_path=health_path, metrics_path=metrics_path,
+        metrics_port=seen.metrics_port or port, metrics=metrics, origin=origin, notes=tuple(notes),
     )  # fmt: skip
 
 
@@ -172,10 +187,10 @@ def _image(text: str, notes: list[str]) -> ImageReference:
         found = ImageReference.parse(text)
     except BadImage as error:
         raise NotAdoptable(str(error)) from None
-    if not re.fullmatch(r"v\d+\.\d+\.\d+", found.tag):
+    if not re.fullmatch(r"v?\d+\.\d+\.\d+", found.tag):
         notes.append(
-            f"The image's tag {found.tag or '(none)'} is no version like v1.2.3: the running version is asked of the "
-            "service (traffic.version_header), and releases have to bear such tags."
+            f"The image's tag {found.tag or '(none)'} is no version: the running one is asked of the service "
+            "(traffic.origin), and image.tag says how a release v1.2.3 is tagged."
         )
     return found
 
@@ -198,7 +213,7 @@ def _port(service: Json, container: Json, notes: list[str]) -> int:
 
 
 def _health(container: Json, notes: list[str]) -> str:
-    for probe in ("readinessProbe", "livenessProbe", "startupProbe"):
+    for probe in PROBES:
         if get := (container.get(probe) or {}).get("httpGet"):
             if probe != "readinessProbe":
                 notes.append(f"There is no readinessProbe over HTTP: health.path is that of the {probe}.")
@@ -237,6 +252,22 @@ def _beside(seen: ServiceObjects, notes: list[str]) -> None:
     for ingress in seen.ingresses:
         hosts = ", ".join(rule.get("host", "*") for rule in ingress["spec"].get("rules") or ()) or "*"
         notes.append(f"Ingress {ingress['metadata']['name']} leads to it ({hosts}): pms_api below is that address.")
+
+
+def health_paths(deployment: Json) -> tuple[str, ...]:
+    """What the probes of its containers ask for."""
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    gets = [(one.get(probe) or {}).get("httpGet") for one in containers for probe in PROBES]
+    return tuple(dict.fromkeys(get.get("path", "/") for get in gets if get))
+
+
+def target_port(service: Json, pod: Json) -> int | None:
+    """Where a pod takes the requests to the Service's first port."""
+    target = next((one.get("targetPort", one["port"]) for one in service["spec"].get("ports") or ()), None)
+    if isinstance(target, int):
+        return target
+    ports = [port for one in pod["spec"]["containers"] for port in one.get("ports") or ()]
+    return next((port["containerPort"] for port in ports if port.get("name") == target), None)
 
 
 def metrics_paths(deployment: Json) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from handover import clock
-from handover.adapters.http import base_url, get
+from handover.adapters.http import base_url, beginning_of, get
 from handover.models.annotations import AGENT
 from handover.models.answers import NO_ANSWER, Answered, judged, problem, silence
 from handover.models.evidence import Evidence, Measurement, Verdict
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from handover.plan.model import Plan
+    from handover.plan.traffic import Origin
 
 log = logging.getLogger(__name__)
 HEADERS = {"User-Agent": AGENT}
@@ -82,8 +83,10 @@ def session(
     )
 
 
-async def log_in(http: aiohttp.ClientSession, api: Endpoint, path: str) -> dict[str, str]:
-    """Logs the test user in; gives the headers of its further requests. Raises `LoginFailed`."""
+async def log_in(http: aiohttp.ClientSession, api: Endpoint, path: str | None) -> dict[str, str]:
+    """Logs the test user in; gives the headers of its further requests, none without a path. Raises `LoginFailed`."""
+    if path is None:
+        return {}
     email, password = api.test_user
     body = {"email": email, "password": password}
     async with http.post(f"{api.url}{path}", json=body, allow_redirects=False) as answer:
@@ -100,6 +103,15 @@ async def log_in(http: aiohttp.ClientSession, api: Endpoint, path: str) -> dict[
     if not token:
         raise LoginFailed(f"POST {path}: the answer ({answer.status}) holds no token")
     return {"Authorization": f"Bearer {token}"}
+
+
+async def origin_of(http: aiohttp.ClientSession, url: str, path: str, origin: Origin) -> str:
+    """What the answer to a path says of the version that gave it; empty for nothing.
+
+    Raises `aiohttp.ClientError` and `TimeoutError`.
+    """
+    async with get(http, f"{url}{origin.path or path}") as answer:
+        return origin.said(answer.headers, await beginning_of(answer))
 
 
 @dataclass(frozen=True)

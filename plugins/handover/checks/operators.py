@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from handover import clock
 from handover.adapters.http import get
 from handover.checks import verdicts
-from handover.checks.sensors import version_of
+from handover.checks.sensors import said_by
 from handover.models.answers import problem, silence
 from handover.models.evidence import Evidence, Measurement, combined, failed, passed, unknown
-from handover.models.versions import same_version
 from handover.plan.parts import required
 from handover.ports.metrics import NoData
 from handover.step import Step, StepRun
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from handover.checks.client import Load
     from handover.models.deployment import DeploymentState
     from handover.plan.model import Plan, Staging
+    from handover.plan.traffic import Origin
     from handover.ports.metrics import MetricSource
 
 SOURCE = "requests through the public service"
@@ -41,32 +41,42 @@ class KeyEndpoints(Step):
         self.version = version
 
     async def act(self, run: StepRun) -> Evidence:
-        from handover.checks.client import LoginFailed, endpoint, log_in, session
+        from handover.checks.client import LoginFailed, endpoint, log_in, origin_of, session
 
-        version = version_of(await run.known(), self.version)
+        wanted, origin = said_by(self.plan, await run.known(), self.version), self.plan.traffic.origin
         api = await endpoint(self.plan.traffic.api_connection)
         async with session() as http:
             try:
                 headers = await log_in(http, api, self.plan.health.login_path)
             except LoginFailed as error:
                 return error.evidence(self.task_id)
-            parts = [await self._one(http, api.url, path, headers, version) for path in self.plan.health.key_endpoints]
+            parts = [await self._one(http, api.url, path, headers, wanted) for path in self.plan.health.key_endpoints]
+            if origin and not origin.in_every_answer:
+                seen = await origin_of(http, api.url, self.plan.health.path, origin)
+                parts.append(_from(origin.place, "an answer", origin, seen, wanted))
         return combined(self.task_id, parts)
 
     async def _one(
-        self, http: aiohttp.ClientSession, url: str, path: str, headers: dict[str, str], version: str
+        self, http: aiohttp.ClientSession, url: str, path: str, headers: dict[str, str], wanted: str
     ) -> Evidence:
         async with get(http, f"{url}{path}", headers) as answer:
             await answer.read()
-        status, seen = answer.status, answer.headers.get(self.plan.traffic.version_header)
+        status, origin = answer.status, self.plan.traffic.origin
         measured = Measurement(what=f"status {path}", value=status, source=SOURCE)
         if wrong := problem(status):
             return failed(path, wrong, measured)
         if nothing := silence(status):
             return unknown(path, nothing, measured)
-        if not same_version(seen, version):
-            return failed(path, f"answered by {seen or 'an unnamed version'} instead of {version}", measured)
-        return passed(path, f"{status} from {seen}", measured)
+        if origin is None or not origin.in_every_answer:
+            return passed(path, str(status), measured)
+        return _from(path, str(status), origin, origin.said(answer.headers, ""), wanted, measured)
+
+
+def _from(check: str, what: str, origin: Origin, seen: str, wanted: str, *measured: Measurement) -> Evidence:
+    """Whether the right version gave it."""
+    if origin.is_from(seen, wanted):
+        return passed(check, f"{what} from {seen}", *measured)
+    return failed(check, f"answered by {seen or 'an unnamed version'} instead of {wanted}", *measured)
 
 
 class ResponseTimes(Step):
@@ -248,14 +258,15 @@ class CriticalPaths(Step):
         from handover.checks.client import LoginFailed, endpoint
         from handover.checks.scenario import Scenario, StepFailed, beginnings
 
-        functional, header = required(self.plan.functional, self.needs), self.plan.traffic.version_header
-        version = version_of(asyncio.run(run.known()), self.version)
+        functional, origin = required(self.plan.functional, self.needs), self.plan.traffic.origin
+        wanted = said_by(self.plan, asyncio.run(run.known()), self.version)
+        telling = origin if origin and origin.in_every_answer else None  # `KeyEndpoints` asks where answers do not tell
         api = asyncio.run(endpoint(self.plan.traffic.api_connection))
         measured: list[Measurement] = []
         try:
             variables = beginnings(functional, api, clock.utc().date())
             with requests.Session() as http:
-                scenario = Scenario(http, api, variables, header, version)
+                scenario = Scenario(http, api, variables, telling, wanted)
                 for step in functional.steps:
                     done = scenario.call(step)
                     measured.append(Measurement(what=done.name, value=done.seconds, unit="s", source=SOURCE))

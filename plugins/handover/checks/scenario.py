@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from handover import clock
 from handover.checks.client import HEADERS, TIMEOUT_SECONDS, Endpoint
-from handover.models.versions import same_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     import requests
 
     from handover.plan.model import Functional, ScenarioStep
+    from handover.plan.traffic import Origin
 
 VARIABLE = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 TOKEN = "token"  # noqa: S105 - the name of a variable
@@ -70,8 +70,12 @@ def picked(body: Any, path: str) -> Any:
 
 
 def beginnings(functional: Functional, api: Endpoint, today: datetime.date) -> dict[str, Any]:
-    """The variables that every scenario begins with; the days differ from run to run, so that two do not collide."""
-    email, password = api.test_user
+    """The variables that every scenario begins with; the days differ from run to run, so that two do not collide.
+
+    Raises `LoginFailed` for one with a test user that the connection does not have.
+    """
+    used = "".join(f"{step.path}{step.body}" for step in functional.steps)
+    email, password = api.test_user if "{test_" in used else ("", "")
     day = today + datetime.timedelta(days=functional.days_ahead + secrets.randbelow(functional.days_span))
     return {
         "test_email": email,
@@ -82,11 +86,15 @@ def beginnings(functional: Functional, api: Endpoint, today: datetime.date) -> d
 
 
 class Scenario:
-    """One run against one endpoint. ``header`` and ``version``: what every answer must carry."""
+    """One run against one endpoint. ``origin``: where every answer says its version, None where they do not;
+    ``wanted``: what it has to be, see `Plan.said_by`.
+    """
 
-    def __init__(self, http: requests.Session, api: Endpoint, variables: dict[str, Any], header: str, version: str):
+    def __init__(
+        self, http: requests.Session, api: Endpoint, variables: dict[str, Any], origin: Origin | None, wanted: str
+    ) -> None:
         self._http, self._api, self._variables = http, api, variables
-        self._header, self._version = header, version
+        self._origin, self._wanted = origin, wanted
 
     def call(self, step: ScenarioStep) -> Done:
         """Makes one call and keeps what it asks to save. Raises `StepFailed`."""
@@ -112,9 +120,9 @@ class Scenario:
         where = f"{step.name}: {step.method} {path}"
         if answer.status_code != step.expect:
             raise StepFailed(f"{where}: {answer.status_code} instead of {step.expect}: {self._redacted(answer.text)}")
-        seen = answer.headers.get(self._header)
-        if not same_version(seen, self._version):
-            raise StepFailed(f"{where}: answered by {seen or 'an unnamed version'} instead of {self._version}")
+        seen = self._origin.said(answer.headers, "") if self._origin else ""
+        if self._origin and not self._origin.is_from(seen, self._wanted):
+            raise StepFailed(f"{where}: answered by {seen or 'an unnamed version'} instead of {self._wanted}")
         try:
             saved = {name: picked(answer.json(), source) for name, source in step.save.items()} if step.save else {}
         except (LookupError, ValueError) as error:

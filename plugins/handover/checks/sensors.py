@@ -18,7 +18,7 @@ class Healthy(Step):
     """Passes on three good answers in a row (plan 1.1, 2.3 and rollback step 3). Holds no worker slot.
 
     :param connection: http connection id
-    :param expect_version: the answer's version header must name the version
+    :param expect_version: the answer must say that it is from the version, see ``traffic.origin``
     :param version: which version that is: the ``new`` one or the ``old`` one
     :param bearer: whether the connection's password is sent as bearer token; of staging it is the health
         token (the API's connection keeps its admin token there)
@@ -39,22 +39,26 @@ class Healthy(Step):
     def work(self, run: StepRun) -> Evidence:
         from handover.checks.triggers import HealthTrigger
 
-        version = version_of(asyncio.run(run.known()), self.version) if self.expect_version else None
+        origin = self.plan.traffic.origin if self.expect_version else None
+        wanted = said_by(self.plan, asyncio.run(run.known()), self.version) if origin else ""
         trigger = HealthTrigger(
             check=self.task_id,
             connection=self.connection,
             path=self.path,
             deadline=clock.epoch() + self.timeout,
             bearer=self.bearer,
-            header=self.plan.traffic.version_header,
-            version=version,
+            origin=origin.model_dump() if origin else None,
+            wanted=wanted,
             successes=self.successes,
         )
         raise self.waiting(trigger, self.timeout)
 
 
-def version_of(state: DeploymentState, which: Literal["new", "old"]) -> str:
-    return state.version if which == "new" else state.previous_version
+def said_by(plan: Plan, state: DeploymentState, which: Literal["new", "old"]) -> str:
+    """What answers of the new or the old version say, see `Plan.said_by`."""
+    if which == "new":
+        return plan.said_by(state.preview, state.version)
+    return plan.said_by(state.stable, state.previous_version)
 
 
 class StagingHealthy(Healthy):

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from handover import clock
-from handover.adapters.http import get
-from handover.checks.client import Endpoint, endpoint, session
+from handover.adapters.http import beginning_of, get
+from handover.checks.client import Endpoint, endpoint, origin_of, session
 from handover.models.answers import NO_ANSWER, Answered, judged, silence
 from handover.models.evidence import Evidence, Measurement, failed, passed, unknown
-from handover.models.versions import same_version
+from handover.plan.traffic import Origin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -42,21 +42,21 @@ class HealthTrigger(BaseTrigger):
     The token stays in the connection: what is stored of a trigger holds no secret.
 
     :param deadline: seconds since the epoch
-    :param header: of the answer, names the version
-    :param version: the version that must answer; None for any
+    :param origin: `Origin` as a mapping; None where any version may answer
+    :param wanted: what answers of the right one say, see `Plan.said_by`
     """
 
     def __init__(
-        self, *, check: str, connection: str, path: str, deadline: float, bearer: bool = False, header: str = "",
-        version: str | None = None, successes: int = 3, poll_seconds: float = POLL_SECONDS,
+        self, *, check: str, connection: str, path: str, deadline: float, bearer: bool = False,
+        origin: dict[str, Any] | None = None, wanted: str = "", successes: int = 3, poll_seconds: float = POLL_SECONDS,
     ) -> None:  # fmt: skip
         super().__init__()  # type: ignore[no-untyped-call]
         self.check, self.connection, self.path, self.deadline = check, connection, path, deadline
-        self.bearer, self.header, self.version = bearer, header, version
+        self.bearer, self.origin, self.wanted = bearer, origin, wanted
         self.successes, self.poll_seconds = successes, poll_seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        names = ("check", "connection", "path", "deadline", "bearer", "header", "version", "successes", "poll_seconds")
+        names = ("check", "connection", "path", "deadline", "bearer", "origin", "wanted", "successes", "poll_seconds")
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -84,18 +84,27 @@ class HealthTrigger(BaseTrigger):
         headers = {"Authorization": f"Bearer {target.password}"} if self.bearer and target.password else {}
         try:
             async with get(http, f"{target.url}{self.path}", headers) as answer:
-                text = (await answer.text(errors="replace"))[:200]
+                text = await beginning_of(answer)
+            seen = await self._origin(http, target.url, answer, text) if judged(answer.status) is Answered.GOOD else ""
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return NO_ANSWER, Said(Answered.BAD, f"no answer: {error or type(error).__name__}")
         status, verdict = answer.status, judged(answer.status)
         if verdict is Answered.NO_DATA:
             return status, Said(verdict, silence(status))
         if verdict is Answered.BAD:
-            return status, Said(verdict, f"status {status}: {text}")
-        seen = answer.headers.get(self.header)
-        if self.version is not None and not same_version(seen, self.version):
-            return status, Said(Answered.BAD, f"answered by {seen or 'an unnamed version'} instead of {self.version}")
+            return status, Said(verdict, f"status {status}: {text[:200]}")
+        if self.origin is not None and not Origin(**self.origin).is_from(seen, self.wanted):
+            return status, Said(Answered.BAD, f"answered by {seen or 'an unnamed version'} instead of {self.wanted}")
         return status, Said(verdict)
+
+    async def _origin(self, http: aiohttp.ClientSession, url: str, answer: aiohttp.ClientResponse, text: str) -> str:
+        """What says which version answered: the answer itself, or one to the path that tells it."""
+        if self.origin is None:
+            return ""
+        origin = Origin(**self.origin)
+        if origin.path not in (None, self.path):
+            return await origin_of(http, url, self.path, origin)
+        return origin.said(answer.headers, text)
 
     def _event(self, conclude: Callable[..., Evidence], reason: str) -> TriggerEvent:
         healthy = 1.0 if conclude is passed else 0.0

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import re
 import sys
@@ -22,12 +23,21 @@ from typing import TYPE_CHECKING, Any
 from handover.adapters.kube_access import NoAccess
 from handover.adapters.kubernetes import connect_with_kubeconfig
 from handover.adoption import drafting
-from handover.adoption.findings import FoundService, NotAdoptable, ServiceObjects, find, metrics_paths
+from handover.adoption.findings import (
+    FoundService,
+    NotAdoptable,
+    ServiceObjects,
+    find,
+    health_paths,
+    metrics_paths,
+    target_port,
+)
+from handover.adoption.origins import USUAL_PATHS
 from handover.cli.options import with_cluster
 from handover.coordination.routing import DEPLOYMENTS, is_ready
 from handover.plan.model import INCLUDE
 from handover.plan.pod_metrics import PodMetricsRules
-from handover.ports.kube import KubeError, NotFound
+from handover.ports.kube import KubeError, NotFound, PodAnswer
 from handover.telemetry.counters import Counters, NoMetrics
 from handover.telemetry.reader import Reader
 
@@ -93,7 +103,9 @@ async def seen(kube: Kube, service: Json) -> ServiceObjects:
     scalers = [one for one in await _some(kube, SCALERS) if one["spec"]["scaleTargetRef"]["name"] in names]
     ingresses = [one for one in await _some(kube, INGRESSES) if service["metadata"]["name"] in _backends(one)]
     port, metrics = await _metrics(kube, deployments, pods)
-    return ServiceObjects(service, deployments, scalers, ingresses, metrics, port)
+    answers = await _answers(kube, service, deployments, pods)
+    pod = pods[0]["metadata"]["name"] if pods else ""
+    return ServiceObjects(service, deployments, scalers, ingresses, metrics, port, pod, answers)
 
 
 async def _some(kube: Kube, resource: str) -> list[Json]:
@@ -127,6 +139,21 @@ async def _metrics(
     return None, found
 
 
+async def _answers(
+    kube: Kube, service: Json, deployments: Iterable[Json], pods: Iterable[Json]
+) -> dict[str, PodAnswer]:
+    """What the first pod answers where it may say what it is."""
+    found: dict[str, PodAnswer] = {}
+    for pod in list(pods)[:1]:
+        if (port := target_port(service, pod)) is None:
+            break
+        paths = [path for one in deployments for path in health_paths(one)]
+        for path in dict.fromkeys((*paths, *USUAL_PATHS)):
+            with contextlib.suppress(KubeError):
+                found[path] = await kube.proxied(pod["metadata"]["name"], port, path)
+    return found
+
+
 def _bears(deployment: Json, selector: Mapping[str, str]) -> bool:
     labels = deployment["spec"]["template"]["metadata"].get("labels") or {}
     return selector.items() <= labels.items()
@@ -145,6 +172,7 @@ def _told(found: FoundService) -> dict[str, Any]:
         "colour": found.colour or None, "deployment": found.deployment["metadata"]["name"],
         "container": found.container, "image": str(found.image), "port": found.port, "replicas": found.replicas,
         "health_path": found.health_path, "metrics_path": found.metrics_path, "metrics": found.metrics or None,
+        "origin": found.origin.model_dump(exclude_defaults=True) if found.origin else None,
         "notes": list(found.notes),
     }  # fmt: skip
 

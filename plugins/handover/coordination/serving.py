@@ -71,7 +71,7 @@ def _written(running: Json, image: ImageReference) -> str:
 
 
 async def _answered(kube: Kube, plan: Plan, colour: str, image: ImageReference) -> str:
-    """The version that every pod says in the plan's header, else the image's tag if that is a version."""
+    """The version that every pod says where the plan looks for it, else the image's tag if that is a version."""
     pods = sorted(await ready_pods(kube, plan.cluster.selector_of(colour)))
     found = dict(zip(pods, await asyncio.gather(*(_asked(kube, plan, pod) for pod in pods)), strict=True))
     told = {version for version in found.values() if version}
@@ -83,21 +83,23 @@ async def _answered(kube: Kube, plan: Plan, colour: str, image: ImageReference) 
         return image.tag if same_version(version, image.tag) else version
     if core_of(image.tag):
         return image.tag
-    header = plan.traffic.version_header
-    asked = (
-        f"none of its {len(pods)} ready pods says it in the header {header}" if pods else "none of its pods is ready"
-    )
+    origin = plan.traffic.origin
+    place = f"in the {origin.place}" if origin and not origin.names_pod else "at all (traffic.origin)"
+    asked = f"none of its {len(pods)} ready pods says it {place}" if pods else "none of its pods is ready"
     raise Refused(
-        f"nobody knows which version serves: the image {image} does not tell it, and {asked} of {plan.health.path}; "
+        f"nobody knows which version serves: the image {image} does not tell it, and {asked}; "
         f"annotate Deployment {plan.cluster.deployment_of(colour)} with handover/version=<version>"
     )
 
 
 async def _asked(kube: Kube, plan: Plan, pod: str) -> str:
     """What one pod says; empty for nothing, or what is no version."""
+    origin = plan.traffic.origin
+    if origin is None or origin.names_pod:
+        return ""
     try:
-        answer = await kube.proxied(pod, plan.cluster.port, plan.health.path, timeout=ASK_SECONDS)
+        answer = await kube.proxied(pod, plan.cluster.port, origin.path or plan.health.path, timeout=ASK_SECONDS)
     except KubeError:
         return ""
-    said = answer.headers.get(plan.traffic.version_header.lower(), "").strip()
+    said = origin.said(answer.headers, answer.body)
     return said if _VERSION.fullmatch(said) else ""

@@ -13,7 +13,8 @@ from handover.plan.placeholders import ReleaseName, filled
 class Health(Section):
     path: UrlPath
     key_endpoints: Annotated[tuple[UrlPath, ...], Field(min_length=1)]
-    login_path: UrlPath
+    login_path: UrlPath | None = None
+    """Where the test user of the API's connection logs in; without it everything is asked as nobody in particular."""
     database_command: Command | None = None
     client_command: Command | None = None
     error_tracker_connection: ConnectionId | None = None

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from handover.models.image_reference import ImageReference
 from handover.plan.parts import Command, ConnectionId, KubeName, Section
+from handover.plan.placeholders import ReleaseName, filled
 
 
 def _image(text: str) -> str:
@@ -49,6 +50,8 @@ class ImageCheck(ImageJob):
 
 class Image(Section):
     repository: Annotated[str, AfterValidator(_repository)]
+    tag: ReleaseName = "{version}"
+    """Of a release; ``{number}`` is its version without the v."""
     connection: ConnectionId
     pull_secret: KubeName | None = None
     """A Secret of type kubernetes.io/dockerconfigjson: pods get their image with it, and image Jobs their login."""
@@ -56,3 +59,7 @@ class Image(Section):
     """Makes ``{image}`` and pushes it. Without: what CI has pushed is verified and pinned."""
     scan: ImageCheck | None = None
     signature: ImageCheck | None = None
+
+    def of(self, version: str) -> str:
+        """``repository:tag`` of a release."""
+        return f"{self.repository}:{filled(self.tag, version=version)}"

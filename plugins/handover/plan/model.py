@@ -40,6 +40,7 @@ from handover.plan.people import Announcements, Asking, Messages, Question, Role
 from handover.plan.pod_metrics import PodMetricsRules
 from handover.plan.record import RecordRules
 from handover.plan.sources import MonitorName, Source, ask_for_all
+from handover.plan.traffic import Traffic
 from handover.plan.watch import WatchRules
 
 FOLLOWED_BY = ("lead", "frontend", "devops", "qa")
@@ -115,25 +116,6 @@ class BannerRules(Section):
     path: UrlPath
     message: str
     expected_minutes: str
-
-
-class Traffic(Section):
-    api_connection: ConnectionId
-    preview_connection: ConnectionId
-    smoke_command: Command | None = None
-    version_header: str
-    overlap_seconds: Annotated[float, Field(ge=0)]
-    endpoint_timeout_seconds: Seconds
-    drain_path: UrlPath | None
-    drain_header: str
-    drain_timeout_seconds: Seconds
-    verify_requests: Count
-    public_timeout_seconds: Seconds = 300.0
-    """How long the public address may take until it answers from the new version, while both serve."""
-    entry_seconds: Annotated[float, Field(ge=0)] | None = None
-    """How long what lies before the service takes to let a new pod in, as the health checks of a load balancer with
-    pod addresses as targets do. None: as each cutover measures it.
-    """
 
 
 class Thresholds(Section):
@@ -318,6 +300,15 @@ class Plan(Section):
         """Who may answer a question to this role: itself first, then the role that it escalates to."""
         above = self.above(role) if self.asking.escalates_at is not None else None
         return (self.team[role], above) if above else (self.team[role],)
+
+    def said_by(self, colour: str, version: str) -> str:
+        """What answers of a version on the pods of a colour say of where they come from (`plan.traffic.Origin`); empty
+        where they say nothing, or nobody knows the version.
+        """
+        origin = self.traffic.origin
+        if origin is None:
+            return ""
+        return self.cluster.deployment_of(colour) if origin.names_pod else version
 
     @property
     def deployment_dag_id(self) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+MAX_BODY_BYTES = 2**16
+
 
 @dataclass(frozen=True)
 class Answer:
     """One answer on a connection of its own. ``problem``: why there was none ("" for an answer of any status);
-    ``seconds``: how long it took; ``headers`` by lower-case name.
+    ``seconds``: how long it took; ``headers`` by lower-case name; ``body``: its first `MAX_BODY_BYTES`.
     """
 
     seconds: float
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     problem: str = ""
+    body: str = ""
 
 
 class PublicAddress(Protocol):

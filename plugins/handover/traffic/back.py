@@ -103,9 +103,10 @@ async def _until_let_in(
 
     async def look() -> None:
         async with address(plan) as public:
-            if public is None or not version:
-                raise NotReady("nobody may ask the public address")
-            await Reach(plan, public, version, meanwhile, tolerant=True).until(AMONG_OTHERS, patience)
+            wanted = plan.said_by(token.stable, version)
+            if public is None or not wanted:
+                raise NotReady("nobody may ask the public address, or its answers do not tell who gave them")
+            await Reach(plan, public, wanted, meanwhile, tolerant=True).until(AMONG_OTHERS, patience)
 
     begun = clock.monotonic()
     try:

@@ -98,13 +98,14 @@ class Cutover:
         return [
             Measurement(what="switch_seconds", value=seconds, unit="s", source=self.router.name),
             *entry,
-            Measurement(what="verified_requests", value=verified.answers, source=f"GET {self.plan.health.path}"),
+            Measurement(what="verified_requests", value=verified.answers, source=f"GET {self._reach.path}"),
             Measurement(what="drained_pods", value=drained.pods, source=f"pods of {self.token.stable}: {drained}"),
         ]
 
     @property
     def _reach(self) -> Reach:
-        return Reach(self.plan, self.public, self.version, self._ours)
+        wanted = self.plan.said_by(self.token.preview, self.version)
+        return Reach(self.plan, self.public, wanted, self._ours)
 
     async def _ours(self) -> None:
         """Raises `FencedOut` when traffic was moved back, or by somebody else, since."""
@@ -132,7 +133,7 @@ class Cutover:
 
     async def _promote(self, route: Route, *, resumed: bool) -> Reached | None:
         """From both colours to the preview one, once the public address answers from it; traffic returns to the stable
-        one if the other is not all there. Gives nothing where one client cannot see both.
+        one if the other is not all there. Gives nothing where one client cannot see both, or answers do not tell.
 
         How long that took is kept for the way back. Who goes on with a cutover that was killed has not seen its
         beginning, and keeps the most that it can have been.
@@ -161,7 +162,8 @@ class Cutover:
         :param before: how it was let in before it had to grow: its new pods take as long
         """
         traffic, begun = self.plan.traffic, clock.monotonic()
-        met = None if route.sticky else await self._reach.until(AMONG_OTHERS, traffic.public_timeout_seconds)
+        blind = route.sticky or traffic.origin is None
+        met = None if blind else await self._reach.until(AMONG_OTHERS, traffic.public_timeout_seconds)
         longest = max(before, met, key=lambda one: one.first) if before and met else met
         least = max(traffic.overlap_seconds, traffic.entry_seconds or 0.0, SPREAD * (longest.first if longest else 0))
         await asyncio.sleep(max(0.0, least - (clock.monotonic() - begun)))

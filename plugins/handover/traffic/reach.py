@@ -13,10 +13,10 @@ from handover import clock
 from handover.coordination.routing import Check, NotReady, patiently
 from handover.models import answers
 from handover.models.answers import Answered
-from handover.models.versions import same_version
 
 if TYPE_CHECKING:
     from handover.plan.model import Plan
+    from handover.plan.traffic import Origin
     from handover.ports.public import Answer, PublicAddress
 
 REQUEST_SECONDS = 5.0
@@ -46,6 +46,7 @@ class Reached:
 class Reach:
     """Asks on new connections.
 
+    :param wanted: what answers of the version say, see `Plan.said_by`; where nothing tells it, any good answer counts
     :param meanwhile: called now and then between answers that were not the wanted ones; raises when there is nothing to
         wait for any more
     :param tolerant: bad answers are no reason to give up, as while a bad version serves still
@@ -53,7 +54,7 @@ class Reach:
 
     plan: Plan
     public: PublicAddress
-    version: str
+    wanted: str
     meanwhile: Check
     tolerant: bool = False
 
@@ -72,11 +73,11 @@ class Reach:
         seen: Counter[str] = Counter()
         first: float | None = None
         while True:
-            answer = await self.public.get(self.plan.health.path, REQUEST_SECONDS)
+            answer = await self.public.get(self.path, REQUEST_SECONDS)
             named, now = self._named(answer), clock.monotonic()
-            if named and not same_version(named, self.version):
+            if named and not self._ours(named):
                 answered = answer.status
-            verdict, said = self._judged(answer, answered)
+            verdict, said = self._judged(answer, named, answered)
             last.append(verdict)
             seen[said] += 1
             if verdict is Answered.GOOD:
@@ -90,16 +91,26 @@ class Reach:
                 asked = now
                 await patiently(self.meanwhile)
             if now - begun > timeout:
-                raise NotReady(_told(self.version, now - begun, seen))
+                raise NotReady(_told(self.wanted or self.path, now - begun, seen))
             await asyncio.sleep(PAUSE_SECONDS if now - quick_from < QUICK_SECONDS else SLOW_PAUSE_SECONDS)
 
-    def _named(self, answer: Answer) -> str:
-        return answer.headers.get(self.plan.traffic.version_header.lower(), "")
+    @property
+    def path(self) -> str:
+        return (self._origin and self._origin.path) or self.plan.health.path
 
-    def _judged(self, answer: Answer, answered: int | None) -> tuple[Answered, str]:
+    @property
+    def _origin(self) -> Origin | None:
+        return self.plan.traffic.origin
+
+    def _named(self, answer: Answer) -> str:
+        return self._origin.said(answer.headers, answer.body) if self._origin else ""
+
+    def _ours(self, named: str) -> bool:
+        return self._origin is None or self._origin.is_from(named, self.wanted)
+
+    def _judged(self, answer: Answer, named: str, answered: int | None) -> tuple[Answered, str]:
         """What it says of the version, and what it was. An answer of no version may be that of what lies before it."""
-        named = self._named(answer)
-        ours = same_version(named, self.version)
+        ours = self._ours(named)
         if named and not ours:
             return Answered.NO_DATA, named
         verdict = answers.judged(answer.status, stable=answered)

@@ -77,7 +77,7 @@ def release_fields(plan: Plan) -> dict[str, Param]:
         ),
         "image": Param(
             None, type=["null", "string"], title="Image",
-            description=f"Empty: {plan.image.repository}:<version>; or that repository with a tag or a digest",
+            description=f"Empty: for v1.2.3 it is {plan.image.of('v1.2.3')}; or that repository with a tag or a digest",
         ),
     }  # fmt: skip
 

@@ -6,6 +6,7 @@ import pytest
 
 from handover.models.evidence import Measurement
 from handover.models.names import CONNECTIONS, NEW_ERRORS, REPLICATION_LAG
+from handover.plan.traffic import Origin
 from handover.workflows.watch import preflight
 from handover.workflows.watch.preflight import WatchPreflight
 from tests.support.steps import release, run
@@ -69,8 +70,23 @@ def test_an_address_that_answers_badly_is_refused(world, evidence):
 
 
 def test_answers_that_do_not_say_which_version_gave_them_are_refused(world, evidence):
-    world.service.plan = world.with_plan(traffic={"version_header": "X-Nobody-Sends-This"})
-    assert "answers have no header X-Nobody-Sends-This" in evidence().reason
+    world.service.plan = world.with_plan(traffic={"origin": Origin(header="X-Nobody-Sends-This")})
+    assert "answers say nothing in the header X-Nobody-Sends-This (status 200)" in evidence().reason
+
+
+@pytest.mark.parametrize("origin", [
+    Origin(field="build.version"), Origin(field="hostname", names_pod=True), Origin(header="X-Version", path="/v"),
+], ids=str)  # fmt: skip
+def test_the_version_is_looked_for_where_the_plan_says(world, evidence, origin):
+    world.service.plan = world.with_plan(traffic={"origin": origin})
+    assert evidence().passed
+
+
+def test_what_answers_do_not_tell_is_left_out_by_name(world, evidence):
+    world.service.plan = world.with_plan(traffic={"origin": None, "entry_seconds": 5.0})
+    found = evidence()
+    assert found.passed
+    assert "which version an answer is from (no traffic.origin): both serve for 5 s" in found.reason
 
 
 def test_answers_of_another_version_than_the_one_that_is_known_are_refused(world, evidence):

@@ -29,14 +29,15 @@ def release_of(plan: Plan, asked: Mapping[str, Any], now: datetime.datetime | No
     :param now: when it is to be deployed; None when it is only judged, which may be done at any time
     """
     version = (asked.get("version") or "").strip()
-    image = (asked.get("image") or "").strip() or f"{plan.image.repository}:{version}"
+    faulty = _version_faults(version)
+    image = (asked.get("image") or "").strip() or ("" if faulty else plan.image.of(version))
     override = bool(asked.get("window_override"))
     override_reason = (asked.get("window_override_reason") or "").strip()
     readiness_reason = (asked.get("readiness_override_reason") or "").strip()
     reason = (asked.get("reason") or "").strip()
     faults = [
-        *_version_faults(version),
-        *_image_faults(plan, image),
+        *faulty,
+        *(_image_faults(plan, image) if image else []),
         *([] if len(reason) >= MIN_REASON else ["reason: say in a few words why this release is deployed"]),
         *_readiness_faults(readiness_reason),
         *(_window_faults(plan, override, override_reason, now) if now else []),

@@ -11,12 +11,12 @@ from handover.analysis.sources import PodMetrics, Probe
 from handover.models import names
 from handover.models.evidence import Evidence, failed, passed
 from handover.models.measures import Silence
-from handover.models.versions import same_version
 from handover.plan.measures import Measure, measures_of
 from handover.step import Step, StepRun
 from handover.workflows.watch.sources import sources_of
 
 if TYPE_CHECKING:
+    from handover.models.deployment import DeploymentState
     from handover.plan.model import Plan
     from handover.ports.metrics import MetricSource
     from handover.ports.public import PublicAddress
@@ -37,7 +37,7 @@ class WatchPreflight(Step):
             found = [
                 *((str(one), _of_pods(self.plan, one.measures)) for one in preflight.problems(looks)),
                 *await _of_sources(self.plan, sources_of(self.plan, state.previous_version, state.stable)),
-                *await _of_public(self.plan, public, state.previous_version),
+                *await _of_public(self.plan, public, state),
             ]
         wrong = [reason for reason, counts in found if counts]
         left_out = [reason for reason, counts in found if not counts]
@@ -84,14 +84,27 @@ async def _silence(source: MetricSource) -> str:
     return "; ".join(silent) if measured else "nothing was measured"
 
 
-async def _of_public(plan: Plan, public: PublicAddress, version: str) -> list[Found]:
+async def _of_public(plan: Plan, public: PublicAddress, state: DeploymentState) -> list[Found]:
     """Whether our own requests are answered as a client's, and say which version answers."""
     probed = await Probe(public, plan).ask()
     wrong = [f"probe: GET {plan.health.path}: {why}" for why in (probed.problem, probed.silence) if why]
-    answer = await public.get(plan.health.path, plan.watch.probe_timeout_seconds)
-    header, answered = plan.traffic.version_header, answer.headers.get(plan.traffic.version_header.lower())
-    if not wrong and not answered:
-        wrong.append(f"answers have no header {header}: the switch could not tell which version gave them")
-    elif not wrong and not same_version(answered, version):
-        wrong.append(f"the header {header} says {answered}, and {version} serves: the switch could not rely on it")
-    return [(reason, True) for reason in wrong]
+    if wrong:
+        return [(reason, True) for reason in wrong]
+    return [(reason, plan.traffic.origin is not None) for reason in await _of_origin(plan, public, state)]
+
+
+async def _of_origin(plan: Plan, public: PublicAddress, state: DeploymentState) -> list[str]:
+    origin = plan.traffic.origin
+    if origin is None:
+        return [
+            "which version an answer is from (no traffic.origin): both serve for "
+            f"{plan.traffic.entry_seconds:g} s at the cutover, and who answered is not looked at"
+        ]
+    answer = await public.get(origin.path or plan.health.path, plan.watch.probe_timeout_seconds)
+    said, wanted = origin.said(answer.headers, answer.body), plan.said_by(state.stable, state.previous_version)
+    if not said:
+        why = answer.problem or f"status {answer.status}"
+        return [f"answers say nothing in the {origin.place} ({why}): the switch could not tell which version gave them"]
+    if not origin.is_from(said, wanted):
+        return [f"the {origin.place} says {said}, and {wanted} serves: the switch could not rely on it"]
+    return []
