@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -62,6 +63,18 @@ class AirflowClient:
 
     def import_errors(self) -> list[Json]:
         return list(self.call("GET", "/importErrors", params={"limit": PAGE})["import_errors"])
+
+    def make_connection(self, connection_id: str, connection: Json) -> None:
+        """As somebody does in the UI; one that is there is replaced. ``connection``: as `AIRFLOW_CONN_<ID>` has it."""
+        body = {"connection_id": connection_id} | connection
+        if "extra" in body:
+            body["extra"] = json.dumps(body["extra"])
+        try:
+            self.call("POST", "/connections", json=body)
+        except AirflowError as error:
+            if error.status != httpx.codes.CONFLICT:
+                raise
+            self.call("PATCH", f"/connections/{_q(connection_id)}", json=body)
 
     def pause(self, dag_id: str, paused: bool = True) -> None:
         self.call("PATCH", f"/dags/{dag_id}", json={"is_paused": paused})

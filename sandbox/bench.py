@@ -53,11 +53,22 @@ class Seen:
     version: str
 
 
-class Eyes:
-    """Asks the public Service on a new connection every few milliseconds, to see when traffic moves."""
+Version = Callable[[http.client.HTTPResponse, bytes], str]
 
-    def __init__(self, url: str) -> None:
+
+def _header(answer: http.client.HTTPResponse) -> str:
+    return answer.headers.get("X-Version", "")
+
+
+class Eyes:
+    """Asks a service on a new connection every few milliseconds, to see when traffic moves.
+
+    :param version: what an answer says of its version, from the body too
+    """
+
+    def __init__(self, url: str, path: str = "/health", version: Version = lambda answer, _: _header(answer)) -> None:
         self._host, self._port = urlsplit(url).hostname or "", urlsplit(url).port
+        self._path, self._version = path, version
         self.seen: list[Seen] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look)
@@ -75,10 +86,10 @@ class Eyes:
             began = time.time()
             connection = http.client.HTTPConnection(self._host, self._port, timeout=5)
             try:
-                connection.request("GET", "/health")
+                connection.request("GET", self._path)
                 answer = connection.getresponse()
-                self.seen.append(Seen(began, answer.status, answer.headers.get("X-Version", "")))
-            except OSError:
+                self.seen.append(Seen(began, answer.status, self._version(answer, answer.read())))
+            except (OSError, http.client.HTTPException):
                 self.seen.append(Seen(began, 0, ""))
             finally:
                 connection.close()

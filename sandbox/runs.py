@@ -42,7 +42,8 @@ class Outcome:
 class Team:
     """The roles of the plan, each signed in as its own user of this Airflow."""
 
-    def __init__(self, endpoints: dict[str, Any], say: Progress = lambda _: None) -> None:
+    def __init__(self, endpoints: dict[str, Any], say: Progress = lambda _: None, *, plan: str = "pms") -> None:
+        self.deployment, self.rollback = f"{plan}_deployment", f"{plan}_rollback"
         airflow = endpoints["airflow"]
         self._admin_password = airflow["password"]
         self.admin = AirflowClient(airflow["url"], airflow["user"], self._admin_password)
@@ -70,26 +71,26 @@ class Team:
             "readiness_override_reason": "readiness has runs of its own",
             **conf,
         }
-        return self.roles["lead"].trigger(DEPLOYMENT, asked)
+        return self.roles["lead"].trigger(self.deployment, asked)
 
     def follow(self, version: str, run_id: str, *, answer: str = "Proceed", timeout: float = 600) -> Outcome:
         seen: dict[str, str] = {}
         answered: list[str] = []
         deadline = time.monotonic() + timeout
-        while (state := self.admin.run(DEPLOYMENT, run_id)["state"]) not in ("success", "failed"):
+        while (state := self.admin.run(self.deployment, run_id)["state"]) not in ("success", "failed"):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{version}: {run_id} is still {state} after {timeout:.0f} s: {seen}")
-            self._tell(self.admin.task_instances(DEPLOYMENT, run_id), seen)
+            self._tell(self.admin.task_instances(self.deployment, run_id), seen)
             answered += self._answer(run_id, answer)
             time.sleep(POLL_SECONDS)
-        tasks = self.admin.task_instances(DEPLOYMENT, run_id)
+        tasks = self.admin.task_instances(self.deployment, run_id)
         self._tell(tasks, seen)
         return self._outcome(version, run_id, state, tasks, answered, deadline)
 
     def until(self, run_id: str, task_id: str, state: str, *, timeout: float = 240, answer: str = "Proceed") -> None:
         """Waits until a task of a deployment is in this state, answering what is asked of people before it."""
         deadline = time.monotonic() + timeout
-        while (states := self.admin.task_states(DEPLOYMENT, run_id)).get(task_id) != state:
+        while (states := self.admin.task_states(self.deployment, run_id)).get(task_id) != state:
             if (
                 states.get(task_id) in ("success", "failed", "upstream_failed", "skipped")
                 or time.monotonic() > deadline
@@ -101,7 +102,7 @@ class Team:
 
     def answer_before(self, run_id: str, task_id: str, answer: str = "Proceed") -> None:
         """Answers what is asked of people, but not by this task."""
-        if self.admin.task_states(DEPLOYMENT, run_id).get(task_id) != "awaiting_input":
+        if self.admin.task_states(self.deployment, run_id).get(task_id) != "awaiting_input":
             self._answer(run_id, answer)
 
     def follow_rollback(self, run_id: str, *, timeout: float = 300) -> dict[str, Any]:
@@ -112,15 +113,15 @@ class Team:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{run_id} is still {run['state']} after {timeout:.0f} s: {seen}")
             if run["state"]:
-                self._tell(self.admin.task_instances(ROLLBACK, run_id), seen)
+                self._tell(self.admin.task_instances(self.rollback, run_id), seen)
             time.sleep(POLL_SECONDS)
-        self._tell(self.admin.task_instances(ROLLBACK, run_id), seen)
+        self._tell(self.admin.task_instances(self.rollback, run_id), seen)
         return run
 
     def _rollback(self, run_id: str) -> dict[str, Any]:
         """The run, or one without a state while it is not there: callbacks start it a moment after the failure."""
         try:
-            return self.admin.run(ROLLBACK, run_id)
+            return self.admin.run(self.rollback, run_id)
         except AirflowError as error:
             if error.status != 404:
                 raise
@@ -155,7 +156,7 @@ class Team:
     def _answer(self, run_id: str, answer: str) -> list[str]:
         """Answers what is open and has such an answer, as the user it was assigned to."""
         answered = []
-        for question in self.thought_over(self.admin.questions(DEPLOYMENT, run_id)):
+        for question in self.thought_over(self.admin.questions(self.deployment, run_id)):
             if answer not in question["options"]:
                 continue
             who = question["assigned_users"][0]["id"]
@@ -180,10 +181,10 @@ class Team:
     def _outcome(
         self, version: str, run_id: str, state: str, tasks: list[dict[str, Any]], answered: list[str], deadline: float
     ) -> Outcome:
-        run = self.admin.run(DEPLOYMENT, run_id)
+        run = self.admin.run(self.deployment, run_id)
         outcome = Outcome(
             version, run_id, "succeeded", _seconds(run), _phases(tasks), answered=answered,
-            failed_tasks=self._errors(DEPLOYMENT, run_id, tasks),
+            failed_tasks=self._errors(self.deployment, run_id, tasks),
         )  # fmt: skip
         if state == "success":
             if all(t["state"] == "skipped" for t in tasks):
@@ -196,7 +197,9 @@ class Team:
         outcome.outcome = "rolled_back" if back["state"] == "success" else "rollback_failed"
         outcome.reason = back["conf"]["reason"]
         rollback = back["dag_run_id"]
-        outcome.failed_tasks |= self._errors(ROLLBACK, rollback, self.admin.task_instances(ROLLBACK, rollback))
+        outcome.failed_tasks |= self._errors(
+            self.rollback, rollback, self.admin.task_instances(self.rollback, rollback)
+        )
         outcome.rollback_seconds = _seconds(back)
         return outcome
 

@@ -94,6 +94,8 @@ class Settings:
     """Little hotel data: starts faster, and its backup fails the plan's size rule unless an overlay lowers it."""
     overlay: Path | None = None
     """YAML laid over the plan file, to compress time."""
+    plans: Path | None = None
+    """A folder of plan files to use instead of the repository's."""
     cluster: Cluster | None = None
     """The real Kubernetes that takes the stand-in's place."""
     secrets: Secrets = field(default_factory=Secrets, repr=False)

@@ -59,6 +59,7 @@ class Progress:
 class Sandbox:
     """``with Sandbox(home, small=True, only=["primary", "replica"]) as sandbox: sandbox.settings.dsn(...)``
 
+    :param plans: a folder of plan files to use instead of the repository's
     :param only: names components; what they need is started as well. All of them by default.
     :param network: first two numbers of the addresses to serve on, such as ``10.77``, instead of a free ``127.k``; the
         machine must take all of it for its own (``ip route add local 10.77.0.0/16 dev lo``)
@@ -66,13 +67,14 @@ class Sandbox:
     """
 
     def __init__(
-        self, home: Path, *, small: bool = False, overlay: Path | None = None, only: Iterable[str] | None = None,
-        keep_logs: bool = False, progress: Callable[[Progress], None] = lambda _: None,
-        network: str | None = None, cluster: Description | None = None,
+        self, home: Path, *, small: bool = False, overlay: Path | None = None, plans: Path | None = None,
+        only: Iterable[str] | None = None, keep_logs: bool = False,
+        progress: Callable[[Progress], None] = lambda _: None, network: str | None = None,
+        cluster: Description | None = None,
     ) -> None:  # fmt: skip
         self.home = home.resolve()
         self.keep_logs = keep_logs
-        self._small, self._overlay, self._cluster = small, overlay, cluster
+        self._small, self._overlay, self._plans, self._cluster = small, overlay, plans, cluster
         self._network = cluster.host_prefix.rpartition(".")[0] if cluster else network
         kinds = REAL if cluster else COMPONENTS
         self._components = _with_needs(kinds if only is None else only, kinds)
@@ -113,7 +115,12 @@ class Sandbox:
             run.mkdir(mode=0o700)
             state.write(self.home, [])
             self.settings = Settings(
-                run, self._subnet.prefix, small=self._small, overlay=self._overlay, cluster=self._cluster
+                run,
+                self._subnet.prefix,
+                small=self._small,
+                overlay=self._overlay,
+                plans=self._plans,
+                cluster=self._cluster,
             )
             needs = {name: set(component.needs) for name, component in self._components.items()}
             _each(needs, self._start_one, self._abandon)

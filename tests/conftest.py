@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ def sandbox(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """Everything, with little hotel data and the plan's times compressed as in the demo."""
     folder = tmp_path_factory.mktemp("sandbox")
     real = request.getfixturevalue("real_cluster") if request.config.getoption("--cluster") == REAL else None
-    with Sandbox(folder / "home", small=True, overlay=overlay_for_little_data(folder), cluster=real) as running:
+    plans = folder / "include" / "plans"
+    shutil.copytree(REPOSITORY / "include" / "plans", plans)  # a test may add one
+    overlay = overlay_for_little_data(folder)
+    with Sandbox(folder / "home", small=True, overlay=overlay, plans=plans, cluster=real) as running:
         yield running
 
 

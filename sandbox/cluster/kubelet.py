@@ -336,6 +336,9 @@ async def ask(handler: Object, pod: Object, execute: Callable[[list[str]], Await
         async with asyncio.timeout(timeout):
             if "httpGet" in handler:
                 return await _http(handler["httpGet"], pod)
+            if "sleep" in handler:
+                await asyncio.sleep(handler["sleep"]["seconds"])
+                return ""
             return await execute(handler["exec"]["command"])
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return str(error) or type(error).__name__

@@ -51,6 +51,7 @@ RUNTIME = Module(
 )
 PROMETHEUS = Module("prometheus", ("tool",), ("-tags", "remove_all_sd", "-ldflags", "-s -w"), cgo=False)
 """Without the ways to find targets in clouds: they are most of it."""
+PODINFO_VERSION = "github.com/stefanprodan/podinfo/pkg/version.VERSION"
 RENAMED = {"server": "etcd"}
 """Go names a program after its folder."""
 
@@ -79,6 +80,24 @@ def prometheus(tell: Tell) -> Path:
     return made / "bin" / "prometheus"
 
 
+def podinfo(versions: tuple[str, ...], tell: Tell) -> dict[str, Path]:
+    """The programs of podinfo that call themselves so, by version; built if they are not there: two minutes.
+
+    Raises as `obtain` does.
+    """
+
+    def make(folder: Path) -> None:
+        for version in versions:
+            _build(_podinfo(version), folder / version, tell)
+
+    made = cache.keep("podinfo", _key(*map(_podinfo, versions)), make, tell)
+    return {version: made / version / "bin" / "podinfo" for version in versions}
+
+
+def _podinfo(version: str) -> Module:
+    return Module("podinfo", ("tool",), ("-ldflags", f"-s -w -X {PODINFO_VERSION}={version}"), cgo=False)
+
+
 def is_built() -> bool:
     return cache.folder_of("kubernetes", key()).is_dir()
 
@@ -103,6 +122,7 @@ def _build(module: Module, draft: Path, tell: Tell) -> None:
     begin = time.monotonic()
     argv = [command, "build", "-v", "-trimpath", "-buildvcs=false", *module.flags]
     argv += ["-o", f"{draft / 'bin'}/", *module.packages]
+    draft.mkdir(exist_ok=True)
     log = draft / f"{module.name}.log"
     environment = {**os.environ, "CGO_ENABLED": str(int(module.cgo)), "GOWORK": "off"}
     with log.open("w") as out:

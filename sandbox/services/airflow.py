@@ -125,6 +125,8 @@ def environment(settings: Settings) -> dict[str, str]:
     env |= {f"AIRFLOW_CONN_{key.upper()}": json.dumps(value) for key, value in connections(settings).items()}
     if settings.overlay:
         env["PMS_PLAN_OVERLAY"] = str(settings.overlay.resolve())
+    if settings.plans:
+        env["PMS_PLANS"] = str(settings.plans.resolve())
     return env
 
 

@@ -10,22 +10,19 @@ import yaml
 
 from handover.adoption import drafting
 from handover.adoption.findings import find
-from handover.plan import parts
 from handover.plan.load import load_plan
+from handover.plan.parts import INCLUDE, PLANS_VARIABLE
 from handover.plan.traffic import Origin
 from handover.workload import manifests
 from tests.adoption.objects import DEPLOYMENT, SERVICE, changed
 from tests.adoption.test_findings import WEB, seen
-
-INCLUDE = parts.INCLUDE
 
 
 @pytest.fixture
 def include(tmp_path, monkeypatch):
     """A folder of its own for what is written."""
     shutil.copytree(INCLUDE, tmp_path / "include")
-    for module in (parts, manifests):
-        monkeypatch.setattr(module, "INCLUDE", tmp_path / "include")
+    monkeypatch.setenv(PLANS_VARIABLE, str(tmp_path / "include" / "plans"))
     return tmp_path / "include"
 
 

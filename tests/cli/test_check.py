@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from handover.__main__ import main
-from handover.plan.load import FOLDER_VARIABLE, load_plan
+from handover.plan.load import load_plan
 from handover.plan.measures import measures_of
 from handover.plan.model import INCLUDE
+from handover.plan.parts import PLANS_VARIABLE
 
 PMS = INCLUDE / "plans" / "pms.yaml"
 
@@ -20,7 +21,7 @@ PMS = INCLUDE / "plans" / "pms.yaml"
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     """The only plans of this Airflow."""
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(PLANS_VARIABLE, str(tmp_path))
     shutil.copy(PMS, tmp_path / "pms.yaml")
     return tmp_path
 

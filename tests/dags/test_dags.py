@@ -18,7 +18,7 @@ from handover.coordination.lock import FencedOut
 from handover.database.sensors import ReplicationLag
 from handover.people.operators import ROLLBACK, Confirm
 from handover.people.question import Remind, RoleQuestion
-from handover.plan.load import FOLDER_VARIABLE
+from handover.plan.parts import PLANS_VARIABLE
 from handover.ports.kube import KubeError
 from handover.step import Step
 from handover.workflows.deployment.deciding import Decide, RollBack
@@ -49,7 +49,7 @@ def deployment(bag):
 
 @pytest.fixture
 def plans(tmp_path, monkeypatch):
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(PLANS_VARIABLE, str(tmp_path))
     shutil.copy(ROOT / "include" / "plans" / "pms.yaml", tmp_path)
     return tmp_path
 

@@ -7,8 +7,8 @@ import yaml
 from airflow.sdk import TriggerRule
 
 from handover.people.answers import NOT_ANSWERED
-from handover.plan.load import FOLDER_VARIABLE
 from handover.plan.model import INCLUDE
+from handover.plan.parts import PLANS_VARIABLE
 from handover.record import checklist
 from handover.workflows.followups.steps import Ask, Due
 from tests.support.dags import bag_of
@@ -80,7 +80,7 @@ def test_a_plan_without_the_section_has_no_followups_and_publishes_nothing(tmp_p
     plan = yaml.safe_load((INCLUDE / "plans" / "pms.yaml").read_text())
     del plan["followups"]
     (tmp_path / "pms.yaml").write_text(yaml.safe_dump(plan))
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(PLANS_VARIABLE, str(tmp_path))
     bag = bag_of()
     assert bag.import_errors == {} and "pms_followups" not in bag.dags
     assert not any(task.outlets for dag in bag.dags.values() for task in dag.tasks)

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from handover.models.deployment import Release
-from handover.plan.load import FOLDER_VARIABLE
+from handover.plan.parts import PLANS_VARIABLE
 from handover.step import EVIDENCE_KEY, Step
 from tests.support.dags import bag_of
 from tests.support.plans import bare
@@ -14,7 +14,7 @@ from tests.support.plans import bare
 
 @pytest.fixture
 def bag(tmp_path, monkeypatch):
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(PLANS_VARIABLE, str(tmp_path))
     (tmp_path / "web.yaml").write_text(yaml.safe_dump(bare() | {"name": "web"}))
     return bag_of()
 
@@ -33,9 +33,11 @@ def test_what_the_plan_has_not_is_left_out_and_nothing_else(bag):
     assert left_out(bag, "web_deployment") == {
         "staging_health", "recent_errors", "backup", "test_restore", "banner", "smoke_tests", "database_health",
         "error_tracker", "replication_lag", "schema_check", "restore_point", "execute_migration", "data_integrity",
-        "old_version_on_new_schema", "client_check", "critical_paths",
+        "old_version_on_new_schema", "client_check", "critical_paths", "report",
     }  # fmt: skip
-    assert left_out(bag, "web_rollback") == {"roll_back_database", "database_health", "smoke_tests", "banner"}
+    assert left_out(bag, "web_rollback") == {
+        "roll_back_database", "database_health", "smoke_tests", "banner", "report", "report_of_failure",
+    }  # fmt: skip
     assert left_out(bag, "web_dry_run") == {
         "staging_health", "recent_errors", "replication_lag", "data_checks", "execute_migration"
     }  # fmt: skip

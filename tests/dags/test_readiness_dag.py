@@ -10,7 +10,8 @@ from airflow.sdk import TriggerRule
 
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
-from handover.readiness import asked, checklist
+from handover.plan.parts import PLANS_VARIABLE
+from handover.readiness import asked
 from handover.readiness.checklist import load
 from handover.workflows.readiness.steps import AskRole, Conclude
 from tests.support.dags import DAGS, bag_of
@@ -66,7 +67,8 @@ def test_a_broken_checklist_is_an_import_error_of_this_file_only(tmp_path, monke
     data["sections"][0]["lines"][0]["owner"] = "nobody"
     (tmp_path / "readiness").mkdir()
     (tmp_path / "readiness" / "pms.yaml").write_text(yaml.safe_dump(data))
-    monkeypatch.setattr(checklist, "INCLUDE", tmp_path)
+    shutil.copytree(INCLUDE / "plans", tmp_path / "plans")
+    monkeypatch.setenv(PLANS_VARIABLE, str(tmp_path / "plans"))
     shutil.copytree(DAGS, tmp_path / "dags")
     bag = bag_of(tmp_path / "dags")
     assert "pms_deployment" in bag.dags and "pms_readiness" not in bag.dags

@@ -13,6 +13,7 @@ from handover.kube.events import EVERY_SECONDS
 from handover.kube.jobs import Command, JobEnd
 from handover.kube.reasons import PATIENCE_SECONDS, SETTLE_SECONDS
 from handover.models.annotations import FORMER_PREFIX
+from handover.plan.parts import PLANS_VARIABLE, included
 from handover.ports.kube import KubeError
 from tests.support.cluster import image
 
@@ -50,10 +51,10 @@ def test_job_names_follow_key_and_attempt_and_nothing_else():
 
 def test_a_sidecar_of_the_job_is_left_alone(quick_plan, tmp_path, monkeypatch):
     (tmp_path / "k8s").mkdir()
-    made = (jobs.INCLUDE / "k8s" / quick_plan.cluster.job_manifest).read_text()
+    made = included("k8s", quick_plan.cluster.job_manifest).read_text()
     sidecar = "      containers:\n        - {name: proxy, image: p:1}\n"
     (tmp_path / "k8s" / quick_plan.cluster.job_manifest).write_text(made.replace("      containers:\n", sidecar))
-    monkeypatch.setattr(jobs, "INCLUDE", tmp_path)
+    monkeypatch.setenv(PLANS_VARIABLE, str(tmp_path / "plans"))
     proxy, own = jobs.manifest(quick_plan.cluster, command("npm", "test"))["spec"]["template"]["spec"]["containers"]
     assert proxy == {"name": "proxy", "image": "p:1"}
     assert own["command"] == ["npm", "test"]

@@ -6,11 +6,11 @@ import datetime
 
 import pytest
 
-from handover.plan import freeze
 from handover.plan.change import Freeze, FrozenPeriod
 from handover.plan.freeze import BrokenCalendar, frozen
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
+from handover.plan.parts import PLANS_VARIABLE
 
 ADVENT = FrozenPeriod(first=datetime.date(2026, 12, 24), last=datetime.date(2026, 12, 26), why="the hotels are full")
 CALENDAR = """BEGIN:VCALENDAR
@@ -29,7 +29,7 @@ def at(text: str) -> datetime.datetime:
 @pytest.fixture
 def calendar(tmp_path, monkeypatch):
     """Writes a calendar of such events and gives the freeze that reads it."""
-    monkeypatch.setattr(freeze, "INCLUDE", tmp_path)
+    monkeypatch.setenv(PLANS_VARIABLE, str(tmp_path / "plans"))
     (tmp_path / "calendars").mkdir()
 
     def write(*events: str, whole: str = CALENDAR) -> Freeze:

@@ -12,7 +12,7 @@ from handover.models import names
 from handover.plan.load import PlanError, load_plan
 from handover.plan.measures import measures_of
 from handover.plan.model import Plan
-from handover.plan.parts import LeftOut
+from handover.plan.parts import INCLUDE, PLANS_VARIABLE, LeftOut, included
 from tests.support.plans import bare, without
 
 
@@ -25,9 +25,9 @@ def test_the_shortest_plan_is_judged_by_pods_and_probes_alone(tmp_path):
     plan = loaded(tmp_path, bare())
     assert {one.source for one in measures_of(plan)} == {names.PODS, names.PROBE}
     assert plan.connections == (
-        "pms_registry", "pms_kubernetes", "pms_api", "pms_preview", "pms_slack", "pms_airflow", "pms_record"
+        "pms_registry", "pms_kubernetes", "pms_api", "pms_preview", "pms_airflow"
     )  # fmt: skip
-    for part in ("database", "backups"):
+    for part in ("database", "backups", "recorded"):
         with pytest.raises(LeftOut, match="left out: the plan has no "):
             getattr(plan, part)
 
@@ -35,6 +35,8 @@ def test_the_shortest_plan_is_judged_by_pods_and_probes_alone(tmp_path):
 @pytest.mark.parametrize(("key", "said"), [
     ("backup", "migration without backup"), ("migration", "backup without migration"),
     ("messages.status_page_url", "status_page_connection, status_page_path without status_page_url"),
+    ("messages.incidents_channel", "slack_connection, deployments_channel without incidents_channel"),
+    ("record", "followups without record"),
     ("messages.email_from", "email_connection without email_from"),
     ("messages.email", "stakeholders and users are told by e-mail"),
     ("messages.ticket_project", "without ticket_project"),
@@ -54,3 +56,27 @@ def test_a_measure_of_what_was_left_out_is_refused(tmp_path):
     data = bare() | {"measures": [{"name": "replication_lag_seconds", "source": "database", "limit": {"above": 1}}]}
     with pytest.raises(PlanError, match="the plan has no migration, which says where the database is"):
         loaded(tmp_path, data)
+
+
+def test_an_overlay_changes_what_a_plan_has_and_adds_nothing(tmp_path):
+    (tmp_path / "overlay.yaml").write_text("migration: {lag_timeout_seconds: 5}\nwatch: {no_data_seconds: 7}\n")
+    (tmp_path / "web.yaml").write_text(yaml.safe_dump(bare()))
+    plan = load_plan(tmp_path / "web.yaml", tmp_path / "overlay.yaml")
+    assert (plan.migration, plan.watch.no_data_seconds) == (None, 7)
+    (tmp_path / "overlay.yaml").write_text("watches: {no_data_seconds: 7}\n")
+    with pytest.raises(PlanError, match="watches"):
+        load_plan(tmp_path / "web.yaml", tmp_path / "overlay.yaml")
+
+
+def test_what_a_plan_names_may_lie_beside_it(tmp_path, monkeypatch):
+    folder = tmp_path / "plans"
+    folder.mkdir()
+    (tmp_path / "k8s").mkdir()
+    (tmp_path / "k8s" / "web.yaml").write_text("kind: Deployment\n")
+    data = bare()
+    data["cluster"]["manifest"] = "web.yaml"
+    with pytest.raises(PlanError, match="no such file"):
+        loaded(folder, data)
+    monkeypatch.setenv(PLANS_VARIABLE, str(folder))
+    assert included("k8s", loaded(folder, data).cluster.manifest).read_text() == "kind: Deployment\n"
+    assert included("k8s", "rbac.yaml") == INCLUDE / "k8s" / "rbac.yaml"

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from pydantic import Field
 
-from handover.plan.load import FOLDER_VARIABLE, OVERLAY_VARIABLE, PlanError, load_plan, load_plans
+from handover.plan.load import OVERLAY_VARIABLE, PlanError, load_plan, load_plans
 from handover.plan.model import INCLUDE, Plan
-from handover.plan.parts import ConnectionId, Section, connections_of
+from handover.plan.parts import PLANS_VARIABLE, ConnectionId, Section, connections_of
 
 PMS = INCLUDE / "plans" / "pms.yaml"
 GOOD = yaml.safe_load(PMS.read_text())
@@ -194,7 +194,7 @@ def test_all_plans_of_a_folder_a_broken_one_beside_good_ones(tmp_path, monkeypat
     written(tmp_path, changed("cluster.replicas", 0), "b.yaml")
     written(tmp_path, changed("name", "second"), "c.yaml")
     (tmp_path / "notes.txt").write_text("no plan")
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(PLANS_VARIABLE, str(tmp_path))
     first, broken, second = load_plans()
     assert isinstance(first, Plan)
     assert isinstance(broken, PlanError)

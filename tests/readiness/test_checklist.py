@@ -8,7 +8,7 @@ import yaml
 from handover.cli.readiness import main
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
-from handover.readiness import checklist as module
+from handover.plan.parts import PLANS_VARIABLE
 from handover.readiness.checklist import ChecklistError, load
 from scripts.plan_lines import lines
 
@@ -46,7 +46,7 @@ def broken(tmp_path, monkeypatch):
         folder = tmp_path / "readiness"
         folder.mkdir(exist_ok=True)
         (folder / "pms.yaml").write_text(yaml.safe_dump(data))
-        monkeypatch.setattr(module, "INCLUDE", tmp_path)
+        monkeypatch.setenv(PLANS_VARIABLE, str(tmp_path / "plans"))
         return load(PLAN)
 
     return load_with
@@ -76,7 +76,7 @@ def test_a_wrong_checklist_names_file_and_reason(broken, change, says):
 def test_text_that_is_not_yaml_is_an_error_with_its_file(tmp_path, monkeypatch):
     (tmp_path / "readiness").mkdir()
     (tmp_path / "readiness" / "pms.yaml").write_text("sections: [")
-    monkeypatch.setattr(module, "INCLUDE", tmp_path)
+    monkeypatch.setenv(PLANS_VARIABLE, str(tmp_path / "plans"))
     with pytest.raises(ChecklistError, match=r"pms\.yaml"):
         load(PLAN)
 

@@ -10,6 +10,7 @@ from handover.models.deployment import Status
 from handover.models.evidence import Verdict
 from handover.models.record import IncidentKind
 from handover.plan.model import INCLUDE
+from handover.plan.parts import PLANS_VARIABLE
 from handover.record import checklist
 from handover.record.checklist import Mark, ReportChecklistError, ReportLine, judge
 from tests.record import made
@@ -171,7 +172,7 @@ def test_every_rule_of_the_file_names_a_step_that_the_deployment_has(plan, dag_b
 def test_a_broken_file_is_refused_by_name(tmp_path, monkeypatch, text, says):
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "broken.yaml").write_text(text)
-    monkeypatch.setattr(checklist, "INCLUDE", tmp_path)
+    monkeypatch.setenv(PLANS_VARIABLE, str(tmp_path / "plans"))
     with pytest.raises(ReportChecklistError, match=re.escape("broken.yaml")) as error:
         checklist.load("broken.yaml")
     assert says in str(error.value)

@@ -10,7 +10,7 @@ import yaml
 from handover.plan.model import INCLUDE
 
 PMS = yaml.safe_load((INCLUDE / "plans" / "pms.yaml").read_text())
-CHANNELS = ("status_page", "email", "ticket")
+CHANNELS = ("slack", "status_page", "email", "ticket")
 
 
 def without(*keys: str) -> dict[str, Any]:
@@ -28,7 +28,8 @@ def without(*keys: str) -> dict[str, Any]:
 def bare() -> dict[str, Any]:
     """As little as a plan can be."""
     data = without(
-        "staging", "backup", "banner", "migration", "functional", "data", "announcements", "followups",
+        "staging", "backup", "banner", "migration", "functional", "data", "announcements", "followups", "record",
+        "messages.deployments_channel", "messages.incidents_channel", "health.login_path",
         "health.error_tracker", "health.database_command", "health.client_command", "traffic.smoke_command",
         *(f"messages.{channel}" for channel in CHANNELS), "messages.stakeholders", "messages.users",
     )  # fmt: skip

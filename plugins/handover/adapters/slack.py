@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from handover.adapters.refusals import MAX_WORDS
+from handover.plan.parts import required
 from handover.ports.channel import ServiceRefused
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class Slack:
     """Slack's Web API, through an Airflow connection."""
 
     def __init__(self, plan: Plan) -> None:
-        self._connection, self._timeout = plan.messages.slack_connection, max(1, int(plan.messages.timeout_seconds))
+        self._connection = required(plan.messages.slack_connection, "messages.slack_connection")
+        self._timeout = max(1, int(plan.messages.timeout_seconds))
 
     def deliver(self, letter: Letter, *, look: bool) -> None:
         """Raises what Slack's client raises when there is no answer."""

@@ -21,7 +21,8 @@ from handover.models.incident import Severity
 from handover.models.measures import Phase, Silence
 from handover.plan.load import PlanError, load_plan_in_use, load_plans
 from handover.plan.measures import Limit, Measure, measures_of
-from handover.plan.model import INCLUDE, Plan
+from handover.plan.model import Plan
+from handover.plan.parts import plans_folder
 
 GOOD, BAD, NONE = 0, 1, 2
 
@@ -34,7 +35,7 @@ def main(command: str, argv: list[str]) -> int:
         return NONE
     found = [_read(file) for file in files] if files else list(load_plans())
     if not found:
-        print(f"there is no plan in {INCLUDE / 'plans'}", file=sys.stderr)
+        print(f"there is no plan in {plans_folder()}", file=sys.stderr)
         return NONE
     plans = [plan for plan in found if isinstance(plan, Plan)]
     wrong = [*(str(error) for error in found if isinstance(error, PlanError)), *_clashes(plans)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from handover.plan.model import INCLUDE
+from handover.plan.parts import plans_folder
 
 
 def with_cluster(parser: argparse.ArgumentParser) -> None:
@@ -16,4 +16,4 @@ def with_cluster(parser: argparse.ArgumentParser) -> None:
 
 def plan_file(given: str) -> Path:
     """A plan file, or the name of one in include/plans."""
-    return Path(given) if given.endswith((".yaml", ".yml")) else INCLUDE / "plans" / f"{given}.yaml"
+    return Path(given) if given.endswith((".yaml", ".yml")) else plans_folder() / f"{given}.yaml"

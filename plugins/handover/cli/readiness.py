@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from handover.cli.options import plan_file
 from handover.plan.load import PlanError, load_plan
-from handover.plan.parts import INCLUDE
 from handover.readiness.checklist import Checklist, ChecklistError, Line, load
 
 
@@ -35,11 +34,10 @@ def judged_by(leaf: Line) -> str:
 
 def main(command: str, argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m handover readiness", description=__doc__)
-    parser.add_argument("--plan", required=True, help="the name of a plan in include/plans")
+    parser.add_argument("--plan", required=True, help="a plan file, or the name of one in include/plans")
     given = parser.parse_args(argv)
-    path: Path = INCLUDE / "plans" / f"{given.plan}.yaml"
     try:
-        print(table(load(load_plan(path))))
+        print(table(load(load_plan(plan_file(given.plan)))))
     except (PlanError, ChecklistError) as error:
         print(error, file=sys.stderr)
         return 1

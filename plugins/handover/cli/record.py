@@ -10,12 +10,13 @@ import argparse
 import datetime
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from handover import clock
+from handover.cli.options import plan_file
 from handover.models.record import Change
 from handover.plan.load import PlanError, load_plan_in_use
-from handover.plan.model import INCLUDE, Plan
+from handover.plan.model import Plan
+from handover.plan.parts import LeftOut
 from handover.record import checklist, dora, render, report
 from handover.record.checklist import ReportChecklistError
 from handover.record.ledger import Ledger, NotRecorded, ledger
@@ -33,7 +34,7 @@ def main(command: str, argv: list[str]) -> int:
         plan = load_plan_in_use(arguments.plan)
         run: Callable[[Plan, argparse.Namespace], str] = arguments.run
         print(run(plan, arguments))
-    except (NotRecorded, PlanError, ReportChecklistError, SchemaChanged, AirflowNotFoundException) as error:
+    except (LeftOut, NotRecorded, PlanError, ReportChecklistError, SchemaChanged, AirflowNotFoundException) as error:
         print(f"refused: {error}", file=sys.stderr)
         return REFUSED
     except psycopg.Error as error:
@@ -44,8 +45,9 @@ def main(command: str, argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m handover record", description=__doc__)
-    default = INCLUDE / "plans" / "pms.yaml"
-    parser.add_argument("--plan", type=Path, default=default, help=f"plan file (default {default.name})")
+    parser.add_argument(
+        "--plan", type=plan_file, default="pms", help="a plan file, or the name of one in include/plans (default pms)"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     one = commands.add_parser("report", help="the report of one deployment, on standard output")
@@ -86,11 +88,11 @@ def _moment(text: str) -> float:
 
 
 def _ledger(plan: Plan) -> Ledger:
-    return ledger(plan.record.connection)
+    return ledger(plan.recorded.connection)
 
 
 def _report(plan: Plan, arguments: argparse.Namespace) -> str:
-    found = report.build(plan, checklist.load(plan.record.checklist), _ledger(plan).read(arguments.deployment))
+    found = report.build(plan, checklist.load(plan.recorded.checklist), _ledger(plan).read(arguments.deployment))
     return render.markdown(found) if arguments.format == "md" else render.html(found)
 
 

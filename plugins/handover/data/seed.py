@@ -15,7 +15,7 @@ import yaml
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from handover.data.passwords import PasswordHash
-from handover.plan.parts import INCLUDE, ConnectionId, Name, Section
+from handover.plan.parts import ConnectionId, Name, Section, included
 from handover.plan.text import from_yaml
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def load_seed(path: Path) -> Seed:
 
 
 def seed_file(name: str) -> Path:
-    return INCLUDE / "seed" / name
+    return included("seed", name)
 
 
 def plant(connection: Connection[Any], seed: Seed, secret: Secret) -> Seeded:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from handover import clock
 from handover.database import catalog, ledger
 from handover.models.evidence import Evidence, Measurement, failed, passed
-from handover.plan.model import INCLUDE
+from handover.plan.parts import included
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -59,7 +59,7 @@ def parse(text: str) -> list[Query]:
 
 def load(name: str) -> list[Query]:
     """The queries of a file in ``include/sql``."""
-    return parse((INCLUDE / "sql" / name).read_text(encoding="utf-8"))
+    return parse(included("sql", name).read_text(encoding="utf-8"))
 
 
 def load_path(path: Path) -> list[Query]:

@@ -21,7 +21,7 @@ from handover.kube.reasons import Patience, Trouble, of_job, told, unusual_ends
 from handover.kube.waiting import Overdue, until
 from handover.models.annotations import as_annotations, notes
 from handover.models.containers import container_of
-from handover.plan.model import INCLUDE
+from handover.plan.parts import included
 from handover.plan.text import from_yaml
 from handover.ports.kube import Conflict, KubeError, NotFound
 
@@ -62,7 +62,7 @@ class Command:
 
 def manifest(cluster: Cluster, command: Command, attempt: int = 1) -> Json:
     """The Job object, from the plan's ``job_manifest`` template."""
-    text = Template((INCLUDE / "k8s" / cluster.job_manifest).read_text(encoding="utf-8")).substitute(
+    text = Template(included("k8s", cluster.job_manifest).read_text(encoding="utf-8")).substitute(
         name=command.job_name(attempt),
         app=cluster.app,
         container=cluster.container,

@@ -66,8 +66,8 @@ def letters(plan: Plan, message: Message, origin: str, link: str = "") -> list[L
     """One letter for each channel of the message. ``origin``: what sends it, a part of every key."""
     m, now, found = plan.messages, clock.epoch(), []
     key = f"{plan.name}/{origin}/{message.event}"
-    if message.slack:
-        channel = m.incidents_channel if message.incident_channel else m.deployments_channel
+    channel = m.incidents_channel if message.incident_channel else m.deployments_channel
+    if message.slack and channel:
         links = {"Run in Airflow": link, "Status page": m.status_page_url or ""}
         shown = blocks(message.title, message.slack, dict(message.fields), links)
         found.append(

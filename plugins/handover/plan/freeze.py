@@ -8,7 +8,7 @@ import datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from handover.plan.parts import INCLUDE
+from handover.plan.parts import included
 
 if TYPE_CHECKING:
     from handover.plan.change import Freeze
@@ -37,7 +37,7 @@ def _in_calendar(name: str, timezone: str, now: datetime.datetime) -> str | None
     from icalendar import Calendar
 
     try:
-        calendar = Calendar.from_ical((INCLUDE / "calendars" / name).read_bytes())
+        calendar = Calendar.from_ical(included("calendars", name).read_bytes())
         local = now.astimezone(ZoneInfo(timezone))
         events = recurring_ical_events.of(calendar).between(local, local + MOMENT)
     except Exception as error:  # whatever the parsers make of a broken file

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
-from handover.plan.model import INCLUDE, Plan
+from handover.plan.model import Plan
+from handover.plan.parts import plans_folder
 from handover.plan.text import TwiceThere, from_yaml, lines
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 
 OVERLAY_VARIABLE = "PMS_PLAN_OVERLAY"
 """Environment variable: a YAML file that is merged over each plan, e.g. to compress time."""
-FOLDER_VARIABLE = "PMS_PLANS"
-"""Environment variable: a folder of plan files to use instead of ``include/plans``."""
+_MAY_BE_MISSING = frozenset(name for name, field in Plan.model_fields.items() if field.default is None)
 
 
 class PlanError(ValueError):
@@ -28,9 +28,12 @@ class PlanError(ValueError):
 
 
 def load_plan(path: Path, overlay: Path | None = None) -> Plan:
-    """The plan in ``path``, with ``overlay`` merged over it. Raises `PlanError`."""
+    """The plan in ``path``, with ``overlay`` merged over it: over the sections that it has. Raises `PlanError`."""
     files = [_read(one) for one in (overlay, path) if one is not None]
-    data = files[-1].data if overlay is None else _merged(files[-1].data, files[0].data)
+    data = files[-1].data
+    if overlay is not None:
+        over = {key: value for key, value in files[0].data.items() if key in data or key not in _MAY_BE_MISSING}
+        data = _merged(data, over)
     try:
         return Plan.model_validate(data)
     except ValidationError as error:
@@ -49,8 +52,7 @@ def load_plan_in_use(path: Path) -> Plan:
 
 def load_plans() -> Iterator[Plan | PlanError]:
     """Every plan of the folder in the order of file names; a broken one comes as its error."""
-    folder = Path(os.environ.get(FOLDER_VARIABLE) or INCLUDE / "plans")
-    for path in sorted(folder.glob("*.yaml")):
+    for path in sorted(plans_folder().glob("*.yaml")):
         try:
             yield load_plan_in_use(path)
         except PlanError as error:

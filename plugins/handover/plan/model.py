@@ -257,7 +257,7 @@ class Plan(Section):
     messages: Messages
     incidents: Incidents
     rollback: RollbackRules
-    record: RecordRules
+    record: RecordRules | None = None
     data: Data | None = None
     announcements: Announcements | None = None
     followups: Followups | None = None
@@ -284,6 +284,12 @@ class Plan(Section):
         all_or_none(self, "migration", "backup")
         if self.data and not self.migration:
             raise ValueError("data without migration: that section says where the database is")
+        return self
+
+    @model_validator(mode="after")
+    def _followups_read_the_record(self) -> Plan:
+        if self.followups and not self.record:
+            raise ValueError("followups without record: they read what the deployment has left there")
         return self
 
     @model_validator(mode="after")
@@ -374,6 +380,11 @@ class Plan(Section):
     def backups(self) -> BackupRules:
         """Raises `LeftOut` likewise."""
         return required(self.backup, "backup")
+
+    @property
+    def recorded(self) -> RecordRules:
+        """Raises `LeftOut` where nothing is recorded."""
+        return required(self.record, "record")
 
     @property
     def connections(self) -> tuple[str, ...]:

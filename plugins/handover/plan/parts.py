@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -9,6 +10,10 @@ from typing import Annotated, Any, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 INCLUDE = Path(__file__).resolve().parents[3] / "include"
+PLANS_VARIABLE = "PMS_PLANS"
+"""Environment variable: a folder of plan files to use instead of ``include/plans``. What they name (manifests, SQL ...)
+is looked for beside it first, then in ``include``.
+"""
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -23,9 +28,20 @@ Command = Annotated[tuple[str, ...], Field(min_length=1)]
 Items = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
+def plans_folder() -> Path:
+    """Where the plans in use are."""
+    return Path(os.environ.get(PLANS_VARIABLE) or INCLUDE / "plans")
+
+
+def included(folder: str, name: str) -> Path:
+    """A file that a plan names. It may not be there."""
+    own = plans_folder().parent / folder / name
+    return own if own.is_file() else INCLUDE / folder / name
+
+
 def _in_include(folder: str) -> AfterValidator:
     def check(name: str) -> str:
-        if not (INCLUDE / folder / name).is_file():
+        if not included(folder, name).is_file():
             raise ValueError(f"no such file: include/{folder}/{name}")
         return name
 

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from handover.plan.parts import ConnectionId, Count, Items, Seconds, Section, UrlPath, all_or_none
 
+SlackChannel = Annotated[str, StringConstraints(pattern=r"^#[a-z0-9_-]+$")]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -43,9 +44,9 @@ class Asking(Section):
 
 
 class Messages(Section):
-    slack_connection: ConnectionId
-    deployments_channel: Annotated[str, StringConstraints(pattern=r"^#[a-z0-9_-]+$")]
-    incidents_channel: Annotated[str, StringConstraints(pattern=r"^#[a-z0-9_-]+$")]
+    slack_connection: ConnectionId | None = None
+    deployments_channel: SlackChannel | None = None
+    incidents_channel: SlackChannel | None = None
     status_page_connection: ConnectionId | None = None
     status_page_path: UrlPath | None = None
     status_page_url: str | None = None
@@ -61,7 +62,8 @@ class Messages(Section):
 
     @model_validator(mode="after")
     def _whole_channels(self) -> Messages:
-        """Status page, e-mail and tickets may each be left out."""
+        """Slack, status page, e-mail and tickets may each be left out."""
+        all_or_none(self, "slack_connection", "deployments_channel", "incidents_channel")
         all_or_none(self, "status_page_connection", "status_page_path", "status_page_url")
         all_or_none(self, "email_connection", "email_from")
         all_or_none(self, "ticket_connection", "ticket_path", "ticket_project")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from handover.plan.parts import INCLUDE, Name, Section
+from handover.plan.parts import Name, Section, included
 from handover.plan.text import from_yaml
 from handover.readiness.kinds import AnyCheck
 
@@ -105,7 +105,7 @@ def _read(path: Path) -> object:
 
 def load(plan: Plan) -> Checklist:
     """The checklist of a plan. Raises `ChecklistError`."""
-    path: Path = INCLUDE / "readiness" / plan.readiness.checklist
+    path: Path = included("readiness", plan.readiness.checklist)
     try:
         checklist = Checklist.model_validate(_read(path))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -15,7 +15,7 @@ from handover.models.deployment import Status
 from handover.models.evidence import Frozen, Verdict
 from handover.models.incident import Severity
 from handover.models.record import SYSTEM, Check, Decision
-from handover.plan.model import INCLUDE
+from handover.plan.parts import included
 from handover.plan.text import from_yaml
 from handover.record.ledger import Record
 
@@ -85,7 +85,7 @@ class Judged:
 
 def load(name: str) -> ReportChecklist:
     """A file below ``include/report``. Raises `ReportChecklistError`."""
-    path: Path = INCLUDE / "report" / name
+    path: Path = included("report", name)
     try:
         return ReportChecklist.model_validate(from_yaml(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, ValidationError) as error:

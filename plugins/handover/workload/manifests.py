@@ -6,14 +6,15 @@ from string import Template
 from typing import Any
 
 from handover.models.annotations import as_annotations
-from handover.plan.model import INCLUDE, Plan
+from handover.plan.model import Plan
+from handover.plan.parts import included
 from handover.plan.text import from_yaml
 
 
 def deployment(plan: Plan, colour: str, version: str, image: str, generation: int) -> dict[str, Any]:
     """The Deployment object of a release, from the plan's ``cluster.manifest`` template (plan 2.2 step 3)."""
     cluster = plan.cluster
-    template = Template((INCLUDE / "k8s" / cluster.manifest).read_text(encoding="utf-8"))
+    template = Template(included("k8s", cluster.manifest).read_text(encoding="utf-8"))
     text = template.substitute(
         name=cluster.deployment_of(colour),
         app=cluster.app,

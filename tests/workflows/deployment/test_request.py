@@ -8,6 +8,7 @@ import pytest
 
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
+from handover.plan.parts import PLANS_VARIABLE
 from handover.workflows.deployment.request import BadRequest, release_of
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
@@ -83,7 +84,9 @@ def test_a_freeze_is_overridden_with_a_reason_on_record():
 
 
 def test_a_broken_calendar_refuses_because_nobody_knows(tmp_path, monkeypatch):
-    monkeypatch.setattr("handover.plan.freeze.INCLUDE", tmp_path)
+    monkeypatch.setenv(PLANS_VARIABLE, str(tmp_path / "plans"))
+    (tmp_path / "calendars").mkdir()
+    (tmp_path / "calendars" / "pms-freeze.ics").write_text("BEGIN:VCAL")
     with pytest.raises(BadRequest, match=r"freeze: unknown: .*pms-freeze\.ics"):
         release_of(PLAN, GOOD, IN_WINDOW)
 

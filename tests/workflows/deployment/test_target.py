@@ -11,12 +11,11 @@ import yaml
 from airflow.sdk.exceptions import AirflowFailException
 
 from handover.coordination import lock
-from handover.kube import jobs
 from handover.models.deployment import Release
 from handover.plan.model import INCLUDE, Plan
+from handover.plan.parts import PLANS_VARIABLE
 from handover.workflows.deployment import target
 from handover.workflows.deployment.opening import Open
-from handover.workload import manifests
 from tests.twins.kube import DEPLOYMENTS, SERVICES, TwinCluster
 
 FILE, JOB = INCLUDE / "k8s" / "deployment.yaml", INCLUDE / "k8s" / "job.yaml"
@@ -64,7 +63,7 @@ def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (tmp_path / "k8s").mkdir(exist_ok=True)
         (tmp_path / "k8s" / "deployment.yaml").write_text(text)
         (tmp_path / "k8s" / "job.yaml").write_text(JOB.read_text())
-        monkeypatch.setattr(manifests, "INCLUDE", tmp_path)
+        monkeypatch.setenv(PLANS_VARIABLE, str(tmp_path / "plans"))
 
     return lay
 
@@ -123,7 +122,7 @@ def test_a_manifest_that_does_not_run_the_release_where_it_is_looked_for(place, 
 def test_a_job_manifest_without_the_plans_container(place, tmp_path, monkeypatch):
     (tmp_path / "k8s").mkdir()
     (tmp_path / "k8s" / "job.yaml").write_text(JOB.read_text().replace("$container", "runner"))
-    monkeypatch.setattr(jobs, "INCLUDE", tmp_path)
+    monkeypatch.setenv(PLANS_VARIABLE, str(tmp_path / "plans"))
     assert "include/k8s/job.yaml: it has no container pms (there: runner)" in place.problem()
 
 

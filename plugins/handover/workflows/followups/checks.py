@@ -24,7 +24,7 @@ PAUSE_SECONDS = 5.0
 def _record(run: StepRun) -> Record:
     from handover.record.ledger import ledger
 
-    return ledger(run.plan.record.connection).read(followed(run.context).deployment)
+    return ledger(run.plan.recorded.connection).read(followed(run.context).deployment)
 
 
 class NoUnexpectedIssues(FollowUp):
@@ -33,7 +33,7 @@ class NoUnexpectedIssues(FollowUp):
     def work(self, run: StepRun) -> Evidence:
         from handover.record.ledger import ledger
 
-        book, began = ledger(self.plan.record.connection), _record(run).deployment.started_at
+        book, began = ledger(self.plan.recorded.connection), _record(run).deployment.started_at
         since = book.deployments(since=began, plan=self.plan.name)
         return week.quiet(self.task_id, book.read_all(since, samples=False) if since else [])
 

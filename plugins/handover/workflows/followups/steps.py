@@ -74,7 +74,7 @@ class DeploymentEnded(FollowUp):
         from handover.record.ledger import NotRecorded, ledger
 
         try:
-            record = ledger(self.plan.record.connection).read(deployment)
+            record = ledger(self.plan.recorded.connection).read(deployment)
         except NotRecorded as error:
             raise AirflowFailException(str(error)) from None
         if not record.outcomes:
@@ -205,7 +205,7 @@ class Ticket(Dated):
         lines = [f"Deployment: {ended.deployment}", f"Outcome: {ended.outcome}"]
         lines.append(f"Report: {link(self.plan, ended.deployment)}")
         try:
-            incidents = ledger(self.plan.record.connection).read(ended.deployment).incidents
+            incidents = ledger(self.plan.recorded.connection).read(ended.deployment).incidents
         except Exception as error:  # the ticket matters more than its text
             self.log.warning("no timeline in the ticket: %s", error)
             incidents = ()
@@ -263,8 +263,10 @@ class UpdateLog(FollowUp):
 
         ended = followed(run.context)
         new = complete_followups(self.plan, ended.deployment, run.run_id)
-        record = ledger(self.plan.record.connection).read(ended.deployment)
-        store(self.plan, ended.deployment, report.build(self.plan, checklist.load(self.plan.record.checklist), record))
+        record = ledger(self.plan.recorded.connection).read(ended.deployment)
+        store(
+            self.plan, ended.deployment, report.build(self.plan, checklist.load(self.plan.recorded.checklist), record)
+        )
         figures = week.figures(record)
         text = ", ".join(f"{m.what} {m.value:g}" for m in figures if m.value is not None)
         return passed(self.task_id, f"{text}; {new} entries were not in the ledger yet", *figures)

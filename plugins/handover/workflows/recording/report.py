@@ -23,6 +23,8 @@ class Report(Step):
     DAG ends with a task that only wants `Close` to have passed.
     """
 
+    needs = "record"
+
     def work(self, run: StepRun) -> Evidence:
         from handover.people.channels import tell
         from handover.record import checklist, report
@@ -33,8 +35,8 @@ class Report(Step):
         deployment = run.token.deployment
         runs = () if run.run_id == deployment else (run.run_id,)
         new = complete(self.plan, deployment, runs)
-        record = ledger(self.plan.record.connection).read(deployment)
-        found = report.build(self.plan, checklist.load(self.plan.record.checklist), record)
+        record = ledger(self.plan.recorded.connection).read(deployment)
+        found = report.build(self.plan, checklist.load(self.plan.recorded.checklist), record)
         keys = store(self.plan, run.run_id, found)
         said = Message(event="report", title="Report", slack=_text(self.plan, found, run.run_id))
         tell(run.context, self.plan, said)
@@ -67,7 +69,7 @@ def store(plan: Plan, run_id: str, found: Found) -> dict[str, str]:
 
 
 def _key(plan: Plan, run_id: str, ending: str) -> str:
-    return f"{plan.backups.prefix}{plan.record.prefix}{run_id}.{ending}"
+    return f"{plan.backups.prefix}{plan.recorded.prefix}{run_id}.{ending}"
 
 
 def link(plan: Plan, run_id: str) -> str:
@@ -79,7 +81,7 @@ def link(plan: Plan, run_id: str) -> str:
     if plan.backup is None:
         return NOWHERE
     key = quote(_key(plan, run_id, "html"), safe="/")
-    return plan.record.report_url.replace("{bucket}", plan.backups.bucket).replace("{key}", key)
+    return plan.recorded.report_url.replace("{bucket}", plan.backups.bucket).replace("{key}", key)
 
 
 def _text(plan: Plan, found: Found, run_id: str) -> str:

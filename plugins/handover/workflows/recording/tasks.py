@@ -40,8 +40,8 @@ def record_task(ti: Any, plan: Plan, error: object = None) -> None:
         deployment = _deployment(ti, plan)
         redelivery.hand_over_left(ti, plan, deployment or ti.run_id)
         entries = _of_running(ti, deployment, error) if deployment else []
-        if entries:
-            ledger(plan.record.connection).write(entries)
+        if entries and plan.record:
+            ledger(plan.recorded.connection).write(entries)
     except Exception as problem:
         log.warning("not recorded now, but when the run ends: %s: %s", type(problem).__name__, problem)
 
@@ -93,12 +93,12 @@ def complete(plan: Plan, deployment: str, more_runs: Iterable[str] = ()) -> int:
         if airflow.find(run_path(plan.rollback_dag_id, rollback)):
             entries += _of_run(airflow, plan, plan.rollback_dag_id, rollback, deployment)
             entries += incident_of(rollback, entries)
-    return ledger(plan.record.connection).write(entries)
+    return ledger(plan.recorded.connection).write(entries)
 
 
 def complete_followups(plan: Plan, deployment: str, run_id: str) -> int:
     """The same for a run of the follow-ups, whose answers belong to the deployment that it is about."""
-    return ledger(plan.record.connection).write(
+    return ledger(plan.recorded.connection).write(
         _of_run(airflow_of(plan), plan, plan.followups_dag_id, run_id, deployment)
     )
 

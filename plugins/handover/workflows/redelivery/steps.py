@@ -134,8 +134,8 @@ def letter_of(plan: Plan, given: Any) -> Letter:
     except ValidationError as error:
         raise BadLetter("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())) from None
     m = plan.messages
-    known = {
-        "slack": {m.deployments_channel, m.incidents_channel},
+    known: dict[str, set[str]] = {
+        "slack": {channel for channel in (m.deployments_channel, m.incidents_channel) if channel},
         "e-mail": {*m.stakeholders, *m.users, *(plan.followups.meeting_emails if plan.followups else ())},
         "status page": set(),
     }  # fmt: skip

@@ -94,8 +94,8 @@ class AnalysisRun:
         subject, sources = self.subject, list(self.subject.sources())
         observer = self.observer(sources)
         beside = [asyncio.create_task(_learn(subject, observer, sources))]
-        if self.records:
-            samples = Samples(subject.plan.record, observer.seen, subject.token.deployment, self.run, self.check)
+        if self.records and (record := subject.plan.record):
+            samples = Samples(record, observer.seen, subject.token.deployment, self.run, self.check)
             self._samples = [*(kept for kept in self._samples if kept.left()), samples]
             beside.append(asyncio.create_task(samples.keep()))
         try:

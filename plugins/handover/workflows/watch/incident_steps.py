@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 FIX = "Fix"
 
 
+def _channel(plan: Plan) -> str:
+    return f"in {plan.messages.incidents_channel} and " if plan.messages.incidents_channel else ""
+
+
 class FixOrRollback(RoleQuestion):
     """Asks the plan's role about a critical incident; without one it passes at once. Nobody answering in time is the
     answer "Rollback", and that answer fails the task, which starts the rollback.
@@ -41,7 +45,7 @@ class FixOrRollback(RoleQuestion):
             seconds=incidents.response_seconds,
             silence=ROLLBACK,
             subject="5.3 Critical incident: fix or rollback?",
-            body=f"Details are in {plan.messages.incidents_channel} and in the log of the watch before this task.\n\n"
+            body=f"Details are {_channel(plan)}in the log of the watch before this task.\n\n"
             f"**{FIX}**: you have {incidents.fix_seconds / 60:g} minutes until it has to work.\n\n"
             f"**{ROLLBACK}**: the old version serves again at once.",
             options=[FIX, ROLLBACK],

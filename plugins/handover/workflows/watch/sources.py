@@ -24,5 +24,5 @@ def sources_of(plan: Plan, version: str, colour: str) -> list[MetricSource]:
 
 def databases(plan: Plan) -> list[MetricSource]:
     """The plan's, if it has one."""
-    rules = plan.database
+    rules = plan.migration
     return [DatabaseSource(rules.primary_connection, rules.replica_connections)] if rules else []
