@@ -11,7 +11,7 @@ import pytest
 
 from handover.database import cpu
 from handover.database.cpu import Cpu, busiest
-from handover.plan.model import DatabaseCpu
+from handover.plan.migration import DatabaseCpu
 from tests.support.steps import connect_to
 from tests.support.until import until
 from tests.support.web import Answer, Asked, serving

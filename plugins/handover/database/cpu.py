@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from handover.adapters.http import request
 from handover.models.evidence import Measurement
-from handover.plan.model import DatabaseCpu
+from handover.plan.migration import DatabaseCpu
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

@@ -29,7 +29,7 @@ async def bundle(kube: Kube, plan: Plan, image: str, key: str) -> Bundle:
         name=f"{plan.cluster.app}-migrations",
         key=f"{key}/{image}",
         image=image,
-        argv=("sh", "-c", _PACK, "sh", plan.database.path),
+        argv=("sh", "-c", _PACK, "sh", plan.database.folder),
         pull_secret=plan.image.pull_secret,
     )
     said = "nothing"
@@ -39,7 +39,7 @@ async def bundle(kube: Kube, plan: Plan, image: str, key: str) -> Bundle:
             return unpack(result.output)
         await jobs.answered(kube, result)
         said = result.output.strip()[-300:] or result.reason or said
-    raise BundleError(f"{plan.database.path} of {image} cannot be read: {said}")
+    raise BundleError(f"{plan.database.folder} of {image} cannot be read: {said}")
 
 
 def unpack(output: str) -> Bundle:

@@ -21,7 +21,7 @@ from handover.database.migrations import Bundle, Script
 if TYPE_CHECKING:
     from psycopg import Connection
 
-    from handover.plan.model import MigrationRules
+    from handover.plan.migration import MigrationRules
 
 log = logging.getLogger(__name__)
 LOCK_NOT_AVAILABLE, DEADLOCK, CANCELED = "55P03", "40P01", "57014"

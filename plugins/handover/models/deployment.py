@@ -11,7 +11,7 @@ from handover.models.evidence import Frozen
 from handover.models.incident import Incident
 from handover.models.measures import Phase
 
-MigrationMethod = Literal["sql", "prisma", "none"]
+MigrationMethod = Literal["sql", "prisma", "tool", "none"]
 
 
 class Release(Frozen):
@@ -81,6 +81,8 @@ class MigrationRecord(Frozen):
     method: MigrationMethod = "sql"
     planned: tuple[str, ...] = ()
     applied: tuple[str, ...] = ()
+    known: tuple[str, ...] | None = None
+    """What a tool of the release had applied before this deployment; None: nobody looked, or nobody knows."""
     started: bool = False
     running: bool = False
     cancelled: str = ""

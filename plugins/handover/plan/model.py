@@ -18,6 +18,7 @@ from handover.plan.followups import Followups
 from handover.plan.health import Health
 from handover.plan.image import Image
 from handover.plan.measures import MeasureEntry, measures_of
+from handover.plan.migration import MigrationRules
 from handover.plan.parts import INCLUDE as INCLUDE
 from handover.plan.parts import (
     Command,
@@ -30,7 +31,6 @@ from handover.plan.parts import (
     Name,
     Seconds,
     Section,
-    SqlFile,
     UrlPath,
     all_or_none,
     connections_of,
@@ -142,29 +142,6 @@ class Thresholds(Section):
         if self.max_p50_seconds > self.max_p99_seconds:
             raise ValueError("max_p50_seconds must not be above max_p99_seconds")
         return self
-
-
-class DatabaseCpu(Section):
-    """Who knows how busy the database's machine is. ``query``: PromQL for the busy share of its CPU, 0.7 for 70 %."""
-
-    connection: ConnectionId
-    query: Annotated[str, Field(min_length=1)]
-
-
-class MigrationRules(Section):
-    primary_connection: ConnectionId
-    replica_connections: tuple[ConnectionId, ...] = ()
-    path: str
-    lock_timeout_seconds: Seconds
-    statement_timeout_seconds: Seconds
-    lock_retries: Count
-    counted_tables: Annotated[tuple[Name, ...], Field(min_length=1)]
-    schema_check: SqlFile
-    integrity_checks: SqlFile
-    critical_queries: SqlFile
-    max_query_seconds: Seconds
-    lag_timeout_seconds: Seconds
-    cpu: DatabaseCpu | None = None
 
 
 SCENARIO_VARIABLES = frozenset({"test_email", "test_password", "day", "next_day"})

@@ -1,0 +1,80 @@
+"""Section `migration` of the plan: the database, and how a release changes its schema (plan 3)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from handover.models.deployment import MigrationMethod
+from handover.plan.parts import Command, ConnectionId, Count, Name, Seconds, Section, SqlFile, required
+
+HistoryTable = Literal["alembic", "django", "flyway", "golang_migrate", "goose", "liquibase", "rails"]
+
+
+class DatabaseCpu(Section):
+    """Who knows how busy the database's machine is. ``query``: PromQL for the busy share of its CPU, 0.7 for 70 %."""
+
+    connection: ConnectionId
+    query: Annotated[str, Field(min_length=1)]
+
+
+class MigrationTool(Section):
+    """A command of the release that migrates, and where it keeps what it has applied. It runs in the release's image
+    with its settings, as ``PGAPPNAME`` says to the database.
+
+    Of what is pending only the tool itself knows.
+    """
+
+    command: Command
+    history: HistoryTable | None = None
+    """The table of a known tool."""
+    history_query: Annotated[str, Field(pattern=r"^(?i:select|with|table|values)\b")] | None = None
+    """Or a query of one column: the name of each migration that is applied."""
+    undo_command: Command | None = None
+    """Undoes what this release has applied; ``{count}`` is how many those are, ``{to}`` the newest before them. It runs
+    in the image of the new release.
+    """
+
+    @model_validator(mode="after")
+    def _one_history(self) -> MigrationTool:
+        if self.history and self.history_query:
+            raise ValueError("say history or history_query, not both")
+        if self.undo_command and not (self.history or self.history_query):
+            raise ValueError("undo_command without history or history_query: nobody could see whether it has undone it")
+        return self
+
+
+class MigrationRules(Section):
+    primary_connection: ConnectionId
+    replica_connections: tuple[ConnectionId, ...] = ()
+    path: str | None = None
+    """Folder of the release's image with migrations in the layout of Prisma: SQL that we run, or Prisma itself."""
+    tool: MigrationTool | None = None
+    """Or the release's own command."""
+    lock_timeout_seconds: Seconds
+    statement_timeout_seconds: Seconds
+    lock_retries: Count
+    counted_tables: Annotated[tuple[Name, ...], Field(min_length=1)]
+    schema_check: SqlFile
+    integrity_checks: SqlFile
+    critical_queries: SqlFile
+    max_query_seconds: Seconds
+    lag_timeout_seconds: Seconds
+    cpu: DatabaseCpu | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> MigrationRules:
+        if (self.path is None) == (self.tool is None):
+            raise ValueError("say either path, for migrations in SQL, or tool, for a command of the release")
+        return self
+
+    @property
+    def methods(self) -> tuple[MigrationMethod, ...]:
+        """How a release may be asked to migrate, the usual way first."""
+        return ("tool", "none") if self.tool else ("sql", "prisma", "none")
+
+    @property
+    def folder(self) -> str:
+        """Raises `LeftOut` where a tool migrates."""
+        return required(self.path, "migration.path")
