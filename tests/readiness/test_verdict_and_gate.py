@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from handover.models.evidence import Verdict, failed, passed, unknown
 from handover.models.readiness import Readiness, Subject
 from handover.people import messages
+from handover.plan.image import ImageJob
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
 from handover.readiness import asked, result
@@ -138,12 +139,15 @@ def ready(**changed):
 def gate(in_cluster, plan, registry):
     """Passes the gate after a readiness was handed over (None: never)."""
 
-    def go(known, **asked_for):
+    def go(known, built=None, **asked_for):
+        image = plan.image.model_copy(update={"build": built})
+        changed = plan.model_copy(update={"image": image})
+
         async def work(kube):
             if known is not None:
                 await result.hand_over(kube, plan.readiness_name, known)
             wanted = release(f"{REPOSITORY}:v1.1.0").model_copy(update=asked_for)
-            return await readiness_gate(kube, plan, wanted)
+            return await readiness_gate(kube, changed, wanted)
 
         return in_cluster(work)
 
@@ -208,6 +212,26 @@ def test_a_registry_that_is_away_is_no_readiness(gate, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_PMS_REGISTRY", json.dumps({"conn_type": "http", "host": "http://127.0.0.1:1"}))
     with pytest.raises(AirflowFailException, match="cannot be compared with its readiness"):
         gate(ready())
+
+
+@pytest.mark.parametrize("override", ["", "security fix"])
+@pytest.mark.parametrize(("image", "named"), [
+    (f"{REPOSITORY}:v9.9.9", "v9.9.9"), (f"{REPOSITORY}@{digest('unpushed')}", digest("unpushed")),
+])  # fmt: skip
+def test_an_image_that_the_registry_does_not_have_is_refused_whatever_is_overridden(gate, image, named, override):
+    with pytest.raises(AirflowFailException, match="nothing was touched: the registry has no") as error:
+        gate(ready(), image=image, readiness_override_reason=override)
+    assert named in str(error.value)
+
+
+def test_an_image_that_the_deployment_builds_is_missed_before_that_only_where_it_is_named_by_its_digest(gate):
+    build = ImageJob(image="builder:1", command=("build", "{image}"))
+    _, why = gate(None, build, image=f"{REPOSITORY}:v9.9.9", readiness_override_reason="security fix")
+    assert "is not built yet" in why.overridden
+    with pytest.raises(AirflowFailException, match="not built yet"):
+        gate(None, build, image=f"{REPOSITORY}:v9.9.9")
+    with pytest.raises(AirflowFailException, match="the registry has no"):
+        gate(None, build, image=f"{REPOSITORY}@{digest('other')}", readiness_override_reason="security fix")
 
 
 def test_an_older_verdict_never_replaces_a_newer_one(in_cluster, plan):

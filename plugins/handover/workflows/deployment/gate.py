@@ -41,10 +41,11 @@ async def readiness_gate(kube: Kube, plan: Plan, release: Release) -> tuple[Rele
     """The release with its image pinned to the digest that was judged, and why it may go out. An override that was not
     needed is none.
 
-    Raises `AirflowFailException` when it may not: readiness is missing, failed, expired, or of another release.
+    Raises `AirflowFailException` when it may not: readiness is missing, failed, expired, or of another release; or the
+    registry has no such image, which no override can help.
     """
     from handover.readiness import result
-    from handover.workload.registry import pinned
+    from handover.workload.registry import ImageMissing, pinned
 
     problem, image = "", release.image
     try:
@@ -53,6 +54,10 @@ async def readiness_gate(kube: Kube, plan: Plan, release: Release) -> tuple[Rele
         problem = result.problem(known, release.version, ImageReference.parse(image).digest, clock.epoch())
     except result.Unreadable as error:
         problem = str(error)
+    except ImageMissing as missing:
+        if not _is_built_later(plan, image):
+            raise AirflowFailException(f"nothing was touched: {missing}") from None
+        problem = f"the image {image} is not built yet, so it has no readiness"
     except Exception as error:  # whatever the registry or its network does; a registry that is away is no readiness
         problem = f"the image {release.image} cannot be compared with its readiness: {error}"
     if not problem and known:
@@ -68,3 +73,8 @@ async def readiness_gate(kube: Kube, plan: Plan, release: Release) -> tuple[Rele
         f"nothing was touched: {problem}. Run the DAG {plan.readiness_dag_id} for {release.version} until it passes, "
         "or set readiness_override_reason, which is recorded and announced"
     )
+
+
+def _is_built_later(plan: Plan, image: str) -> bool:
+    """Whether the deployment makes this image itself; one that is asked for by its digest has to be there."""
+    return plan.image.build is not None and not ImageReference.parse(image).digest
