@@ -27,8 +27,8 @@ class AirflowApi(Protocol):
         """Every item of a list, however long."""
 
     def start(self, dag_id: str, run_id: str, conf: dict[str, Any]) -> bool:
-        """Starts a run; False when a run of this id is there already, which is as good: who starts it twice wants it
-        once.
+        """Starts a run; False when a run of this id is there already. Whoever chose its id may have started another
+        thing under it, so it has to be looked at before it is believed.
         """
 
     def fail_task(self, dag_id: str, run_id: str, task_id: str, note: str) -> None:

@@ -9,11 +9,14 @@ import pytest
 
 from handover.models.message import ORIGIN_KEY, UNDELIVERED_KEY, Letter
 from handover.models.record import DECISION_KEY, MESSAGES_KEY, Decision, SentMessage
+from handover.outside import Outside, standing_in
+from handover.ports.airflow import run_path
 from handover.workflows import listener
 from handover.workflows.recording.tasks import complete, record_task
 from tests.record.conftest import book, connected, empty, plan, server  # noqa: F401 - fixtures
 from tests.support.task import RUN, Ti
 from tests.support.web import Answer, serving
+from tests.twins.airflow import TwinAirflow
 
 DECISION = Decision(at=1.0, question="Are all there?", choice="No", who="Lea").model_dump(mode="json")
 
@@ -94,3 +97,21 @@ def test_the_end_of_a_run_hands_over_what_a_killed_task_could_not(connected, pla
         assert complete(plan, RUN) == 0
     (conf,) = [body["conf"] for body in airflow.started if "conf" in body]
     assert (conf["deployment"], conf["letter"]["text"]) == (RUN, "hello")
+
+
+@pytest.mark.parametrize(("about", "recorded"), [(RUN, [(RUN, f"rollback__{RUN}", "close")]), ("another", [])])
+def test_a_run_under_the_rollbacks_id_is_recorded_only_if_it_was_for_this_deployment(connected, plan, about, recorded):  # noqa: F811
+    airflow = TwinAirflow(started={(plan.rollback_dag_id, f"rollback__{RUN}"): {"deployment": about}})
+    for dag, run, tasks in ((plan.deployment_dag_id, RUN, []), (plan.rollback_dag_id, f"rollback__{RUN}", [CLOSED])):
+        path = f"{run_path(dag, run)}/taskInstances"
+        airflow.answers |= {path: {"task_instances": tasks}, f"{path}/~/xcomEntries": {"xcom_entries": []}}
+    with standing_in(Outside(airflow=lambda _: airflow)):
+        complete(plan, RUN)
+    assert rows(connected, "checks") == recorded
+
+
+CLOSED = {
+    "task_id": "close", "operator_name": "Close", "state": "failed", "try_number": 1,
+    "start_date": "2026-11-24T14:00:00Z",
+    "end_date": "2026-11-24T14:00:01Z",
+}  # fmt: skip

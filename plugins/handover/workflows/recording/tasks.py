@@ -22,7 +22,7 @@ from handover.record.ledger import ledger
 from handover.step import FENCING_KEY
 from handover.workflows.recording.entries import FAILED, KEYS, SUCCESS, TaskRun, entries_of, incident_of
 from handover.workflows.redelivery import steps as redelivery
-from handover.workflows.rollback.start import OPEN_TASK, airflow_of, rollback_run_id
+from handover.workflows.rollback.start import OPEN_TASK, airflow_of, is_for, rollback_run_id
 
 if TYPE_CHECKING:
     from handover.models.record import RecordEntry
@@ -89,8 +89,10 @@ def complete(plan: Plan, deployment: str, more_runs: Iterable[str] = ()) -> int:
     for readiness in {e.readiness for e in entries if isinstance(e, Deployment) and e.readiness}:
         if airflow.find(run_path(plan.readiness_dag_id, readiness)):
             entries += _of_run(airflow, plan, plan.readiness_dag_id, readiness, readiness)
-    for rollback in dict.fromkeys((rollback_run_id(deployment), *more_runs)):
-        if airflow.find(run_path(plan.rollback_dag_id, rollback)):
+    more = tuple(more_runs)
+    for rollback in dict.fromkeys((rollback_run_id(deployment), *more)):
+        found = airflow.find(run_path(plan.rollback_dag_id, rollback))
+        if found and (rollback in more or is_for(found, deployment)):  # a run of that id may be about anything
             entries += _of_run(airflow, plan, plan.rollback_dag_id, rollback, deployment)
             entries += incident_of(rollback, entries)
     return ledger(plan.recorded.connection).write(entries)
