@@ -26,6 +26,18 @@ def test_taking_it_twice_is_once(in_cluster):
     in_cluster(work)
 
 
+def test_who_is_refused_hears_whether_somebody_deploys_or_rolls_back(in_cluster):
+    async def work(kube):
+        old = await lock.acquire(kube, NAME, "run-1", "v1.1.0: Friday's fix")
+        assert "run-1 since " in await lock.holder(kube, NAME)
+        await lock.acquire(kube, NAME, "by-hand-7", f"{lock.ROLLBACK}it is slow", take_over=True, still_at=old)
+        assert "by-hand-7, a rollback, since" in await lock.holder(kube, NAME)
+        with pytest.raises(Locked, match=r"by-hand-7 has been rolling back since .* \(it is slow\); wait for it, or"):
+            await lock.acquire(kube, NAME, "run-2", "mine")
+
+    in_cluster(work)
+
+
 def test_a_second_deployment_is_told_who_holds_it_and_why(in_cluster):
     async def work(kube):
         await lock.acquire(kube, NAME, "run-1", "Friday's fix")

@@ -17,6 +17,8 @@ from handover.models.deployment import FencingToken
 from handover.ports.kube import Conflict, Json, Kube, NotFound
 
 LEASES = "coordination.k8s.io/v1/leases"
+ROLLBACK = "rollback: "
+"""How the reason of a holder begins that rolls back; a deployment's begins with its version."""
 STALE_LOOKS, STALE_SECONDS = 10, 0.1
 T = TypeVar("T")
 
@@ -77,9 +79,14 @@ async def generation_for(kube: Kube, name: str, *holders: str) -> int:
 
 
 def _who_deploys(lease: Json) -> str:
-    since = lease["spec"].get("acquireTime", "an unknown time")
+    since, who = lease["spec"].get("acquireTime", "an unknown time"), lease["spec"]["holderIdentity"]
     why = notes(lease).get("reason", "no reason given")
-    return f"{lease['spec']['holderIdentity']} has been deploying since {since} ({why}); wait for it or roll it back"
+    if why.startswith(ROLLBACK):
+        reason = why.removeprefix(ROLLBACK)
+        return (
+            f"{who} has been rolling back since {since} ({reason}); wait for it, or, if it has failed, clear its task"
+        )
+    return f"{who} has been deploying since {since} ({why}); wait for it or roll it back"
 
 
 async def release(kube: Kube, name: str, generation: int) -> None:
@@ -127,7 +134,9 @@ async def holder(kube: Kube, name: str) -> str:
     if lease is None or not (who := lease["spec"].get("holderIdentity")):
         return ""
     why = notes(lease).get("reason", "no reason given")
-    return f"{who} since {lease['spec'].get('acquireTime', 'an unknown time')} ({why})"
+    does = ", a rollback," if why.startswith(ROLLBACK) else ""
+    since = lease["spec"].get("acquireTime", "an unknown time")
+    return f"{who}{does} since {since} ({why.removeprefix(ROLLBACK)})"
 
 
 async def look(kube: Kube, name: str) -> tuple[int, str]:

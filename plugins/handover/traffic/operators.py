@@ -189,7 +189,7 @@ class MoveTrafficBack(Step):
         whose: bool | set[str] = known.status is Status.ROLLBACK_FAILED or {known.deployment}
         try:
             generation = await lock.acquire(
-                kube, name, run.run_id, f"rollback: {reason}", take_over=whose, still_at=known.generation
+                kube, name, run.run_id, f"{lock.ROLLBACK}{reason}", take_over=whose, still_at=known.generation
             )
         except lock.Locked as error:
             raise skipped(another % error) from None
