@@ -1,11 +1,13 @@
 """Where a PostgreSQL database is and how to speak with it: one value for psycopg, asyncpg and PostgreSQL's programs.
 
-The password is in no representation and on no command line: programs get it through their environment.
+The password is in no representation and on no command line: programs get it through their environment. What server,
+database and role have set for sessions is for the service; a session of ours sets what it relies on (`SESSION`).
 """
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -26,6 +28,73 @@ VARIABLES = {
     "target_session_attrs": "PGTARGETSESSIONATTRS",
 }
 """libpq options that an Airflow connection may carry in its extra, and the variables of PostgreSQL's programs."""
+
+SCHEMA = "public"
+"""Where the service's tables are, and the only one in the search path: no schema that appears later hides them."""
+LOCK_SECONDS = 60
+"""Nothing of ours waits longer for a lock, unless it says so."""
+SESSION = {
+    "client_encoding": "UTF8",
+    "standard_conforming_strings": "on",
+    "DateStyle": "ISO",  # the order of day and month stays the server's
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "row_security": "off",  # a policy that would hide rows is an error
+    "default_transaction_read_only": "off",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "statement_timeout": "0",
+    "lock_timeout": f"{LOCK_SECONDS}s",
+    "transaction_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+}
+"""What every session of ours has, whatever the defaults of server, database and role are; the time zone stays theirs.
+Set by a query, since a pool refuses unknown options at the start of a session."""
+_VALUES = ", ".join(f"('{name}', '{value}')" for name, value in SESSION.items())
+_SET = f"""
+SELECT pg_catalog.set_config(s.name, v.value, false) FROM pg_catalog.pg_settings s
+JOIN (VALUES {_VALUES}) v (name, value) ON v.name OPERATOR(pg_catalog.=) s.name
+"""  # noqa: S608 - an older server does not know all names, so it is asked for them
+_SEARCH_PATH = f"SET search_path = {SCHEMA}"
+
+
+def settle(connection: psycopg.Connection[Any]) -> None:
+    """Makes a session what a new one of ours is, but for its advisory locks.
+
+    Within a transaction too; then temporary tables stay until `forget`.
+    """
+    connection.execute("RESET SESSION AUTHORIZATION")
+    connection.execute("RESET ROLE")
+    connection.execute("RESET ALL")
+    _set_up(connection)
+
+
+def forget(connection: psycopg.Connection[Any]) -> None:
+    """`settle`, and drops what belongs to the session: temporary tables, cursors, prepared statements, channels."""
+    settle(connection)
+    for what in ("CLOSE ALL", "DEALLOCATE ALL", "UNLISTEN *", "DISCARD SEQUENCES", "DISCARD TEMP"):
+        connection.execute(what.encode())
+
+
+def _set_up(connection: psycopg.Connection[Any]) -> None:
+    connection.execute(_SET.encode())
+    connection.execute(_SEARCH_PATH.encode())
+    connection.execute("SELECT pg_catalog.set_config('application_name', %s, false)", (AGENT,))
+
+
+def cause(error: psycopg.Error) -> str:
+    """What went wrong, without what PostgreSQL tells beside it (DETAIL, CONTEXT), which quotes rows."""
+    return shown(error.sqlstate or "", error.diag.message_primary or str(error).partition("\n")[0])
+
+
+def shown(sqlstate: str, message: str) -> str:
+    """PostgreSQL's message for people. Those about data that has no such value (class 22) quote the value: masked."""
+    return _QUOTED.sub('"..."', message) if sqlstate.startswith("22") else message
+
+
+_QUOTED = re.compile(r'".*"', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -76,26 +145,43 @@ class Database:
         return replace(self, name=name)
 
     def connect(self, *, autocommit: bool = True, wait_seconds: int = CONNECT_SECONDS) -> psycopg.Connection[Any]:
-        """A session of our own; it ends by itself when the network does. psycopg waits two seconds or longer."""
+        """A session of our own (`SESSION`); it ends by itself when the network does. psycopg waits 2 s or longer."""
         import psycopg
 
         options: dict[str, Any] = {
             "host": self.host, "port": self.port, "dbname": self.name, "user": self.user,
             "password": self.password or None, "application_name": AGENT, "connect_timeout": wait_seconds,
-            "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, **dict(self.options),
+            "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "client_encoding": "UTF8",
+            **dict(self.options),
         }  # fmt: skip
-        return psycopg.connect(autocommit=autocommit, **options)
+        connection = psycopg.connect(autocommit=True, prepare_threshold=None, **options)
+        try:
+            _set_up(connection)
+            connection.autocommit = autocommit
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
-    async def open(self, *, command_timeout: float = 2.0) -> asyncpg.Connection:
-        """The same for asyncio; a query without an answer for ``command_timeout`` seconds is an error."""
+    async def open(self, *, command_timeout: float = 2.0, own_path: bool = False) -> asyncpg.Connection:
+        """The same for asyncio; a query without an answer for ``command_timeout`` seconds is an error.
+
+        ``own_path``: the role's search path stays, for queries that people write for this role.
+        """
         import asyncpg
 
         known = {key: value for key, value in self.options if key in ("sslmode", "sslrootcert", "sslcert", "sslkey")}
-        return await asyncpg.connect(
+        connection = await asyncpg.connect(
             dsn=f"postgresql:///?{urlencode(known)}", host=self.host, port=self.port, database=self.name,
             user=self.user, password=self.password or None, timeout=command_timeout, command_timeout=command_timeout,
             server_settings={"application_name": AGENT}, statement_cache_size=0,
         )  # fmt: skip
+        try:
+            await connection.execute(_SET if own_path else f"{_SET}; {_SEARCH_PATH}")
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
     def environment(self) -> dict[str, str]:
         """For PostgreSQL's programs: this process's environment with our PG* variables instead of its own."""

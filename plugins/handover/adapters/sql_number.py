@@ -64,7 +64,7 @@ class SqlNumbers(QuerySource):
     async def _read(self, statement: str) -> float:
         if self._session is None or self._session.is_closed():
             database = await database_async(self._connection_id)
-            self._session = await database.open(command_timeout=self._seconds)
+            self._session = await database.open(command_timeout=self._seconds, own_path=True)
         session = self._session
         async with session.transaction(readonly=True):
             await session.execute(f"SET LOCAL statement_timeout = {max(1, int(self._seconds * SHARE * 1000))}")
