@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from handover import clock
 from handover.adapters.service_router import ServiceRouter
 from handover.coordination.routing import DEPLOYMENTS, until_behind
 from handover.plan.load import load_plan
@@ -82,6 +83,22 @@ def test_what_a_person_did_by_hand_is_seen(routed):
         await kube.merge("services", "web", {"spec": {"selector": {"version": "blue"}}})
         route = await router.read()
         assert (route.colour, route.stage) == ("blue", Stage.PROMOTED)
+
+    routed(work)
+
+
+def test_since_when_traffic_goes_where_it_does_is_known_until_somebody_else_moves_it(routed):
+    async def work(kube, router):
+        assert (await router.read()).moved_at is None
+        begun = clock.epoch()
+        moved = await router.swap(replace(await router.read(), weights=only("green"), generation=1))
+        assert begun - 0.001 <= (moved.moved_at or 0) <= clock.epoch()
+        noted = await router.swap(replace(moved, stage=Stage.PROMOTED))
+        assert noted.moved_at == (await router.read()).moved_at == moved.moved_at
+        await kube.merge("services", "web", {"spec": {"selector": {"version": "blue"}}})
+        by_hand = await router.read()
+        assert by_hand.moved_at is None
+        assert (await router.swap(replace(by_hand, stage=Stage.ABORTED))).moved_at is None
 
     routed(work)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from handover import clock
 from handover.models.annotations import FORMER_PREFIX, as_annotations, notes
 from handover.ports.router import Route, Stage, both, only
 
@@ -52,9 +53,10 @@ class ServiceRouter:
     def _route(self, service: Json) -> Route:
         found, selector = notes(service), service["spec"].get("selector") or {}
         generation = found.get("generation", "")
+        weights = self._weights(selector)
         return Route(
             name=self.name,
-            weights=self._weights(selector),
+            weights=weights,
             generation=int(generation) if generation.isdecimal() else 0,
             stage=_stage(found),
             deployment=found.get("deployment", ""),
@@ -63,6 +65,7 @@ class ServiceRouter:
             reason=found.get("reason", ""),
             exposed_at=_number(found.get("exposed-at")),
             entry_seconds=_number(found.get("entry-seconds")),
+            moved_at=_moved_at(found.get("moved-at", ""), weights),
             sticky=service["spec"].get("sessionAffinity") == "ClientIP",
             unfit=self._unfit(service["spec"], selector),
             labels={key: value for key, value in selector.items() if key != self._cluster.colour_key},
@@ -113,6 +116,7 @@ class ServiceRouter:
             reason=route.reason[:MAX_REASON], stage=route.stage.value if route.stage else None,
             exposed_at=f"{route.exposed_at:.3f}" if route.exposed_at else None,
             entry_seconds=None if route.entry_seconds is None else f"{route.entry_seconds:.3f}",
+            **self._moved(route),
         )  # fmt: skip
         former = {key: None for key in read.get("annotations") or {} if key.startswith(FORMER_PREFIX)}
         selector = self._cluster.selector_of(None) | {self._cluster.colour_key: route.colour}
@@ -120,6 +124,20 @@ class ServiceRouter:
             "metadata": {"resourceVersion": read["resourceVersion"], "annotations": former | said},
             "spec": {"selector": selector},
         }
+
+    def _moved(self, route: Route) -> dict[str, str]:
+        before = self._weights(route.revision["spec"].get("selector") or {})
+        return {} if before == route.weights else {"moved_at": f"{clock.epoch():.3f} {_where(route.weights)}"}
+
+
+def _where(weights: Mapping[str, int]) -> str:
+    return "+".join(sorted(weights))
+
+
+def _moved_at(said: str, weights: Mapping[str, int]) -> float | None:
+    """None where somebody else has moved traffic since."""
+    at, _, where = said.partition(" ")
+    return _number(at) if where == _where(weights) else None
 
 
 def _text(labels: Mapping[str, str]) -> str:

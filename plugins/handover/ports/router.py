@@ -33,7 +33,8 @@ class Route:
 
     ``exposed_at``: when clients first met the preview colour, seconds since the epoch; None while they have not.
     ``entry_seconds``: how long after it was routed to the public address first answered from the preview colour, as
-    this deployment's cutover saw it; None: not known. ``sticky``: it keeps a client with its pod, so that one client
+    this deployment's cutover saw it; None: not known. ``moved_at``: since when it sends traffic where it does, by
+    whoever of us moved it last; None when nobody knows. ``sticky``: it keeps a client with its pod, so that one client
     never sees both colours; only read, never written.
     ``revision``: what compare and swap compares; means nothing else.
     """
@@ -48,6 +49,7 @@ class Route:
     reason: str = ""
     exposed_at: float | None = None
     entry_seconds: float | None = None
+    moved_at: float | None = field(default=None, compare=False)
     sticky: bool = False
     unfit: str = ""
     """Why this router cannot move traffic between colours, and what to do; empty when it can."""
@@ -91,7 +93,7 @@ class Router(Protocol):
 
     async def swap(self, route: Route) -> Route:
         """Makes it what ``route`` says, if nobody has changed it since ``route.revision`` was read; gives it as it is
-        then. Raises `handover.ports.kube.Conflict` when somebody has.
+        then. Keeps ``moved_at`` itself. Raises `handover.ports.kube.Conflict` when somebody has.
         """
 
     async def behind(self) -> set[str]:
