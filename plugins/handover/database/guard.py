@@ -10,11 +10,10 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from handover import clock
 from handover.adapters.postgres import Database
-from handover.database import ledger
 from handover.database.lag import LagSample, LagTrouble, replication
 from handover.models.evidence import Measurement
 
@@ -66,12 +65,13 @@ class Guard:
     """Samples every 100 ms in a thread of its own; it is a `handover.database.runner.Stop`.
 
     :param called_off: says why there is nothing to migrate for any more, "" while there is
-    :param cancels: what a runner of ours runs at the moment; or whatever holds Prisma's lock
+    :param cancels: gives the sessions of a foreign runner; None: what a runner of ours runs at the moment
     """
 
     def __init__(
         self, primary: Database, replicas: Sequence[Database], max_lag_seconds: float, *,
-        called_off: Callable[[], Awaitable[str]] = _stays, cancels: Literal["ours", "holder"] = "ours",
+        called_off: Callable[[], Awaitable[str]] = _stays,
+        cancels: Callable[[Connection[Any]], Sequence[int]] | None = None,
     ) -> None:  # fmt: skip
         self.seen = Observed()
         self._primary, self._replicas, self._limit = primary, tuple(replicas), max_lag_seconds
@@ -150,13 +150,13 @@ class Guard:
         import psycopg
 
         try:
-            if self._cancels == "ours":
+            if self._cancels is None:
                 with self._cancelling:
                     if self._session is not None:
                         self._session.cancel_safe(timeout=2.0)
                 return
             with self._primary.connect() as connection:
-                for pid in ledger.holders(connection):
+                for pid in self._cancels(connection):
                     connection.execute("SELECT pg_cancel_backend(%s)", (pid,))
         except psycopg.Error as error:
             log.warning("the running query could not be cancelled, the next sample tries again: %s", error)

@@ -63,7 +63,7 @@ class MigrationRun:
         prisma = self.step_run.release.method == "prisma"
         guard = Guard(
             self.primary, self.step.replicas, self.plan.thresholds.max_migration_lag_seconds,
-            called_off=self._called_off, cancels="holder" if prisma else "ours",
+            called_off=self._called_off, cancels=ledger.holders if prisma else None,
         )  # fmt: skip
         cpu = Cpu(self.plan.database.cpu)
         seconds, waits, failure = 0.0, 0, ""

@@ -13,6 +13,8 @@ from handover.models.evidence import Evidence, Measurement, combined, failed, pa
 from handover.step import Step, StepRun
 
 if TYPE_CHECKING:
+    from psycopg import Connection
+
     from handover.adapters.postgres import Database
     from handover.database.dump import Taken
     from handover.database.migrations import Bundle
@@ -170,20 +172,14 @@ class SchemaCheck(_DatabaseStep):
     """
 
     def work(self, run: StepRun) -> Evidence:
-        from handover.database import ledger, migrations, validation
+        from handover.database import validation
 
-        plan, release = self.plan.database, self.bundle(run)
+        plan = self.plan.database
+        release = None if plan.tool else self.bundle(run)
         with self.primary.connect() as connection:
-            rows = ledger.rows(connection)
-            pending = migrations.pending(release, rows) if run.release.method == "sql" else ()
-            parts = validation.history(
-                {
-                    "no migration is stuck": migrations.stuck(rows, ledger.ATOMIC_MARK),
-                    "applied migrations are the release's": migrations.drift(release, rows),
-                    "new migrations can be run": migrations.unfit(pending),
-                }
-            )
+            parts = validation.history(self._before(connection, release, run))
             parts += validation.structure(connection) + validation.quiet(connection)
+            parts.append(validation.missing(connection, plan.counted_tables))
             for name in (plan.schema_check, plan.integrity_checks):
                 parts += [
                     validation.run(connection, query, max_seconds=plan.statement_timeout_seconds)
@@ -197,6 +193,20 @@ class SchemaCheck(_DatabaseStep):
         reason = verdict.reason if not verdict.passed else f"{len(parts)} checks passed"
         return verdict.model_copy(update={"reason": reason, "measurements": (*seen, *verdict.measurements)})
 
+    def _before(self, connection: Connection[Any], release: Bundle | None, run: StepRun) -> dict[str, list[str]]:
+        """What has to be empty, by what is looked at."""
+        from handover.database import ledger, migrations, tool
+
+        if release is None:
+            return tool.order(connection, self.plan.database.tool)
+        rows = ledger.rows(connection)
+        pending = migrations.pending(release, rows) if run.release.method == "sql" else ()
+        return {
+            "no migration is stuck": migrations.stuck(rows, ledger.ATOMIC_MARK),
+            "applied migrations are the release's": migrations.drift(release, rows),
+            "new migrations can be run": migrations.unfit(pending),
+        }
+
 
 class Migrate(_DatabaseStep):
     """Plan 3.2: applies the release's migrations while users go on.
@@ -209,10 +219,11 @@ class Migrate(_DatabaseStep):
 
     def work(self, run: StepRun) -> Evidence:
         from handover.database.migrate import MigrationRun
+        from handover.database.tool import ToolRun
 
         if run.release.method == "none":
             return passed(self.task_id, "the release was asked for without a migration")
-        return MigrationRun(self, run).run()
+        return ToolRun(self, run).run() if run.release.method == "tool" else MigrationRun(self, run).run()
 
 
 class DataIntegrity(_DatabaseStep):
@@ -223,25 +234,18 @@ class DataIntegrity(_DatabaseStep):
     """
 
     def work(self, run: StepRun) -> Evidence:
-        from handover.database import ledger, migrations, validation
+        from handover.database import validation
 
-        plan, release = self.plan.database, self.bundle(run)
+        plan = self.plan.database
+        release = None if plan.tool else self.bundle(run)
         before = self.state(run).migration
         with self.primary.connect() as connection:
-            rows = ledger.rows(connection)
             data = validation.compare_counts(connection, validation.Counts(before.counts, before.last_keys))
             data += [
                 validation.run(connection, query, max_seconds=plan.statement_timeout_seconds)
                 for query in validation.load(plan.integrity_checks)
             ]
-            missing = [] if run.release.method == "none" else migrations.pending(release, rows)
-            parts = validation.history(
-                {
-                    "the schema is the release's": [f"{script.name} is not applied" for script in missing],
-                    "applied migrations are the release's": migrations.drift(release, rows),
-                    "no migration is stuck": migrations.stuck(rows),
-                }
-            )
+            parts = validation.history(self._after(connection, release, run))
             parts += validation.structure(connection)
             parts += [
                 validation.run(connection, query, max_seconds=plan.max_query_seconds)
@@ -256,11 +260,27 @@ class DataIntegrity(_DatabaseStep):
             else verdict.model_copy(update={"reason": f"{len(data + parts)} checks passed"})
         )
 
+    def _after(self, connection: Connection[Any], release: Bundle | None, run: StepRun) -> dict[str, list[str]]:
+        """What has to be empty, by what is looked at."""
+        from handover.database import ledger, migrations, tool
+
+        if release is None:
+            return tool.order(connection, self.plan.database.tool)
+        rows = ledger.rows(connection)
+        missing = [] if run.release.method == "none" else migrations.pending(release, rows)
+        return {
+            "the schema is the release's": [f"{script.name} is not applied" for script in missing],
+            "applied migrations are the release's": migrations.drift(release, rows),
+            "no migration is stuck": migrations.stuck(rows),
+        }
+
 
 class RollBackDatabase(_DatabaseStep):
     """Rollback step 4: keeps, reverses or repairs the database, as `handover.database.undo` decides."""
 
     def work(self, run: StepRun) -> Evidence:
         from handover.database.reverse import DatabaseRollback
+        from handover.database.tool import ToolRollback
 
-        return DatabaseRollback(self, run).run()
+        by_tool = self.state(run).migration.method == "tool"
+        return (ToolRollback if by_tool else DatabaseRollback)(self, run).run()

@@ -57,8 +57,10 @@ def parse(text: str) -> list[Query]:
     return queries
 
 
-def load(name: str) -> list[Query]:
-    """The queries of a file in ``include/sql``."""
+def load(name: str | None) -> list[Query]:
+    """The queries of a file in ``include/sql``; none where the plan names none."""
+    if name is None:
+        return []
     return parse(included("sql", name).read_text(encoding="utf-8"))
 
 
@@ -107,12 +109,22 @@ class Counts:
 
 
 def count(connection: Connection[Any], tables: Sequence[str]) -> Counts:
-    """Counts in one snapshot, so that a row that users add meanwhile is in both numbers or in none."""
+    """Counts in one snapshot, so that a row that users add meanwhile is in both numbers or in none.
+
+    Tables that are not there are not in what is found: see `missing`.
+    """
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        tables = [table for table in tables if catalog.find(connection, table) is not None]
         rows = {table: catalog.row_count(connection, table) for table in tables}
         keys = {table: catalog.highest_key(connection, table) for table in tables}
     return Counts(rows, {table: key for table, key in keys.items() if key is not None})
+
+
+def missing(connection: Connection[Any], tables: Sequence[str]) -> Evidence:
+    """Whether every table that the plan wants counted is there; what is not known is never counted as nothing."""
+    absent = [table for table in tables if catalog.find(connection, table) is None]
+    return _none("counted tables are there", absent, "there is no table")
 
 
 def compare_counts(
@@ -121,19 +133,30 @@ def compare_counts(
     """Whether every row that was there before is there still, while users go on adding rows.
 
     With an integer key the rows up to the highest key of then are counted: what users add since gets higher keys, so
-    it cannot hide a loss. Other tables may only not have shrunk.
+    it cannot hide a loss. Other tables may only not have shrunk. A table that is gone has lost all its rows.
 
     :param backed_up: after a repair, the rows in the backup: what was written after it and then damaged cannot come
         back, so that is said as a loss (the plan's RPO) and fails no check
     """
     found = []
     for table, was in before.rows.items():
+        if catalog.find(connection, table) is None:
+            found.append(_gone(table, was))
+            continue
         key, last = catalog.integer_key(connection, table), before.last_keys.get(table)
         up_to = (key, last) if key is not None and last is not None else None
         now = catalog.row_count(connection, table, up_to)
         unsaved = max(0, was - backed_up.get(table, was)) if backed_up is not None else 0
         found.append(compared(table, was, now, exact=up_to is not None, unsaved=unsaved))
     return found
+
+
+def _gone(table: str, rows: int) -> Evidence:
+    seen = (
+        Measurement(what=f"{table} rows before", value=rows, source=SOURCE),
+        Measurement(what=f"{table} rows now", value=0, source=SOURCE, why="there is no such table"),
+    )
+    return failed(f"rows of {table}", f"the table is gone, and with it all its {rows} rows", *seen)
 
 
 def compared(table: str, before: int, now: int, *, exact: bool, unsaved: int = 0) -> Evidence:

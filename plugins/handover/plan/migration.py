@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from handover.models.deployment import MigrationMethod
-from handover.plan.parts import Command, ConnectionId, Count, Name, Seconds, Section, SqlFile, required
+from handover.plan.parts import Command, ConnectionId, Count, Seconds, Section, SqlFile, TableName, required
 
 HistoryTable = Literal["alembic", "django", "flyway", "golang_migrate", "goose", "liquibase", "rails"]
 
@@ -55,10 +55,10 @@ class MigrationRules(Section):
     lock_timeout_seconds: Seconds
     statement_timeout_seconds: Seconds
     lock_retries: Count
-    counted_tables: Annotated[tuple[Name, ...], Field(min_length=1)]
-    schema_check: SqlFile
-    integrity_checks: SqlFile
-    critical_queries: SqlFile
+    counted_tables: Annotated[tuple[TableName, ...], Field(min_length=1)]
+    schema_check: SqlFile | None = None
+    integrity_checks: SqlFile | None = None
+    critical_queries: SqlFile | None = None
     max_query_seconds: Seconds
     lag_timeout_seconds: Seconds
     cpu: DatabaseCpu | None = None

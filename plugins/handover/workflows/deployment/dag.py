@@ -47,10 +47,7 @@ def deployment_form(plan: Plan) -> dict[str, Param]:
     """What a deployment is asked for by hand, and its dry run."""
     return {
         **release_fields(plan),
-        "method": Param(
-            "sql", enum=["sql", "prisma", "none"], title="Migration method",
-            values_display={"sql": "SQL files", "prisma": "Prisma", "none": "No migration"},
-        ),
+        **_migration_field(plan),
         "banner": Param(True, type="boolean", title="Maintenance banner"),
         "reason": Param(None, type=["null", "string"], minLength=MIN_REASON, title="Reason"),
         "window_override": Param(
@@ -64,6 +61,15 @@ def deployment_form(plan: Plan) -> dict[str, Param]:
             description=f"Empty: only with a pass of {plan.readiness_dag_id} for this version and image",
         ),
     }  # fmt: skip
+
+
+def _migration_field(plan: Plan) -> dict[str, Param]:
+    if plan.migration is None:
+        return {}
+    names = {"sql": "SQL files", "prisma": "Prisma", "tool": "The release's own command", "none": "No migration"}
+    methods = plan.migration.methods
+    shown = {method: names[method] for method in methods}
+    return {"method": Param(methods[0], enum=list(methods), title="Migration method", values_display=shown)}
 
 
 def during(phase: Phase) -> dict[str, Any]:

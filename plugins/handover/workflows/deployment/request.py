@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from handover.models.deployment import Release
@@ -29,6 +29,8 @@ def release_of(plan: Plan, asked: Mapping[str, Any], now: datetime.datetime | No
     :param now: when it is to be deployed; None when it is only judged, which may be done at any time
     """
     version = (asked.get("version") or "").strip()
+    methods = plan.migration.methods if plan.migration else ("none",)
+    method = asked.get("method") or methods[0]
     faulty = _version_faults(version)
     image = (asked.get("image") or "").strip() or ("" if faulty else plan.image.of(version))
     override = bool(asked.get("window_override"))
@@ -38,6 +40,7 @@ def release_of(plan: Plan, asked: Mapping[str, Any], now: datetime.datetime | No
     faults = [
         *faulty,
         *(_image_faults(plan, image) if image else []),
+        *_method_faults(method, methods),
         *([] if len(reason) >= MIN_REASON else ["reason: say in a few words why this release is deployed"]),
         *_readiness_faults(readiness_reason),
         *(_window_faults(plan, override, override_reason, now) if now else []),
@@ -45,7 +48,7 @@ def release_of(plan: Plan, asked: Mapping[str, Any], now: datetime.datetime | No
     if faults:
         raise BadRequest("nothing was touched, because of:\n- " + "\n- ".join(faults))
     return Release(
-        version=version, image=image, method=asked.get("method") or "sql", banner=bool(asked.get("banner", True)),
+        version=version, image=image, method=method, banner=bool(asked.get("banner", True)),
         reason=reason, window_override=override, window_override_reason=override_reason if override else "",
         readiness_override_reason=readiness_reason,
     )  # fmt: skip
@@ -57,6 +60,12 @@ def _version_faults(version: str) -> list[str]:
     if re.match(VERSION, version) and Version.is_valid(version[1:]):
         return []
     return [f"version: {version or 'nothing'!r} is not a semantic version; write it as v1.2.3"]
+
+
+def _method_faults(method: str, methods: Sequence[str]) -> list[str]:
+    return (
+        [] if method in methods else [f"method: {method!r} is not a way of this plan; there are {', '.join(methods)}"]
+    )
 
 
 def _image_faults(plan: Plan, image: str) -> list[str]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from handover.database.migrations import Script
     from handover.people.messages import Message
+    from handover.plan.migration import MigrationTool
     from handover.plan.model import Plan
     from handover.ports.kube import Json, Kube
 
@@ -187,6 +188,8 @@ class WouldMigrate(Preview):
 
         if run.release.method == "none":
             return passed(self.task_id, "the release was asked for without a migration")
+        if tool := self.plan.database.tool:
+            return await asyncio.to_thread(self._by_tool, tool)
         try:
             image = await asyncio.to_thread(pinned, self.plan, run.release.image)
             async with outside().kube(self.plan.cluster.connection, self.plan.cluster.staging_namespace) as kube:
@@ -203,6 +206,21 @@ class WouldMigrate(Preview):
             return failed(self.task_id, "; ".join(problems))
         text = "; ".join(_script(script) for script in pending) or "nothing is pending"
         return passed(self.task_id, f"by {run.release.method}: {text}")
+
+    def _by_tool(self, tool: MigrationTool) -> Evidence:
+        """Of what is pending only the tool knows, once it runs."""
+        from handover.adapters.postgres import database
+        from handover.database import history
+
+        with database(self.plan.database.primary_connection).connect() as connection:
+            try:
+                found = history.read(connection, tool)
+            except history.HistoryUnreadable as error:
+                return failed(self.task_id, str(error))
+        if found and found.wrong:
+            return failed(self.task_id, "; ".join(found.wrong))
+        known = f"{len(found.applied)} are applied" if found else "nobody knows which are applied"
+        return passed(self.task_id, f"by {' '.join(tool.command)}: {known}; what is pending it knows when it runs")
 
 
 class WouldTell(Preview):
