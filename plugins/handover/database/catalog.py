@@ -1,6 +1,7 @@
 """What PostgreSQL's catalogue says: tables, keys, references, and what is wrong with indices and constraints.
 
-Only tables of the schema ``public``: Prisma's default, and where the plan's SQL looks.
+Of every schema that is not PostgreSQL's own; what belongs to an extension comes and goes with it and is left out. A
+table is called as `handover.models.table_name` writes it: by its name alone in the schema ``public``.
 """
 
 from __future__ import annotations
@@ -8,56 +9,93 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from handover.models import table_name
+
 if TYPE_CHECKING:
     from psycopg import Connection
+    from psycopg.sql import Identifier
 
-SCHEMA = "public"
 MIGRATIONS_TABLE = "_prisma_migrations"
 
+_OURS = (
+    "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND NOT EXISTS (SELECT FROM pg_depend e"
+    " WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')"
+)
+"""True of a table ``c`` in a schema ``n`` that is no extension's and not PostgreSQL's."""
 _TABLES = """
-SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE OURS AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+ORDER BY n.nspname <> 'public', 1, 2
+""".replace("OURS", _OURS)
+_FIND = """
+SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')
 """
 _OBJECTS = """
-SELECT (SELECT count(*) FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
-        WHERE n.nspname = 'public' AND k.contype <> 'n'),
-       (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = 'public' AND c.relkind = 'i')
-"""
+SELECT (SELECT count(*) FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE OURS AND k.contype <> 'n' AND k.conparentid = 0),
+       (SELECT count(*) FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = i.indrelid
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE OURS AND (c.relkind = 'p' OR i.indisvalid AND i.indisready))
+""".replace("OURS", _OURS)
+"""What pg_dump carries: no index that a broken CREATE INDEX CONCURRENTLY has left."""
 _INVALID_INDICES = """
-SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'public' AND NOT (i.indisvalid AND i.indisready) ORDER BY 1
-"""
+SELECT n.nspname, x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = x.relnamespace
+WHERE OURS AND NOT (i.indisvalid AND i.indisready) ORDER BY 1, 2
+""".replace("OURS", _OURS)
 _NOT_VALIDATED = """
-SELECT c.relname || '.' || k.conname FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
-JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND NOT k.convalidated ORDER BY 1
-"""
+SELECT n.nspname, c.relname, k.conname FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace WHERE OURS AND NOT k.convalidated ORDER BY 1, 2, 3
+""".replace("OURS", _OURS)
 _KEY = """
 SELECT a.attname, a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
-FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY(i.indkey)
-WHERE n.nspname = 'public' AND c.relname = %s AND i.indisprimary ORDER BY array_position(i.indkey::int2[], a.attnum)
+FROM pg_attribute a JOIN (
+    SELECT indrelid, (indkey::int2[])[0:indnkeyatts - 1] AS columns FROM pg_index i
+    WHERE indrelid = %s::oid AND indisunique AND indisvalid AND indpred IS NULL AND indexprs IS NULL
+      AND NOT EXISTS (SELECT FROM pg_attribute n WHERE n.attrelid = i.indrelid AND NOT n.attnotnull
+                      AND n.attnum = ANY ((indkey::int2[])[0:indnkeyatts - 1]))
+    ORDER BY NOT indisprimary, indnkeyatts, indexrelid LIMIT 1
+) AS k ON a.attrelid = k.indrelid AND a.attnum = ANY (k.columns) ORDER BY array_position(k.columns, a.attnum)
 """
 _COLUMNS = """
-SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull
-FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'public' AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity = 'a', a.attnum
+FROM pg_attribute a WHERE a.attrelid = %s::oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 ORDER BY a.attnum
 """
 _REFERENCES = """
-SELECT child.relname, parent.relname FROM pg_constraint k
-JOIN pg_class child ON child.oid = k.conrelid JOIN pg_class parent ON parent.oid = k.confrelid
-JOIN pg_namespace n ON n.oid = child.relnamespace WHERE k.contype = 'f' AND n.nspname = 'public'
+SELECT cn.nspname, child.relname, pn.nspname, parent.relname FROM pg_constraint k
+JOIN pg_class child ON child.oid = k.conrelid JOIN pg_namespace cn ON cn.oid = child.relnamespace
+JOIN pg_class parent ON parent.oid = k.confrelid JOIN pg_namespace pn ON pn.oid = parent.relnamespace
+WHERE k.contype = 'f'
+"""
+_SCHEMAS = r"""
+SELECT set_config('search_path', concat_ws(', ', nullif(current_setting('search_path'), ''), string_agg(
+    quote_ident(nspname), ', ' ORDER BY nspname <> 'public', nspname)), true)
+FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
 """
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column that can be written; ``type`` as SQL."""
+    """A column that can be written; ``type`` as SQL. ``always``: its values come from GENERATED ALWAYS AS IDENTITY.
+
+    ``number``: PostgreSQL's own, which stays when the column is renamed.
+    """
 
     name: str
     type: str
     required: bool
+    always: bool = False
+    number: int = 0
+
+
+def identifier(table: str) -> Identifier:
+    """A table's name for SQL, always with its schema."""
+    from psycopg import sql
+
+    return sql.Identifier(*table_name.split(table))
 
 
 def database_bytes(connection: Connection[Any]) -> int:
@@ -69,15 +107,26 @@ def export_snapshot(connection: Connection[Any]) -> str:
     return str(_one(connection, "SELECT pg_export_snapshot()"))
 
 
+def look_everywhere(connection: Connection[Any]) -> None:
+    """For this transaction: types and operators are found in whichever schema they are."""
+    connection.execute(_SCHEMAS)
+
+
 def tables(connection: Connection[Any]) -> list[str]:
-    return [row[0] for row in connection.execute(_TABLES)]
+    return [table_name.written(*row) for row in connection.execute(_TABLES)]
+
+
+def find(connection: Connection[Any], table: str) -> int | None:
+    """PostgreSQL's number of a table, None when there is none of this name."""
+    found = connection.execute(_FIND, table_name.split(table)).fetchone()
+    return found[0] if found else None
 
 
 def row_count(connection: Connection[Any], table: str, up_to: tuple[str, int] | None = None) -> int:
     """Rows of a table; with ``up_to`` only those whose integer key is not above a value."""
     from psycopg import sql
 
-    query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(SCHEMA, table))
+    query = sql.SQL("SELECT count(*) FROM {}").format(identifier(table))
     if up_to is not None:
         query += sql.SQL(" WHERE {} <= {}").format(sql.Identifier(up_to[0]), sql.Literal(up_to[1]))
     return int(_one(connection, query))
@@ -89,28 +138,32 @@ def row_counts(connection: Connection[Any]) -> dict[str, int]:
 
 
 def object_counts(connection: Connection[Any]) -> dict[str, int]:
-    """How many constraints (but NOT NULL) and indices there are."""
+    """How many constraints (but NOT NULL) and indices there are of those that a dump carries."""
     found = connection.execute(_OBJECTS).fetchone()
     assert found is not None
     return {"constraints": found[0], "indices": found[1]}
 
 
 def invalid_indices(connection: Connection[Any]) -> list[str]:
-    return [row[0] for row in connection.execute(_INVALID_INDICES)]
+    return [table_name.written(*row) for row in connection.execute(_INVALID_INDICES)]
 
 
 def constraints_not_validated(connection: Connection[Any]) -> list[str]:
-    return [row[0] for row in connection.execute(_NOT_VALIDATED)]
+    found = connection.execute(_NOT_VALIDATED)
+    return [f"{table_name.written(schema, table)}.{constraint}" for schema, table, constraint in found]
 
 
-def primary_key(connection: Connection[Any], table: str) -> tuple[str, ...]:
-    """Column names in key order; empty when there is no primary key."""
-    return tuple(row[0] for row in connection.execute(_KEY, (table,)))
+def key(connection: Connection[Any], table: str) -> tuple[str, ...]:
+    """The columns that name a row, in key order: those of the primary key, or else of a unique index without NULL.
+
+    Empty when there is neither.
+    """
+    return tuple(row[0] for row in connection.execute(_KEY, (find(connection, table),)))
 
 
 def integer_key(connection: Connection[Any], table: str) -> str | None:
-    """The column of a primary key that is one integer."""
-    found = connection.execute(_KEY, (table,)).fetchall()
+    """The column of a key that is one integer."""
+    found = connection.execute(_KEY, (find(connection, table),)).fetchall()
     return found[0][0] if len(found) == 1 and found[0][1] else None
 
 
@@ -121,13 +174,13 @@ def highest_key(connection: Connection[Any], table: str) -> int | None:
     column = integer_key(connection, table)
     if column is None:
         return None
-    query = sql.SQL("SELECT max({}) FROM {}").format(sql.Identifier(column), sql.Identifier(SCHEMA, table))
+    query = sql.SQL("SELECT max({}) FROM {}").format(sql.Identifier(column), identifier(table))
     found = _one(connection, query)
     return None if found is None else int(found)
 
 
 def columns(connection: Connection[Any], table: str) -> list[Column]:
-    return [Column(*row) for row in connection.execute(_COLUMNS, (table,))]
+    return [Column(*row) for row in connection.execute(_COLUMNS, (find(connection, table),))]
 
 
 def parents_first(names: list[str], references: set[tuple[str, str]]) -> list[str]:
@@ -145,7 +198,8 @@ def parents_first(names: list[str], references: set[tuple[str, str]]) -> list[st
 
 def references(connection: Connection[Any]) -> set[tuple[str, str]]:
     """Foreign keys as pairs of (child, parent)."""
-    return {(row[0], row[1]) for row in connection.execute(_REFERENCES)}
+    found = connection.execute(_REFERENCES)
+    return {(table_name.written(*row[:2]), table_name.written(*row[2:])) for row in found}
 
 
 def _one(connection: Connection[Any], query: Any) -> Any:

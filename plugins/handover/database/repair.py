@@ -31,6 +31,7 @@ from handover.database.catalog import Column
 from handover.database.migrations import Script
 from handover.database.restore import RestoreFailed, restore, scratch_database
 from handover.models.deployment import BackupRecord
+from handover.models.table_name import split
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -96,7 +97,7 @@ class Table:
             sql.SQL("t.{0} = r.{0}").format(sql.Identifier(column)) for column in self.key
         )  # fmt: skip
         return sql.SQL(text).format(
-            table=sql.Identifier(catalog.SCHEMA, self.name), key=listed(self.key), same=same, **temporary, **names
+            table=catalog.identifier(self.name), key=listed(self.key), same=same, **temporary, **names
         )
 
 
@@ -167,7 +168,7 @@ def _tables(connection: Connection[Any], backup: Connection[Any]) -> tuple[list[
     for number, name in enumerate(catalog.tables(backup)):
         if name == catalog.MIGRATIONS_TABLE:
             continue
-        table = Table(number, name, catalog.primary_key(backup, name), tuple(catalog.columns(backup, name)))
+        table = Table(number, name, catalog.key(backup, name), tuple(catalog.columns(backup, name)))
         if name not in there:
             table = replace(table, gone=True)
         else:
@@ -324,7 +325,7 @@ def _continue_sequences(connection: Connection[Any], table: Table, names: Sequen
     """A table that was made anew must not give its old keys out again."""
     for name in names:
         sequence = connection.execute(
-            "SELECT pg_get_serial_sequence(%s, %s)", (f'{catalog.SCHEMA}."{table.name}"', name)
+            "SELECT pg_get_serial_sequence(%s, %s)", (".".join(f'"{p}"' for p in split(table.name)), name)
         ).fetchone()
         if sequence and sequence[0]:
             query = table.sql("SELECT setval(%s, max({column})) FROM {table}", column=listed([name]))

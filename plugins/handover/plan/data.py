@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from handover.plan.parts import ConnectionId, Name, Seconds, Section, SeedFile
+from handover.plan.parts import ColumnName, ConnectionId, Name, Seconds, Section, SeedFile, TableName
 
 Kind = Literal["text", "integer", "decimal", "date", "timestamp", "boolean"]
+FileColumn = Annotated[ColumnName, StringConstraints(pattern=r"^[^_\s](.*\S)?$")]
+"""A name in the first line of a file, where spaces around it do not count."""
 Source = Annotated[str, StringConstraints(pattern=r"^(s3://[^/]+/(.*/)?|/.*)$")]
 
 
@@ -16,9 +18,9 @@ class Lookup(Section):
     """A value of the file stands for a row of another table: ``match`` is the column it is found by, ``take`` the
     column that is stored instead."""
 
-    table: Name
-    match: Name
-    take: Name
+    table: TableName
+    match: ColumnName
+    take: ColumnName
 
 
 class ImportColumn(Section):
@@ -28,7 +30,7 @@ class ImportColumn(Section):
     """
 
     type: Kind = "text"
-    into: Name | None = None
+    into: ColumnName | None = None
     required: bool = True
     default: str | None = None
     one_of: tuple[str, ...] | None = None
@@ -46,7 +48,7 @@ class ImportColumn(Section):
 class Rule(Section):
     """Something that must be true of every row: an SQL condition over the file's columns, as typed values."""
 
-    column: Name
+    column: FileColumn
     must: str
     reason: str
 
@@ -57,9 +59,9 @@ class Import(Section):
     ``key``: the columns of the file that name a row; the table needs a unique index on the columns they go into.
     """
 
-    table: Name
-    key: Annotated[tuple[Name, ...], Field(min_length=1)]
-    columns: Annotated[dict[Name, ImportColumn], Field(min_length=1)]
+    table: TableName
+    key: Annotated[tuple[FileColumn, ...], Field(min_length=1)]
+    columns: Annotated[dict[FileColumn, ImportColumn], Field(min_length=1)]
     rules: tuple[Rule, ...] = ()
 
     @model_validator(mode="after")

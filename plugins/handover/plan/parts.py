@@ -9,6 +9,8 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from handover.models import table_name
+
 INCLUDE = Path(__file__).resolve().parents[3] / "include"
 PLANS_VARIABLE = "PMS_PLANS"
 """Environment variable: a folder of plan files to use instead of ``include/plans``. What they name (manifests, SQL ...)
@@ -20,6 +22,9 @@ Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Growth = Annotated[float, Field(gt=0)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+TableName = Annotated[str, AfterValidator(table_name.canonical)]
+"""Any table, also of another schema: see `handover.models.table_name`."""
+ColumnName = Annotated[str, AfterValidator(table_name.identifier)]
 KubeName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")]
 _CONNECTION = StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$", min_length=1)
 ConnectionId = Annotated[str, _CONNECTION]
