@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -16,10 +19,13 @@ TIMEOUT_SECONDS = 4.0
 """A worker kills callbacks after 20 s; the calls of one callback together stay below that."""
 PAGE = 100
 """What Airflow gives at most by default."""
+SALT = b"handover: what this system seals"
 
 
 class AirflowRest:
-    """A session with a token, from login and password of an Airflow connection."""
+    """A session with a token, from login and password of an Airflow connection; signs in when it asks for something.
+    No redirect is followed: what is sent here, password and token above all, is for this Airflow alone.
+    """
 
     def __init__(self, connection_id: str) -> None:
         import requests
@@ -30,10 +36,7 @@ class AirflowRest:
         connection = BaseHook.get_connection(connection_id)
         self.url = base_url(connection)
         self._http = requests.Session()
-        credentials = {"username": connection.login, "password": connection.password}
-        self._password = connection.password or ""
-        token = self._checked(self._send("POST", "/auth/token", json=credentials))
-        self._http.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
+        self._login, self._password = connection.login or "", connection.password or ""
 
     def get(self, path: str, **params: Any) -> Any:
         return self._checked(self._send("GET", f"/api/v2{path}", params=params)).json()
@@ -59,16 +62,35 @@ class AirflowRest:
         path = f"/api/v2{run_path(dag_id, run_id)}/taskInstances/{quote(task_id, safe='')}"
         self._checked(self._send("PATCH", path, json={"new_state": "failed", "note": note[:1000]}))
 
+    def seal(self, text: str) -> str:
+        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
+
+    @cached_property
+    def _key(self) -> bytes:
+        """Derived slowly: who may see a seal shall not guess passwords with it."""
+        if not self._password:
+            raise AirflowError(0, "the connection has no password, so nothing can be sealed")
+        return hashlib.scrypt(self._password.encode(), salt=SALT, n=2**14, r=8, p=1)
+
     def _send(self, method: str, path: str, **how: Any) -> requests.Response:
+        if "Authorization" not in self._http.headers:
+            credentials = {"username": self._login, "password": self._password}
+            token = self._checked(self._request("POST", "/auth/token", json=credentials))
+            self._http.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
+        return self._request(method, path, **how)
+
+    def _request(self, method: str, path: str, **how: Any) -> requests.Response:
         import requests
 
         try:
-            return self._http.request(method, f"{self.url}{path}", timeout=TIMEOUT_SECONDS, **how)
+            return self._http.request(
+                method, f"{self.url}{path}", timeout=TIMEOUT_SECONDS, allow_redirects=False, **how
+            )
         except requests.RequestException as error:
             raise AirflowError(0, f"{method} {path}: Airflow did not answer: {error}") from error
 
     def _checked(self, answer: requests.Response) -> requests.Response:
-        if not answer.ok:
+        if answer.status_code >= 300:
             words = spoken(answer.content, password=self._password) or answer.reason
             said = f"{answer.request.method} {answer.request.path_url}: {answer.status_code} {words}"
             raise AirflowError(answer.status_code, said)

@@ -40,7 +40,7 @@ class Letter(Frozen):
     """One message to one channel. ``key`` names it for ever: whoever finds it delivered does not send it again.
 
     ``to``: the Slack channel, or the addresses of an e-mail. ``invite``: iCalendar text that goes with an e-mail.
-    ``at``: when it was written, seconds since the epoch.
+    ``at``: when it was written, seconds since the epoch. ``seal``: proof of who left it to be tried again.
     """
 
     key: str
@@ -52,6 +52,7 @@ class Letter(Frozen):
     page: PageUpdate | None = None
     invite: str = ""
     at: float
+    seal: str = ""
 
     @property
     def channel(self) -> str:

@@ -18,6 +18,7 @@ from handover.models.record import MESSAGES_KEY, SentMessage
 from handover.outside import outside
 from handover.people.blocks import blocks, late
 from handover.people.calendar import invitation
+from handover.people.sealing import sealed
 from handover.plan.parts import LeftOut
 from handover.ports.channel import ServiceRefused
 
@@ -59,7 +60,8 @@ def leave_untold(context: Any, plan: Plan, message: Message, why: str) -> None:
 def send(plan: Plan, message: Message, origin: str) -> list[Letter]:
     """The same for a trigger, which has no XComs; gives the letters that were not delivered."""
     written = letters(plan, message, origin)
-    return [letter for letter in written if not deliver(plan, letter, look=False).delivered]
+    missing = [letter for letter in written if not deliver(plan, letter, look=False).delivered]
+    return sealed(plan, missing) if missing else []
 
 
 def letters(plan: Plan, message: Message, origin: str, link: str = "") -> list[Letter]:
@@ -139,7 +141,7 @@ def _deliver(context: Any, plan: Plan, written: Sequence[Letter]) -> list[str]:
     sent = [(letter, _once(plan, letter, store, look=look)) for letter in written]
     _leave(ti, MESSAGES_KEY, [one for _, one in sent])
     if missing := [letter for letter, one in sent if not one.delivered]:
-        _leave(ti, UNDELIVERED_KEY, missing)
+        _leave(ti, UNDELIVERED_KEY, sealed(plan, missing))
     return [f"{one.channel}: {one.problem}" for _, one in sent if not one.delivered]
 
 

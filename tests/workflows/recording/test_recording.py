@@ -10,6 +10,7 @@ import pytest
 from handover.models.message import ORIGIN_KEY, UNDELIVERED_KEY, Letter
 from handover.models.record import DECISION_KEY, MESSAGES_KEY, Decision, SentMessage
 from handover.outside import Outside, standing_in
+from handover.people.sealing import sealed
 from handover.ports.airflow import run_path
 from handover.workflows import listener
 from handover.workflows.recording.tasks import complete, record_task
@@ -65,14 +66,14 @@ def test_a_task_that_skips_itself_is_recorded_like_any_other(connected, plan, ho
     assert rows(connected, "messages") == [(RUN, RUN, "day_before.moment")]
 
 
-LETTER = Letter(key="k", kind="slack", to=("#pms-deployments",), text="hello", at=1.0).model_dump(mode="json")
+LETTER = Letter(key="k", kind="slack", to=("#pms-deployments",), text="hello", at=1.0)
 
 
 class Airflow:
     """Airflow's API, with one task that was killed before it could hand over what it had not delivered."""
 
     def __init__(self):
-        self.started = []
+        self.started, self.left = [], []
 
     def __call__(self, asked):
         path = asked.path.partition("?")[0]
@@ -83,7 +84,7 @@ class Airflow:
             entries = [{"task_id": "phase.task", "key": UNDELIVERED_KEY}]
             return Answer(200, {"total_entries": 1, "xcom_entries": entries})
         if path.endswith(f"/xcomEntries/{UNDELIVERED_KEY}"):
-            return Answer(200, {"value": [LETTER]})
+            return Answer(200, {"value": self.left})
         if path.endswith("/taskInstances"):
             return Answer(200, {"total_entries": 0, "task_instances": []})
         return Answer(404, {})
@@ -94,6 +95,7 @@ def test_the_end_of_a_run_hands_over_what_a_killed_task_could_not(connected, pla
     with serving(airflow) as web:
         connection = {"conn_type": "http", "host": web.url, "login": "me", "password": "x"}
         monkeypatch.setenv("AIRFLOW_CONN_PMS_AIRFLOW", json.dumps(connection))
+        airflow.left = [one.model_dump(mode="json") for one in (*sealed(plan, [LETTER]), LETTER)]
         assert complete(plan, RUN) == 0
     (conf,) = [body["conf"] for body in airflow.started if "conf" in body]
     assert (conf["deployment"], conf["letter"]["text"]) == (RUN, "hello")

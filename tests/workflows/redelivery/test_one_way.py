@@ -66,7 +66,7 @@ def test_a_task_that_is_tried_again_hands_over_and_sends_nothing_itself(people, 
     assert people.posted == []
     recording.record_task(second, PLAN)
     ((started, conf),) = airflow.started.items()
-    assert started == (PLAN.redelivery_dag_id, run_id_of(conf["letter"]["key"]))
+    assert started == (PLAN.redelivery_dag_id, run_id_of(airflow, conf["letter"]["key"]))
     assert conf["deployment"] == "run"
     again = Ti("redeliver")
     Redeliver(task_id="redeliver", plan=PLAN).execute(context_of(again, **conf))

@@ -7,11 +7,15 @@ import time
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from hypothesis import given
+from hypothesis import strategies as st
 
 from handover.models.deployment import Status
 from handover.models.followup import ENDED_KEY, ENDED_TASK, Ended
 from handover.models.message import ORIGIN_KEY, UNDELIVERED_KEY, Letter, PageUpdate
 from handover.models.record import MESSAGES_KEY
+from handover.outside import Outside, outside, standing_in
+from handover.people.sealing import seal_of, sealed
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
 from handover.workflows.recording import tasks as recording
@@ -26,6 +30,7 @@ from handover.workflows.redelivery.steps import (
 )
 from tests.support.task import Ti, context_of
 from tests.support.web import Answer, serving
+from tests.twins.airflow import TwinAirflow
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
 SLACK = Letter(key="run/task/started/#pms-deployments", kind="slack", to=("#pms-deployments",), text="hello", at=1.0)
@@ -78,38 +83,40 @@ def posted(web):
 
 
 def test_each_letter_starts_a_run_that_is_named_after_its_key(airflow):
-    redelivery.hand_over(PLAN, [SLACK, SLACK.model_copy(update={"key": "other"})], "the deployment")
+    written = sealed(PLAN, [SLACK, SLACK.model_copy(update={"key": "other"})])
+    redelivery.hand_over(PLAN, written, "the deployment")
     (path, first), (_, second) = airflow.started
     assert path == "/api/v2/dags/pms_redelivery/dagRuns"
-    assert first["dag_run_id"] == run_id_of(SLACK.key) != second["dag_run_id"]
+    assert first["dag_run_id"] == run_id_of(outside().airflow("pms_airflow"), SLACK.key) != second["dag_run_id"]
     assert first["conf"]["deployment"] == "the deployment"
-    assert Letter.model_validate(first["conf"]["letter"]) == SLACK
+    assert letter_of(PLAN, first["conf"]) == written[0]
 
 
 def test_a_run_id_is_one_that_airflow_takes():
-    assert len(run_id_of("ä" * 900)) < 100
-    assert run_id_of("a #/ä").replace("_", "").isalnum()
+    assert len(run_id_of(TwinAirflow(), "ä" * 900)) < 100
+    assert run_id_of(TwinAirflow(), "a #/ä").replace("_", "").isalnum()
 
 
 @pytest.mark.parametrize("status", [409, 500, 404])
 def test_a_second_start_and_an_airflow_that_refuses_raise_nothing(airflow, status):
     airflow.answers = [status]
-    redelivery.hand_over(PLAN, [SLACK], "d")
+    redelivery.hand_over(PLAN, sealed(PLAN, [SLACK]), "d")
+    assert len(airflow.started) == 1
 
 
 def test_an_airflow_that_is_away_raises_nothing(monkeypatch):
     connection = {"conn_type": "http", "host": "http://127.0.0.1:1", "login": "me", "password": "x"}
     monkeypatch.setenv("AIRFLOW_CONN_PMS_AIRFLOW", json.dumps(connection))
-    redelivery.hand_over(PLAN, [SLACK], "d")
+    redelivery.hand_over(PLAN, sealed(PLAN, [SLACK]), "d")
 
 
 def test_without_announcements_there_is_no_redelivery(airflow):
-    redelivery.hand_over(PLAN.model_copy(update={"announcements": None}), [SLACK], "d")
+    redelivery.hand_over(PLAN.model_copy(update={"announcements": None}), sealed(PLAN, [SLACK]), "d")
     assert airflow.started == []
 
 
 def left(ti):
-    ti.pushed[UNDELIVERED_KEY] = [SLACK.model_dump(mode="json")]
+    ti.pushed[UNDELIVERED_KEY] = [one.model_dump(mode="json") for one in sealed(PLAN, [SLACK])]
     return ti
 
 
@@ -144,12 +151,69 @@ def task():
     return Redeliver(task_id="redeliver", plan=PLAN)
 
 
-def run(letter, ti, deployment="the deployment"):
-    given = letter.model_dump(mode="json") if isinstance(letter, Letter) else letter
-    return task().execute(context_of(ti, letter=given, deployment=deployment))
+def run(letter, ti, deployment="the deployment", instead=None):
+    given = {"letter": letter, "deployment": deployment}
+    if isinstance(letter, Letter):
+        given = conf_of(letter, deployment)
+    return task().execute(context_of(ti, **(given | (instead or {}))))
 
 
-def test_a_letter_that_gets_through_is_recorded_for_its_deployment(slack):
+def conf_of(letter, deployment="the deployment"):
+    """What the system hands over."""
+    seal = seal_of(outside().airflow("pms_airflow"), letter, deployment)
+    return {"letter": letter.model_dump(mode="json"), "deployment": deployment, "seal": seal}
+
+
+@pytest.fixture
+def twin():
+    made = TwinAirflow()
+    with standing_in(Outside(airflow=lambda _: made)):
+        yield made
+
+
+@given(
+    forged=st.fixed_dictionaries({}, optional={
+        "text": st.text(), "at": st.floats(allow_nan=False, allow_infinity=False), "key": st.text(),
+        "blocks": st.lists(st.dictionaries(st.text(), st.text()), max_size=2), "seal": st.text(max_size=64),
+    })
+)  # fmt: skip
+def test_a_letter_that_somebody_else_wrote_or_changed_is_neither_handed_over_nor_sent(forged):
+    airflow = TwinAirflow()
+    with standing_in(Outside(airflow=lambda _: airflow)):
+        (written,) = sealed(PLAN, [SLACK])
+        changed = Letter.model_validate(written.model_dump(mode="json") | forged)
+        redelivery.hand_over(PLAN, [changed], "d")
+        assert bool(airflow.started) == (changed == written)
+        if changed.model_copy(update={"seal": written.seal}) != written:
+            with pytest.raises(BadLetter, match="seal"):
+                letter_of(PLAN, conf_of(written, "d") | {"letter": changed.model_dump(mode="json")})
+
+
+@pytest.mark.parametrize(
+    "instead", [{"deployment": "another"}, {"deployment": None}, {"seal": None}, {"seal": ""}, {"seal": "ä"}]
+)
+def test_a_redelivery_is_recorded_only_for_the_deployment_that_it_was_left_for(slack, twin, instead):
+    with pytest.raises(AirflowFailException, match="seal"):
+        run(fresh(), ti := Ti("redeliver"), instead=instead)
+    assert (slack.asked, ti.pushed) == ([], {})
+
+
+def test_nobody_else_can_know_beforehand_under_which_id_a_letter_is_handed_over(airflow, monkeypatch):
+    mine = run_id_of(outside().airflow("pms_airflow"), SLACK.key)
+    connection = {"conn_type": "http", "host": "http://127.0.0.1:1", "login": "me", "password": "guessed"}
+    monkeypatch.setenv("AIRFLOW_CONN_PMS_AIRFLOW", json.dumps(connection))
+    assert run_id_of(outside().airflow("pms_airflow"), SLACK.key) != mine
+
+
+def test_without_a_password_nothing_is_sealed_and_nothing_handed_over(airflow, monkeypatch):
+    connection = {"conn_type": "http", "host": "http://127.0.0.1:1", "login": "me"}
+    monkeypatch.setenv("AIRFLOW_CONN_PMS_AIRFLOW", json.dumps(connection))
+    assert sealed(PLAN, [SLACK]) == [SLACK]
+    redelivery.hand_over(PLAN, [SLACK], "d")
+    assert airflow.started == []
+
+
+def test_a_letter_that_gets_through_is_recorded_for_its_deployment(slack, twin):
     ti = Ti("redeliver")
     run(fresh(), ti)
     assert posted(slack) == ["hello"]
@@ -159,7 +223,7 @@ def test_a_letter_that_gets_through_is_recorded_for_its_deployment(slack):
     assert recording._deployment(ti, PLAN) == ti.pushed[ORIGIN_KEY] == "the deployment"
 
 
-def test_an_outage_is_tried_again_and_leaves_nothing_on_record(slack):
+def test_an_outage_is_tried_again_and_leaves_nothing_on_record(slack, twin):
     slack.statuses.append(503)
     ti = Ti("redeliver")
     with pytest.raises(NotDelivered, match="slack #pms-deployments"):
@@ -171,7 +235,7 @@ def test_an_outage_is_tried_again_and_leaves_nothing_on_record(slack):
 
 
 @pytest.mark.parametrize("tries", [1, 10_000])
-def test_it_is_given_up_when_its_time_is_over_however_often_it_was_tried(slack, tries):
+def test_it_is_given_up_when_its_time_is_over_however_often_it_was_tried(slack, twin, tries):
     slack.statuses.append(503)
     early, ti = Ti("redeliver", tries=tries), Ti("redeliver", tries=tries)
     with pytest.raises(NotDelivered):
@@ -197,25 +261,25 @@ def test_it_is_given_up_when_its_time_is_over_however_often_it_was_tried(slack, 
         (fresh(invite="BEGIN:VCALENDAR"), "invite"),
     ],
 )
-def test_only_letters_of_the_plan_are_sent(slack, letter, fault):
+def test_only_letters_of_the_plan_are_sent(slack, twin, letter, fault):
     with pytest.raises(AirflowFailException, match=fault):
         run(letter, Ti("redeliver"))
     assert slack.asked == []
 
 
-def test_an_invitation_goes_to_those_who_meet(slack):
+def test_an_invitation_goes_to_those_who_meet(slack, twin):
     to = PLAN.followups.meeting_emails
     invited = fresh(kind="e-mail", to=to, subject="post-mortem", invite="BEGIN:VCALENDAR")
-    assert letter_of(PLAN, invited.model_dump(mode="json")) == invited
+    assert letter_of(PLAN, conf_of(invited)) == invited
     with pytest.raises(BadLetter, match="does not name"):
-        letter_of(PLAN.model_copy(update={"followups": None}), invited.model_dump(mode="json"))
+        letter_of(PLAN.model_copy(update={"followups": None}), conf_of(invited))
 
 
-def test_a_status_page_letter_has_no_address():
+def test_a_status_page_letter_has_no_address(twin):
     page = PageUpdate(status="resolved", version="v1.1.0", deployment="d")
-    assert letter_of(PLAN, fresh(kind="status page", to=(), page=page).model_dump(mode="json")).page == page
+    assert letter_of(PLAN, conf_of(fresh(kind="status page", to=(), page=page))).page == page
     with pytest.raises(BadLetter):
-        letter_of(PLAN, fresh(kind="status page", to=("x",), page=page).model_dump(mode="json"))
+        letter_of(PLAN, conf_of(fresh(kind="status page", to=("x",), page=page)))
 
 
 def test_the_pauses_grow_up_to_a_limit_and_the_tries_outlast_the_time():

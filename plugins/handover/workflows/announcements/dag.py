@@ -66,6 +66,7 @@ def redelivery_dag(plan: Plan) -> DAG:
         params={
             "letter": Param(None, type=["null", "object"], title="Message"),
             "deployment": Param(None, type=["null", "string"], title="Deployment run"),
+            "seal": Param(None, type=["null", "string"], title="Seal"),
         },
         tags=[plan.name, "announcements"],
         doc_md="Tries a message again that was not delivered, until it is, or until it is given up.",

@@ -1,15 +1,15 @@
 """A letter that could not be delivered gets a run of its own: nobody waits for it, and it is tried for a day.
 
-The run id comes from the letter's key, so that handing it over twice is once.
+The run id comes from the letter's key, so that handing it over twice is once, and from a seal, so that nobody else can
+take it. Only what this system has left undelivered is sent: `handover.people.sealing` seals letter and deployment.
 """
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseNotifier, BaseOperator
@@ -21,11 +21,13 @@ from handover.models.followup import ENDED_KEY, ENDED_TASK, Ended
 from handover.models.message import ORIGIN_KEY, UNDELIVERED_KEY, Letter
 from handover.models.record import MESSAGES_KEY, SentMessage
 from handover.outside import outside
+from handover.people.sealing import is_sealed, seal_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from handover.plan.model import Plan
+    from handover.ports.airflow import AirflowApi
 
 log = logging.getLogger(__name__)
 MAX_DELAY_SECONDS = 1800.0
@@ -41,12 +43,13 @@ class BadLetter(ValueError):
     """This is no letter that the plan would send."""
 
 
-def run_id_of(key: str) -> str:
-    return f"redelivery__{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+def run_id_of(airflow: AirflowApi, key: str) -> str:
+    return f"redelivery__{airflow.seal(f'run {key}')[:32]}"
 
 
 def hand_over(plan: Plan, missing: Sequence[Letter], deployment: str) -> None:
-    """Starts a run for each letter, unless there is one. Logs instead of raising: these are only messages.
+    """Starts a run for each letter, unless there is one; a letter that nobody here has sealed is not tried. Logs
+    instead of raising: these are only messages.
 
     :param deployment: under whose name it is recorded, what became of them
     """
@@ -55,8 +58,12 @@ def hand_over(plan: Plan, missing: Sequence[Letter], deployment: str) -> None:
     try:
         airflow = outside().airflow(plan.rollback.airflow_connection)
         for letter in missing:
-            conf = {"letter": letter.model_dump(mode="json"), "deployment": deployment}
-            airflow.start(plan.redelivery_dag_id, run_id_of(letter.key), conf)
+            if not is_sealed(airflow, letter, letter.seal):
+                log.warning("%r was not left here by this system, and is not handed over", letter.key)
+                continue
+            seal = seal_of(airflow, letter, deployment)
+            conf = {"letter": letter.model_dump(mode="json"), "deployment": deployment, "seal": seal}
+            airflow.start(plan.redelivery_dag_id, run_id_of(airflow, letter.key), conf)
     except Exception as error:
         log.warning("%d messages were not handed over: %s: %s", len(missing), type(error).__name__, error)
 
@@ -108,7 +115,7 @@ class Redeliver(BaseOperator):
         from handover.people.channels import deliver
 
         try:
-            letter = letter_of(self.plan, context["params"].get("letter"))
+            letter = letter_of(self.plan, context["params"])
         except BadLetter as error:
             raise AirflowFailException(f"nothing was sent: {error}") from None
         sent = deliver(self.plan, letter, look=True, again=True)
@@ -122,15 +129,16 @@ class Redeliver(BaseOperator):
 
     def _record(self, context: Context, letter: Letter, problem: str) -> None:
         entry = SentMessage(at=clock.epoch(), channel=letter.channel, text=letter.said, problem=problem)
-        origin = context["params"].get("deployment") or context["run_id"]
-        context["ti"].xcom_push(key=ORIGIN_KEY, value=origin)
+        context["ti"].xcom_push(key=ORIGIN_KEY, value=context["params"]["deployment"])
         context["ti"].xcom_push(key=MESSAGES_KEY, value=[entry.model_dump(mode="json")])
 
 
-def letter_of(plan: Plan, given: Any) -> Letter:
-    """What the run was started with. Raises `BadLetter`, also for a letter to somebody whom the plan does not name."""
+def letter_of(plan: Plan, given: Mapping[str, Any]) -> Letter:
+    """What the run was started with. Raises `BadLetter`, also for a letter to somebody whom the plan does not name, and
+    for one, or a deployment, that was not written here.
+    """
     try:
-        letter = Letter.model_validate(given)
+        letter = Letter.model_validate(given.get("letter"))
     except ValidationError as error:
         raise BadLetter("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())) from None
     m = plan.messages
@@ -147,4 +155,7 @@ def letter_of(plan: Plan, given: Any) -> Letter:
         raise BadLetter("page: belongs to the status page, and only there")
     if letter.invite and letter.kind != "e-mail":
         raise BadLetter("invite: goes with an e-mail, and only there")
+    airflow = outside().airflow(plan.rollback.airflow_connection)
+    if not is_sealed(airflow, letter, str(given.get("seal") or ""), str(given.get("deployment"))):
+        raise BadLetter("seal: this system has left no such letter undelivered for this deployment")
     return letter
