@@ -142,6 +142,85 @@ def test_a_token_of_the_specifications_token_service(monkeypatch):
         ask(monkeypatch, answer, login="robot", password="wrong")
 
 
+def named(realm: str):
+    """A registry that wants its login at the realm."""
+
+    def answer(asked):
+        if asked.headers.get("authorization") == "Bearer t0k3n":
+            return plain(asked)
+        return Answer(401, headers={"WWW-Authenticate": f'Bearer realm="{realm}",service="reg"'})
+
+    return answer
+
+
+def test_the_login_goes_to_no_host_that_a_registry_names(monkeypatch):
+    with serving(lambda _: Answer(401)) as elsewhere:
+        realm = f"http://localhost:{elsewhere.port}/token"
+        with pytest.raises(RegistryRefused, match=r"was not sent to localhost: if that is right, .* realm_host"):
+            ask(monkeypatch, named(realm), login="robot", password="secret")
+    assert [asked.headers.get("authorization") for asked in elsewhere.asked] == [None]
+
+
+def test_an_image_that_all_may_have_needs_no_login_elsewhere(monkeypatch):
+    with serving(lambda _: Answer(200, {"token": "t0k3n"})) as elsewhere:
+        realm = f"http://localhost:{elsewhere.port}/token"
+        assert ask(monkeypatch, named(realm), login="robot", password="secret")[0] == DIGEST
+    assert [asked.headers.get("authorization") for asked in elsewhere.asked] == [None]
+
+
+def test_the_connection_may_name_where_the_login_goes(monkeypatch):
+    with serving(lambda _: Answer(200, {"access_token": "t0k3n"})) as elsewhere:
+        realm, extra = f"http://localhost:{elsewhere.port}/token", {"realm_host": "localhost"}
+        assert ask(monkeypatch, named(realm), login="robot", password="secret", extra=extra)[0] == DIGEST
+    assert [asked.headers.get("authorization") for asked in elsewhere.asked] == [BASIC]
+
+
+HOME = {"own": "https://reg.example.com", "hub": "https://registry-1.docker.io", "plain": "http://reg.example.com"}
+
+
+@pytest.mark.parametrize(
+    ("home", "realm"),
+    [
+        ("own", "https://reg.example.com/token"), ("own", "https://reg.example.com:8443/token"),
+        ("own", "https://REG.example.com/token"), ("hub", "https://auth.docker.io/token"),
+        ("plain", "http://reg.example.com/token"), ("plain", "https://reg.example.com/token"),
+    ],
+)  # fmt: skip
+def test_the_login_goes_to_the_registrys_own_host_and_the_hubs(home, realm):
+    where = Connection(conn_id="registry", conn_type="http", host=HOME[home])
+    assert registry.stranger(where, realm) == ""
+
+
+@pytest.mark.parametrize(
+    ("home", "realm"),
+    [
+        ("own", "http://reg.example.com/token"), ("own", "https://auth.docker.io/token"),
+        ("own", "https://reg.example.com.evil.example/token"), ("own", "https://reg.example.com@evil.example/token"),
+        ("own", r"https://evil.example\@reg.example.com/token"), ("own", "https://example.com/token"),
+        ("hub", "http://auth.docker.io/token"), ("hub", "https://auth.docker.io.evil.example/"),
+        ("plain", "http://evil.example/token"),
+    ],
+)  # fmt: skip
+def test_the_login_goes_to_nobody_else_and_never_in_plain_text(home, realm):
+    where = Connection(conn_id="registry", conn_type="http", host=HOME[home])
+    assert "the login was not sent" in registry.stranger(where, realm)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b"{}", b"7"])
+def test_a_token_service_that_gives_no_token_is_refused(monkeypatch, body):
+    def answer(asked):
+        realm = f"http://{asked.headers['host']}/token"
+        return Answer(200, body) if asked.path.startswith("/token") else named(realm)(asked)
+
+    with pytest.raises(RegistryRefused, match="gave no token"):
+        ask(monkeypatch, answer)
+
+
+def test_a_manifest_without_an_end_is_no_answer(monkeypatch):
+    with pytest.raises(requests.RequestException, match="larger than"):
+        ask(monkeypatch, lambda _: Answer(200, b"{" * (registry.MAX_MANIFEST_BYTES + 1)))
+
+
 @pytest.mark.parametrize("status", [401, 403, 500])
 def test_a_registry_that_refuses_is_not_a_missing_image(monkeypatch, status):
     with pytest.raises(RegistryRefused, match=str(status)):

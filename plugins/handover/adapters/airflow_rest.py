@@ -28,14 +28,14 @@ class AirflowRest:
     """
 
     def __init__(self, connection_id: str) -> None:
-        import requests
         from airflow.sdk import BaseHook
 
         from handover.adapters.http import base_url
+        from handover.adapters.straight import Straight
 
         connection = BaseHook.get_connection(connection_id)
         self.url = base_url(connection)
-        self._http = requests.Session()
+        self._http = Straight()
         self._login, self._password = connection.login or "", connection.password or ""
 
     def get(self, path: str, **params: Any) -> Any:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from handover.ports.public import MAX_BODY_BYTES
+from handover.ports.public import MAX_BODY_BYTES, MAX_WHOLE_BYTES
 
 if TYPE_CHECKING:
     import aiohttp
     from airflow.sdk import Connection
-    from requests import PreparedRequest, Response, Session
+    from requests import Response
     from yarl import URL
 
 MAX_REDIRECTS = 5
@@ -20,13 +20,31 @@ CHUNK_BYTES = 2**16
 
 
 def base_url(connection: Connection) -> str:
-    """``http://host:port`` of a connection, without a trailing slash; the schema defaults to https."""
+    """``http://host:port`` of a connection, without a trailing slash. One that names no scheme, which Airflow's type
+    ``http`` is not, is asked by https as soon as it has something to keep secret, except on this machine.
+    """
     host = connection.host or ""
     if "://" not in host:
-        host = f"{connection.schema or connection.conn_type or 'https'}://{host}"
+        host = f"{connection.schema or _scheme(connection, host)}://{host}"
     if connection.port and f":{connection.port}" not in host.rpartition("://")[2]:
         host = f"{host.rstrip('/')}:{connection.port}"
     return host.rstrip("/")
+
+
+def _scheme(connection: Connection, host: str) -> str:
+    secret = connection.password or (connection.extra or "{}") != "{}"
+    return "http" if connection.conn_type == "http" and (not secret or is_loopback(host)) else "https"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to this host, perhaps with a port and a path, stays on this machine."""
+    import ipaddress
+
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
 
 
 def call(
@@ -47,31 +65,26 @@ def request(
     """One request; the connection's login and password as basic auth, or its password alone as a token: a bearer's, or
     with the ``authorization_scheme`` of the connection's extra (Statuspage takes ``OAuth`` and nothing else).
 
-    Raises `requests.RequestException` when there is no answer, and `requests.HTTPError` for a status of 400 or more.
+    Raises `requests.RequestException` when there is no answer, and `requests.HTTPError` for a status of 300 or more: a
+    redirect to another host is followed by no request with a body, and by others without credentials.
     """
     import requests
+
+    from handover.adapters.straight import Straight
 
     headers = dict(headers or {})
     auth = (connection.login, connection.password) if connection.login and connection.password else None
     if auth is None and bearer and connection.password:
         scheme = connection.extra_dejson.get("authorization_scheme", "Bearer")
         headers["Authorization"] = f"{scheme} {connection.password}"
-    with requests.Session() as session:
-        session.rebuild_auth = partial(_at_home, session, headers)  # type: ignore[method-assign]
+    with Straight() as session:
         response = session.request(
             method, f"{base_url(connection)}{path}", json=json, headers=headers, auth=auth, timeout=timeout
         )
     response.raise_for_status()
+    if response.status_code >= 300:
+        raise requests.HTTPError(f"{response.status_code}, a redirect, which is not followed", response=response)
     return response
-
-
-def _at_home(session: Session, given: dict[str, str], further: PreparedRequest, response: Response) -> None:
-    """Before a redirect is followed: what we say of ourselves is for the connection's own host, in headers of any name.
-    requests itself keeps back one.
-    """
-    if session.should_strip_auth(response.request.url or "", further.url or ""):  # type: ignore[no-untyped-call]
-        for name in (*given, "Authorization"):
-            further.headers.pop(name, None)
 
 
 @asynccontextmanager
@@ -79,7 +92,7 @@ async def get(
     http: aiohttp.ClientSession, url: str, headers: dict[str, str] | None = None
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     """What a service answers to a GET, as the kubelet sees it: redirects are followed to the same host, where the
-    service still has to answer; one that leads elsewhere is its answer. Credentials never leave the origin.
+    service still has to answer; one that leads elsewhere is its answer. Our headers never leave the origin.
 
     Raises `aiohttp.ClientError` and `TimeoutError`.
     """
@@ -94,18 +107,23 @@ async def get(
                 yield answer
                 return
         if further.origin() != where.origin():
-            headers = {key: value for key, value in (headers or {}).items() if key.lower() != "authorization"}
+            headers = None
         where = further
     raise aiohttp.ClientError(f"more than {MAX_REDIRECTS} redirects")
 
 
 async def beginning_of(answer: aiohttp.ClientResponse) -> str:
     """The first `MAX_BODY_BYTES` of a body as text. The rest is read as well, since an answer is good when it is whole,
-    but not kept.
+    but not kept; one of more than `MAX_WHOLE_BYTES` is none. Raises `aiohttp.ClientError`.
     """
-    kept = b""
+    import aiohttp
+
+    kept, seen = b"", 0
     async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
-        kept += chunk[: MAX_BODY_BYTES - len(kept)]
+        kept, seen = kept + chunk[: MAX_BODY_BYTES - len(kept)], seen + len(chunk)
+        if seen > MAX_WHOLE_BYTES:
+            answer.close()
+            raise aiohttp.ClientPayloadError(f"the answer is larger than {MAX_WHOLE_BYTES} bytes")
     return kept.decode(errors="replace")
 
 

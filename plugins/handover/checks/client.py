@@ -196,7 +196,7 @@ async def _get(http: aiohttp.ClientSession, url: str, headers: dict[str, str]) -
     path = urlsplit(url).path
     try:
         async with get(http, url, headers) as answer:
-            await answer.read()
+            await beginning_of(answer)
             return path, answer.status, ""
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return path, NO_ANSWER, type(error).__name__

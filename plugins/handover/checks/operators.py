@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
 from handover import clock
-from handover.adapters.http import get
+from handover.adapters.http import beginning_of, get
 from handover.checks import verdicts
 from handover.checks.sensors import said_by
 from handover.models.answers import problem, silence
@@ -60,7 +60,7 @@ class KeyEndpoints(Step):
         self, http: aiohttp.ClientSession, url: str, path: str, headers: dict[str, str], wanted: str
     ) -> Evidence:
         async with get(http, f"{url}{path}", headers) as answer:
-            await answer.read()
+            await beginning_of(answer)
         status, origin = answer.status, self.plan.traffic.origin
         measured = Measurement(what=f"status {path}", value=status, source=SOURCE)
         if wrong := problem(status):
@@ -253,8 +253,7 @@ class CriticalPaths(Step):
         self.version = version
 
     def work(self, run: StepRun) -> Evidence:
-        import requests
-
+        from handover.adapters.straight import Straight
         from handover.checks.client import LoginFailed, endpoint
         from handover.checks.scenario import Scenario, StepFailed, beginnings
 
@@ -265,7 +264,7 @@ class CriticalPaths(Step):
         measured: list[Measurement] = []
         try:
             variables = beginnings(functional, api, clock.utc().date())
-            with requests.Session() as http:
+            with Straight() as http:
                 scenario = Scenario(http, api, variables, telling, wanted)
                 for step in functional.steps:
                     done = scenario.call(step)

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 MAX_BODY_BYTES = 2**16
+"""Of a body so much is kept."""
+MAX_WHOLE_BYTES = 2**26
+"""A larger body is no answer."""
 
 
 @dataclass(frozen=True)

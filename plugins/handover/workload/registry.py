@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from handover.adapters.http import base_url
+from handover.adapters.http import base_url, is_loopback
 from handover.adapters.refusals import spoken
 from handover.models.image_reference import HUB, ImageReference
 
@@ -15,9 +15,14 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
     from requests import Response
 
+    from handover.adapters.straight import Straight
     from handover.plan.model import Plan
 
 TIMEOUT_SECONDS = 10.0
+MAX_MANIFEST_BYTES = 2**22
+"""What registries have to take at least, and what none of ours exceeds."""
+HUB_LOGIN = f"auth.{HUB}"
+"""Where the hub, and no other registry, has its tokens from."""
 MANIFEST_TYPES = ", ".join(
     (
         "application/vnd.oci.image.index.v1+json",
@@ -96,30 +101,52 @@ def _words(response: Response, login: str | None, password: str | None) -> str:
 
 def _ask(where: Connection, method: str, path: str) -> Response:
     """One request; a 401 is answered once, with basic auth or a token as the registry's challenge says."""
-    import requests
+    from handover.adapters.straight import Straight
 
     url = f"{base_url(where)}{path}"
     headers = {"Accept": MANIFEST_TYPES}
     basic = (where.login, where.password or "") if where.login else None
-    first = requests.request(method, url, headers=headers, timeout=TIMEOUT_SECONDS)
-    if first.status_code != 401:
-        return first
-    scheme, parameters = challenge(first.headers.get("WWW-Authenticate", ""))
-    if scheme == "bearer" and parameters.get("realm"):
-        headers["Authorization"] = f"Bearer {_token(parameters, basic)}"
-        basic = None
-    elif basic is None:
-        return first
-    return requests.request(method, url, headers=headers, auth=basic, timeout=TIMEOUT_SECONDS)
+    with Straight(MAX_MANIFEST_BYTES) as http:
+        first = http.request(method, url, headers=headers, timeout=TIMEOUT_SECONDS)
+        if first.status_code != 401:
+            return first
+        scheme, parameters = challenge(first.headers.get("WWW-Authenticate", ""))
+        if scheme == "bearer" and parameters.get("realm"):
+            headers["Authorization"] = f"Bearer {_token(http, where, parameters, basic)}"
+            basic = None
+        elif basic is None:
+            return first
+        return http.request(method, url, headers=headers, auth=basic, timeout=TIMEOUT_SECONDS)
 
 
-def _token(parameters: dict[str, str], basic: tuple[str, str] | None) -> str:
-    import requests
-
+def _token(http: Straight, where: Connection, parameters: dict[str, str], basic: tuple[str, str] | None) -> str:
+    """Without the login where the registry names somebody who shall not have it: images that all may have need none."""
+    realm = parameters["realm"]
     asked = {key: parameters[key] for key in ("service", "scope") if key in parameters}
-    response = requests.get(parameters["realm"], params=asked, auth=basic, timeout=TIMEOUT_SECONDS)
-    if not response.ok:
+    withheld = "" if basic is None else stranger(where, realm)
+    response = http.get(realm, params=asked, auth=None if withheld else basic, timeout=TIMEOUT_SECONDS)
+    if response.status_code != 200:
         said = _words(response, *(basic or ("", "")))
-        raise RegistryRefused(f"the registry's token service answered {response.status_code}{said}")
-    body = response.json()
-    return str(body.get("token") or body.get("access_token") or "")
+        raise RegistryRefused(f"the registry's token service answered {response.status_code}{said}{withheld}")
+    try:
+        body = response.json()
+        return str(body.get("token") or body["access_token"])
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise RegistryRefused(f"the registry's token service gave no token{withheld}") from None
+
+
+def stranger(where: Connection, realm: str) -> str:
+    """Why the login does not go where the registry wants it, empty where it may: to the registry's own host, to the
+    hub's, and to the ``realm_host`` of the connection's extra; in plain text only as the registry itself is asked.
+    """
+    from requests import Request
+
+    to = urlsplit(Request("GET", realm).prepare().url)  # as the client reads it, who may read it otherwise than we do
+    home = urlsplit(base_url(where))
+    host, own = str(to.hostname or ""), home.hostname or ""
+    if to.scheme != "https" and not (to.scheme == home.scheme == "http" and host == own) and not is_loopback(host):
+        return f"; the login was not sent to {host} in plain text"
+    of_hub = {HUB_LOGIN} if own == HUB or own.endswith(f".{HUB}") else set()
+    if host in {own, where.extra_dejson.get("realm_host")} | of_hub:
+        return ""
+    return f"; the login was not sent to {host}: if that is right, it is the connection's extra realm_host"
