@@ -33,3 +33,8 @@ def epoch() -> float:
 def utc() -> datetime.datetime:
     """The same as a time of day, for windows, calendars and what people read."""
     return datetime.datetime.fromtimestamp(epoch(), datetime.UTC)
+
+
+def told(at: float) -> str:
+    """A moment of these days as people are told it. ``at``: seconds since the epoch."""
+    return f"{datetime.datetime.fromtimestamp(at, datetime.UTC):%H:%M:%S} UTC"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from handover.coordination import lock, state
+from handover import clock
+from handover.coordination import lock, promotion, state
 from handover.coordination.lock import FencedOut
+from handover.coordination.routing import move
 from handover.coordination.size import AUTOSCALERS
 from handover.models.deployment import FencingToken, Status
 from handover.models.evidence import Evidence
@@ -26,6 +29,7 @@ from tests.support.virtual import BEGIN
 from tests.twins.kube import TwinKube
 
 ROLLBACK = f"rollback__{RUN_ID}"
+GREEN = {"spec": {"selector": {"version": "green"}}}
 
 
 def step(world, kind, **arguments):
@@ -111,7 +115,9 @@ def test_a_rollback_moves_traffic_and_then_takes_the_lock(world):
     with world.guests() as guests:
         evidence, token = move_back(world, deployment=RUN_ID)
     assert guests.failed == []
-    assert evidence.reason == "traffic is back on blue (v1.0.0): a test"
+    back_at = known(world).back_at
+    assert known(world).switched_at < back_at
+    assert evidence.reason == f"traffic is back on blue (v1.0.0) since {clock.told(back_at)}: a test"
     assert where(world) == ("blue", Stage.ABORTED)
     assert token == world.token.model_copy(update={"generation": world.token.generation + 1})
     now = known(world)
@@ -139,8 +145,28 @@ def test_a_rollback_keeps_what_the_deployment_knew(world):
 
 def test_a_rollback_before_the_switch_forbids_it_and_says_so(world):
     evidence, _ = move_back(world)
-    assert evidence.reason == "traffic was on blue already (v1.0.0): a test"
+    assert evidence.reason == "nothing moved: v1.0.0 served on blue all the time: a test"
     assert where(world) == ("blue", Stage.ABORTED)
+    assert (known(world).met, known(world).back_at) == (False, None)
+
+
+def test_a_version_that_a_person_gave_traffic_to_was_met_though_nobody_noted_it(world):
+    world.run(lambda kube: kube.merge("services", world.plan.cluster.service, GREEN))
+    evidence, _ = move_back(world)
+    assert evidence.reason.startswith("traffic is back on blue (v1.0.0) since ")
+    assert known(world).met
+
+
+def test_a_cutover_that_was_undone_was_met_for_a_moment(world):
+    async def undone(kube):
+        router = world.router(kube)
+        await move(router, partial(promotion.claim, token=world.token))
+        await move(router, partial(promotion.overlap, token=world.token, at=clock.epoch()))
+        await move(router, partial(promotion.restore, token=world.token, reason="bad answers"))
+
+    world.run(undone)
+    move_back(world)
+    assert known(world).met
 
 
 def test_a_rollback_that_is_run_again_goes_on_with_its_own_token(world):
@@ -303,7 +329,7 @@ def test_a_stable_colour_that_has_shrunk_gets_traffic_at_once_and_grows_behind_i
         evidence, _ = move_back(world)
     assert guests.failed == []
     assert evidence.reason == (
-        "traffic is back on blue (v1.0.0): a test; WARNING: traffic had to go at once to 1 of the 6 pods "
+        f"{known(world).whereabouts}: a test; WARNING: traffic had to go at once to 1 of the 6 pods "
         "that it needs on pms-blue; pms-blue is scaled to 6"
     )
     assert evidence.measurements[0].value < 0.1
@@ -322,8 +348,11 @@ def test_what_the_watch_has_moved_back_to_fewer_pods_is_scaled_up_by_the_rollbac
 
     world.run(watch)
     assert pods_of(world, "blue") == 1
+    moved_at = world.run(lambda kube: world.router(kube).read()).moved_at
+    world.time.pass_by(20)
     evidence, _ = move_back(world)
-    assert evidence.reason.startswith("traffic was on blue already (v1.0.0): a test; WARNING: traffic had to go")
+    since = f"traffic is back on blue (v1.0.0) since {clock.told(moved_at)}"
+    assert evidence.reason.startswith(f"{since}: a test; WARNING: traffic had to go")
     assert pods_of(world, "blue") == 4
 
 

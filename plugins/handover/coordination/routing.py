@@ -14,7 +14,7 @@ from handover.ports.kube import Conflict, KubeError
 from handover.ports.router import Route, Stage
 
 if TYPE_CHECKING:
-    from handover.models.deployment import FencingToken
+    from handover.models.deployment import DeploymentState, FencingToken
     from handover.ports.kube import Json, Kube
     from handover.ports.router import Router
 
@@ -61,6 +61,13 @@ async def move(
 async def read(router: Router, at_least: int) -> Route:
     """The route, not older than a generation that is known to have moved it."""
     return await fresh(router.read, lambda route: route.generation, at_least)
+
+
+def met_at(state: DeploymentState, route: Route) -> float | None:
+    """When clients first met the new version of this deployment: a cutover that was killed has told only the route.
+    Seconds since the epoch; None: they never did.
+    """
+    return state.switched_at or (route.exposed_at if route.deployment == state.deployment else None)
 
 
 async def moved_back(router: Router, token: FencingToken) -> str:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field
 
+from handover import clock
 from handover.models.evidence import Frozen
 from handover.models.incident import Incident
 from handover.models.measures import Phase
@@ -115,7 +116,11 @@ class DeploymentState(Frozen):
     """Of the watch, from before the first patch on."""
     switched_at: float | None = None
     """When clients first met the new version, as the route had it; None while that is not known to have happened."""
+    back_at: float | None = None
+    """Since when the stable colour serves alone again; None while that is not known."""
     finished_at: float | None = None
+    announced: bool = False
+    """Whether the status page was told that it is under way."""
     banner: bool = False
     backup: BackupRecord | None = None
     restore_point: BackupRecord | None = None
@@ -137,6 +142,19 @@ class DeploymentState(Frozen):
     def over(self) -> bool:
         """Whether nothing is left to do; the lock is free then, and only then."""
         return self.status in (Status.SUCCEEDED, Status.ROLLED_BACK, Status.GIVEN_UP)
+
+    @property
+    def met(self) -> bool:
+        """Whether clients ever met the new version. If not, to take it back moves nothing: it is stopped."""
+        return self.switched_at is not None
+
+    @property
+    def whereabouts(self) -> str:
+        """What has become of traffic, once it is taken back."""
+        if not self.met:
+            return f"nothing moved: {self.previous_version} served on {self.stable} all the time"
+        since = f" since {clock.told(self.back_at)}" if self.back_at else ""
+        return f"traffic is back on {self.stable} ({self.previous_version}){since}"
 
     def entering(self, phase: Phase) -> DeploymentState:
         """The same, in a phase that has begun; a step of an earlier one that runs late changes nothing."""

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from handover import clock
 from handover.coordination import heartbeat, promotion
 from handover.coordination.lock import FencedOut
-from handover.coordination.routing import NotReady, move, read, until_behind
+from handover.coordination.routing import NotReady, met_at, move, read, until_behind
 from handover.coordination.size import autoscaled
 from handover.models.deployment import FencingToken, Status
 from handover.models.evidence import Evidence, Measurement, failed, passed
@@ -24,6 +24,7 @@ from handover.traffic.cutover import Cutover, CutoverFailed
 if TYPE_CHECKING:
     from handover.models.deployment import DeploymentState
     from handover.ports.kube import Kube
+    from handover.ports.router import Route
 
 Colour = Literal["new", "old"]
 FINAL = (FencedOut, promotion.Refused, NotReady, CutoverFailed)
@@ -155,27 +156,32 @@ class MoveTrafficBack(Step):
                 if state.status is Status.ROLLED_BACK:
                     raise skipped(f"{state.deployment} was rolled back already")
                 try:
-                    await abort(router, self.plan, position, reason)
+                    route, _ = await abort(router, self.plan, position, reason)
                     seconds = clock.monotonic() - begun
-                    token = await self._take_over(run, kube, state, reason)
+                    taken = await self._take_over(run, kube, state, reason, position.route)
                     weak.append(await strengthen(kube, router, self.plan, position))
                 except (NotReady, promotion.Asleep):
-                    token = await self._take_over(run, kube, state, reason)
-                    position = replace(position, token=token)
-                    await abort_or_wake(kube, router, self.plan, position, reason, say=weak.append)
+                    taken = await self._take_over(run, kube, state, reason, position.route)
+                    position = replace(position, token=taken.token)
+                    route, _ = await abort_or_wake(kube, router, self.plan, position, reason, say=weak.append)
                     seconds = clock.monotonic() - begun
+                taken = await self._is_back(kube, taken, route)
             except (NothingToRollBack, *FINAL) as error:
                 raise AirflowFailException(str(error)) from None
-            await self._let_go(run, kube, token)
+            await self._let_go(run, kube, taken.token)
             await self._may_go_on(kube)
-        text = f"traffic was on {state.stable} already" if position.on_stable else f"traffic is back on {state.stable}"
         return passed(
-            self.task_id, "; ".join([f"{text} ({state.previous_version}): {reason}", *filter(None, weak)]),
+            self.task_id, "; ".join([f"{taken.whereabouts}: {reason}", *filter(None, weak)]),
             Measurement(what="traffic_back_seconds", value=round(seconds, 4), unit="s", source=router.name),
         )  # fmt: skip
 
-    async def _take_over(self, run: StepRun, kube: Kube, known: DeploymentState, reason: str) -> FencingToken:
-        """Takes the lock from the deployment, but not from another run that rolls it back at the moment."""
+    async def _take_over(
+        self, run: StepRun, kube: Kube, known: DeploymentState, reason: str, found: Route
+    ) -> DeploymentState:
+        """Takes the lock from the deployment, but not from another run that rolls it back at the moment.
+
+        :param found: where traffic was before this rollback
+        """
         from handover.coordination import lock, state
 
         name = self.plan.lock_name
@@ -185,7 +191,7 @@ class MoveTrafficBack(Step):
         if known.status is Status.ROLLING_BACK:  # an earlier try took it
             await lock.fence(kube, name, known.token)
             run.context["ti"].xcom_push(key=FENCING_KEY, value=known.token.model_dump(mode="json"))
-            return known.token
+            return known
         whose: bool | set[str] = known.status is Status.ROLLBACK_FAILED or {known.deployment}
         try:
             generation = await lock.acquire(
@@ -194,15 +200,23 @@ class MoveTrafficBack(Step):
         except lock.Locked as error:
             raise skipped(another % error) from None
         route = await run.router(kube).read()
-        exposed_at = route.exposed_at if route.deployment == known.deployment else None
+        by_hand = clock.epoch() if known.preview in found.serving else None  # at the latest; nobody has noted when
         change = {
             "status": Status.ROLLING_BACK, "generation": generation, "rollback_reason": reason,
-            "rollback_run": run.run_id,
-            "switched_at": known.switched_at or exposed_at,  # a cutover that was killed could not say so itself
+            "rollback_run": run.run_id, "switched_at": met_at(known, route) or by_hand, "back_at": None,
         }  # fmt: skip
         taken = await state.update(kube, name, known.token, lambda old: old.model_copy(update=change))
         run.context["ti"].xcom_push(key=FENCING_KEY, value=taken.token.model_dump(mode="json"))
-        return taken.token
+        return taken
+
+    async def _is_back(self, kube: Kube, taken: DeploymentState, route: Route) -> DeploymentState:
+        """Remembers since when; what was never away is not back."""
+        from handover.coordination import state
+
+        since = {"back_at": route.moved_at} if taken.met and taken.back_at is None else {}
+        return await state.update(
+            kube, self.plan.lock_name, taken.token, lambda old: old.model_copy(update=since) if since else old
+        )
 
     async def _let_go(self, run: StepRun, kube: Kube, token: FencingToken) -> None:
         """Keep-alive clients of the new colour move over now, as far as that goes; `DrainColour` comes again."""
