@@ -24,7 +24,7 @@ from handover.plan.model import Plan
 from handover.traffic.operators import PointPreview, SettleTraffic, SwitchTraffic
 from handover.workflows.dags import for_each_plan, remind_of_questions, report_after
 from handover.workflows.deployment.closing import Close
-from handover.workflows.deployment.dag import decide, deployment_dag, during, roll_back_on_failure
+from handover.workflows.deployment.dag import deployment_dag, during, one_after_the_other, roll_back_on_failure
 from handover.workflows.deployment.deciding import WindowOpen
 from handover.workflows.deployment.opening import GiveUp, Open, ReleaseDue
 from handover.workflows.watch.incident_steps import DocumentIncidents, FixOrRollback, FixWorks, MonitoringAfterFix
@@ -122,8 +122,9 @@ def build(plan: Plan) -> None:
         smoke_tests >> watch
 
         with TaskGroup(
-            "phase_3_database_migration", tooltip="T+45 to T+90 minutes", default_args=during(Phase.MIGRATION)
-        ) as phase_3:
+            "phase_3_database_migration", tooltip="T+45 to T+90 minutes",
+            default_args=during(None if plan.migrates_first else Phase.MIGRATION),
+        ) as phase_3:  # fmt: skip
             with TaskGroup("pre_migration_validation", tooltip="3.1") as before:
                 SchemaCheck(task_id="schema_check") >> Backup(task_id="restore_point", kind="restore_point")
             migrate = Migrate(task_id="execute_migration")
@@ -139,6 +140,8 @@ def build(plan: Plan) -> None:
                 )
             client = ReleaseCommand(task_id="client_check", command=health.client_command)
             before >> migrate >> after >> client
+            if plan.migrates_first:
+                WindowOpen(task_id="window_open") >> before
 
         with TaskGroup(
             "phase_4_post_deployment_testing", tooltip="T+90 to T+120 minutes", default_args=during(Phase.TESTING)
@@ -165,10 +168,7 @@ def build(plan: Plan) -> None:
             )
 
         opened >> phase_1
-        decide(plan, phase_1, then=phase_2)
-        decide(plan, phase_2, then=phase_3)
-        decide(plan, phase_3, then=phase_4)
-        decide(plan, phase_4, then=phase_5)
+        one_after_the_other(plan, phase_1, phase_2, phase_3, phase_4, phase_5)
         report_after(plan, close, watch)
         roll_back_on_failure(plan, dag, except_for=["release_due", "open", "give_up", "report", "publish_end", "end"])
         remind_of_questions(plan, dag)

@@ -85,17 +85,27 @@ def podinfo(versions: tuple[str, ...], tell: Tell) -> dict[str, Path]:
 
     Raises as `obtain` does.
     """
+    flags = {version: ("-ldflags", f"-s -w -X {PODINFO_VERSION}={version}") for version in versions}
+    return _programs("podinfo", {v: Module("podinfo", ("tool",), flags[v], cgo=False) for v in versions}, tell)
+
+
+def miniflux(versions: tuple[str, ...], tell: Tell) -> dict[str, Path]:
+    """The same of Miniflux, each version from a module of its own."""
+    flags = ("-ldflags", "-s -w")
+    return _programs("miniflux", {v: Module(f"miniflux-{v}", ("tool",), flags, cgo=False) for v in versions}, tell)
+
+
+def _programs(name: str, modules: dict[str, Module], tell: Tell) -> dict[str, Path]:
+    """Modules that become one program each."""
 
     def make(folder: Path) -> None:
-        for version in versions:
-            _build(_podinfo(version), folder / version, tell)
+        for version, module in modules.items():
+            _build(module, folder / version, tell)
+            (built,) = (folder / version / "bin").iterdir()
+            built.rename(built.with_name(name))
 
-    made = cache.keep("podinfo", _key(*map(_podinfo, versions)), make, tell)
-    return {version: made / version / "bin" / "podinfo" for version in versions}
-
-
-def _podinfo(version: str) -> Module:
-    return Module("podinfo", ("tool",), ("-ldflags", f"-s -w -X {PODINFO_VERSION}={version}"), cgo=False)
+    made = cache.keep(name, _key(*modules.values()), make, tell)
+    return {version: made / version / "bin" / name for version in modules}
 
 
 def is_built() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import yaml
 
@@ -9,7 +11,7 @@ from handover.models.deployment import Release
 from handover.plan.parts import PLANS_VARIABLE
 from handover.step import EVIDENCE_KEY, Step
 from tests.support.dags import bag_of
-from tests.support.plans import bare
+from tests.support.plans import bare, without
 
 
 @pytest.fixture
@@ -67,3 +69,17 @@ def test_such_a_step_passes_and_says_so(bag):
 
 def test_a_whole_plan_leaves_nothing_out(dag_bag):
     assert not {dag_id: found for dag_id in dag_bag.dags if (found := left_out(dag_bag, dag_id))}
+
+
+def test_a_migration_that_comes_first_is_phase_3_before_phase_2_and_waits_for_the_window(tmp_path, monkeypatch):
+    monkeypatch.setenv(PLANS_VARIABLE, str(tmp_path))
+    plan = without("nothing") | {"name": "web"}
+    plan["migration"] |= {"before_cutover": True}
+    (tmp_path / "web.yaml").write_text(yaml.safe_dump(plan))
+    dag = bag_of().dags["web_deployment"]
+    phases = ["phase_1_pre_deployment", "phase_3_database_migration", "phase_2_application_deployment"]
+    for phase, then in itertools.pairwise([*phases, "phase_4_post_deployment_testing"]):
+        assert dag.get_task(f"{phase}.decide").proceed_to == then
+    before = dag.get_task("phase_3_database_migration.pre_migration_validation.schema_check").upstream_task_ids
+    assert "phase_3_database_migration.window_open" in before
+    assert dag.get_task("phase_3_database_migration.execute_migration").watched_in is None

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from handover.adoption.findings import FoundService, Json
+from handover.models import names
 from handover.models.containers import container_of
 from handover.plan.model import INCLUDE
 from handover.plan.traffic import Origin
@@ -34,9 +35,14 @@ def plan(found: FoundService, name: str) -> str:
         memory_limit=found.memory_limit, manifest=manifest_name(name), health_path=found.health_path,
         metrics_path=found.metrics_path, metrics_port=found.metrics_port, metrics=found.metrics or NOTHING,
         tag="{number}" if found.image.tag[:1].isdecimal() else "{version}", origin=_origin(found.origin),
-        secret=f"  settings_secret: {found.secret}\n" if found.secret else "",
+        measures="" if found.metrics else _WITHOUT_PODS, secret=f"  settings_secret: {found.secret}\n" if found.secret else "",
         notes=f"#\n# What could not be known, or has to be looked at:\n{notes}" if notes else "",
     )  # fmt: skip
+
+
+_WITHOUT_PODS = "\n# Nobody knows how the pods answer: only what we ask ourselves is judged.\nmeasures:\n" + "".join(
+    f"  - {{name: {name}, source: {names.PODS}, phases: []}}\n" for name in (names.ERROR_RATE, names.P99, names.P50)
+)
 
 
 def _origin(found: Origin | None) -> str:

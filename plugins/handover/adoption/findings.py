@@ -235,8 +235,8 @@ def _metrics(seen: ServiceObjects, deployment: Json, notes: list[str]) -> tuple[
             return path, said.metric
     why = "; ".join(f"{path}: {said}" for path, said in seen.metrics.items()) or "no pod could be asked"
     notes.append(
-        f"No metrics were recognised ({why}). A release is judged by them: say under pod_metrics where they are and "
-        "what counts, or leave the measures of pods out."
+        f"No metrics were recognised ({why}). A release is judged by our own requests alone, which under measures is "
+        "said; better: say under pod_metrics where they are and what counts."
     )
     annotations = deployment["spec"]["template"]["metadata"].get("annotations") or {}
     return str(annotations.get("prometheus.io/path", "/metrics")), ""

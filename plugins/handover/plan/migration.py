@@ -52,15 +52,19 @@ class MigrationRules(Section):
     """Folder of the release's image with migrations in the layout of Prisma: SQL that we run, or Prisma itself."""
     tool: MigrationTool | None = None
     """Or the release's own command."""
-    lock_timeout_seconds: Seconds
-    statement_timeout_seconds: Seconds
-    lock_retries: Count
+    before_cutover: bool = False
+    """Phase 3 comes before phase 2: for releases that do not start before the schema is theirs. The old version has to
+    run on the new schema either way.
+    """
+    lock_timeout_seconds: Seconds = 0.5
+    statement_timeout_seconds: Seconds = 900.0
+    lock_retries: Count = 20
     counted_tables: Annotated[tuple[TableName, ...], Field(min_length=1)]
     schema_check: SqlFile | None = None
     integrity_checks: SqlFile | None = None
     critical_queries: SqlFile | None = None
-    max_query_seconds: Seconds
-    lag_timeout_seconds: Seconds
+    max_query_seconds: Seconds = 1.0
+    lag_timeout_seconds: Seconds = 120.0
     cpu: DatabaseCpu | None = None
 
     @model_validator(mode="after")

@@ -359,6 +359,11 @@ class Plan(Section):
         return required(self.backup, "backup")
 
     @property
+    def migrates_first(self) -> bool:
+        """Whether phase 3 comes before phase 2."""
+        return self.migration is not None and self.migration.before_cutover
+
+    @property
     def recorded(self) -> RecordRules:
         """Raises `LeftOut` where nothing is recorded."""
         return required(self.record, "record")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +73,18 @@ def _migration_field(plan: Plan) -> dict[str, Param]:
     return {"method": Param(methods[0], enum=list(methods), title="Migration method", values_display=shown)}
 
 
-def during(phase: Phase) -> dict[str, Any]:
+def during(phase: Phase | None) -> dict[str, Any]:
     """Default arguments of a group of steps: with its first one this phase of the watch begins."""
     return {"watched_in": phase}
+
+
+def one_after_the_other(plan: Plan, *phases: TaskGroup) -> None:
+    """The order of the plan document, but for a service whose migration comes before its new version."""
+    order = list(phases)
+    if plan.migrates_first:
+        order[1], order[2] = order[2], order[1]
+    for phase, then in itertools.pairwise(order):
+        decide(plan, phase, then=then)
 
 
 def decide(plan: Plan, phase: TaskGroup, *, then: TaskGroup) -> None:

@@ -1,0 +1,1 @@
+"""Services that nobody here wrote, in the sandbox's cluster."""
