@@ -9,6 +9,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from handover.coordination.routing import DEPLOYMENTS
 from handover.models.annotations import notes
+from handover.models.names import ERROR_RATE, PODS
+from handover.plan.measures import MeasureEntry
 from handover.traffic.operators import SettleTraffic, SwitchTraffic
 from handover.workload.scale_down import RemoveIdleColour, RetireColour
 from tests.support.steps import RUN_ID, Ti, release, run, watched
@@ -46,6 +48,13 @@ def test_a_colour_that_still_answers_is_waited_for(settled):
     assert "it is not idle after 3 s: pms-blue-" in ran.evidence.reason
     assert ran.evidence.reason.endswith(" does not tell its requests: broken")
     assert len(settled.service.pods("blue")) == 2
+
+
+def test_where_nobody_counts_requests_the_stable_colour_goes_by_time(settled):
+    without = MeasureEntry(name=ERROR_RATE, source=PODS, phases=())
+    settled.service.plan = settled.plan.model_copy(update={"measures": (*settled.plan.measures, without)})
+    said = resumed(settled, RetireColour, {"quiet": False, "reason": "web-1 does not tell its requests: none"})
+    assert said == "pms-blue is scaled to 0: web-1 does not tell its requests: none"
 
 
 def test_a_rollback_removes_the_preview_colour_even_when_it_is_busy(world):
