@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import signal
 import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
 
 from handover.adapters.postgres import Database
-from handover.database import storage, tools
+from handover.database import catalog, storage, tools
 from handover.database.dump import DumpFailed, Taken, dump_to_s3
+from handover.database.rehearsal import rehearse
 from handover.database.restore import RestoreFailed, differences, restore, scratch_database
 from handover.models.deployment import BackupRecord
 from tests.database.conftest import fill
@@ -113,6 +117,160 @@ def test_damaged_backup_is_found(taken: Taken, s3: Any, shop: Database, damage: 
         pytest.raises(storage.BackupDamaged, match="were written"),
     ):
         restore(s3, record, target)
+
+
+class Replacing:
+    """S3 where somebody puts another backup in place of this one after it was read so many times."""
+
+    def __init__(self, s3: Any, other: BackupRecord, after: int) -> None:
+        self._s3, self._other, self._left = s3, other, after
+
+    def get_object(self, **which: Any) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            bucket, key = storage.place(self._other.uri)
+            which = {"Bucket": bucket, "Key": key}
+        return self._s3.get_object(**which)
+
+
+@pytest.fixture(scope="module")
+def forged(servers: Servers, s3: Any, programs: None) -> BackupRecord:
+    """A backup of a database with somebody else's table."""
+    other = servers.new("owner")
+    servers.ask(other, "CREATE TABLE forged AS SELECT repeat('x', 100) FROM generate_series(1, 30000)")
+    return dump_to_s3(other, s3, "backups", "forged/forged.dump", compression="none").record
+
+
+@pytest.mark.parametrize("reads", [0, 1, 2, 3])
+def test_nothing_of_a_replaced_backup_is_run(
+    taken: Taken, forged: BackupRecord, s3: Any, shop: Database, reads: int
+) -> None:
+    with scratch_database(shop, "shop_forged") as target:
+        with pytest.raises(storage.BackupDamaged, match=r"were written|was replaced"):
+            restore(Replacing(s3, forged, reads), taken.record, target)
+        with target.connect() as there:
+            assert there.execute("SELECT to_regclass('forged')").fetchone() == (None,)
+
+
+def test_restore_of_an_object_that_is_gone_says_so(taken: Taken, s3: Any, shop: Database) -> None:
+    with (
+        scratch_database(shop, "shop_nothing") as target,
+        pytest.raises(storage.BackupDamaged, match="cannot be read: NoSuchKey"),
+    ):
+        restore(s3, taken.record.model_copy(update={"uri": "s3://backups/none.dump"}), target)
+
+
+def test_blocks_are_whole_however_little_comes_at_once(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "READ_BYTES", 10)
+    body = bytes(range(25))
+    s3.put_object(Bucket="backups", Key="drops.bin", Body=body)
+    record = BackupRecord(
+        uri="s3://backups/drops.bin", size_bytes=25, sha256=hashlib.sha256(body).hexdigest(), taken_at=0
+    )
+
+    class Drops:
+        def get_object(self, **which: Any) -> Any:
+            stream = io.BytesIO(s3.get_object(**which)["Body"].read())
+            return {"Body": SimpleNamespace(read=lambda most: stream.read(min(most, 3)), close=stream.close)}
+
+    assert [len(block) for block in storage.prove(Drops(), record).read()] == [10, 10, 5]
+
+
+CLUSTER = """
+ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
+CREATE ROLE only_here NOLOGIN;
+CREATE POLICY few ON orders FOR SELECT TO only_here USING (id < 10);
+CREATE PUBLICATION everything FOR ALL TABLES;
+CREATE PUBLICATION few FOR TABLE customers;
+CREATE PUBLICATION schemas FOR TABLES IN SCHEMA public;
+CREATE SUBSCRIPTION sub CONNECTION 'host=nowhere' PUBLICATION p WITH (connect = false);
+GRANT SELECT ON customers TO only_here;
+COMMENT ON EXTENSION plpgsql IS 'of the cluster';
+CREATE FUNCTION nothing() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+CREATE EVENT TRIGGER looks ON ddl_command_start EXECUTE FUNCTION nothing();
+ALTER FUNCTION nothing() OWNER TO owner
+"""
+
+
+def test_what_belongs_to_the_cluster_is_left_out_and_said(servers: Servers, database: Database, s3: Any) -> None:
+    mine = servers.primary.named(database.name)
+    with mine.connect() as session:
+        session.execute("SET allow_in_place_tablespaces = on")
+        session.execute("CREATE TABLESPACE \"fast disk\" LOCATION ''")
+    for statement in CLUSTER.split(";\n"):
+        servers.ask(mine, statement)
+    servers.ask(mine, 'ALTER TABLE visits SET TABLESPACE "fast disk"')
+    record = dump_to_s3(mine, s3, "backups", f"{database.name}/cluster.dump").record
+    # the restore server has neither the role nor the tablespace, and ours is no superuser there
+    servers.ask(mine, "ALTER SUBSCRIPTION sub SET (slot_name = NONE)")
+    for statement in (
+        "DROP SUBSCRIPTION sub", "DROP OWNED BY only_here", "DROP ROLE only_here", "DROP EVENT TRIGGER looks",
+        "ALTER TABLE visits SET TABLESPACE pg_default", 'DROP TABLESPACE "fast disk"',
+    ):  # fmt: skip
+        servers.ask(mine, statement)
+    elsewhere = Database(servers.other_address, database.port, "postgres", database.user, PASSWORD)
+    found = rehearse(
+        "restore_test", record, s3, server=elsewhere, production=database, scratch=f"{database.name}_cluster",
+        timeout_seconds=120,
+    )  # fmt: skip
+    assert found.passed, found.reason
+    for what in (
+        "publication everything", "publication few", "subscription sub", "policy public orders few",
+        "event trigger looks", 'tablespace "fast disk"', "publication table public few customers",
+    ):  # fmt: skip
+        assert what in found.reason
+
+
+def test_an_extension_that_this_server_cannot_have_is_left_out(servers: Servers, database: Database, s3: Any) -> None:
+    available = "SELECT name FROM pg_available_extension_versions WHERE superuser AND NOT trusted"
+    found = servers.ask(servers.primary, f"{available} AND name = 'pg_stat_statements'")
+    if not found:
+        pytest.skip("no such extension here")
+    servers.ask(servers.primary.named(database.name), "CREATE EXTENSION pg_stat_statements")
+    record = dump_to_s3(database, s3, "backups", f"{database.name}/extension.dump").record
+    with scratch_database(database, f"{database.name}_ext") as target:
+        restored = restore(s3, record, target)
+    assert restored.left_out == ("extension pg_stat_statements",)
+    assert differences(record, restored) == []
+
+
+def test_a_backup_comes_back_on_a_server_with_another_encoding(servers: Servers, s3: Any) -> None:
+    latin = servers.latin("owner")
+    with latin.connect() as session:
+        session.execute("CREATE TABLE names AS SELECT 'M\u00fcller'::text AS name")
+    record = dump_to_s3(latin, s3, "backups", "latin/latin.dump").record
+    with scratch_database(latin, "latin_back", like=latin) as target:
+        restore(s3, record, target)
+        with target.connect() as there:
+            assert there.execute("SELECT name FROM names").fetchone() == ("M\u00fcller",)
+            assert there.execute("SHOW server_encoding").fetchone() == ("LATIN1",)
+
+
+def test_a_table_that_may_not_be_read_is_named(servers: Servers, database: Database, s3: Any) -> None:
+    servers.ask(servers.primary.named(database.name), "CREATE TABLE secret ()")
+    with pytest.raises(DumpFailed, match="permission denied for table secret"):
+        dump_to_s3(database, s3, "backups", f"{database.name}/secret.dump")
+    assert names(s3, f"{database.name}/") == []
+
+
+def test_a_backup_whose_rows_cannot_be_counted_stays_nowhere(
+    database: Database, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "_TABLES", "SELECT 1 / 0")
+    with pytest.raises(DumpFailed, match="cannot be counted: division by zero"):
+        dump_to_s3(database, s3, "backups", f"{database.name}/uncounted.dump")
+    assert names(s3, f"{database.name}/") == []
+
+
+def test_what_a_killed_try_did_not_seal_is_deleted(taken: Taken, s3: Any) -> None:
+    sealed = dict.fromkeys(("b_1_run.dump", "b_2_run.dump", "b_3_other.dump"), b"x")
+    for key, body in sealed.items():
+        s3.put_object(Bucket="backups", Key=f"unsealed/{key}", Body=body)
+    s3.put_object_tagging(
+        Bucket="backups", Key="unsealed/b_2_run.dump", Tagging={"TagSet": [{"Key": storage.SHA256, "Value": "0"}]}
+    )
+    assert storage.abort_leftovers(s3, "backups", "unsealed/b_", "_run.dump") == 1
+    assert names(s3, "unsealed/") == ["unsealed/b_2_run.dump", "unsealed/b_3_other.dump"]
 
 
 def test_truncated_backup_is_not_intact(taken: Taken, s3: Any) -> None:

@@ -107,6 +107,15 @@ class Servers:
         self.ask(self.primary, f"CREATE DATABASE {name} TEMPLATE {template} OWNER {owner}")
         return self.owned(name, owner)
 
+    def latin(self, owner: str) -> Database:
+        """A new database whose encoding is not the server's."""
+        name = f"latin{next(_NUMBERS)}"
+        self.ask(
+            self.primary, f"CREATE DATABASE {name} OWNER {owner} TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C'"
+            " LC_CTYPE 'C'",
+        )  # fmt: skip
+        return self.owned(name, owner)
+
     def template(self, what: str, owner: str, fill: Fill) -> Database:
         """A database that is made and filled once, for tests that change nothing in it."""
         if what not in self.templates:

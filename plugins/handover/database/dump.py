@@ -6,15 +6,18 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from handover import clock
-from handover.adapters.postgres import Database, server_major
+from handover.adapters.postgres import Database, cause, server_major
 from handover.database import catalog, storage, tools
 from handover.models.deployment import BackupRecord
+
+if TYPE_CHECKING:
+    from psycopg import Connection
 
 PIPE_BYTES = 1024 * 1024
 LOCK_WAIT_SECONDS = 30.0
@@ -46,7 +49,7 @@ def dump_to_s3(
     """Streams ``pg_dump -F c`` of a database to ``s3://bucket/key``.
 
     Never more than a few parts of it are in memory, nothing is on disk. When pg_dump fails, is killed, or takes
-    longer than ``timeout_seconds``, the upload is aborted and no object appears: raises `DumpFailed`. Raises
+    longer than ``timeout_seconds``, or when its rows cannot be counted, no object stays: raises `DumpFailed`. Raises
     `handover.database.tools.ToolMissing` when no installed pg_dump fits the server.
     """
     begin, taken_at = clock.monotonic(), clock.epoch()
@@ -55,28 +58,45 @@ def dump_to_s3(
         method = tools.compression(pg_dump, compression)
         size = catalog.database_bytes(connection)
         connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(lock_wait_seconds * 1000)}ms",))
-        connection.execute("SET idle_in_transaction_session_timeout = 0")
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         snapshot = catalog.export_snapshot(connection)
         command = [
             pg_dump, "--format=custom", f"--compress={method}", f"--snapshot={snapshot}", "--no-password",
             f"--lock-wait-timeout={int(lock_wait_seconds * 1000)}",
         ]  # fmt: skip
-        inside = beside.submit(lambda: (catalog.row_counts(connection), catalog.object_counts(connection)))
-        with _running(command, database, timeout_seconds) as output:
-            hashing = storage.Hashing(output)
-            storage.write(client, bucket, key, hashing, expected_bytes=size)
-        counts, objects = inside.result()
-    record = BackupRecord(
-        uri=f"s3://{bucket}/{key}",
-        size_bytes=hashing.size,
-        sha256=hashing.sha256,
-        taken_at=taken_at,
-        counts=counts,
-        objects=objects,
-    )
-    storage.seal(client, record)
+        inside = beside.submit(_count, connection)
+        try:
+            with _running(command, database, timeout_seconds) as output:
+                hashing = storage.Hashing(output)
+                storage.write(client, bucket, key, hashing, expected_bytes=size)
+            counts, objects = _counted(inside)
+            record = BackupRecord(
+                uri=f"s3://{bucket}/{key}", size_bytes=hashing.size, sha256=hashing.sha256, taken_at=taken_at,
+                counts=counts, objects=objects,
+            )  # fmt: skip
+            storage.seal(client, record)
+        except BaseException:
+            with suppress(Exception):
+                connection.cancel_safe()
+            with suppress(Exception):
+                storage.delete(client, bucket, key)
+            raise
     return Taken(record, clock.monotonic() - begin, method)
+
+
+def _count(connection: Connection[Any]) -> tuple[dict[str, int], dict[str, int]]:
+    """Rows and objects of the dump's snapshot. An error here does not end it: pg_dump may need it still."""
+    with connection.transaction():
+        return catalog.row_counts(connection), catalog.object_counts(connection)
+
+
+def _counted(inside: Future[tuple[dict[str, int], dict[str, int]]]) -> tuple[dict[str, int], dict[str, int]]:
+    import psycopg
+
+    try:
+        return inside.result()
+    except psycopg.Error as error:
+        raise DumpFailed(f"what is in the backup cannot be counted: {cause(error)}") from error
 
 
 class _Output:

@@ -120,7 +120,7 @@ def repair(
     ``writers_known``: they were run by `handover.database.runner`. Raises `RestoreFailed`, `BackupDamaged`, `Busy` or
     `StatementFailed`; then production is as before, and the repair may be tried again.
     """
-    with scratch_database(server, scratch_name) as beside:
+    with scratch_database(server, scratch_name, like=production) as beside:
         restore(client, point, beside, timeout_seconds=timeout_seconds)
         with (
             beside.connect() as backup,

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 from handover import clock
 from handover.adapters.postgres import Database, server_major
 from handover.database import catalog, storage, tools
 from handover.models.deployment import BackupRecord
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+    from psycopg.sql import Composable
+
+
+OF_THE_CLUSTER = (
+    "PUBLICATION", "PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA", "SUBSCRIPTION", "SUBSCRIPTION TABLE", "POLICY",
+    "EVENT TRIGGER", "USER MAPPING", "SECURITY LABEL",
+)  # fmt: skip
+"""Kinds of entries in a backup that name roles or other servers, or need a superuser, and hold no data."""
+SWITCHES = (
+    "--no-owner", "--no-privileges", "--no-tablespaces", "--no-publications", "--no-subscriptions",
+    "--no-security-labels", "--exit-on-error", "--no-password",
+)  # fmt: skip
+_ENTRY = re.compile(r"^\d+; \d+ \d+ (?P<what>[A-Z][A-Z ]*[A-Z]) (?P<which>.*)$")
+_SPACE = re.compile(r"^SET default_tablespace = (?!'')(.+);$", re.MULTILINE)
+_CREATABLE = """
+SELECT name FROM pg_available_extension_versions v WHERE NOT superuser OR trusted
+OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+"""
 
 
 class RestoreFailed(Exception):
@@ -22,22 +44,28 @@ class RestoreFailed(Exception):
 
 @dataclass(frozen=True)
 class Restored:
-    """What was found in the restored database."""
+    """What was found in the restored database. ``left_out``: what was not restored, since the cluster has it and not
+    the data."""
 
     counts: dict[str, int]
     objects: dict[str, int]
     seconds: float
+    left_out: tuple[str, ...] = ()
 
 
 @contextmanager
-def scratch_database(server: Database, name: str) -> Iterator[Database]:
-    """An empty database of this name, dropped at the end; one that a killed try left is dropped first."""
+def scratch_database(server: Database, name: str, like: Database | None = None) -> Iterator[Database]:
+    """An empty database of this name, dropped at the end; one that a killed try left is dropped first.
+
+    :param like: the database whose backup it takes: it gets the same encoding
+    """
     from psycopg import sql
 
     drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))
     with server.connect() as admin:
         admin.execute(drop)
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        admin.execute(create + _encoding(admin, like))
     try:
         yield server.named(name)
     finally:
@@ -45,51 +73,102 @@ def scratch_database(server: Database, name: str) -> Iterator[Database]:
             admin.execute(drop)
 
 
-def restore(client: Any, record: BackupRecord, target: Database, *, timeout_seconds: float = 3600) -> Restored:
-    """Streams a backup from S3 into an empty database.
+def _encoding(admin: Connection[Any], like: Database | None) -> Composable:
+    """What to add to CREATE DATABASE, where the server would choose another encoding."""
+    from psycopg import sql
 
-    Every byte is read and hashed, also those that pg_restore does not care for: only that finds truncated and flipped
-    archives. Raises `handover.database.storage.BackupDamaged` or `RestoreFailed`.
+    if like is None:
+        return sql.SQL("")
+    query = "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = "
+    with like.connect() as source:
+        (wanted,) = source.execute(query + "current_database()").fetchone() or ("",)
+    (usual,) = admin.execute(query + "'template0'").fetchone() or ("",)
+    if wanted == usual:
+        return sql.SQL("")
+    return sql.SQL(" ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C'").format(sql.Literal(wanted))
+
+
+def restore(client: Any, record: BackupRecord, target: Database, *, timeout_seconds: float = 3600) -> Restored:
+    """Streams a backup from S3 into an empty database; nothing of it is run before its hash is known and right.
+
+    What belongs to the cluster and not to the data is left out and named: owners, rights, policies, tablespaces,
+    publications, subscriptions, extensions that this role or server cannot have. Raises
+    `handover.database.storage.BackupDamaged` or `RestoreFailed`.
     """
     begin = clock.monotonic()
     with target.connect() as connection:
         pg_restore = tools.program("pg_restore", server_major(connection))
-    command = [
-        pg_restore, "--no-owner", "--no-privileges", "--exit-on-error", "--no-password", f"--dbname={target.name}",
-    ]  # fmt: skip
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, env=target.environment()
-        )
-        timer = threading.Timer(timeout_seconds, process.kill)
-        timer.start()
-        try:
-            _pump(client, record, process)
-            code = process.wait()
-        finally:
-            timer.cancel()
-            process.kill()
-            process.wait()
-        errors.seek(0)
-        said = errors.read().decode("utf-8", "replace").strip()
-    if code != 0:
-        raise RestoreFailed(f"pg_restore ended with {code}: {said[-1000:] or 'no message'}")
+        creatable = {row[0] for row in connection.execute(_CREATABLE)}
+    program = _Program(pg_restore, target, timeout_seconds)
+    archive = storage.prove(client, record)
+    contents = program.fed(archive, "--list")
+    spaces = _SPACE.findall(program.fed(archive, "--schema-only", "--file=-"))
+    wanted, left_out = _choose(contents, creatable)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as chosen:
+        chosen.write(wanted)
+        chosen.flush()
+        program.fed(archive, *SWITCHES, f"--use-list={chosen.name}", f"--dbname={target.name}")
+    left_out += [f"tablespace {name}" for name in dict.fromkeys(spaces)]
     with target.connect() as connection:
-        return Restored(catalog.row_counts(connection), catalog.object_counts(connection), clock.monotonic() - begin)
+        counts, objects = catalog.row_counts(connection), catalog.object_counts(connection)
+    return Restored(counts, objects, clock.monotonic() - begin, tuple(left_out))
 
 
-def _pump(client: Any, record: BackupRecord, process: subprocess.Popen[bytes]) -> None:
-    """Feeds pg_restore; when it wants no more, the rest is read nevertheless, for its hash."""
-    assert process.stdin is not None
-    listening = True
-    for data in storage.read(client, record):
-        if listening:
+def _choose(contents: str, creatable: Collection[str]) -> tuple[str, list[str]]:
+    """The entries of pg_restore's list that are restored, and the names of those that are not."""
+    wanted, left_out = [], []
+    for line in contents.splitlines():
+        found = _ENTRY.match(line)
+        what, which = (found["what"], found["which"]) if found else ("", "")
+        foreign = what == "EXTENSION" and which.removeprefix("- ").strip() not in creatable
+        if what in OF_THE_CLUSTER or foreign:
+            left_out.append(f"{what.lower()} {which.removeprefix('- ').strip()}")
+        elif not (what == "COMMENT" and which.startswith("- EXTENSION ")):
+            wanted.append(line)
+    return "\n".join(wanted) + "\n", left_out
+
+
+@dataclass(frozen=True)
+class _Program:
+    """pg_restore, whose input is a backup."""
+
+    path: str
+    target: Database
+    timeout_seconds: float
+
+    def fed(self, archive: storage.Proven, *arguments: str) -> str:
+        """What it says on its output. Raises `RestoreFailed` or `handover.database.storage.BackupDamaged`."""
+        with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as output:
+            process = subprocess.Popen(
+                [self.path, *arguments], stdin=subprocess.PIPE, stdout=output, stderr=errors,
+                env=self.target.environment(),
+            )  # fmt: skip
+            timer = threading.Timer(self.timeout_seconds, process.kill)
+            timer.start()
             try:
-                process.stdin.write(data)
-            except BrokenPipeError:
-                listening = False
-    with suppress(BrokenPipeError):
-        process.stdin.close()
+                _pump(archive, process)
+                code = process.wait()
+            finally:
+                timer.cancel()
+                process.kill()
+                process.wait()
+            said, answer = (_text(file) for file in (errors, output))
+        if code != 0:
+            raise RestoreFailed(f"pg_restore ended with {code}: {said.strip()[-1000:] or 'no message'}")
+        return answer
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")
+
+
+def _pump(archive: storage.Proven, process: subprocess.Popen[bytes]) -> None:
+    """Feeds pg_restore until it wants no more."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError), process.stdin, closing(archive.read()) as blocks:
+        for data in blocks:
+            process.stdin.write(data)
 
 
 def differences(record: BackupRecord, restored: Restored) -> list[str]:

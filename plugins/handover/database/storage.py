@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
 from handover.models.deployment import BackupRecord
@@ -92,7 +94,7 @@ def tag_restored(client: Any, record: BackupRecord, seconds: float) -> None:
 
 
 def intact(client: Any, record: BackupRecord) -> bool:
-    """Whether the object is still there with its size and tag. A quick look, not a proof: `read` is the proof."""
+    """Whether the object is still there with its size and tag. A quick look, not a proof: `prove` is that."""
     from botocore.exceptions import ClientError
 
     bucket, key = place(record.uri)
@@ -106,25 +108,68 @@ def intact(client: Any, record: BackupRecord) -> bool:
     return bool(size == record.size_bytes and {"Key": SHA256, "Value": record.sha256} in tags)
 
 
-def read(client: Any, record: BackupRecord) -> Iterator[bytes]:
-    """The object's bytes; raises `BackupDamaged` after the last one unless all of them are what was written.
+@dataclass(frozen=True)
+class Proven:
+    """A backup that is known to be what was written, to be read as often as is needed.
 
-    pg_restore accepts truncated and flipped archives, so nothing it made may be trusted before this has ended.
+    Whoever may write to S3 must not run SQL where a backup is restored, and pg_restore accepts truncated and flipped
+    archives; so the object is read once for its hash and those of its blocks, and from then on each block is compared
+    before it is given away. Nothing lies on a disk; the hashes take 32 bytes of memory for each MiB.
     """
-    from botocore.exceptions import BotoCoreError
 
-    bucket, key = place(record.uri)
-    hashing = Hashing(client.get_object(Bucket=bucket, Key=key)["Body"])
-    try:
-        while data := hashing.read(READ_BYTES):
+    client: Any
+    record: BackupRecord
+    blocks: tuple[bytes, ...] = field(repr=False)
+
+    def read(self) -> Generator[bytes]:
+        """The bytes. Raises `BackupDamaged` where the object is no longer what was proven, also if it is shorter."""
+        left = list(reversed(self.blocks))
+        for data in _blocks(self.client, self.record):
+            if not left or hashlib.sha256(data).digest() != left.pop():
+                raise BackupDamaged(f"{self.record.uri}: it was replaced while it was read")
             yield data
-    except BotoCoreError as error:
-        raise BackupDamaged(f"{record.uri}: reading stopped after {hashing.size} bytes: {error}") from error
-    if (hashing.size, hashing.sha256) != (record.size_bytes, record.sha256):
+        if left:
+            raise BackupDamaged(f"{self.record.uri}: it was cut while it was read")
+
+
+def prove(client: Any, record: BackupRecord) -> Proven:
+    """Reads an object whole. Raises `BackupDamaged` unless all of it is what was written."""
+    whole, size, blocks = hashlib.sha256(), 0, list[bytes]()
+    for data in _blocks(client, record):
+        whole.update(data)
+        size += len(data)
+        blocks.append(hashlib.sha256(data).digest())
+    if (size, whole.hexdigest()) != (record.size_bytes, record.sha256):
         raise BackupDamaged(
             f"{record.uri}: {record.size_bytes} bytes with SHA-256 {record.sha256} were written, "
-            f"{hashing.size} bytes with {hashing.sha256} were read"
+            f"{size} bytes with {whole.hexdigest()} were read"
         )
+    return Proven(client, record, tuple(blocks))
+
+
+def _blocks(client: Any, record: BackupRecord) -> Iterator[bytes]:
+    """The object as it is now in pieces of `READ_BYTES`; only the last one is shorter."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, key = place(record.uri)
+    size = 0
+    try:
+        with closing(client.get_object(Bucket=bucket, Key=key)["Body"]) as body:
+            while data := b"".join(_whole(body)):
+                size += len(data)
+                yield data
+    except BotoCoreError as error:
+        raise BackupDamaged(f"{record.uri}: reading stopped after {size} bytes: {error}") from error
+    except ClientError as error:
+        raise BackupDamaged(f"{record.uri} cannot be read: {error.response['Error']['Code']}") from error
+
+
+def _whole(body: Readable) -> Iterator[bytes]:
+    """One piece, however little each read gives of it."""
+    left = READ_BYTES
+    while left and (data := body.read(left)):
+        left -= len(data)
+        yield data
 
 
 def delete(client: Any, bucket: str, key: str) -> None:
@@ -132,9 +177,21 @@ def delete(client: Any, bucket: str, key: str) -> None:
 
 
 def abort_leftovers(client: Any, bucket: str, prefix: str, ending: str) -> int:
-    """Ends uploads that a killed try left open under such keys, since S3 bills their parts; gives their number."""
+    """Ends uploads that a killed try left open under such keys, since S3 bills their parts, and deletes objects that it
+    did not live to seal: no record has their hash, so nobody can ever use them. Gives the number of both.
+    """
     found = client.list_multipart_uploads(Bucket=bucket, Prefix=prefix).get("Uploads", [])
     mine = [upload for upload in found if upload["Key"].endswith(ending)]
     for upload in mine:
         client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-    return len(mine)
+    objects = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    keys = [found["Key"] for page in objects for found in page.get("Contents", []) if found["Key"].endswith(ending)]
+    unsealed = [key for key in keys if not _sealed(client, bucket, key)]
+    for key in unsealed:
+        delete(client, bucket, key)
+    return len(mine) + len(unsealed)
+
+
+def _sealed(client: Any, bucket: str, key: str) -> bool:
+    tags = client.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
+    return any(tag["Key"] == SHA256 for tag in tags)
