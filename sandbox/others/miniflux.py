@@ -12,6 +12,7 @@ import psycopg
 from sandbox.kubernetes import build
 from sandbox.others.service import OtherService
 from sandbox.services.aws import BUCKET
+from sandbox.services.connections import Connection, connections
 from sandbox.services.databases import superuser_dsn
 from sandbox.settings import Settings
 
@@ -35,6 +36,12 @@ def prepare(settings: Settings) -> Mapping[str, str]:
     return {"DATABASE_URL": url}
 
 
+def databases(settings: Settings) -> dict[str, Connection]:
+    known = connections(settings)
+    primary = known["pms_primary"] | {"login": NAME, "schema": NAME}
+    return {f"{NAME}_primary": primary, f"{NAME}_aws": known["pms_aws"], f"{NAME}_restore": known["pms_restore"]}
+
+
 MINIFLUX = OtherService(
     name=NAME,
     port=8080,
@@ -49,7 +56,7 @@ MINIFLUX = OtherService(
         ],
         "readinessProbe": {"httpGet": {"path": "/healthcheck", "port": "http"}, "periodSeconds": 1},
     },
-    same=("aws", "restore"),
+    more=databases,
     lines={
         "migration": {
             "primary_connection": f"{NAME}_primary", "counted_tables": ["users", "feeds"], "before_cutover": True,

@@ -45,8 +45,8 @@ class OtherService:
     container: Object
     secret: Callable[[Settings], Mapping[str, str]] = lambda _: {}
     lines: Object = field(default_factory=dict)
-    same: tuple[str, ...] = ()
-    """More connections that are those of the sandbox's own."""
+    more: Callable[[Settings], Mapping[str, Object]] = lambda _: {}
+    """Connections that the drafted plan does not name."""
 
     @property
     def namespace(self) -> str:
@@ -119,7 +119,8 @@ class OtherService:
         self._two_colours(settings, include)
         with access(settings).client() as kube:
             urls = {name: self._url(kube, name) for name in (self.name, f"{self.name}-preview")}
-        for name, connection in self._connections(settings, urls).items():
+        drafted = json.loads((include / "connections" / f"{self.name}.json").read_text())
+        for name, connection in (drafted | self._connections(settings, urls)).items():
             admin.make_connection(name, connection)
         plan = include / "plans" / f"{self.name}.yaml"
         if self.lines:
@@ -138,8 +139,7 @@ class OtherService:
 
     def _connections(self, settings: Settings, urls: Mapping[str, str]) -> dict[str, Object]:
         known = connections(settings)
-        found = {f"{self.name}_{what}": known[f"pms_{what}"] for what in (*SAME, *self.same)}
-        found[f"{self.name}_kubernetes"] = known["pms_kubernetes"]
+        found = {f"{self.name}_{what}": known[f"pms_{what}"] for what in SAME} | dict(self.more(settings))
         for what, name in (("api", self.name), ("preview", f"{self.name}-preview")):
             found[f"{self.name}_{what}"] = {"conn_type": "http", "host": urls[name]}
         return found

@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from handover.__main__ import main
+from handover.plan.load import load_plan
+from handover.plan.parts import PLANS_VARIABLE
 from tests.adoption.objects import DEPLOYMENT, INGRESS, PAGE, SCALER, SERVICE
 
 POD = {
@@ -85,11 +87,17 @@ def test_what_was_found_for_programs(asked, capsys):
     assert found["metrics"] == "http_server_requests_seconds_count"
 
 
-def test_files_are_written_once(asked, tmp_path, capsys):
+def test_files_are_written_once(asked, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "include"
+    monkeypatch.setenv(PLANS_VARIABLE, str(folder / "plans"))
     assert main([*asked, "--service", "web", "--name", "shop", "--write", str(folder)]) == 0
     written = sorted(str(file.relative_to(folder)) for file in folder.rglob("*.yaml"))
     assert written == ["k8s/shop-first.yaml", "k8s/shop.yaml", "plans/shop.yaml"]
+    assert (folder / "connections" / "shop.json").stat().st_mode & 0o077 == 0
+    drafted = json.loads((folder / "connections" / "shop.json").read_text())
+    assert set(drafted) == set(load_plan(folder / "plans" / "shop.yaml").connections)
+    assert drafted["shop_api"] == {"conn_type": "http", "host": "http://shop.example.com"}
+    assert drafted["shop_kubernetes"]["extra"] == {"kube_config_path": str(tmp_path / "kubeconfig")}
     said = capsys.readouterr().out
     assert "kubectl -n shop patch service web" in said
     assert "python -m handover check --plan shop" in said

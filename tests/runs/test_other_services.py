@@ -55,6 +55,13 @@ def serving(eyes):
     return versions.pop()
 
 
+def test_its_dry_run_says_what_would_be_done_and_changes_nothing(podinfo):
+    lead, dag = podinfo[0].roles["lead"], f"{PODINFO.name}_dry_run"
+    run_id = lead.trigger(dag, {"version": f"v{GOOD}", "reason": "a rehearsal", "window_override": True,
+                                "window_override_reason": "any day", "readiness_override_reason": "a rehearsal"})  # fmt: skip
+    assert lead.wait_for_run(dag, run_id, 300) == "success"
+
+
 def test_a_good_release_goes_out_without_losing_a_request(podinfo, eyes):
     outcome = podinfo[0].deploy(f"v{GOOD}")
     assert outcome.outcome == "succeeded", outcome

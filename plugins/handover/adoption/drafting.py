@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from handover.adoption.findings import FoundService, Json
+from handover.adoption.findings import FoundService, Json, within
 from handover.models import names
 from handover.models.containers import container_of
 from handover.plan.model import INCLUDE
@@ -35,7 +35,8 @@ def plan(found: FoundService, name: str) -> str:
         memory_limit=found.memory_limit, manifest=manifest_name(name), health_path=found.health_path,
         metrics_path=found.metrics_path, metrics_port=found.metrics_port, metrics=found.metrics or NOTHING,
         tag="{number}" if found.image.tag[:1].isdecimal() else "{version}", origin=_origin(found.origin),
-        measures="" if found.metrics else _WITHOUT_PODS, secret=f"  settings_secret: {found.secret}\n" if found.secret else "",
+        measures="" if found.metrics else _WITHOUT_PODS,
+        secret=f"  settings_secret: {found.secret}\n" if found.secret else "",
         notes=f"#\n# What could not be known, or has to be looked at:\n{notes}" if notes else "",
     )  # fmt: skip
 
@@ -90,6 +91,21 @@ def to_apply(found: FoundService) -> str:
         first["spec"]["replicas"] = found.replicas
         objects.append(first)
     return "---\n".join(_yaml(one) for one in objects)
+
+
+def connections(found: FoundService, name: str, kubeconfig: str) -> str:
+    """What `airflow connections import` takes; secrets are empty. ``kubeconfig``: the file that adopted it."""
+    host = "https://registry-1.docker.io" if found.image.host == "docker.io" else f"https://{found.image.host}"
+    port = next((one["port"] for one in found.service_ports), 80)
+    preview = within(preview_name(found), found.namespace, port)
+    known: Json = {
+        "registry": {"conn_type": "http", "host": host, "login": "", "password": ""},
+        "kubernetes": {"conn_type": "kubernetes", "extra": {"kube_config_path": kubeconfig}},
+        "api": {"conn_type": "http", "host": found.address},
+        "preview": {"conn_type": "http", "host": preview},
+        "airflow": {"conn_type": "http", "host": "http://localhost:8080", "login": "", "password": ""},
+    }
+    return json.dumps({f"{name}_{what}": one for what, one in known.items()}, indent=2) + "\n"
 
 
 def steps(found: FoundService, file: str) -> list[str]:

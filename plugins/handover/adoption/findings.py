@@ -71,6 +71,8 @@ class FoundService:
     metrics_port: int
     metrics: str
     origin: Origin | None
+    address: str
+    """Where clients reach it, as far as the cluster tells."""
     notes: tuple[str, ...]
 
     @property
@@ -130,7 +132,8 @@ def find(seen: ServiceObjects, container: str = "") -> FoundService:
         service_ports=tuple(spec.get("ports") or ()), replicas=int(deployment["spec"].get("replicas", 1)),
         cpu_limit=str(limits.get("cpu", "1")), memory_limit=str(limits.get("memory", "512Mi")), secret=_secret(chosen),
         health_path=health_path, metrics_path=metrics_path,
-        metrics_port=seen.metrics_port or port, metrics=metrics, origin=origin, notes=tuple(notes),
+        metrics_port=seen.metrics_port or port, metrics=metrics, origin=origin, address=_address(seen),
+        notes=tuple(notes),
     )  # fmt: skip
 
 
@@ -252,6 +255,25 @@ def _beside(seen: ServiceObjects, notes: list[str]) -> None:
     for ingress in seen.ingresses:
         hosts = ", ".join(rule.get("host", "*") for rule in ingress["spec"].get("rules") or ()) or "*"
         notes.append(f"Ingress {ingress['metadata']['name']} leads to it ({hosts}): pms_api below is that address.")
+
+
+def _address(seen: ServiceObjects) -> str:
+    """The first host of an Ingress, or what a load balancer has, or the Service within the cluster."""
+    for ingress in seen.ingresses:
+        for rule in ingress["spec"].get("rules") or ():
+            if host := rule.get("host"):
+                return f"{'https' if ingress['spec'].get('tls') else 'http'}://{host}"
+    service = seen.service
+    port = next((one["port"] for one in service["spec"].get("ports") or ()), 80)
+    for one in ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ():
+        if host := one.get("hostname") or one.get("ip"):
+            return f"http://{host}:{port}"
+    return within(service["metadata"]["name"], service["metadata"]["namespace"], port)
+
+
+def within(service: str, namespace: str, port: int) -> str:
+    """A Service's address for whoever runs in the cluster."""
+    return f"http://{service}.{namespace}.svc:{port}"
 
 
 def health_paths(deployment: Json) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -60,7 +61,7 @@ def main(command: str, argv: list[str]) -> int:
         elif given.write is None:
             print(drafting.plan(found, name), end="")
         else:
-            _write(found, name, given.write)
+            _write(found, name, given.write, _kubeconfig(given.kubeconfig))
     except (NotAdoptable, FileExistsError) as error:
         print(error, file=sys.stderr)
         return REFUSED
@@ -177,10 +178,18 @@ def _told(found: FoundService) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _write(found: FoundService, name: str, folder: Path) -> None:
+def _kubeconfig(given: str | None) -> str:
+    """The file that is asked, as somebody else on this machine would name it."""
+    first = (given or os.environ.get("KUBECONFIG") or "~/.kube/config").split(os.pathsep)[0]
+    return str(Path(first).expanduser().absolute())
+
+
+def _write(found: FoundService, name: str, folder: Path, kubeconfig: str) -> None:
     """Raises `FileExistsError` before anything is written."""
     first = folder / "k8s" / f"{name}-first.yaml"
+    connections = folder / "connections" / f"{name}.json"
     files = {
+        connections: drafting.connections(found, name, kubeconfig),
         folder / "plans" / f"{name}.yaml": drafting.plan(found, name),
         folder / "k8s" / drafting.manifest_name(name): drafting.manifest(found), first: drafting.to_apply(found),
     }  # fmt: skip
@@ -188,6 +197,7 @@ def _write(found: FoundService, name: str, folder: Path) -> None:
         raise FileExistsError(f"{', '.join(there)}: there already; nothing was written")
     for file, text in files.items():
         file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600 if file == connections else 0o666)
         file.write_text(text, encoding="utf-8")
         print(f"wrote {file}")
     for note in found.notes:
@@ -195,3 +205,4 @@ def _write(found: FoundService, name: str, folder: Path) -> None:
     print("To begin with, look at what was written, and then:")
     print("\n".join(f"  {step}" for step in drafting.steps(found, str(first))))
     print(f"  python -m handover check --plan {name}")
+    print(f"  airflow connections import {connections}   # once its secrets are filled in")
