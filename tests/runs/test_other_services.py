@@ -57,8 +57,9 @@ def serving(eyes):
 
 def test_its_dry_run_says_what_would_be_done_and_changes_nothing(podinfo):
     lead, dag = podinfo[0].roles["lead"], f"{PODINFO.name}_dry_run"
-    run_id = lead.trigger(dag, {"version": f"v{GOOD}", "reason": "a rehearsal", "window_override": True,
-                                "window_override_reason": "any day", "readiness_override_reason": "a rehearsal"})  # fmt: skip
+    asked = {"version": f"v{GOOD}", "reason": "a rehearsal", "window_override": True}
+    asked |= dict.fromkeys(("window_override_reason", "readiness_override_reason"), "a rehearsal")
+    run_id = lead.trigger(dag, asked)
     assert lead.wait_for_run(dag, run_id, 300) == "success"
 
 
