@@ -4,6 +4,7 @@ import base64
 import gzip
 import hashlib
 import io
+import re
 import tarfile
 
 import pytest
@@ -44,10 +45,37 @@ def row(
                 "SELECT 2",
             ],
         ),
+        ("-- one\rSELECT 1", ["SELECT 1"]),
+        (
+            "CREATE RULE r AS ON INSERT TO t DO ALSO (SELECT 1; SELECT 2); SELECT 3",
+            ["CREATE RULE r AS ON INSERT TO t DO ALSO (SELECT 1; SELECT 2)", "SELECT 3"],
+        ),
+        ("SELECT U&'\\'; SELECT 2", ["SELECT U&'\\'", "SELECT 2"]),
+        ("SELECT 1 AS namee'\\'; SELECT 2", ["SELECT 1 AS namee'\\'", "SELECT 2"]),
+        ("SELECT 'never closed; SELECT 2", ["SELECT 'never closed; SELECT 2"]),
     ],
 )
 def test_statements(sql: str, expected: list[str]) -> None:
     assert statements.split(sql) == expected
+
+
+MANY = 30_000
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "'" + "''" * MANY, "E'" + r"\'" * MANY, "/*" * MANY, '"' * (2 * MANY + 1), "$a$ $b$ " * MANY, "(;" * MANY,
+        "ALTER TABLE t " + "DETACH PARTITION " * MANY, "REINDEX " * MANY, "CREATE BEGIN ATOMIC CASE " * MANY,
+        "BEGIN;COMMIT;" * MANY,
+    ],
+    ids=lambda sql: sql[:16],
+)  # fmt: skip
+def test_every_character_is_read_once(sql: str) -> None:
+    """A reader that looks at all the rest for each of them would need many minutes for these."""
+    script = migrations.Script("a", sql.encode())
+    assert script.problem is None and not any(statement.alone for statement in statements.read(sql))
+    assert len(script.forward.sent) == len(sql)
 
 
 @pytest.mark.parametrize(
@@ -56,11 +84,12 @@ def test_statements(sql: str, expected: list[str]) -> None:
         "CREATE INDEX CONCURRENTLY i ON t (a)", "create unique index concurrently i on t (a)", "VACUUM t", "vacuum",
         "DROP INDEX CONCURRENTLY i", "REINDEX TABLE CONCURRENTLY t", "REINDEX INDEX CONCURRENTLY i",
         "ALTER SYSTEM SET x = 1", "CREATE DATABASE d", "ALTER TABLE t DETACH PARTITION p CONCURRENTLY",
-        "REINDEX DATABASE d", "CLUSTER",
+        "REINDEX DATABASE d", "CLUSTER", "REINDEX SCHEMA s", "REINDEX (VERBOSE) SCHEMA s", "CLUSTER (VERBOSE)",
+        "REINDEX (VERBOSE, CONCURRENTLY) TABLE t", "VACUUM (FULL) t", "DISCARD ALL", "DROP SUBSCRIPTION s",
     ],
 )  # fmt: skip
 def test_statements_that_run_in_no_transaction(sql: str) -> None:
-    assert statements.needs_no_transaction(sql)
+    assert statements.read(sql)[0].alone
 
 
 @pytest.mark.parametrize(
@@ -68,11 +97,12 @@ def test_statements_that_run_in_no_transaction(sql: str) -> None:
     [
         "CREATE INDEX i ON t (a)", "CREATE INDEX concurrently_used ON t (a)", "ALTER TABLE t DETACH PARTITION p",
         "REINDEX TABLE t", "INSERT INTO notes VALUES ('VACUUM')", "REFRESH MATERIALIZED VIEW CONCURRENTLY v",
-        "CLUSTER t USING i",
+        "CLUSTER t USING i", "REINDEX (CONCURRENTLY false) TABLE t", "DROP INDEX concurrently_used",
+        "INSERT INTO t SELECT 'ALTER TABLE t DETACH PARTITION p CONCURRENTLY'", "ALTER INDEX i SET TABLESPACE s",
     ],
 )  # fmt: skip
 def test_statements_that_run_in_a_transaction(sql: str) -> None:
-    assert not statements.needs_no_transaction(sql)
+    assert not statements.read(sql)[0].alone
 
 
 def test_checksum_is_prisma_s() -> None:
@@ -116,11 +146,11 @@ def test_migration_that_began_and_did_not_end_is_stuck() -> None:
 
 
 def test_failed_migration_of_prisma_is_stuck() -> None:
-    assert migrations.stuck([row("a", finished=False, logs="ERROR")], ledger.ATOMIC_MARK)
+    assert migrations.stuck([row("a", finished=False, logs="ERROR")], ledger.OURS)
 
 
 def test_killed_migration_of_ours_is_not_stuck() -> None:
-    assert migrations.stuck([row("a", finished=False, logs=ledger.ATOMIC_MARK)], ledger.ATOMIC_MARK) == []
+    assert migrations.stuck([row("a", finished=False, logs=ledger.ATOMIC_MARK)], ledger.OURS) == []
 
 
 @pytest.mark.parametrize("ended", [row("a"), row("a", finished=False, rolled_back=True)])
@@ -128,17 +158,113 @@ def test_migration_that_ended_is_not_stuck(ended: Row) -> None:
     assert migrations.stuck([ended]) == []
 
 
-@pytest.mark.parametrize("sql", ["BEGIN; SELECT 1; COMMIT", "SELECT 1; ROLLBACK", "START TRANSACTION", "SAVEPOINT a"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1; ROLLBACK", "SAVEPOINT a", "BEGIN; BEGIN; COMMIT; COMMIT", "COMMIT; BEGIN", "PREPARE TRANSACTION 'a'",
+        "BEGIN ISOLATION LEVEL SERIALIZABLE; COMMIT", "BEGIN READ ONLY; COMMIT", "BEGIN; COMMIT AND CHAIN; COMMIT",
+        "BEGIN; ROLLBACK", "COMMIT PREPARED 'a'",
+    ],
+)  # fmt: skip
 def test_transactions_of_a_script_s_own_are_refused(sql: str) -> None:
-    assert migrations.unfit(bundle(a=sql).scripts) == [
-        "a: BEGIN, COMMIT and the like are not allowed, every migration is one transaction already"
+    assert "every migration is one transaction already" in migrations.unfit(bundle(a=sql).scripts)[0]
+
+
+def test_begin_without_commit_is_refused() -> None:
+    assert migrations.unfit(bundle(a="START TRANSACTION; SELECT 1").scripts) == [
+        "a: migration.sql has a BEGIN without its COMMIT"
     ]
+
+
+@pytest.mark.parametrize("pair", [("BEGIN", "COMMIT"), ("begin work", "END"), ("START TRANSACTION", "Commit Work")])
+def test_pairs_of_begin_and_commit_are_left_out(pair: tuple[str, str]) -> None:
+    script = bundle(a=f"{pair[0]}; SELECT 1; {pair[1]}; SELECT '{pair[0]}'").scripts[0]
+    assert script.problem is None
+    assert script.statements == ["SELECT 1", f"SELECT '{pair[0]}'"]
+    assert statements.split(script.forward.sent.decode()) == script.statements
 
 
 def test_concurrent_index_must_be_alone() -> None:
     both = bundle(a="CREATE INDEX CONCURRENTLY i ON t (a)", b="SELECT 1; CREATE INDEX CONCURRENTLY i ON t (a)")
     assert [script.problem is None for script in both.scripts] == [True, False]
-    assert [script.transactional for script in both.scripts] == [False, False]
+    assert not both.scripts[0].transactional
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        (b"CREATE TABLE a ();" + "\r\nCREATE TABLE b ();".encode("utf-16-le"), "NUL"),
+        ("CREATE TABLE a ();".encode("utf-16"), "UTF-16"),
+        (b"\xef\xbb\xbfSELECT 1", "byte order mark"),
+        ("SELECT 1;\ufeff SELECT 2".encode(), r"statement 2 .*invisible character \(U\+FEFF"),
+        ("SELECT\u00a01".encode(), r"invisible character \(U\+00A0 NO-BREAK SPACE"),
+        (b"\\restrict abc\nSELECT 1", "command of psql"),
+        (b"COPY k FROM stdin;", "no client"),
+        (b"copy customers (id, name) to STDOUT with csv", "no client"),
+        (b"COPY (SELECT 1) TO STDOUT", "no client"),
+        (b"DISCARD ALL", "belongs to a session"),
+        (b"SELECT 1; DISCARD TEMP", "belongs to a session"),
+    ],
+)
+def test_files_that_no_server_could_run_are_refused(sql: bytes, said: str) -> None:
+    (problem,) = migrations.unfit([migrations.Script("a", sql)])
+    assert re.search(said, problem)
+    (problem,) = migrations.unfit([migrations.Script("a", b"SELECT 1", sql)])
+    assert problem.startswith("a: down.sql") and re.search(said, problem)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT '\ufeff\u00a0\\'",
+        'SELECT 1 AS "a\u00a0b\\"',
+        "SELECT E'\\''; -- \u00a0 \\",
+        "COPY t FROM '/stdin'",
+        "SELECT größe",
+    ],
+)
+def test_strings_names_and_comments_may_hold_anything(sql: str) -> None:
+    assert migrations.unfit(bundle(a=(sql, sql)).scripts) == []
+
+
+@pytest.mark.parametrize(
+    ("down", "said"),
+    [
+        ("", "no statement"), ("-- TODO", "no statement"), (" ; /* later */ ;", "no statement"),
+        ("BEGIN; DROP TABLE t; ROLLBACK", "one transaction"), ("VACUUM", "undoes nothing"),
+        ("DROP INDEX CONCURRENTLY i; SELECT 1", "alone"), ("REINDEX INDEX CONCURRENTLY i", "undoes nothing"),
+    ],
+)  # fmt: skip
+def test_way_back_that_is_none_is_refused_beforehand(down: str, said: str) -> None:
+    (problem,) = migrations.unfit(bundle(a=("SELECT 1", down)).scripts)
+    assert problem.startswith("a: ") and said in problem
+
+
+@pytest.mark.parametrize(
+    ("down", "joined"),
+    [
+        ("DROP INDEX CONCURRENTLY i", "DROP INDEX i"), ("BEGIN; DROP TABLE t; COMMIT;", "DROP TABLE t"),
+        ("create index concurrently \"Concurrently\" on t (a)", "create index \"Concurrently\" on t (a)"),
+        ("ALTER TABLE t DETACH PARTITION p CONCURRENTLY", "ALTER TABLE t DETACH PARTITION p"),
+    ],
+)  # fmt: skip
+def test_way_back_within_a_larger_transaction(down: str, joined: str) -> None:
+    script = bundle(a=("SELECT 1", down)).scripts[0]
+    assert script.problem is None and script.back is not None
+    assert statements.split(script.back.joined.decode()) == [joined]
+
+
+@pytest.mark.parametrize("applied", [b"SELECT 1;\nSELECT 2;\n", b"SELECT 1;\r\nSELECT 2;\r\n"])
+@pytest.mark.parametrize("released", [b"SELECT 1;\nSELECT 2;\n", b"SELECT 1;\r\nSELECT 2;\r\n"])
+@pytest.mark.parametrize("unpadded", [True, False])
+def test_ends_of_lines_and_old_checksums_are_no_edit(applied: bytes, released: bytes, unpadded: bool) -> None:
+    digest = hashlib.sha256(applied).digest()
+    checksum = "".join(f"{byte:x}" if unpadded else f"{byte:02x}" for byte in digest)
+    done = Row("1", "a", checksum, True, False, None)
+    assert migrations.drift(Bundle((migrations.Script("a", released),)), [done]) == []
+    assert migrations.drift(Bundle((migrations.Script("a", released + b" "),)), [done]) == [
+        "a was edited after it was applied"
+    ]
 
 
 def test_script_that_is_not_utf_8_is_refused() -> None:
@@ -170,6 +296,33 @@ def test_bundle_of_an_image() -> None:
     found = unpack(printed(gzip.compress(data)))
     assert found.names == ("20260101_a", "20260102_b")
     assert [script.down for script in found.scripts] == [b"SELECT 2", None]
+
+
+SQL = ("20240101_a/migration.sql", b"SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ([SQL, ("20240102_b/migrations.sql", b"x")], r"20240102_b has no migration.sql, but 20240102_b/migrations.sql"),
+        ([SQL, ("20240103_c/Migration.sql", b"x")], r"20240103_c has no migration.sql, but 20240103_c/Migration.sql"),
+        ([SQL, ("20240104_d", None)], "20240104_d has no migration.sql"),
+        ([SQL, ("20240104_d/down.sql", b"x")], "20240104_d has no migration.sql"),
+        ([SQL, ("20240101_a/Down.sql", b"x")], "20240101_a/Down.sql"),
+        ([SQL, ("20240101_a/b/migration.sql", b"x")], "20240101_a/b/migration.sql"),
+        ([("migrations/20240101_a/migration.sql", b"x"), ("schema.prisma", b"")], "one level too high"),
+        ([("migration.sql", b"x")], "migration.sql is looked for as <name>/migration.sql"),
+        ([("package.json", b"{}")], "there is no migration in it"),
+        ([], "there is no migration in it"),
+    ],
+)
+def test_what_could_be_a_migration_is_not_passed_over(members: list[tuple[str, bytes | None]], said: str) -> None:
+    with pytest.raises(BundleError, match=said):
+        Bundle.from_tar(archive((".", None), *members))
+
+
+def test_folder_before_the_first_migration() -> None:
+    assert Bundle.from_tar(archive((".", None), ("./migration_lock.toml", b""))).names == ()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,9 @@ LOCK = 72707369
 ATOMIC_MARK = "pms: runs in one transaction, which also writes finished_at"
 """Log of a migration that our runner has begun. A row that still has it left nothing behind: what it did and its
 ``finished_at`` are one transaction. Of anybody else's unfinished row that is not known."""
+ALONE_MARK = "pms: runs outside a transaction, and what it does was not there before"
+"""Log of one that PostgreSQL takes only outside a transaction. What it has left is looked up in the catalogue."""
+OURS = (ATOMIC_MARK, ALONE_MARK)
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS _prisma_migrations (

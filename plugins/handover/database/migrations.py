@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import gzip
 import hashlib
 import io
 import re
 import tarfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
 
 from handover.database import statements
+from handover.database.statements import Statement
 
+FILES = ("migration.sql", "down.sql")
+LOCK_FILE = "migration_lock.toml"
+"""What Prisma puts into its folder before there is a migration."""
 MAX_BYTES = 32 * 1024 * 1024
 """Of an unpacked bundle."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
@@ -29,6 +34,78 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
 
 class BundleError(ValueError):
     """This is no folder of migrations, or none that can be trusted."""
+
+
+@dataclass(frozen=True)
+class SqlFile:
+    """``migration.sql`` or ``down.sql``, byte for byte, and how the runner sends it."""
+
+    kind: str
+    data: bytes = field(repr=False)
+
+    @cached_property
+    def _all(self) -> list[Statement]:
+        return statements.read(self.data.decode("utf-8"))
+
+    @property
+    def statements(self) -> list[str]:
+        """Their texts, in the order in which PostgreSQL counts them."""
+        return [s.text for s in self._all if not (s.opens or s.closes)]
+
+    @property
+    def alone(self) -> Statement | None:
+        """The statement that runs in no transaction, where it is one."""
+        return self._all[0] if len(self._all) == 1 and self._all[0].alone else None
+
+    @property
+    def sent(self) -> bytes:
+        """What is sent. BEGIN and COMMIT are left out: all of it is one transaction anyway."""
+        return self._without([(s.start, s.end) for s in self._all if s.opens or s.closes])
+
+    @property
+    def joined(self) -> bytes:
+        """The same for a transaction that does more than this: without CONCURRENTLY."""
+        one = self.alone
+        return self.sent if one is None else re.sub(r"(?i)\bCONCURRENTLY\b", "", one.text, count=1).encode()
+
+    def _without(self, parts: Sequence[tuple[int, int]]) -> bytes:
+        text, kept, position = self.data.decode("utf-8"), list[str](), 0
+        for start, end in parts:
+            kept += [text[position:start], " " * (end - start)]
+            position = end
+        return "".join([*kept, text[position:]]).encode()
+
+    @cached_property
+    def problem(self) -> str | None:
+        """Why our runner cannot keep its promise for this file."""
+        if b"\0" in self.data or self.data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return f"{self.kind} has NUL bytes or is UTF-16: save it as UTF-8"
+        if self.data.startswith(codecs.BOM_UTF8):
+            return f"{self.kind} begins with an invisible byte order mark: save it as UTF-8 without one"
+        try:
+            found = self._all
+        except UnicodeDecodeError:
+            return f"{self.kind} is not UTF-8"
+        for number, one in enumerate(found, 1):
+            if one.problem:
+                return f"{self.kind}, statement {number} ({one.text[:60]}): {one.problem}"
+        return self._transactions(found)
+
+    def _transactions(self, found: Sequence[Statement]) -> str | None:
+        open_ = False
+        for one in found:
+            if one.controls and not (one.closes if open_ else one.opens):
+                return (
+                    f"{one.text[:60]!r}: but for pairs of BEGIN and COMMIT nothing of that kind is allowed, every"
+                    " migration is one transaction already"
+                )
+            open_ ^= one.controls
+        if open_:
+            return f"{self.kind} has a BEGIN without its COMMIT"
+        alone = [one for one in found if one.alone]
+        if alone and len(found) > 1:
+            return f"{alone[0].text[:60]!r} runs in no transaction, so it must be alone in its file"
+        return None
 
 
 @dataclass(frozen=True)
@@ -44,29 +121,45 @@ class Script:
         """As Prisma keeps it."""
         return hashlib.sha256(self.sql).hexdigest()
 
+    def matches(self, checksum: str) -> bool:
+        """Whether this is what was applied, as Prisma sees it: with any ends of lines, and with the checksums of its
+        old versions, which lost the zero of a byte below 16.
+        """
+        unix = self.sql.replace(b"\r\n", b"\n")
+        digests = [hashlib.sha256(text).digest() for text in (self.sql, unix, unix.replace(b"\n", b"\r\n"))]
+        return any(checksum in (digest.hex(), "".join(f"{byte:x}" for byte in digest)) for digest in digests)
+
     @cached_property
+    def forward(self) -> SqlFile:
+        return SqlFile("migration.sql", self.sql)
+
+    @cached_property
+    def back(self) -> SqlFile | None:
+        """The way back."""
+        return None if self.down is None else SqlFile("down.sql", self.down)
+
+    @property
     def statements(self) -> list[str]:
-        return statements.split(self.sql.decode("utf-8"))
+        return self.forward.statements
 
     @property
     def transactional(self) -> bool:
         """Whether it all happens or nothing."""
-        return not any(statements.needs_no_transaction(s) for s in self.statements)
+        return self.forward.alone is None
 
     @property
     def problem(self) -> str | None:
-        """Why our runner cannot keep its promise for this script."""
-        try:
-            found = self.statements
-        except UnicodeDecodeError:
-            return f"{self.name}: migration.sql is not UTF-8"
-        if any(statements.controls_transaction(s) for s in found):
-            return (
-                f"{self.name}: BEGIN, COMMIT and the like are not allowed, every migration is one transaction already"
-            )
-        alone = [s for s in found if statements.needs_no_transaction(s)]
-        if alone and len(found) > 1:
-            return f"{self.name}: {alone[0][:60]!r} runs in no transaction, so it must be alone in its file"
+        """Why our runner cannot keep its promise for this script, or for its way back."""
+        found = self.forward.problem or (self._way_back(self.back) if self.back else None)
+        return f"{self.name}: {found}" if found else None
+
+    def _way_back(self, back: SqlFile) -> str | None:
+        if back.problem:
+            return back.problem if back.kind in back.problem else f"{back.kind}: {back.problem}"
+        if not back.statements:
+            return "down.sql has no statement: leave it out, or write SELECT 1 where there is nothing to undo"
+        if (one := back.alone) and not (one.detaches or (one.concurrent and one.words[0] != "REINDEX")):
+            return f"down.sql: {one.text[:60]!r} undoes nothing and runs in no transaction"
         return None
 
 
@@ -106,31 +199,55 @@ class Bundle:
     def from_tar(cls, data: bytes) -> Bundle:
         """From a tar file in memory; nothing is ever written to a path that it names. Raises `BundleError`."""
         files: dict[str, bytes] = {}
+        folders, others = set[str](), set[PurePosixPath]()
         try:
             with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
                 for member in archive:
                     path = _path(member)
-                    if path is not None and (content := archive.extractfile(member)) is not None:
-                        files[path] = content.read()
+                    if member.isdir():
+                        folders.update(path.parts[:1])
+                    elif len(path.parts) != 2 or path.name not in FILES:
+                        others.add(path)
+                    elif (content := archive.extractfile(member)) is not None:
+                        files[str(path)] = content.read()
         except tarfile.TarError as error:
             raise BundleError(f"not an archive: {error}") from None
+        if problems := _misplaced(files, folders, others):
+            raise BundleError("this is no folder of migrations: " + "; ".join(problems))
         return cls.from_files(files)
 
 
-def _path(member: tarfile.TarInfo) -> str | None:
-    """``<name>/<file>`` of a member that belongs to a bundle, None for one to pass over."""
+def _path(member: tarfile.TarInfo) -> PurePosixPath:
+    """Where a member lies below the folder."""
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts:
         raise BundleError(f"{member.name!r} points out of the folder")
-    if member.isdir():
-        return None
-    if not member.isreg():
+    if not member.isdir() and not member.isreg():
         raise BundleError(f"{member.name!r} is neither a file nor a folder")
-    if len(path.parts) != 2 or path.name not in ("migration.sql", "down.sql"):
-        return None
-    if not _NAME.fullmatch(path.parts[0]):
-        raise BundleError(f"{path.parts[0]!r} is no name of a migration")
-    return str(path)
+    return path
+
+
+def _misplaced(files: Iterable[str], empty: set[str], others: set[PurePosixPath]) -> list[str]:
+    """Why these are not the files of a bundle: whatever could be a migration and would be passed over in silence.
+
+    :param files: ``<name>/migration.sql`` and ``<name>/down.sql``
+    :param empty: names of folders, also of those with files
+    :param others: everything else
+    """
+    there = set(files)
+    folders = empty | {path.partition("/")[0] for path in there} | {p.parts[0] for p in others if len(p.parts) > 1}
+    problems = [f"{name!r} is no name of a migration" for name in sorted(folders) if not _NAME.fullmatch(name)]
+    for name in sorted(folders):
+        if f"{name}/migration.sql" not in there:
+            inside = sorted(str(p) for p in others if p.parts[0] == name and p.suffix.lower() == ".sql")
+            high = "; is the path one level too high?" if any(path.count("/") > 1 for path in inside) else ""
+            problems.append(f"{name} has no migration.sql" + (f", but {inside[0]}{high}" if inside else ""))
+    for path in sorted(others):
+        if path.name.lower() in FILES and not (len(path.parts) > 1 and f"{path.parts[0]}/migration.sql" not in there):
+            problems.append(f"{path}: {path.name.lower()} is looked for as <name>/{path.name.lower()}")
+    if not there and not any(path.name == LOCK_FILE for path in others):
+        problems.append("there is no migration in it")
+    return problems
 
 
 @dataclass(frozen=True)
@@ -174,20 +291,20 @@ def drift(bundle: Bundle, rows: Iterable[Row]) -> list[str]:
             script = bundle.script(row.name)
             if script is None:
                 problems.append(f"{row.name} is applied, and the release does not have it")
-            elif script.checksum != row.checksum:
+            elif not script.matches(row.checksum):
                 problems.append(f"{row.name} was edited after it was applied")
     return problems
 
 
-def stuck(rows: Iterable[Row], own_mark: str | None = None) -> list[str]:
+def stuck(rows: Iterable[Row], own_marks: Collection[str] = ()) -> list[str]:
     """Migrations that began and never ended. Prisma refuses to go on after one of them, and so do we.
 
-    ``own_mark``: rows whose log is this one are not stuck: nothing of them can be left behind.
+    ``own_marks``: rows whose log is one of these are not stuck: what is left of them is known.
     """
     return [
         f"{row.name} began and did not end: see whether it left something, then mark it with prisma migrate resolve"
         for row in rows
-        if row.open and (own_mark is None or row.logs != own_mark)
+        if row.open and row.logs not in own_marks
     ]
 
 

@@ -202,7 +202,7 @@ class SchemaCheck(_DatabaseStep):
         rows = ledger.rows(connection)
         pending = migrations.pending(release, rows) if run.release.method == "sql" else ()
         return {
-            "no migration is stuck": migrations.stuck(rows, ledger.ATOMIC_MARK),
+            "no migration is stuck": migrations.stuck(rows, ledger.OURS),
             "applied migrations are the release's": migrations.drift(release, rows),
             "new migrations can be run": migrations.unfit(pending),
         }

@@ -88,7 +88,7 @@ class StatementFailed(Exception):
 def refusals(bundle: Bundle, rows: list[migrations.Row]) -> list[str]:
     """Why these migrations must not run on a database with this history."""
     return [
-        *migrations.stuck(rows, ledger.ATOMIC_MARK),
+        *migrations.stuck(rows, (ledger.ATOMIC_MARK,)),
         *migrations.drift(bundle, rows),
         *migrations.unfit(migrations.pending(bundle, rows)),
     ]
@@ -143,7 +143,7 @@ def _run(connection: Connection[Any], script: Script, limits: StatementLimits, s
     bad_indices = set(catalog.invalid_indices(connection))
     attempt = _in_transaction if script.transactional else _alone
     try:
-        return patiently(lambda: attempt(connection, script.sql, key, limits, stop), limits, stop.breach)
+        return patiently(lambda: attempt(connection, script.forward.sent, key, limits, stop), limits, stop.breach)
     except StatementFailed as error:
         reason = (stop.breach() if error.sqlstate == CANCELED else None) or str(error)
         where = script.statements[error.number - 1][:120] if 0 < error.number <= len(script.statements) else ""

@@ -1,79 +1,222 @@
-"""Reads SQL as far as the runner must: where statements end, and which of them cannot run in a transaction.
+"""Reads SQL as far as the runner must: where statements end, and what each of them asks of a transaction and a session.
 
-It knows PostgreSQL's comments (nested), strings, quoted names and dollar quotes, and no grammar beyond that.
+It knows PostgreSQL's lexical rules (nested comments, strings, quoted names, dollar quotes), the two places where a
+semicolon ends no statement (``BEGIN ATOMIC ... END`` and parentheses), and no grammar beyond that. Every character is
+looked at once. Assumes ``standard_conforming_strings``, which a session of ours has.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
 
+_LETTER = r"A-Za-z_\x80-\U0010ffff"
 _TOKEN = re.compile(
-    r"""(?P<line>--[^\n]*)
+    rf"""(?P<blank>[ \t\n\r\f\v]+ | --[^\n\r]*)
       | (?P<block>/\*)
-      | (?P<escaped>\b[eE]'(?:[^'\\]|\\.|'')*')
-      | (?P<string>'(?:[^']|'')*')
-      | (?P<name>"(?:[^"]|"")*")
-      | (?P<dollar>\$(?:[A-Za-z_\x80-\uffff][\w\x80-\uffff]*)?\$)
-      | (?P<word>[A-Za-z_\x80-\uffff][\w$\x80-\uffff]*)
-      | (?P<end>;)
-      | (?P<open>\()
-      | (?P<close>\))
+      | (?P<text>[eE]'(?:[^'\\]|\\.|'')*+'? | (?:[nNbBxX]|[uU]&)?'[^']*+(?:''[^']*+)*+'?)
+      | (?P<name>(?:[uU]&)?"[^"]*+(?:""[^"]*+)*+"?)
+      | (?P<dollar>\$(?:[{_LETTER}][{_LETTER}0-9]*+)?\$)
+      | (?P<word>[{_LETTER}][{_LETTER}0-9$]*+)
+      | (?P<number>[$.]?[0-9][{_LETTER}0-9.]*+)
+      | (?P<sign>.)
     """,
     re.VERBOSE | re.DOTALL,
 )
 _BLOCK = re.compile(r"/\*|\*/")
+_INVISIBLE = ("Cf", "Zs", "Zl", "Zp", "Cc")
+_IN_NO_TRANSACTION = {
+    "VACUUM": ((),),
+    "CREATE": (("DATABASE",), ("TABLESPACE",), ("SUBSCRIPTION",)),
+    "DROP": (("DATABASE",), ("TABLESPACE",), ("SUBSCRIPTION",)),
+    "ALTER": (("SYSTEM",), ("SUBSCRIPTION",)),
+    "REINDEX": (("DATABASE",), ("SYSTEM",), ("SCHEMA",)),
+}
+"""First word, and what may follow it; besides everything CONCURRENTLY."""
+_CONTROL = {"BEGIN", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"}
+_OPENS = ({"BEGIN"}, {"WORK", "TRANSACTION"})
+_CLOSES = ({"COMMIT", "END"}, {"WORK", "TRANSACTION"})
 
-_ALONE = re.compile(
-    r"""(CREATE \s (UNIQUE \s )? INDEX | DROP \s INDEX) \s CONCURRENTLY \b
-      | REINDEX \b .* \b CONCURRENTLY \b
-      | REINDEX \s (\( .* \) \s?)? (DATABASE | SYSTEM) \b
-      | VACUUM \b
-      | (CREATE | DROP) \s (DATABASE | TABLESPACE | SUBSCRIPTION) \b
-      | ALTER \s SYSTEM \b
-      | ALTER \s TABLE \b .* \b DETACH \s PARTITION \b .* \b CONCURRENTLY \b
-      | CLUSTER \s* $
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-_CONTROL = re.compile(
-    r"(BEGIN|START TRANSACTION|COMMIT|END|ROLLBACK|ABORT|PREPARE TRANSACTION|SAVEPOINT|RELEASE)\b", re.IGNORECASE
-)
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement: ``text`` without comments and with blanks for white space, its tokens as they are written, and
+    where it begins and ends in the file.
+    """
+
+    text: str
+    tokens: tuple[str, ...] = field(repr=False)
+    start: int
+    end: int
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """The tokens, those that may be keywords in upper case."""
+        return tuple(token.upper() if token.isascii() and token[0].isalpha() else token for token in self.tokens)
+
+    @property
+    def opens(self) -> bool:
+        """A plain BEGIN."""
+        return self.words == ("START", "TRANSACTION") or _is(self.words, *_OPENS)
+
+    @property
+    def closes(self) -> bool:
+        """A plain COMMIT."""
+        return _is(self.words, *_CLOSES)
+
+    @property
+    def controls(self) -> bool:
+        """Whether it begins, ends or divides a transaction."""
+        return self.words[0] in _CONTROL or self.words[:2] in (("START", "TRANSACTION"), ("PREPARE", "TRANSACTION"))
+
+    @property
+    def concurrent(self) -> bool:
+        """Builds, drops or rebuilds an index CONCURRENTLY: it waits for other transactions, and nobody behind it."""
+        first, words = self.words[0], self.words
+        if first in ("CREATE", "DROP"):
+            after = [word for word in words[1:4] if word != "UNIQUE"]
+            return after[:2] == ["INDEX", "CONCURRENTLY"]
+        if first != "REINDEX":
+            return False
+        options, target = _parenthesis(words)
+        off = {"FALSE", "OFF", "0"}
+        asked = [(options[n + 1 : n + 2] or (",",))[0] for n, word in enumerate(options) if word == "CONCURRENTLY"]
+        return any(value not in off for value in asked) or target[1:2] == ("CONCURRENTLY",)
+
+    @cached_property
+    def detaches(self) -> tuple[str, str] | None:
+        """Parent and partition of ``DETACH PARTITION ... CONCURRENTLY``, as SQL."""
+        if self.words[:2] != ("ALTER", "TABLE") or self.words[-1] != "CONCURRENTLY" or "DETACH" not in self.words:
+            return None
+        parent, position = self._name(2, {"IF", "EXISTS", "ONLY"})
+        if self.words[position : position + 2] != ("DETACH", "PARTITION"):
+            return None
+        return parent, self._name(position + 2, set())[0]
+
+    @cached_property
+    def index(self) -> str | None:
+        """The index that it makes or drops CONCURRENTLY, as SQL; None when it gives no name."""
+        if not self.concurrent or self.words[0] == "REINDEX":
+            return None
+        position = self.words.index("CONCURRENTLY") + 1
+        name, after = self._name(position, {"IF", "NOT", "EXISTS"})
+        return None if self.words[0] == "CREATE" and self.words[after : after + 1] != ("ON",) else name or None
+
+    @cached_property
+    def indexed(self) -> str | None:
+        """The table of such a CREATE INDEX, as SQL."""
+        if not self.concurrent or self.words[0] != "CREATE" or "ON" not in self.words:
+            return None
+        return self._name(self.words.index("ON") + 1, {"ONLY"})[0]
+
+    @property
+    def alone(self) -> bool:
+        """Whether PostgreSQL refuses it inside a transaction."""
+        if self.concurrent or self.detaches is not None or self.words[:2] == ("DISCARD", "ALL"):
+            return True
+        if self.words[0] == "CLUSTER":
+            return len(_parenthesis(self.words)[1]) == 0 or self.words == ("CLUSTER", "VERBOSE")
+        rest = _parenthesis(self.words)[1]
+        return any(rest[: len(what)] == what for what in _IN_NO_TRANSACTION.get(self.words[0], ()))
+
+    @property
+    def problem(self) -> str | None:
+        """Why no migration of ours may have it, wherever it stands."""
+        if "\\" in self.tokens:
+            return "it has a command of psql (a backslash), which only psql knows"
+        for token in self.tokens:
+            if token[0] not in "'\"" and (strange := next((c for c in token if _invisible(c)), None)):
+                return f"it has an invisible character (U+{ord(strange):04X} {unicodedata.name(strange, '')})"
+        pairs = pairwise(_outside(self.words)) if self.words[0] == "COPY" else ()
+        if any(pair in (("FROM", "STDIN"), ("TO", "STDOUT")) for pair in pairs):
+            return "COPY between the server and a client: there is no client, write the rows as INSERT"
+        if self.words[:1] == ("DISCARD",):
+            return "DISCARD belongs to a session and not to a migration: every migration begins with a fresh one"
+        return None
+
+    def _name(self, position: int, before: set[str]) -> tuple[str, int]:
+        """A name at this place, as SQL, behind words that may stand before it; and where it ends."""
+        while position < len(self.words) and self.words[position] in before:
+            position += 1
+        begin = position
+        while position < len(self.tokens) and (position == begin or self.tokens[position - 1] == "."):
+            position += 1
+            if self.tokens[position : position + 1] == (".",):
+                position += 1
+        return "".join(self.tokens[begin:position]), position
+
+
+def read(sql: str) -> list[Statement]:
+    """The statements of a script."""
+    found, current = list[Statement](), _Reading()
+    for kind, start, end in _tokens(sql):
+        if kind == "blank":
+            current.pieces.append(" ")
+            continue
+        piece = sql[start:end]
+        if piece == ";" and not current.depth and not current.atomic:
+            found.append(current.done(start))
+            current = _Reading()
+            continue
+        current.add(kind, piece, start)
+    found.append(current.done(len(sql)))
+    return [statement for statement in found if statement.tokens]
 
 
 def split(sql: str) -> list[str]:
-    """The statements of a script, without comments and with runs of white space as one blank; for looking at only."""
-    statements, current, position, atomic = [], list[str](), 0, 0
-    while found := _TOKEN.search(sql, position):
-        current.append(sql[position : found.start()])
-        position = found.end()
-        kind = found.lastgroup
-        if kind == "line":
-            current.append(" ")
-        elif kind == "block":
-            position = _block_end(sql, position)
-            current.append(" ")
+    """Their texts, for looking at only."""
+    return [statement.text for statement in read(sql)]
+
+
+class _Reading:
+    """The statement that is being read."""
+
+    def __init__(self) -> None:
+        self.pieces, self.tokens = list[str](), list[str]()
+        self.start, self.depth, self.atomic, self.before = -1, 0, 0, ""
+
+    def add(self, kind: str, piece: str, start: int) -> None:
+        if not self.tokens:
+            self.start = start
+        self.pieces.append(piece)
+        self.tokens.append(piece)
+        if piece == "(":
+            self.depth += 1
+        elif piece == ")":
+            self.depth = max(0, self.depth - 1)
+        elif kind == "word":
+            self._word(piece.upper())
+
+    def _word(self, word: str) -> None:
+        """``BEGIN ATOMIC ... END`` of a function, with every ``CASE ... END`` in it."""
+        if self.atomic:
+            self.atomic += (word == "CASE") - (word == "END")
+        elif word == "ATOMIC" and self.before == "BEGIN" and self.tokens[0].upper() == "CREATE":
+            self.atomic = 1
+        self.before = word
+
+    def done(self, end: int) -> Statement:
+        text = re.sub(r"[ \t\n\r\f\v]+", " ", "".join(self.pieces)).strip()
+        return Statement(text, tuple(self.tokens), self.start, end)
+
+
+def _tokens(sql: str) -> Iterator[tuple[str, int, int]]:
+    """Kind, start and end of each. What is never closed goes on to the end: PostgreSQL will say so."""
+    position = 0
+    while position < len(sql):
+        found = _TOKEN.match(sql, position)
+        assert found is not None and found.lastgroup is not None
+        start, position, kind = position, found.end(), found.lastgroup
+        if kind == "block":
+            kind, position = "blank", _block_end(sql, position)
         elif kind == "dollar":
             stop = sql.find(found.group(), position)
-            position = len(sql) if stop < 0 else stop + len(found.group())
-            current.append(sql[found.start() : position])
-        elif kind == "end" and atomic == 0:
-            statements.append("".join(current))
-            current = []
-        else:
-            atomic = _atomic(found.group(), current, atomic)
-            current.append(found.group())
-    statements.append("".join([*current, sql[position:]]))
-    return [flat for one in statements if (flat := re.sub(r"\s+", " ", one).strip())]
-
-
-def _atomic(token: str, before: list[str], depth: int) -> int:
-    """How deep we are in ``BEGIN ATOMIC ... END``, whose semicolons end no statement."""
-    word = token.upper()
-    if word == "ATOMIC" and "".join(before).rstrip().upper().endswith("BEGIN"):
-        return depth + 1
-    if depth and word == "CASE":
-        return depth + 1
-    return depth - 1 if depth and word == "END" else depth
+            kind, position = "text", len(sql) if stop < 0 else stop + len(found.group())
+        yield kind, start, position
 
 
 def _block_end(sql: str, position: int) -> int:
@@ -85,11 +228,27 @@ def _block_end(sql: str, position: int) -> int:
     return len(sql)
 
 
-def needs_no_transaction(statement: str) -> bool:
-    """Whether PostgreSQL refuses this statement (of `split`) inside a transaction."""
-    return _ALONE.match(statement) is not None
+def _is(words: Sequence[str], first: set[str], second: set[str]) -> bool:
+    return words[0] in first and (len(words) == 1 or (len(words) == 2 and words[1] in second))
 
 
-def controls_transaction(statement: str) -> bool:
-    """Whether it begins or ends a transaction itself."""
-    return _CONTROL.match(statement) is not None
+def _parenthesis(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What stands in parentheses behind the first word, and what comes after them."""
+    if words[1:2] != ("(",):
+        return (), tuple(words[1:])
+    close = words.index(")") if ")" in words else len(words)
+    return tuple(words[2:close]), tuple(words[close + 1 :])
+
+
+def _outside(words: Sequence[str]) -> list[str]:
+    """Those in no parentheses."""
+    depth, found = 0, list[str]()
+    for word in words:
+        depth += (word == "(") - (word == ")")
+        if depth == 0:
+            found.append(word)
+    return found
+
+
+def _invisible(character: str) -> bool:
+    return not character.isascii() and unicodedata.category(character) in _INVISIBLE

@@ -200,7 +200,7 @@ class WouldMigrate(Preview):
             connection.execute("SET default_transaction_read_only = on")
             rows = ledger.rows(connection)
         pending = migrations.pending(bundle, rows)
-        problems = migrations.stuck(rows, ledger.ATOMIC_MARK) + migrations.drift(bundle, rows)
+        problems = migrations.stuck(rows, ledger.OURS) + migrations.drift(bundle, rows)
         problems += migrations.unfit(pending) if run.release.method == "sql" else []
         if problems:
             return failed(self.task_id, "; ".join(problems))
