@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +20,9 @@ import yaml
 
 from sandbox.airflow_client import AirflowClient
 from sandbox.hotel.build import manifest_bytes
+from sandbox.images import layers, layout
+from sandbox.images.layout import Image, Recipe
+from sandbox.images.push import push
 from sandbox.processes import POLL_SECONDS
 from sandbox.services.access import Access, access
 from sandbox.services.connections import connections
@@ -29,6 +34,7 @@ REPLICAS = 2
 SAME = ("airflow", "registry")
 """Connections of every plan that are those of the sandbox's own."""
 READY_SECONDS = 120
+USER = "65532:65532"
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,14 @@ class OtherService:
         return f"/apis/apps/v1/namespaces/{self.namespace}/deployments"
 
     def add_images(self, settings: Settings) -> None:
-        """Its releases, beside those that the stand-in's catalogue has."""
+        """Its releases: in the registry of a real cluster, or beside those that the stand-in's catalogue has."""
         programs = self.programs()
+        if settings.cluster:
+            with tempfile.TemporaryDirectory() as folder:
+                images = self._layout(Path(folder), programs)
+                found = settings.cluster
+                push(images, found.registry_url, found.registry_user, found.registry_password)
+            return
         path = catalogue(settings)
         content = json.loads(path.read_text())
         content["images"] = [one for one in content["images"] if one["repository"] != self.image]
@@ -82,6 +94,22 @@ class OtherService:
             "path": [str(program.parent)], "env": {"PMS_BUILD": digest, **self.releases[version]},
         }  # fmt: skip
         return entry | {"digest": f"sha256:{hashlib.sha256(manifest_bytes(entry)).hexdigest()}"}
+
+    def _layout(self, folder: Path, programs: Mapping[str, Path]) -> list[Image]:
+        """Images of nothing but the program."""
+        recipes = []
+        for version, env in self.releases.items():
+            program = folder / version / "tree" / "usr" / "bin" / self.name
+            program.parent.mkdir(parents=True)
+            shutil.copy(programs[version], program)
+            layer = layers.of_tree(folder / version / "tree", folder / version)
+            recipes.append(
+                Recipe(
+                    self.image, version, (layer,), (f"/usr/bin/{self.name}",), {"PATH": "/usr/bin", **env}, USER, "/"
+                )
+            )
+        layout.write(folder / "layout", recipes)
+        return layout.read(folder / "layout")
 
     def begin(self, settings: Settings) -> None:
         """Puts it where nobody has deployed it with us yet: a Service by one label, and a Deployment."""
@@ -101,8 +129,8 @@ class OtherService:
             if secret:
                 body = {"metadata": {"name": self.name}, "stringData": dict(secret)}
                 _made(kube.post(f"/api/v1/namespaces/{self.namespace}/secrets", json=body))
-            service = {"metadata": {"name": self.name}, "spec": {"selector": labels, "ports": ports}}
-            _made(kube.post(self.services, json=service))
+            service = {"selector": labels, "ports": ports} | ({"type": "NodePort"} if settings.cluster else {})
+            _made(kube.post(self.services, json={"metadata": {"name": self.name}, "spec": service}))
             _made(kube.post(self.deployments, json={"metadata": {"name": self.name}, "spec": spec}))
             self._wait(kube, self.name)
 
@@ -118,7 +146,9 @@ class OtherService:
         typed = [line.strip() for line in printed.splitlines() if line.startswith("  ")]
         self._two_colours(settings, include)
         with access(settings).client() as kube:
-            urls = {name: self._url(kube, name) for name in (self.name, f"{self.name}-preview")}
+            if settings.cluster:  # this Airflow is not in it
+                _patch(kube, f"{self.services}/{self.name}-preview", {"spec": {"type": "NodePort"}})
+            urls = {name: self._url(settings, kube, name) for name in (self.name, f"{self.name}-preview")}
         drafted = json.loads((include / "connections" / f"{self.name}.json").read_text())
         for name, connection in (drafted | self._connections(settings, urls)).items():
             admin.make_connection(name, connection)
@@ -144,8 +174,11 @@ class OtherService:
             found[f"{self.name}_{what}"] = {"conn_type": "http", "host": urls[name]}
         return found
 
-    def _url(self, kube: httpx.Client, service: str) -> str:
+    def _url(self, settings: Settings, kube: httpx.Client, service: str) -> str:
+        """Where it answers on this machine."""
         spec = kube.get(f"{self.services}/{service}").raise_for_status().json()["spec"]
+        if settings.cluster:
+            return f"http://{settings.cluster.node}:{spec['ports'][0]['nodePort']}"
         return f"http://{spec['clusterIP']}:{spec['ports'][0]['port']}"
 
     def _wait(self, kube: httpx.Client, deployment: str) -> None:
