@@ -19,7 +19,7 @@ from handover.workflows.dags import for_each_plan, report_after
 from handover.workflows.deployment.closing import Close
 from handover.workflows.recording.report import Report
 from handover.workflows.rollback.dag import rollback_dag
-from handover.workflows.rollback.steps import WithdrawQuestions
+from handover.workflows.rollback.steps import HowFar, WithdrawQuestions
 from handover.workflows.watch.steps import WatchStable
 from handover.workload.operators import ReleaseCommand
 from handover.workload.scale_down import RemoveIdleColour
@@ -29,7 +29,7 @@ def build(plan: Plan) -> None:
     api, health = plan.traffic.api_connection, plan.health
     with rollback_dag(plan):
         back = MoveTrafficBack(task_id="move_traffic_back")
-        alert = Announce(task_id="alert_team", message=messages.rollback_initiated)
+        alert = Announce(task_id="alert_team", message=messages.taken_back)
         drain = DrainColour(task_id="drain_new_colour", colour="new")
         healthy = Healthy(
             task_id="old_version_healthy", connection=api, path=health.path, expect_version=True, version="old",
@@ -44,7 +44,7 @@ def build(plan: Plan) -> None:
                 task_id="smoke_tests", command=plan.traffic.smoke_command, url_connection=api, image="old"
             ) >> WatchStable(task_id="watch", seconds=plan.watch.after_rollback_seconds)
             KeyEndpoints(task_id="key_endpoints", version="old")
-        remove = RemoveIdleColour(task_id="remove_new_colour")
+        remove = RemoveIdleColour(task_id="remove_new_colour", trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
         with TaskGroup("post_rollback_actions", tooltip="Step 6") as after:
             Banner(task_id="banner", show=False)
             OpenTicket(task_id="open_ticket")
@@ -53,8 +53,12 @@ def build(plan: Plan) -> None:
         failed = Close(task_id="report_failure", status=Status.ROLLBACK_FAILED, trigger_rule=TriggerRule.ONE_FAILED)
 
         back >> [alert, WithdrawQuestions(task_id="withdraw_questions")]
-        chain(back, [drain, healthy], database, verify, remove, after, close)
-        [back, drain, healthy, database, verify, remove, after] >> failed
+        how_far = HowFar(
+            task_id="how_far", moved=[drain.task_id, healthy.task_id], stopped=[remove.task_id],
+        )  # fmt: skip
+        chain(back, how_far, [drain, healthy], database, verify, remove, after, close)
+        how_far >> remove
+        [back, how_far, drain, healthy, database, verify, remove, after] >> failed
         report_after(plan, close)
         failed >> Report(task_id="report_of_failure")
 

@@ -23,6 +23,8 @@ STATE = DeploymentState(
     deployment="run", generation=1, status=Status.DEPLOYING, version="v1.1.0", image="i", previous_version="v1.0.0",
     previous_image="j", stable="blue", preview="green", reason="r", started_at=0.0, rollback_reason="errors",
 )  # fmt: skip
+BACK = STATE.model_copy(update={"switched_at": 47_300.0, "back_at": 47_311.4})
+"""13:08:31 UTC."""
 
 
 def tell(message):
@@ -51,9 +53,9 @@ def test_the_start_is_announced_in_the_words_of_the_plan(told, monkeypatch):
     assert page["body"]["incident"]["status"] == "in_progress"
 
 
-@pytest.mark.parametrize("message", [messages.started, messages.rollback_initiated, messages.rolled_back])
+@pytest.mark.parametrize("message", [messages.started, messages.taken_back, messages.rolled_back])
 def test_the_status_page_is_told_no_reason_and_calls_nobody(message):
-    shown = [one for one in channels.letters(PLAN, message(PLAN, STATE), "run") if one.kind == "status page"]
+    shown = [one for one in channels.letters(PLAN, message(PLAN, BACK), "run") if one.kind == "status page"]
     assert len(shown) == 1
     assert "@here" not in shown[0].text and "errors" not in shown[0].text
 
@@ -65,21 +67,50 @@ def test_the_status_page_is_told_no_reason_and_calls_nobody(message):
     "Immediate Slack notification",
 )
 def test_a_rollback_goes_to_the_incident_channel_with_its_reason(told):
-    assert tell(messages.rollback_initiated(PLAN, STATE)) == []
+    assert tell(messages.taken_back(PLAN, BACK)) == []
     assert told()[0]["body"]["channel"] == "#pms-incidents"
-    assert "ROLLBACK INITIATED - v1.1.0" in told()[0]["body"]["text"]
-    assert "Reason: errors" in told()[0]["body"]["text"]
-    assert "ETA: 10-15 minutes to previous version" in told()[0]["body"]["text"]
+    assert told()[0]["body"]["text"].splitlines() == [
+        "@here ROLLBACK INITIATED - v1.1.0 deployment",
+        "Traffic is back on blue (v1.0.0) since 13:08:31 UTC. Verification takes 10 minutes.",
+        "Reason: errors",
+    ]
+    (page,) = told("statuspage", "POST")
+    assert "again, since 13:08:31 UTC. We are verifying it." in page["body"]["incident"]["body"]
+
+
+def test_at_the_end_of_a_rollback_people_hear_since_when_it_has_been_good():
+    said = messages.rolled_back(PLAN, BACK)
+    assert "v1.0.0 serves again, since 13:08:31 UTC, and is verified by now" in said.slack
+    assert said.public.endswith("again, since 13:08:31 UTC. This is verified.")
+    unknown = messages.rolled_back(PLAN, BACK.model_copy(update={"back_at": None}))
+    assert "v1.0.0 serves again, and is verified by now" in unknown.slack
+
+
+@pytest.mark.parametrize("announced", [False, True])
+def test_what_was_stopped_before_the_switch_is_told_to_the_team_alone(told, announced):
+    state = STATE.model_copy(update={"announced": announced})
+    assert tell(messages.taken_back(PLAN, state)) == []
+    (slack,) = told.posts()
+    assert len(told()) == 1
+    assert slack["channel"] == "#pms-deployments"
+    assert slack["text"].splitlines()[1:] == ["Reason: errors"]
+    assert "v1.1.0 is STOPPED before the switch; nothing moved: v1.0.0 served on blue all the time." in slack["text"]
+    letters = channels.letters(PLAN, messages.rolled_back(PLAN, state), "run")
+    assert [(one.kind, one.page.status) for one in letters] == [("status page", "completed")] * announced
+
+
+def test_how_late_a_rollback_was_counts_to_when_traffic_was_back_not_to_when_it_is_told():
+    state = BACK.model_copy(update={"switched_at": BACK.back_at - 2400})
+    assert "40 minutes after the switch (the plan decides within 30)" in messages.taken_back(PLAN, state, 1e9).slack
+    assert "after the switch" not in messages.taken_back(PLAN, BACK, now=1e9).slack
 
 
 @pytest.mark.plan("Notify stakeholders", "Notify users via email if necessary", "Customer communication if needed")
-@pytest.mark.parametrize(("switched_at", "users"), [(None, 0), (1.0, 1)])
-def test_users_hear_of_a_rollback_only_when_they_could_have_seen_it(told, switched_at, users):
-    state = STATE.model_copy(update={"switched_at": switched_at})
+@pytest.mark.parametrize(("state", "mailed"), [(STATE, False), (BACK, True)])
+def test_stakeholders_and_users_hear_of_a_rollback_only_when_they_could_have_seen_it(told, state, mailed):
     assert tell(messages.rolled_back(PLAN, state)) == []
     mails = json.dumps([call for call in told() if call["service"] == "smtp"])
-    assert PLAN.messages.stakeholders[0] in mails
-    assert (PLAN.messages.users[0] in mails) == bool(users)
+    assert (PLAN.messages.stakeholders[0] in mails) == (PLAN.messages.users[0] in mails) == mailed
 
 
 ENDED = Ended(
@@ -126,7 +157,7 @@ def test_a_channel_that_never_answers_is_waited_for_as_long_as_the_plan_says(tol
     with silent() as (host, port):
         extra = {"base_url": f"http://{host}:{port}/"}
         connect_to(monkeypatch, "pms_slack", conn_type="slack", password="xoxb-secret", extra=extra)
-        assert tell(messages.rollback_initiated(PLAN, STATE))
+        assert tell(messages.taken_back(PLAN, STATE))
     assert waited == [PLAN.messages.timeout_seconds]
 
 

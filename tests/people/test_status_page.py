@@ -137,10 +137,11 @@ STATE = DeploymentState(
 def test_a_whole_life_over_http_with_states_that_each_kind_takes(told):
     """The recorder refuses a state of the other kind, as Statuspage does."""
     state = STATE.model_copy(update={"deployment": f"deployment-{time.time()}", "version": f"v1.1.{int(time.time())}"})
+    met = state.model_copy(update={"switched_at": NOW})
     release = Announced(version=state.version, opens=NOW, closes=NOW + 4 * 3600)
     said = [
         announcements.status_scheduled(PLAN, release), messages.started(PLAN, state),
-        messages.rollback_initiated(PLAN, state), messages.rolled_back(PLAN, state),
+        messages.taken_back(PLAN, met), messages.rolled_back(PLAN, met),
     ]  # fmt: skip
     for number, message in enumerate(said):
         assert channels.tell(context_of(Ti(f"task{number}")), PLAN, message) == []

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from handover.coordination import state
 from handover.outside import outside, standing_in
 from handover.people import tickets
 from handover.people.operators import OpenTicket
@@ -337,7 +338,24 @@ def people(world):  # noqa: F811
         yield found
 
 
+def met(world) -> None:  # noqa: F811
+    """Clients have met the version."""
+    change = {"switched_at": world.time.epoch()}
+
+    async def remember(kube):
+        await state.update(kube, world.plan.lock_name, world.token, lambda old: old.model_copy(update=change))
+
+    world.run(remember)
+
+
+def test_what_was_stopped_before_the_switch_has_no_ticket(world, people):  # noqa: F811
+    evidence = run(OpenTicket(task_id="open_ticket", plan=world.plan), world.token, release(IMAGE)).evidence
+    assert evidence.reason == "no ticket: nothing moved: v1.0.0 served on blue all the time"
+    assert people.opened == {}
+
+
 def test_a_rollback_that_is_killed_before_it_hears_of_its_ticket_opens_no_second_one(world, people):  # noqa: F811
+    met(world)
     step = OpenTicket(task_id="open_ticket", plan=world.plan)
     people.lost = Killed()
     with pytest.raises(Killed):
@@ -349,6 +367,7 @@ def test_a_rollback_that_is_killed_before_it_hears_of_its_ticket_opens_no_second
 
 
 def test_a_rollback_whose_ticket_is_refused_goes_on_and_says_why(world, people):  # noqa: F811
+    met(world)
     people.away.add(TICKETS)
     step = OpenTicket(task_id="open_ticket", plan=world.plan)
     evidence = run(step, world.token, release(IMAGE)).evidence

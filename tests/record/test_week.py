@@ -52,6 +52,14 @@ def test_an_incident_or_a_rollback_fails_it(bad):
     assert week.quiet("x", [made.record(made.outcome()), made.record(bad)]).verdict is Verdict.FAIL
 
 
+def test_what_was_stopped_before_the_switch_troubled_nobody():
+    stopped = made.outcome(Status.ROLLED_BACK, at=400, switched=None)
+    assert week.quiet("x", [made.record(made.outcome()), made.record(stopped)]).passed
+    assert values(stopped)["rolled_back"] == 0
+    failed = made.outcome(Status.ROLLBACK_FAILED, at=400, switched=None)
+    assert week.quiet("x", [made.record(failed)]).verdict is Verdict.FAIL
+
+
 def test_nothing_to_look_at_is_not_known():
     assert week.quiet("x", []).verdict is Verdict.UNKNOWN
 

@@ -79,17 +79,18 @@ def test_with_ledger_and_channels_away_a_deployment_comes_back_and_what_was_miss
     assert outcome.outcome == "rolled_back"
     assert not production.lock_holder()
     assert "not recorded now, but when the run ends" in team.admin.log(DEPLOYMENT, run_id, "open")
-    assert "none (" in team.admin.log(ROLLBACK, back, "post_rollback_actions.open_ticket")
+    assert "no ticket: nothing moved" in team.admin.log(ROLLBACK, back, "post_rollback_actions.open_ticket")
+    assert team.admin.task_states(ROLLBACK, back)["verify_application.watch"] == "skipped"
     assert team.admin.task_states(ROLLBACK, back)["report"] == "failed"
     team.admin.clear_task(ROLLBACK, back, "report")
     record = reading.read(endpoints, run_id, "report", seconds=120)
     ran = {(run_id, step) for step in reading.steps_of(team, DEPLOYMENT, run_id)}
     ran |= {(back, step) for step in reading.steps_of(team, ROLLBACK, back)}
     assert {(check.run, check.step) for check in record.checks} == ran
-    assert record.outcomes[-1].status == "rolled_back"
+    assert (record.outcomes[-1].status, record.outcomes[-1].stopped, record.incidents) == ("rolled_back", True, ())
     told = {team.admin.wait_for_run(REDELIVERY, run["dag_run_id"], 120) for run in team.admin.runs(REDELIVERY)}
     assert "success" in told  # the early ones gave up
-    assert any("serves again" in m.text and m.delivered for m in reading.read(endpoints, run_id).messages)
+    assert any("STOPPED before the switch" in m.text and m.delivered for m in reading.read(endpoints, run_id).messages)
 
 
 def each_where_it_came_last(texts: list[str]) -> list[str]:

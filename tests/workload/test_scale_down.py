@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from handover.coordination import state
 from handover.coordination.routing import DEPLOYMENTS
 from handover.models.annotations import notes
 from handover.models.names import ERROR_RATE, PODS
@@ -76,10 +77,20 @@ def test_a_rollback_before_anything_was_deployed_removes_nothing(world):
 
 
 def test_a_colour_that_never_became_ready_is_removed_at_once(world):
+    met = {"switched_at": world.time.epoch()}
+    world.run(
+        lambda kube: state.update(kube, world.plan.lock_name, world.token, lambda old: old.model_copy(update=met))
+    )
     for pod in world.service.pods("green"):
         pod.ready_at = float("inf")
     ran = run(step(world, RemoveIdleColour), world.token, ASKED)
     assert ran.evidence.reason == "pms-green is scaled to 0: no pod is ready"
+
+
+def test_nobody_waits_for_a_colour_that_no_client_ever_met(world):
+    ran = run(step(world, RemoveIdleColour), world.token, ASKED)
+    assert (ran.evidence.reason, ran.triggers) == ("pms-green is scaled to 0: no client ever met it", [])
+    assert world.service.pods("green") == []
 
 
 def test_the_route_is_looked_at_again_right_before_the_change(world):

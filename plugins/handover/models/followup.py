@@ -19,6 +19,8 @@ class Ended(Frozen):
     outcome: Status
     at: float
     incidents: int = 0
+    met: bool = True
+    """Whether clients ever met the version."""
 
     @property
     def rolled_back(self) -> bool:
@@ -26,5 +28,5 @@ class Ended(Frozen):
 
     @property
     def troubled(self) -> bool:
-        """Whether there is anything to analyse: an incident, or any end but a success."""
-        return self.incidents > 0 or self.outcome is not Status.SUCCEEDED
+        """Whether there is anything to analyse: an incident, or any end but a success that clients could see."""
+        return self.incidents > 0 or (self.met and self.outcome is not Status.SUCCEEDED)

@@ -66,7 +66,16 @@ class Outcome(RecordEntry):
     status: Status
     at: float
     switched_at: float | None = None
+    """When clients first met the new version; None: they never did."""
     backup_uri: str = ""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was taken back before any client met it: nothing moved."""
+        return self.status is Status.ROLLED_BACK and self.switched_at is None
+
+    def __str__(self) -> str:
+        return "stopped before the switch" if self.stopped else str(self.status)
 
 
 class Check(RecordEntry):

@@ -84,6 +84,16 @@ def started(plan: Plan, state: DeploymentState) -> Message:
     )
 
 
+def switched(plan: Plan, state: DeploymentState) -> Message:
+    """Plan 2.2 step 6: everybody meets the new version by now."""
+    since = f" since {clock.told(state.switched_at)}" if state.switched_at else ""
+    return Message(
+        event="switched", title="Traffic is switched", **_of(state),
+        slack=f"{plan.title}: clients meet {state.version} on {state.preview}{since}; {state.previous_version} stands "
+        f"by on {state.stable}. A breach is rolled back by itself.",
+    )  # fmt: skip
+
+
 def succeeded(plan: Plan, state: DeploymentState) -> Message:
     """Plan "Communication Plan", day of deployment."""
     return Message(
@@ -98,43 +108,67 @@ def succeeded(plan: Plan, state: DeploymentState) -> Message:
     )
 
 
-def rollback_initiated(plan: Plan, state: DeploymentState, now: float | None = None) -> Message:
-    """Rollback step 1. ``now``: seconds since the epoch."""
+def taken_back(plan: Plan, state: DeploymentState, now: float | None = None) -> Message:
+    """Rollback step 1, said once traffic is where it belongs. What clients never met is stopped, and nobody but the
+    team hears of it. ``now``: seconds since the epoch.
+    """
+    reason = f"Reason: {state.rollback_reason or 'not given'}"
+    if not state.met:
+        return Message(
+            event="stopped", title="Stopped, nothing moved", **_of(state),
+            slack=f"{plan.title} {state.version} is STOPPED before the switch; {state.whereabouts}.\n{reason}",
+        )  # fmt: skip
+    verification = in_words(plan.watch.after_rollback_seconds)
     return Message(
         event="rollback_initiated",
         title="Rollback initiated",
         **_of(state),
         slack=f"@here ROLLBACK INITIATED - {state.version} deployment\n"
-        f"Reason: {state.rollback_reason or 'not given'}{_late(plan, state, now)}\n"
-        f"ETA: {plan.rollback.eta} to previous version",
+        f"{_capital(state.whereabouts)}. Verification takes {verification}.\n{reason}{_late(plan, state, now)}",
         incident_channel=True,
         status_page="investigating",
-        public=f"We are going back to the version of {plan.title} before this one. This takes {plan.rollback.eta}.",
+        public=f"{plan.title} runs in the version before this one again{_since(state)}. We are verifying it.",
     )
 
 
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _since(state: DeploymentState) -> str:
+    return f", since {clock.told(state.back_at)}" if state.back_at else ""
+
+
 def _late(plan: Plan, state: DeploymentState, now: float | None) -> str:
-    """Says so when the plan's decision point is over."""
-    age = (clock.epoch() if now is None else now) - (state.switched_at or float("inf"))
+    """Says so when traffic went back after the plan's decision point was over."""
+    back_at = state.back_at or (clock.epoch() if now is None else now)
+    age = back_at - (state.switched_at or float("inf"))
     if age <= plan.rollback.window_seconds:
         return ""
     return f"\n{age / 60:.0f} minutes after the switch (the plan decides within {plan.rollback.window_seconds / 60:g})"
 
 
 def rolled_back(plan: Plan, state: DeploymentState) -> Message:
-    """Rollback step 6; users hear of it only when they could have seen the new version."""
+    """Rollback step 6; users hear of it only when they could have seen the new version. Of one that was stopped before
+    that there is no more to say, but that a maintenance which was announced as under way is over.
+    """
+    if not state.met:
+        return Message(
+            event="stopped_in_public", **_of(state), status_page="completed" if state.announced else "",
+            public=f"The update of {plan.title} does not take place now. Nothing has changed.",
+        )  # fmt: skip
     return Message(
         event="rolled_back",
         title="Rolled back",
         **_of(state),
-        slack=f"{plan.title}: {state.previous_version} serves again; {state.version} was rolled back "
-        f"({state.rollback_reason or 'no reason given'}).",
+        slack=f"{plan.title}: {state.previous_version} serves again{_since(state)}, and is verified by now; "
+        f"{state.version} was rolled back ({state.rollback_reason or 'no reason given'}).",
         incident_channel=True,
         status_page="resolved",
-        public=f"{plan.title} runs in the version before this one again.",
+        public=f"{plan.title} runs in the version before this one again{_since(state)}. This is verified.",
         subject=f"{plan.title} {state.version}: rolled back to {state.previous_version}",
         to_stakeholders=True,
-        to_users=state.switched_at is not None,
+        to_users=True,
     )
 
 
@@ -163,11 +197,12 @@ def looked_after(plan: Plan, state: DeploymentState, what: str, problem: str, *,
     )  # fmt: skip
 
 
-def decided(plan: Plan, phase: str, proceed: bool, reasons: list[str]) -> Message:
-    """What a branch decided after a phase, and why."""
-    verdict = "proceed" if proceed else "ROLL BACK"
+def decided(plan: Plan, phase: str, proceed: bool, reasons: list[str], *, met: bool = True) -> Message:
+    """What a branch decided after a phase, and why. ``met``: whether clients have met the new version by now."""
+    title = "Proceed" if proceed else ("Roll back" if met else "Stop")
+    verdict = "proceed" if proceed else ("ROLL BACK" if met else "STOP, nothing moved")
     return Message(
-        event=f"{phase} {verdict}", title="Proceed" if proceed else "Roll back",
+        event=f"{phase} {verdict}", title=title,
         slack=f"{plan.title}: {phase}: {verdict}\n" + "\n".join(f"• {r}" for r in reasons),
     )  # fmt: skip
 

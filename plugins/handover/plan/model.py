@@ -201,7 +201,6 @@ class RollbackRules(Section):
     airflow_connection: ConnectionId
     verify_timeout_seconds: Seconds
     old_colour_timeout_seconds: Seconds
-    eta: str
 
 
 class Plan(Section):

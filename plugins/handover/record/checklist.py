@@ -177,7 +177,7 @@ def _ends(line: ReportLine, record: Record) -> Iterator[RuleResult]:
             yield RuleResult(Mark.UNKNOWN, "the deployment has not ended")
         else:
             mark = Mark.PASSED if last.status is line.outcome else Mark.FAILED
-            yield RuleResult(mark, f"{last.status}", last.at)
+            yield RuleResult(mark, str(last), last.at)
     if line.incidents is not None:
         least = SEVERITIES.index(line.incidents)
         bad = {e.incident: e for e in record.incidents if SEVERITIES.index(e.severity) >= least}

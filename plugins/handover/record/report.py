@@ -119,7 +119,7 @@ def build(plan: Plan, checklist: ReportChecklist, record: Record) -> DeploymentR
     deployment = record.deployment
     return DeploymentReport(
         title=f"{plan.title} {deployment.version}",
-        outcome=OUTCOMES.get(last.status, str(last.status)) if last else "has not ended",
+        outcome=_words(last) if last else "has not ended",
         succeeded=bool(last and last.status is Status.SUCCEEDED),
         record=record,
         started_at=deployment.started_at,
@@ -138,6 +138,10 @@ def build(plan: Plan, checklist: ReportChecklist, record: Record) -> DeploymentR
         log=log,
         undelivered=_undelivered(record),
     )
+
+
+def _words(last: Outcome) -> str:
+    return f"was {last}, and nothing moved" if last.stopped else OUTCOMES.get(last.status, str(last.status))
 
 
 def _phases(checks: Iterable[Check]) -> Iterator[PhaseSpan]:
@@ -170,7 +174,7 @@ def _log(record: Record) -> list[LogLine]:
         for m in record.messages
     ]  # fmt: skip
     lines += [_incident_line(entry) for entry in record.incidents]
-    lines += [LogLine(o.at, "outcome", o.step, str(o.status), o.status is Status.SUCCEEDED) for o in record.outcomes]
+    lines += [LogLine(o.at, "outcome", o.step, str(o), o.status is Status.SUCCEEDED) for o in record.outcomes]
     return sorted(lines, key=lambda line: line.at)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from handover.models.deployment import Status
 from handover.models.evidence import Evidence, Measurement, failed, passed, unknown
 from handover.models.names import ERROR_RATE
+from handover.models.record import Outcome
 from handover.record.ledger import Record
 
 SOURCE = "record"
@@ -17,7 +18,7 @@ def figures(record: Record) -> list[Measurement]:
     """Plan "Log deployment metrics": duration in seconds to the first end, issues, rolled back (1) or not (0)."""
     values: dict[str, float] = {
         "issues": len({entry.incident for entry in record.incidents}),
-        "rolled_back": float(any(end.status is Status.ROLLED_BACK for end in record.outcomes)),
+        "rolled_back": float(any(end.status is Status.ROLLED_BACK and not end.stopped for end in record.outcomes)),
     }
     if record.outcomes:
         values["duration_seconds"] = round(record.outcomes[0].at - record.deployment.started_at, 3)
@@ -29,10 +30,15 @@ def quiet(check: str, records: Sequence[Record]) -> Evidence:
     if not records:
         return unknown(check, "the ledger holds no deployment to look at")
     incidents = sorted({entry.incident for record in records for entry in record.incidents})
-    backs = [r.deployment.version for r in records if any(o.status is not Status.SUCCEEDED for o in r.outcomes)]
+    backs = [r.deployment.version for r in records if any(_bad(end) for end in r.outcomes)]
     if incidents or backs:
         return failed(check, f"incidents: {', '.join(incidents) or 'none'}; rolled back: {', '.join(backs) or 'none'}")
     return passed(check, f"no incident and no rollback in {len(records)} deployment(s) since")
+
+
+def _bad(end: Outcome) -> bool:
+    """What was stopped before any client met it troubled nobody."""
+    return end.status is not Status.SUCCEEDED and not end.stopped
 
 
 def worst_error_rate(record: Record) -> float | None:

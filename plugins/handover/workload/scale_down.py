@@ -144,6 +144,15 @@ class RemoveIdleColour(ScaleDown):
     def colour(self, run: StepRun) -> str:
         return run.token.preview
 
+    def work(self, run: StepRun) -> Evidence:
+        if asyncio.run(run.known()).met:
+            return super().work(run)
+        return asyncio.run(self._at_once(run))
+
+    async def _at_once(self, run: StepRun) -> Evidence:
+        colour = self.colour(run)
+        return await self.nothing_to_do(run, colour) or await self.scale_down(run, colour, "no client ever met it")
+
     async def claim(self, router: Router, run: StepRun) -> Route:
         """The route says already that this deployment was aborted, and so that nobody sends traffic there any more."""
         return await router.read()

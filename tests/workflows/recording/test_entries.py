@@ -157,8 +157,10 @@ def test_it_begins_when_the_evidence_was_measured_not_when_its_task_ended():
     assert incident_of(BACK, [*watch, *others])[0].at == 97.5
 
 
-def test_before_the_switch_it_is_less_severe():
-    assert {e.severity for e in incident_of(BACK, rolled_back(switched=None))} == {"medium"}
+def test_what_was_stopped_before_the_switch_was_nobodys_incident():
+    assert incident_of(BACK, rolled_back(switched=None)) == []
+    failed_to_stop = incident_of(BACK, rolled_back(switched=None, status=Status.ROLLBACK_FAILED))
+    assert failed_to_stop[0].kind is IncidentKind.OPENED  # somebody has to look
 
 
 def test_a_rollback_that_failed_leaves_its_incident_open():

@@ -14,7 +14,7 @@ from handover.models.deployment import DeploymentState, Status
 from handover.models.evidence import Evidence, failed, passed
 from handover.models.followup import ENDED_KEY, Ended
 from handover.models.record import INCIDENTS_KEY, OUTCOME_KEY, Outcome
-from handover.step import Step, StepRun
+from handover.step import Step, StepRun, skipped
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -45,15 +45,16 @@ class Close(Step):
             backup_uri=state.backup.uri if state.backup else "",
         )  # fmt: skip
         run.context["ti"].xcom_push(key=OUTCOME_KEY, value=outcome.model_dump(mode="json"))
-        found = [incident.model_dump(mode="json") for incident in state.incidents]
+        incidents = () if outcome.stopped else state.incidents  # what no client met was nobody's incident
+        found = [incident.model_dump(mode="json") for incident in incidents]
         run.context["ti"].xcom_push(key=INCIDENTS_KEY, value=found)
         ended = Ended(
             deployment=state.deployment, version=state.version, previous_version=state.previous_version,
-            outcome=state.status, at=state.finished_at or 0, incidents=len(state.incidents),
+            outcome=state.status, at=state.finished_at or 0, incidents=len(incidents), met=not outcome.stopped,
         )  # fmt: skip
         run.context["ti"].xcom_push(key=ENDED_KEY, value=ended.model_dump(mode="json"))
         seconds = (state.finished_at or 0) - state.started_at
-        return passed(self.task_id, f"{state.version}: {state.status} after {seconds:.0f} s")
+        return passed(self.task_id, f"{state.version}: {outcome} after {seconds:.0f} s")
 
     async def _moved_away(self, run: StepRun, kube: Kube) -> str:
         """Whether somebody moved traffic back by hand since it was finalised: then the rollback has the rest to do."""
@@ -73,7 +74,7 @@ def ended_asset(plan: Plan) -> Asset:
 
 class PublishEnd(BaseOperator):
     """Starts the follow-ups: publishes what ``close`` has left as an event of the asset. A task of its own, for an
-    asset that Airflow refuses must fail nothing that the deployment needs.
+    asset that Airflow refuses must fail nothing that the deployment needs. What clients never met is not followed up.
     """
 
     def __init__(self, *, plan: Plan, ended_from: str, opened_by: str = "", **kwargs: Any) -> None:
@@ -82,6 +83,8 @@ class PublishEnd(BaseOperator):
 
     def execute(self, context: Context) -> str:
         ended = Ended.model_validate(context["ti"].xcom_pull(task_ids=self.ended_from, key=ENDED_KEY))
+        if not ended.met:
+            raise skipped(f"{ended.deployment} was stopped before the switch: there is nothing to follow up")
         for asset in self.outlets:
             context["outlet_events"][asset].extra = ended.model_dump(mode="json")
         return f"{ended.deployment}: {ended.outcome}"

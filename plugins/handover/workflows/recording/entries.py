@@ -37,7 +37,7 @@ KEYS = (ANSWERS_KEY, EVIDENCE_KEY, DEPLOYMENT_KEY, DECISION_KEY, MESSAGES_KEY, O
 SUCCESS, FAILED = "success", "failed"
 FRAME = frozenset({"RollBack", "GiveUp", "Redeliver", "Remind", "PublishEnd"})
 """Operators that fail by design, or do nothing for the plan."""
-AFTER_SWITCH, BEFORE_SWITCH = Severity.CRITICAL, Severity.MEDIUM
+UNEXPLAINED = Severity.CRITICAL
 """Of a rollback that no incident of the watch has explained."""
 
 
@@ -127,21 +127,20 @@ def _started(opened: Deployment) -> list[Decision]:
 
 
 def incident_of(rollback: str, entries: Sequence[RecordEntry]) -> list[IncidentEntry]:
-    """The timeline that a rollback leaves for the post-mortem; none if this run did nothing, or if an incident of the
-    watch tells it already.
+    """The timeline that a rollback leaves for the post-mortem; none if this run did nothing, if no client could be
+    hurt since the version was stopped before the switch, or if an incident of the watch tells it already.
 
     It begins with the first step that failed, when its evidence was measured. ``entries``: of the deployment and
-    this rollback. Before the switch no user could be hurt, hence the lower severity.
+    this rollback.
     """
     mine = [entry for entry in entries if entry.run == rollback]
     asked = next((entry for entry in mine if isinstance(entry, Decision)), None)
     outcome = next((entry for entry in mine if isinstance(entry, Outcome)), None)
-    if asked is None or outcome is None or _is_told_already(mine, outcome):
+    if asked is None or outcome is None or outcome.stopped or _is_told_already(mine, outcome):
         return []
-    severity = AFTER_SWITCH if outcome.switched_at else BEFORE_SWITCH
 
     def line(kind: IncidentKind, at: float, text: str, who: str) -> IncidentEntry:
-        found = IncidentEntry(incident=rollback, kind=kind, at=at, severity=severity, text=text, who=who)
+        found = IncidentEntry(incident=rollback, kind=kind, at=at, severity=UNEXPLAINED, text=text, who=who)
         return found.of(outcome.deployment, rollback, outcome.step)
 
     failures = [e for e in entries if isinstance(e, Check) and e.verdict is not Verdict.PASS and e.at <= asked.at]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.bases.branch import BranchMixIn
 
 from handover.models.evidence import Evidence, passed
 from handover.ports.airflow import AirflowError, run_path
@@ -10,7 +13,30 @@ from handover.step import Step, StepRun
 from handover.workflows.rollback.start import airflow_of
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from handover.ports.airflow import AirflowApi
+
+
+class HowFar(Step, BranchMixIn):
+    """Whether clients ever met the version that is taken back. If not, nothing of theirs has to be brought back or
+    looked at: what was prepared is taken away, and the lock is free.
+
+    :param moved: where it goes on after a version that clients have met
+    :param stopped: where after one that they have not
+    """
+
+    def __init__(self, *, moved: list[str], stopped: list[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.moved, self.stopped = moved, stopped
+
+    def execute(self, context: Context) -> Any:
+        super().execute(context)
+        state = asyncio.run(self.step_run(context).known())
+        return self.do_branch(context, self.moved if state.met or state.migration.started else self.stopped)
+
+    async def act(self, run: StepRun) -> Evidence:
+        return passed(self.task_id, (await run.known()).whereabouts)
 
 
 class WithdrawQuestions(Step):
