@@ -15,6 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 
 from handover.models.deployment import DeploymentState, FencingToken, Release
 from handover.models.evidence import Evidence, failed, passed
+from handover.models.redaction import redacted
 from handover.outside import outside
 from handover.ports.kube import KubeError
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 EVIDENCE_KEY = "evidence"
 """XCom key under which every step leaves its `Evidence`, passed or not; the branches read it."""
+MAX_REASON = 10_000
+"""Characters of an evidence's reason: what is longer is for the log."""
 FENCING_KEY = "fencing_token"
 RELEASE_KEY = "release"
 LOST_TRIGGERER = datetime.timedelta(seconds=60)
@@ -182,7 +185,10 @@ class Step(BaseOperator):
         return StepRun(self.plan, context, self.opened_by)
 
     def conclude(self, context: Context, evidence: Evidence) -> str:
-        """Leaves the evidence for the branch, says it in the log, and fails the task unless it passed."""
+        """Leaves the evidence for the branch, says it in the log, and fails the task unless it passed. Its reason may
+        have words of others in it: it is cut, and what looks like a secret is hidden, before anybody has it.
+        """
+        evidence = _tellable(evidence)
         self._leave(context, evidence)
         for m in evidence.measurements[:50]:
             self.log.info("measured %s = %s %s (%s)", m.what, m.value, m.unit, m.source)
@@ -200,8 +206,12 @@ class Step(BaseOperator):
             yield
         except KubeError as error:
             if error.refusal:
-                self._leave(context, failed(self.task_id, str(error)))
+                self._leave(context, _tellable(failed(self.task_id, str(error))))
             raise
 
     def _leave(self, context: Context, evidence: Evidence) -> None:
         context["ti"].xcom_push(key=EVIDENCE_KEY, value=evidence.model_dump(mode="json"))
+
+
+def _tellable(evidence: Evidence) -> Evidence:
+    return evidence.model_copy(update={"reason": redacted(evidence.reason)[:MAX_REASON]})

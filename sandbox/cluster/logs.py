@@ -73,7 +73,9 @@ class PodLogs:
         writer, tail = self._writers.get(path), query.get("tailLines")
         with path.open("rb") as file:
             lines = list(_selected(file, query))
-            yield b"".join(lines[-int(tail) :] if tail and int(tail) else [] if tail else lines)
+            text = b"".join(lines[-int(tail) :] if tail and int(tail) else [] if tail else lines)
+            limit = query.get("limitBytes")
+            yield text[: int(limit)] if limit else text
             following = query.get("follow") in ("true", "True", "1") and writer is not None
             while following:
                 following = not (writer and writer.closed.is_set())  # first: what it wrote last is still to be read

@@ -14,7 +14,7 @@ from handover.kube.jobs import Command, JobEnd
 from handover.kube.reasons import PATIENCE_SECONDS, SETTLE_SECONDS
 from handover.models.annotations import FORMER_PREFIX
 from handover.plan.parts import PLANS_VARIABLE, included
-from handover.ports.kube import KubeError
+from handover.ports.kube import MAX_LOG_LINES, MAX_POD_BYTES, KubeError
 from tests.support.cluster import image
 
 IMAGE = "registry.example.com/shop/web@sha256:1"
@@ -224,6 +224,22 @@ def test_a_job_that_succeeds_gives_its_output(twin):
     result = run(twin, command("npm", "test"))
     assert (result.succeeded, result.reason, result.exit_code) == (True, "", 0)
     assert result.output == f"{IMAGE} ran npm test\n"
+
+
+def test_what_a_job_prints_is_for_people_without_secrets_and_for_us_to_the_letter(twin):
+    twin.cluster.program = lambda _image, _argv: (0, "postgres://app:s3cr3t@db/x\nTOKEN=s3cr3t\n")
+    result = run(twin, command())
+    assert result.output == "postgres://app:***@db/x\nTOKEN=***\n"
+    assert result.printed == "postgres://app:s3cr3t@db/x\nTOKEN=s3cr3t\n"
+    assert "s3cr3t" not in repr(result)
+
+
+def test_of_a_log_without_end_the_end_is_read_and_that_it_is_cut_is_said(twin):
+    twin.cluster.program = lambda _image, _argv: (0, "a" * 99 + "\n" + ("b" * 99 + "\n") * (MAX_LOG_LINES + 10))
+    result = run(twin, command())
+    assert len(result.printed) < MAX_POD_BYTES + 200
+    assert "a" not in result.printed.partition("\nthe log")[0]
+    assert result.output.endswith("-pod goes on; no more of it is read")
 
 
 def test_a_job_that_fails_tells_the_clusters_reason_and_its_exit_code(twin):

@@ -17,7 +17,17 @@ from typing import Any
 
 from handover import clock
 from handover.models.annotations import AGENT
-from handover.ports.kube import REQUEST_TIMEOUT, Conflict, Json, KubeError, NotFound, Permission, PodAnswer
+from handover.ports.kube import (
+    MAX_LOG_LINES,
+    MAX_POD_BYTES,
+    REQUEST_TIMEOUT,
+    Conflict,
+    Json,
+    KubeError,
+    NotFound,
+    Permission,
+    PodAnswer,
+)
 from sandbox.cluster.apply import apply
 from sandbox.cluster.patch import merge_patch
 
@@ -332,7 +342,8 @@ class TwinKube:
 
     async def logs(self, pod: str, container: str) -> str:
         await self._travel()
-        return self.cluster.job_log(self.namespace, pod)
+        end = self.cluster.job_log(self.namespace, pod).splitlines(keepends=True)[-MAX_LOG_LINES:]
+        return "".join(end).encode()[:MAX_POD_BYTES].decode("utf-8", "replace")
 
     async def may(self, permission: Permission) -> bool:
         return permission.resource not in self.cluster.denied

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from handover import clock
-from handover.ports.kube import MAX_POD_BYTES, REQUEST_TIMEOUT, Json, KubeError
+from handover.ports.kube import MAX_CLUSTER_BYTES, MAX_POD_BYTES, REQUEST_TIMEOUT, Json, KubeError
 
 log = logging.getLogger(__name__)
 Query = list[tuple[str, str]]
@@ -181,18 +181,18 @@ class HttpResponse:
         return self.body
 
 
-def limit_of(path: str) -> int | None:
-    """How many bytes of an answer are read: of a pod's behind the cluster's proxy one more than it may have, of the
-    cluster's own all (None).
-    """
-    return MAX_POD_BYTES + 1 if "/proxy" in path else None
+def limit_of(path: str) -> int:
+    """How many bytes of an answer are read: one more than it may have, which is less for what is a pod's."""
+    of_pod = "/proxy" in path or path.partition("?")[0].endswith("/log")
+    return (MAX_POD_BYTES if of_pod else MAX_CLUSTER_BYTES) + 1
 
 
-def within(limit: int | None, status: int, body: bytes, headers: Mapping[str, str]) -> HttpResponse:
+def within(limit: int, status: int, body: bytes, headers: Mapping[str, str]) -> HttpResponse:
     """What was answered; 413 where more than may be was read."""
-    if limit is None or len(body) < limit:
+    if len(body) < limit:
         return HttpResponse(status, body, headers)
-    return HttpResponse(413, f"the pod's answer is larger than {MAX_POD_BYTES} bytes".encode())
+    whose = "the pod's" if limit <= MAX_POD_BYTES + 1 else "the cluster's"
+    return HttpResponse(413, f"{whose} answer is larger than {limit - 1} bytes".encode())
 
 
 class ClusterApi(abc.ABC):

@@ -20,6 +20,8 @@ from handover.adapters.kube_users import access_from_file, access_from_text, acc
 from handover.models.annotations import AGENT, FORMER_AGENT
 from handover.ports.kube import (
     APPLY,
+    MAX_LOG_LINES,
+    MAX_POD_BYTES,
     REQUEST_TIMEOUT,
     Conflict,
     Forbidden,
@@ -144,7 +146,8 @@ class KubeClient:
         return await self._answer(method, where, headers=headers, timeout=timeout)
 
     async def logs(self, pod: str, container: str) -> str:
-        return await self._text("GET", self.path("pods", pod, "log"), query=[("container", container)])
+        end = [("container", container), ("tailLines", str(MAX_LOG_LINES)), ("limitBytes", str(MAX_POD_BYTES))]
+        return await self._text("GET", self.path("pods", pod, "log"), query=end)
 
     async def may(self, permission: Permission) -> bool:
         """Whether the API server would let us; in any namespace, and whichever authorizer it asks."""
@@ -264,8 +267,6 @@ class PooledApi(ClusterApi):
             server_hostname=access.server_name or None, allow_redirects=method == "GET",
         ) as answer:  # fmt: skip
             limit = limit_of(path)
-            if limit is None:
-                return HttpResponse(answer.status, await answer.read(), answer.headers)
             found = bytearray()
             while len(found) < limit and (piece := await answer.content.read(limit - len(found))):
                 found += piece

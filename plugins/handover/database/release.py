@@ -35,8 +35,8 @@ async def bundle(kube: Kube, plan: Plan, image: str, key: str) -> Bundle:
     said = "nothing"
     for _ in range(ATTEMPTS):
         result = await jobs.run(kube, plan.cluster, command)
-        if result.succeeded and BEGIN in result.output:
-            return unpack(result.output)
+        if result.succeeded and BEGIN in result.printed:
+            return unpack(result.printed)
         await jobs.answered(kube, result)
         said = result.output.strip()[-300:] or result.reason or said
     raise BundleError(f"{plan.database.folder} of {image} cannot be read: {said}")

@@ -21,9 +21,10 @@ from handover.kube.reasons import Patience, Trouble, of_job, told, unusual_ends
 from handover.kube.waiting import Overdue, until
 from handover.models.annotations import as_annotations, notes
 from handover.models.containers import container_of
+from handover.models.redaction import redacted
 from handover.plan.parts import included
 from handover.plan.text import from_yaml
-from handover.ports.kube import Conflict, KubeError, NotFound
+from handover.ports.kube import MAX_POD_BYTES, Conflict, KubeError, NotFound
 
 if TYPE_CHECKING:
     from handover.plan.model import Cluster
@@ -110,7 +111,9 @@ class JobResult(JobEnd):
 
     exit_code: int | None = None
     output: str = ""
-    """What the container printed (stdout and stderr)."""
+    """What the container printed (stdout and stderr), for people: without what looks like a secret."""
+    printed: str = field(default="", repr=False)
+    """The same to the letter, for who reads an answer in it."""
 
 
 async def submit(kube: Kube, cluster: Cluster, command: Command) -> str:
@@ -212,7 +215,8 @@ async def result(kube: Kube, end: JobEnd, container: str) -> JobResult:
     state = next((one.get("state") or {} for one in statuses if one["name"] == container), {})
     said = await _log(kube, pod["metadata"]["name"], container) if "waiting" not in state else ""
     end = end if end.succeeded else replace(end, reason=_with_reason_of(pod, end.reason))
-    return JobResult(**asdict(end), exit_code=(state.get("terminated") or {}).get("exitCode"), output=said)
+    code = (state.get("terminated") or {}).get("exitCode")
+    return JobResult(**asdict(end), exit_code=code, output=redacted(said), printed=said)
 
 
 def _with_reason_of(pod: Json, reason: str) -> str:
@@ -233,6 +237,7 @@ async def _pods(kube: Kube, name: str) -> list[Json]:
 
 async def _log(kube: Kube, pod: str, container: str) -> str:
     try:
-        return await kube.logs(pod, container)
+        said = await kube.logs(pod, container)
     except KubeError as error:
         return f"the log of pod {pod} cannot be read: {error}"
+    return said if len(said) < MAX_POD_BYTES else f"{said}\nthe log of pod {pod} goes on; no more of it is read"

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from handover.models.redaction import redacted
+
 if TYPE_CHECKING:
     from handover.ports.kube import Json
 
@@ -63,7 +65,7 @@ class Trouble:
     """Of a container that ran and ended; None for one that never ran."""
 
     def __str__(self) -> str:
-        message = f": {self.message[:MAX_MESSAGE]}" if self.message else ""
+        message = f": {redacted(self.message)[:MAX_MESSAGE]}" if self.message else ""
         return f"{self.about} {self.reason}{self.detail}{message}"
 
     @property

@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
 from handover.models.message import UNDELIVERED_KEY, Letter, PageUpdate
 from handover.models.record import MESSAGES_KEY, SentMessage
+from handover.models.redaction import redacted
 from handover.outside import outside
 from handover.people.blocks import blocks, late
 from handover.people.calendar import invitation
@@ -66,7 +68,7 @@ def send(plan: Plan, message: Message, origin: str) -> list[Letter]:
 
 def letters(plan: Plan, message: Message, origin: str, link: str = "") -> list[Letter]:
     """One letter for each channel of the message. ``origin``: what sends it, a part of every key."""
-    m, now, found = plan.messages, clock.epoch(), []
+    m, now, found, message = plan.messages, clock.epoch(), [], _tellable(message)
     key = f"{plan.name}/{origin}/{message.event}"
     channel = m.incidents_channel if message.incident_channel else m.deployments_channel
     if message.slack and channel:
@@ -90,6 +92,15 @@ def letters(plan: Plan, message: Message, origin: str, link: str = "") -> list[L
             Letter(key=f"{key}/e-mail", kind="e-mail", to=to, text=text, subject=message.subject, at=now)
         )  # fmt: skip
     return found
+
+
+def _tellable(message: Message) -> Message:
+    """Without what looks like a secret: a message may have anybody's words in it, a pod's last ones say."""
+    return replace(
+        message, slack=redacted(message.slack), title=redacted(message.title), public=redacted(message.public),
+        text=redacted(message.text), subject=redacted(message.subject),
+        fields=tuple((name, redacted(value)) for name, value in message.fields),
+    )  # fmt: skip
 
 
 def deliver(plan: Plan, letter: Letter, *, look: bool, again: bool = False) -> SentMessage:

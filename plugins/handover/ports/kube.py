@@ -13,7 +13,11 @@ from typing import Any, Protocol
 Json = dict[str, Any]
 REQUEST_TIMEOUT = 10.0
 MAX_POD_BYTES = 2**23
-"""Of a pod's own answer no more is read."""
+"""Of a pod's own answer, and of what its container has printed, no more is read."""
+MAX_CLUSTER_BYTES = 2**26
+"""The same for the cluster's own answers: others may write its objects too."""
+MAX_LOG_LINES = 150_000
+"""Of what a container has printed, its end: as many as are in `MAX_POD_BYTES` of base64."""
 APPLY = "apply include/k8s/rbac.yaml"
 """What to do about a missing permission."""
 
@@ -126,7 +130,7 @@ class Kube(Protocol):
         """The same with the headers of the answer."""
 
     async def logs(self, pod: str, container: str) -> str:
-        """What a container has printed."""
+        """What a container has printed: its last `MAX_LOG_LINES`, and of those no more than `MAX_POD_BYTES`."""
 
     async def events(self, about: str) -> builtins.list[Json]:
         """What is said lately of the objects of this name, in no order to rely on."""

@@ -20,6 +20,7 @@ from handover.models.record import (
     Sample,
     SentMessage,
 )
+from handover.models.redaction import redacted
 
 if TYPE_CHECKING:
     import asyncpg
@@ -136,17 +137,24 @@ def _select(kind: type[RecordEntry]) -> str:
 
 
 def _values(entry: RecordEntry) -> list[Any]:
-    from airflow.sdk.log import redact  # type: ignore[attr-defined]
-
     found = []
     for value in entry.model_dump(mode="json").values():
         if isinstance(value, (list, tuple)):
-            found.append(json.dumps(redact(value)).replace("\\u0000", ""))
-        elif isinstance(value, str):
-            found.append(str(redact(value)).replace("\0", ""))  # PostgreSQL has no NUL in texts
+            found.append(json.dumps(_clean(value)))
         else:
-            found.append(value)
+            found.append(_clean(value))
     return found
+
+
+def _clean(value: Any) -> Any:
+    """Every text in it without what looks like a secret, and without NUL, which PostgreSQL does not have."""
+    if isinstance(value, str):
+        return redacted(value.replace("\0", ""))
+    if isinstance(value, (list, tuple)):
+        return [_clean(one) for one in value]
+    if isinstance(value, dict):
+        return {_clean(key): _clean(one) for key, one in value.items()}
+    return value
 
 
 def _entry(kind: type[E_], row: Sequence[Any]) -> E_:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from handover.models.redaction import redacted
+
 if TYPE_CHECKING:
     from handover.kube.jobs import JobResult
 
@@ -16,8 +18,8 @@ def filled(text: str, **values: str) -> str:
 
 
 def last_words(output: str, lines: int = 5, characters: int = 600) -> str:
-    """The end of what a command printed, on one line."""
-    kept = [line.strip() for line in output.splitlines() if line.strip()][-lines:]
+    """The end of what a command printed, on one line, without what looks like a secret."""
+    kept = [line.strip() for line in redacted(output).splitlines() if line.strip()][-lines:]
     return " | ".join(kept)[-characters:]
 
 
