@@ -60,9 +60,16 @@ FROM pg_attribute a JOIN (
 ) AS k ON a.attrelid = k.indrelid AND a.attnum = ANY (k.columns) ORDER BY array_position(k.columns, a.attnum)
 """
 _COLUMNS = """
-SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity = 'a', a.attnum
-FROM pg_attribute a WHERE a.attrelid = %s::oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity = 'a', a.attnum,
+       a.attgenerated <> ''
+FROM pg_attribute a WHERE a.attrelid = %s::oid AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
+"""
+_TRIGGERS = """
+SELECT n.nspname, c.relname, t.tgname, t.tgenabled = 'A'
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE (c.oid = %(table)s::oid OR c.oid IN (SELECT relid FROM pg_partition_tree(%(table)s::oid)))
+  AND NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgenabled IN ('O', 'A') ORDER BY 1, 2, 3
 """
 _REFERENCES = """
 SELECT cn.nspname, child.relname, pn.nspname, parent.relname FROM pg_constraint k
@@ -72,14 +79,15 @@ WHERE k.contype = 'f'
 """
 _SCHEMAS = r"""
 SELECT set_config('search_path', concat_ws(', ', nullif(current_setting('search_path'), ''), string_agg(
-    quote_ident(nspname), ', ' ORDER BY nspname <> 'public', nspname)), true)
+    quote_ident(nspname), ', ' ORDER BY nspname <> 'public', nspname)), false)
 FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
 """
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column that can be written; ``type`` as SQL. ``always``: its values come from GENERATED ALWAYS AS IDENTITY.
+    """A column; ``type`` as SQL. ``always``: its values come from GENERATED ALWAYS AS IDENTITY; ``computed``: from an
+    expression over others, so nobody can write it.
 
     ``number``: PostgreSQL's own, which stays when the column is renamed.
     """
@@ -89,6 +97,16 @@ class Column:
     required: bool
     always: bool = False
     number: int = 0
+    computed: bool = False
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A trigger of the service. ``always``: it also fires while rows are replicated."""
+
+    table: str
+    name: str
+    always: bool
 
 
 def identifier(table: str) -> Identifier:
@@ -108,7 +126,7 @@ def export_snapshot(connection: Connection[Any]) -> str:
 
 
 def look_everywhere(connection: Connection[Any]) -> None:
-    """For this transaction: types and operators are found in whichever schema they are."""
+    """For the rest of the session: types and operators are found in whichever schema they are."""
     connection.execute(_SCHEMAS)
 
 
@@ -181,6 +199,21 @@ def highest_key(connection: Connection[Any], table: str) -> int | None:
 
 def columns(connection: Connection[Any], table: str) -> list[Column]:
     return [Column(*row) for row in connection.execute(_COLUMNS, (find(connection, table),))]
+
+
+def triggers(connection: Connection[Any], table: str) -> list[Trigger]:
+    """The service's own triggers that fire on writes to a table or to its partitions."""
+    return [
+        Trigger(table_name.written(*row[:2]), *row[2:])
+        for row in connection.execute(_TRIGGERS, {"table": find(connection, table)})
+    ]
+
+
+def owned(connection: Connection[Any], table: str) -> bool:
+    """Whether this role may alter a table."""
+    query = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = %s"
+    found = connection.execute(query, (find(connection, table),)).fetchone()
+    return bool(found and found[0])
 
 
 def parents_first(names: list[str], references: set[tuple[str, str]]) -> list[str]:

@@ -11,45 +11,54 @@ production, and only what the migration damaged comes over from there, in one tr
    Rows that users have written since, or that the migration never touched, keep what they are.
 3. Where a column may not be NULL in the backup and is NULL now, whoever wrote the row last, it gets the backup's
    value: users cannot have meant that.
-4. Columns and tables that the migration dropped and ``down.sql`` has made again get the backup's contents.
+4. Columns and tables that the migration dropped and ``down.sql`` has made again get the backup's contents; a column
+   that was renamed, and renamed back, keeps what it holds.
+5. Sequences move past every key that was put back, and to where they stood in the backup.
+
+The service's triggers do not fire meanwhile: what they would write is in the backup itself. Writers of a table that has
+some wait until the repair is done.
 
 What can be lost: a user's change to a row of 2., made after the backup and before the migration. If somebody else
 than our runner migrated (Prisma), nobody knows who wrote a row, and every row that differs from the backup gets the
-backup's values. Tables without a primary key cannot be repaired and are named. Rows that a migration wrote in a
-subtransaction (a DO block that catches exceptions) are not recognised as its own.
+backup's values. In a table without a key (primary, or unique without NULL) rows are told apart by all that they hold:
+lost ones are put back, changed ones cannot be told from them, and the table is named. So is what did not come back, a
+column that no ``down.sql`` made again. Rows that a migration wrote in a subtransaction (a DO block that catches
+exceptions) are not recognised as its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from handover.adapters import postgres, sequences
 from handover.adapters.postgres import Database
-from handover.database import catalog, ledger, runner
-from handover.database.catalog import Column
+from handover.database import catalog, damage, ledger, runner
+from handover.database.catalog import Column, Trigger
+from handover.database.damage import Table, listed, number
 from handover.database.migrations import Script
 from handover.database.restore import RestoreFailed, restore, scratch_database
+from handover.models import table_name
 from handover.models.deployment import BackupRecord
-from handover.models.table_name import split
 
 if TYPE_CHECKING:
     from psycopg import Connection
-    from psycopg.sql import Composed
 
 __all__ = ["Repaired", "RestoreFailed", "repair"]
 
 
 @dataclass(frozen=True)
 class Repaired:
-    """What was done to one table."""
+    """What was done to one table. ``left``: what is not as it was, for a person to look at."""
 
     name: str
     inserted: int = 0
     not_inserted: int = 0
     updated: int = 0
     filled: int = 0
-    skipped: str = ""
+    left: str = ""
+    said: str = ""
 
     @property
     def numbers(self) -> dict[str, int]:
@@ -58,55 +67,42 @@ class Repaired:
 
     @property
     def changed(self) -> bool:
-        return bool(self.skipped) or any(self.numbers.values())
+        return bool(self.left) or any(self.numbers.values())
 
     @property
     def text(self) -> str:
         done = [f"{number} rows {what}" for what, number in self.numbers.items() if number]
-        return f"{self.name}: {self.skipped or ', '.join(done) or 'as it was'}"
+        return f"{self.name}: {', '.join(part for part in (*done, self.said, self.left) if part) or 'as it was'}"
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table to repair. ``number`` makes the names of its temporary tables.
+class Work:
+    """A table as it is after ``down.sql``, and what is stood aside while it is mended."""
 
-    ``columns`` are the backup's; ``lost``: those that production has no more; ``gone``: production has no such table.
-    """
-
-    number: int
-    name: str
-    key: tuple[str, ...]
-    columns: tuple[Column, ...] = field(repr=False)
-    lost: tuple[str, ...] = ()
-    gone: bool = False
+    table: Table
+    now: tuple[Column, ...]
+    triggers: tuple[Trigger, ...] = ()
+    identities: tuple[str, ...] = ()
+    """Columns that are GENERATED ALWAYS, whose values nobody may set else."""
+    fired: tuple[str, ...] = ()
+    """Triggers that this role may not turn off."""
 
     @property
-    def required(self) -> tuple[str, ...]:
-        """Columns that may not be NULL in the backup, and that production has."""
-        return tuple(c.name for c in self.columns if c.required and c.name not in (*self.key, *self.lost))
+    def writable(self) -> dict[str, Column]:
+        """The backup's columns that can be written."""
+        there = {column.name: column for column in self.now if not column.computed}
+        return {c.name: there[c.name] for c in self.table.columns if c.name in there}
 
-    def sql(self, text: str, **names: Composed) -> Composed:
-        """A query with this table's names filled in: its own, its temporary tables', ``{key}`` and ``{same}``
-        (``t`` and ``r`` have the same key)."""
-        from psycopg import sql
+    @property
+    def made_again(self) -> list[str]:
+        """Lost columns that ``down.sql`` has made, not renamed."""
+        numbers = {column.number for column in self.table.now}
+        return [n for n, c in self.writable.items() if n in self.table.lost and c.number not in numbers]
 
-        temporary = {
-            what: sql.Identifier(f"_repair_{what}_{self.number}") for what in ("keys", "rows", "mine", "nulls")
-        }
-        same = sql.SQL(" AND ").join(
-            sql.SQL("t.{0} = r.{0}").format(sql.Identifier(column)) for column in self.key
-        )  # fmt: skip
-        return sql.SQL(text).format(
-            table=catalog.identifier(self.name), key=listed(self.key), same=same, **temporary, **names
-        )
-
-
-def listed(columns: Sequence[str], each: str = "{}", between: str = ", ") -> Composed:
-    """Quoted column names in a row, each in a piece of SQL like ``t.{}``."""
-    from psycopg import sql
-
-    pieces = [sql.SQL(each).format(sql.Identifier(column)) for column in columns]
-    return sql.SQL(between).join(pieces)
+    @property
+    def missing(self) -> list[str]:
+        there = {column.name for column in self.now}
+        return [column.name for column in self.table.columns if column.name not in there]
 
 
 def repair(
@@ -134,18 +130,35 @@ def repair(
             undoing = [script for script in scripts if script.name in there]
             if any(script.down is None for script in scripts):
                 undoing = []
-            return _repair(connection, backup, undoing, writers, limits)
+            return _explained(connection, backup, undoing, writers, limits)
+
+
+def _explained(
+    connection: Connection[Any], backup: Connection[Any], undoing: Sequence[Script], writers: list[str] | None,
+    limits: runner.StatementLimits,
+) -> list[Repaired]:  # fmt: skip
+    import psycopg
+
+    try:
+        return _repair(connection, backup, undoing, writers, limits)
+    except psycopg.Error as error:
+        raise _failed(error) from error
+
+
+def _failed(error: Any) -> runner.StatementFailed:
+    return runner.StatementFailed(error.sqlstate or "", f"the repair failed: {postgres.cause(error)}", 0)
 
 
 def _repair(
     connection: Connection[Any], backup: Connection[Any], undoing: Sequence[Script], writers: list[str] | None,
     limits: runner.StatementLimits,
 ) -> list[Repaired]:  # fmt: skip
-    found, skipped = _tables(connection, backup)
+    for session in (connection, backup):
+        _speak(session)
+    found = damage.tables(connection, backup)
+    stood = sequences.positions(backup)
     for table in found:
-        _fetch(connection, backup, table, writers)
-    order = catalog.parents_first([table.name for table in found], catalog.references(backup))
-    found.sort(key=lambda table: order.index(table.name))
+        damage.fetch(connection, backup, table, writers)
     done: list[Repaired] = []
 
     def change() -> None:
@@ -153,79 +166,20 @@ def _repair(
 
         try:
             done[:] = _change(connection, found, undoing, writers, limits)
+            sequences.catch_up(connection, stood)
         except psycopg.Error as error:
-            text = error.diag.message_primary or type(error).__name__
-            raise runner.StatementFailed(error.sqlstate or "", f"the repair failed: {text}", 0) from error
+            raise _failed(error) from error
+        except damage.DoesNotFit as error:
+            raise runner.StatementFailed("", f"the repair failed: {error}", 0) from None
 
     runner.patiently(change, limits)
-    return done + skipped
+    return done
 
 
-def _tables(connection: Connection[Any], backup: Connection[Any]) -> tuple[list[Table], list[Repaired]]:
-    """What can be repaired, and what cannot because it has no key."""
-    there = set(catalog.tables(connection))
-    found, skipped = [], []
-    for number, name in enumerate(catalog.tables(backup)):
-        if name == catalog.MIGRATIONS_TABLE:
-            continue
-        table = Table(number, name, catalog.key(backup, name), tuple(catalog.columns(backup, name)))
-        if name not in there:
-            table = replace(table, gone=True)
-        else:
-            now = {column.name for column in catalog.columns(connection, name)}
-            table = replace(table, lost=tuple(c.name for c in table.columns if c.name not in now))
-        if table.key and not set(table.key) & set(table.lost):
-            found.append(table)
-        else:
-            skipped.append(Repaired(name, skipped="it has no primary key to find rows by, look at it yourself"))
-    return found, skipped
-
-
-def _fetch(connection: Connection[Any], backup: Connection[Any], table: Table, writers: list[str] | None) -> None:
-    """Brings the rows that may be needed from the backup into a temporary table beside production's own."""
-    names = [column.name for column in table.columns]
-    _temporary(connection, table, "{rows}", names)
-    everything = table.sql("SELECT {names} FROM {table}", names=listed(names))
-    if table.gone or table.lost or writers is None:
-        _copy(backup, everything, connection, table.sql("COPY {rows} FROM STDIN"))
-    else:
-        for where in (connection, backup):
-            _temporary(where, table, "{keys}", table.key)
-        _copy(backup, table.sql("SELECT {key} FROM {table}"), connection, table.sql("COPY {keys} FROM STDIN"))
-        wanted = table.sql(
-            "SELECT {keys_r} FROM {keys} r LEFT JOIN {table} t ON {same} WHERE {absent} OR t.xmin = ANY({writers})"
-            "{nulls_}",
-            keys_r=listed(table.key, "r.{}"), absent=listed(table.key[:1], "t.{} IS NULL"), writers=_xids(writers),
-            nulls_=listed(table.required, " OR t.{} IS NULL", ""),
-        )  # fmt: skip
-        _copy(connection, wanted, backup, table.sql("COPY {keys} FROM STDIN"))
-        needed = table.sql("SELECT {names} FROM {table} t JOIN {keys} r ON {same}", names=listed(names, "t.{}"))
-        _copy(backup, needed, connection, table.sql("COPY {rows} FROM STDIN"))
-    connection.execute(table.sql("ALTER TABLE {rows} ADD PRIMARY KEY ({key})"))
-    connection.execute(table.sql("ANALYZE {rows}"))
-
-
-def _temporary(connection: Connection[Any], table: Table, what: str, names: Sequence[str]) -> None:
-    from psycopg import sql
-
-    types = {column.name: column.type for column in table.columns}
-    columns = sql.SQL(", ").join(sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(types[name])) for name in names)
-    connection.execute(table.sql(f"CREATE TEMPORARY TABLE {what} ({{columns}})", columns=columns))
-
-
-def _copy(source: Connection[Any], query: Composed, target: Connection[Any], into: Composed) -> None:
-    from psycopg import sql
-
-    reading = sql.SQL("COPY ({}) TO STDOUT").format(query)
-    with source.cursor().copy(reading) as rows, target.cursor().copy(into) as sink:
-        for data in rows:
-            sink.write(data)
-
-
-def _xids(writers: Sequence[str]) -> Composed:
-    from psycopg import sql
-
-    return sql.SQL("{}::text[]::xid[]").format(sql.Literal(list(writers)))
+def _speak(session: Connection[Any]) -> None:
+    """Two servers write the same value alike, and types and operators are found in any schema."""
+    session.execute("SET lc_monetary = 'C'")
+    catalog.look_everywhere(session)
 
 
 def _change(
@@ -237,58 +191,132 @@ def _change(
         runner.set_limits(connection, limits)
         connection.execute("SET CONSTRAINTS ALL DEFERRED")
         for table in tables:
-            if not table.gone:
-                _mark(connection, table, writers)
+            if table.marked:
+                damage.mark(connection, table, writers)
         for script in undoing:
             assert script.down is not None
+            postgres.settle(connection)
+            runner.set_limits(connection, limits)
             runner.execute_script(connection, script.down)
+        postgres.settle(connection)
+        runner.set_limits(connection, limits)
+        for script in undoing:
             ledger.roll_back(connection, script.name)
-        there = set(catalog.tables(connection))
-        return [
-            _mend(connection, table) if table.name in there else Repaired(table.name, skipped="the table is gone")
-            for table in tables
-        ]
+        _speak(connection)
+        return _mend_all(connection, tables)
 
 
-def _mark(connection: Connection[Any], table: Table, writers: list[str] | None) -> None:
-    """Locks and notes the rows that the migration wrote last, and those where a required column is NULL."""
-    wrote = table.sql("true") if writers is None else table.sql("t.xmin = ANY({xids})", xids=_xids(writers))
-    connection.execute(
-        table.sql(
-            "CREATE TEMPORARY TABLE {mine} ON COMMIT DROP AS SELECT {keys_t} FROM {table} t JOIN {rows} r ON {same} "
-            "WHERE {wrote} FOR UPDATE OF t", keys_t=listed(table.key, "t.{}"), wrote=wrote,
+def _mend_all(connection: Connection[Any], tables: Sequence[Table]) -> list[Repaired]:
+    there = set(catalog.tables(connection))
+    done = [Repaired(t.name, left="the table is gone, and no down.sql makes it again") for t in tables
+            if t.name not in there]  # fmt: skip
+    works = [_prepare(connection, table) for table in tables if table.name in there]
+    if any(work.triggers or work.identities for work in works):
+        connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # no table can be altered before it was checked
+        for work in works:
+            _stand_aside(connection, work, "DISABLE TRIGGER", "DISABLE TRIGGER", "BY DEFAULT")
+        connection.execute("SET CONSTRAINTS ALL DEFERRED")
+    done += [_mend(connection, work) for work in works]
+    connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    for work in works:
+        _stand_aside(connection, work, "ENABLE TRIGGER", "ENABLE ALWAYS TRIGGER", "ALWAYS")
+    return done
+
+
+def _prepare(connection: Connection[Any], table: Table) -> Work:
+    """Looks whether there is anything to mend, and what would be in the way."""
+    now = tuple(catalog.columns(connection, table.name))
+    damage.unfold(connection, table, tuple(column for column in now if not column.computed))
+    work = Work(table, now)
+    query = _absent(work)
+    if table.marked:
+        query += table.sql(" UNION ALL SELECT FROM {mine} UNION ALL SELECT FROM {nulls}")
+    if not (work.made_again or number(connection, table.sql("SELECT count(*) FROM ({it} LIMIT 1) AS it", it=query))):
+        return work
+    found = tuple(catalog.triggers(connection, table.name))
+    if not catalog.owned(connection, table.name):
+        return Work(table, now, fired=tuple(trigger.name for trigger in found))
+    always = tuple(name for name, column in work.writable.items() if column.always and name not in table.key)
+    return Work(table, now, found, () if table.gone or not table.key else always)
+
+
+def _absent(work: Work) -> Any:
+    """The backup's rows that are not in the table."""
+    table = work.table
+    if table.key and not set(table.key) & set(work.missing):
+        return table.sql("SELECT FROM {rows} r WHERE NOT EXISTS (SELECT FROM {table} t WHERE {same})")
+    columns = listed(list(work.writable), "{}::text")
+    return table.sql("SELECT FROM (SELECT {c} FROM {rows} EXCEPT ALL SELECT {c} FROM {table}) AS r", c=columns)
+
+
+def _stand_aside(connection: Connection[Any], work: Work, usual: str, always: str, identity: str) -> None:
+    from psycopg import sql
+
+    for trigger in work.triggers:
+        connection.execute(
+            sql.SQL("ALTER TABLE {} " + (always if trigger.always else usual) + " {}").format(
+                catalog.identifier(trigger.table), sql.Identifier(trigger.name)
+            )
         )
-    )  # fmt: skip
-    connection.execute(
-        table.sql(
-            "CREATE TEMPORARY TABLE {nulls} ON COMMIT DROP AS SELECT {keys_t}{flags} FROM {table} t "
-            "JOIN {rows} r ON {same} WHERE false{any} FOR UPDATE OF t",
-            keys_t=listed(table.key, "t.{}"), flags=listed(table.required, ", t.{0} IS NULL AS {0}", ""),
-            any=listed(table.required, " OR t.{} IS NULL", ""),
-        )
-    )  # fmt: skip
+    for column in work.identities:
+        text = "ALTER TABLE {table} ALTER COLUMN {column} SET GENERATED " + identity
+        connection.execute(work.table.sql(text, column=listed([column])))
 
 
-def _mend(connection: Connection[Any], table: Table) -> Repaired:
-    now = {column.name for column in catalog.columns(connection, table.name)}
-    names = [column.name for column in table.columns if column.name in now]
-    values = [name for name in names if name not in table.key]
-    missing = _number(
-        connection, table.sql("SELECT count(*) FROM {rows} r WHERE NOT EXISTS (SELECT FROM {table} t WHERE {same})")
+def _mend(connection: Connection[Any], work: Work) -> Repaired:
+    table, names = work.table, list(work.writable)
+    left = [f"its column {name} is gone, and no down.sql makes it again" for name in work.missing]
+    keyed = bool(table.key) and not set(table.key) & set(work.missing)
+    inserted, not_inserted, told = (
+        _put_back(connection, work, names) if keyed else _put_back_whole(connection, work, names)
     )
+    filled = updated = 0
+    if table.marked:
+        filled = _fill(connection, table, [name for name in table.required if name in work.writable])
+        filled += _update(connection, table, work.made_again, only_mine=False)
+        updated = _update(connection, table, [name for name in names if name not in table.key], only_mine=True)
+    elif keyed and not table.gone:
+        told = "its key was gone: rows that were changed cannot be told"
+    sequences.move_past(connection, table_name.split(table.name), names)
+    said = f"its triggers {', '.join(work.fired)} fired" if work.fired else ""
+    if work.triggers:
+        said = f"its triggers {', '.join(trigger.name for trigger in work.triggers)} did not fire"
+    return Repaired(
+        table.name, inserted, not_inserted, updated, filled, "; ".join([*left, *([told] if told else [])]), said
+    )
+
+
+def _put_back(connection: Connection[Any], work: Work, names: Sequence[str]) -> tuple[int, int, str]:
+    """Rows whose key is gone: how many were put back, and how many could not be."""
+    table = work.table
+    absent = number(connection, table.sql("SELECT count(*) FROM ({it}) AS it", it=_absent(work)))
     inserted = connection.execute(
         table.sql(
             "INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM {rows} r "
             "WHERE NOT EXISTS (SELECT FROM {table} t WHERE {same}) ON CONFLICT DO NOTHING", names=listed(names),
         )
+    ).rowcount if absent else 0  # fmt: skip
+    return inserted, absent - inserted, ""
+
+
+def _put_back_whole(connection: Connection[Any], work: Work, names: Sequence[str]) -> tuple[int, int, str]:
+    """The same in a table without a key, unless it has rows that the backup does not have: they may be lost ones,
+    changed."""
+    table, columns = work.table, listed(names, "{}::text")
+    absent = number(connection, table.sql("SELECT count(*) FROM ({it}) AS it", it=_absent(work)))
+    query = "SELECT count(*) FROM (SELECT {c} FROM {table} EXCEPT ALL SELECT {c} FROM {rows}) AS it"
+    if absent and number(connection, table.sql(query, c=columns)):
+        return 0, 0, f"{absent} of its rows are gone or changed, and it has no key to find them by: look at it yourself"
+    if not absent:
+        return 0, 0, ""
+    inserted = connection.execute(
+        table.sql(
+            "INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE SELECT {cast} FROM (SELECT {c} FROM {rows} "
+            "EXCEPT ALL SELECT {c} FROM {table}) AS r ({names})", names=listed(names), c=columns,
+            cast=damage.typed(list(work.writable.values())),
+        )
     ).rowcount  # fmt: skip
-    if table.gone:
-        _continue_sequences(connection, table, names)
-        return Repaired(table.name, inserted, missing - inserted)
-    filled = _fill(connection, table, [name for name in table.required if name in now])
-    filled += _update(connection, table, [name for name in table.lost if name in now], only_mine=False)
-    updated = _update(connection, table, values, only_mine=True)
-    return Repaired(table.name, inserted, missing - inserted, updated, filled)
+    return inserted, absent - inserted, ""
 
 
 def _update(connection: Connection[Any], table: Table, names: Sequence[str], *, only_mine: bool) -> int:
@@ -319,20 +347,3 @@ def _fill(connection: Connection[Any], table: Table, names: Sequence[str]) -> in
             of_m=listed(table.key, "m.{0} = t.{0}", " AND "),
         )
     ).rowcount  # fmt: skip
-
-
-def _continue_sequences(connection: Connection[Any], table: Table, names: Sequence[str]) -> None:
-    """A table that was made anew must not give its old keys out again."""
-    for name in names:
-        sequence = connection.execute(
-            "SELECT pg_get_serial_sequence(%s, %s)", (".".join(f'"{p}"' for p in split(table.name)), name)
-        ).fetchone()
-        if sequence and sequence[0]:
-            query = table.sql("SELECT setval(%s, max({column})) FROM {table}", column=listed([name]))
-            connection.execute(query, (sequence[0],))
-
-
-def _number(connection: Connection[Any], query: Composed) -> int:
-    found = connection.execute(query).fetchone()
-    assert found is not None
-    return int(found[0])

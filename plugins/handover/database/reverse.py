@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from handover.database import ledger, migrations, repair, runner, storage, undo, validation
+from handover.database import alone, ledger, migrations, repair, runner, storage, undo, validation
 from handover.database.migrations import Bundle, Script
 from handover.database.undo import Action, UndoChoice
 from handover.models.evidence import Evidence, Measurement, combined, failed, passed
@@ -36,13 +36,24 @@ class DatabaseRollback:
         if not state.migration.started:
             return passed(self.step.task_id, "keep: no migration ran")
         release = self.step.bundle(self.step_run)
-        with self.primary.connect() as connection:
-            applied = migrations.applied(ledger.rows(connection))
+        try:
+            applied = self._applied(release, state)
+        except (runner.MigrationFailed, ledger.Busy) as error:
+            return failed(self.step.task_id, f"a person has to decide: {error}")
         reversible = {script.name for script in release.scripts if script.down is not None}
         point = state.restore_point or state.backup
         decision = undo.undo(state.migration, applied, reversible, restorable=point is not None)
         log.info("%s: %s", decision.action, decision.why)
         return self._do(decision, release, state)
+
+    def _applied(self, release: Bundle, state: DeploymentState) -> tuple[str, ...]:
+        """What is applied, once it is known of what a killed run has left half done."""
+        with self.primary.connect() as connection:
+            if state.migration.method == "sql" and any(row.marked(ledger.OURS) for row in ledger.rows(connection)):
+                self.step.fence(self.step_run)
+                with ledger.locked(connection, self.limits.other_runner):
+                    runner.settle(connection, release, self.limits)
+            return migrations.applied(ledger.rows(connection))
 
     def _do(self, decision: UndoChoice, release: Bundle, state: DeploymentState) -> Evidence:
         text = f"{decision.action}: {decision.why}"
@@ -88,6 +99,7 @@ class DatabaseRollback:
                 f"; written between backup and migration, and lost: {', '.join(f'{m.what} {m.value:g}' for m in lost)}"
             )
             seen += tuple(lost)
+        parts += [failed(f"repair of {table.name}", table.left) for table in done if table.left]
         if bad := [part for part in parts if not part.passed]:
             return failed(self.step.task_id, f"{text}; {told}; still wrong: {combined('', bad).reason}", *seen)
         return passed(self.step.task_id, f"{text}; {told}", *seen)
@@ -116,33 +128,40 @@ class DatabaseRollback:
 
 
 def reverse(
-    database: Database, scripts: Sequence[Script], limits: runner.StatementLimits, *,
-    session: Callable[[Connection[Any]], None] = lambda _: None,
-) -> list[str]:  # fmt: skip
+    database: Database, scripts: Sequence[Script], limits: runner.StatementLimits
+) -> list[str]:
     """Runs ``down.sql`` of the given migrations in the given order (newest first); gives the names that were undone.
 
-    Each is one transaction that also marks its row as rolled back, so killed half-way it can run again. Raises
+    Each is one transaction that also marks its row as rolled back, or a statement that PostgreSQL takes only alone; killed
+    half-way it can run again. Raises
     `handover.database.runner.StatementFailed` or `handover.database.ledger.Busy`.
     """
     undone = []
-    with database.connect() as connection, ledger.locked(connection, limits.other_runner):
-        session(connection)
+    with database.connect() as connection, ledger.locked(connection, limits.other_runner), runner.converted():
         done = migrations.applied(ledger.rows(connection))
         for script in scripts:
             if script.name in done:
+                if script.problem:
+                    raise runner.StatementFailed("", script.problem, 0)
                 runner.patiently(partial(_undo_one, connection, script, limits), limits)
                 undone.append(script.name)
     return undone
 
 
 def _undo_one(connection: Connection[Any], script: Script, limits: runner.StatementLimits) -> None:
-    with connection.transaction():
+    assert script.back is not None
+    if one := script.back.alone:
+        runner.run_alone(connection, script.back, one, set(alone.invalid(connection, one)), limits)
+        ledger.roll_back(connection, script.name)
+        return
+    with runner.transaction(connection):
         runner.set_limits(connection, limits)
-        run_down(connection, script)
+        run_down(connection, script, limits)
 
 
-def run_down(connection: Connection[Any], script: Script) -> None:
-    """Undoes one migration within the caller's transaction."""
-    assert script.down is not None
-    runner.execute_script(connection, script.down)
+def run_down(connection: Connection[Any], script: Script, limits: runner.StatementLimits) -> None:
+    """Undoes one migration within the caller's transaction; what its down.sql has set for the session is undone too."""
+    assert script.back is not None
+    runner.execute_script(connection, script.back.joined)
+    runner.own_again(connection, limits)
     ledger.roll_back(connection, script.name)
