@@ -414,4 +414,5 @@ def test_an_autoscaler_that_may_shrink_the_stable_colour_is_in_the_evidence_of_t
     spec = {"scaleTargetRef": {"kind": "Deployment", "name": "pms-blue"}, "minReplicas": 1, "maxReplicas": 9}
     world.service.cluster.write((AUTOSCALERS, world.service.namespace, "web"), {"spec": spec})
     ran = deployed(world, SwitchTraffic)
-    assert ran.evidence.reason.startswith("v1.1.0 serves on green; warning: HorizontalPodAutoscaler web may shrink ")
+    assert ran.evidence.reason.startswith("v1.1.0 serves on green since ")
+    assert "UTC; warning: HorizontalPodAutoscaler web may shrink " in ran.evidence.reason

@@ -15,13 +15,15 @@ from handover.ports.airflow import AirflowError, run_path
 @dataclass
 class TwinAirflow:
     """``answers``: path to what is there; ``away``: every call fails. ``started``: (DAG, run id) to its conf, and
-    ``ended`` to the state of those that do nothing any more. ``failed``: (DAG, run id, task) to the note."""
+    ``ended`` to the state of those that do nothing any more. ``failed``: (DAG, run id, task) to the note.
+    ``notes``: (DAG, run id) to its own."""
 
     answers: dict[str, Any] = field(default_factory=dict)
     away: bool = False
     started: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     ended: dict[tuple[str, str], str] = field(default_factory=dict)
     failed: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    notes: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def get(self, path: str, **params: Any) -> Any:
         found = self.find(path)
@@ -51,6 +53,10 @@ class TwinAirflow:
 
     def seal(self, text: str) -> str:
         return hmac.new(b"the twin's", text.encode(), hashlib.sha256).hexdigest()
+
+    def note_run(self, dag_id: str, run_id: str, note: str) -> None:
+        self._answer()
+        self.notes[dag_id, run_id] = note
 
     def fail_task(self, dag_id: str, run_id: str, task_id: str, note: str) -> None:
         self._answer()

@@ -58,6 +58,9 @@ class AirflowRest:
         answer = self._send("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)
         return answer.status_code != 409 and self._checked(answer).ok
 
+    def note_run(self, dag_id: str, run_id: str, note: str) -> None:
+        self._checked(self._send("PATCH", f"/api/v2{run_path(dag_id, run_id)}", json={"note": note}))
+
     def fail_task(self, dag_id: str, run_id: str, task_id: str, note: str) -> None:
         path = f"/api/v2{run_path(dag_id, run_id)}/taskInstances/{quote(task_id, safe='')}"
         self._checked(self._send("PATCH", path, json={"new_state": "failed", "note": note[:1000]}))

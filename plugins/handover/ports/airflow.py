@@ -36,6 +36,9 @@ class AirflowApi(Protocol):
         it. Asks nobody. Raises `AirflowError` without a password to make it of.
         """
 
+    def note_run(self, dag_id: str, run_id: str, note: str) -> None:
+        """What stands beside the run in Airflow's lists, in place of what stood there."""
+
     def fail_task(self, dag_id: str, run_id: str, task_id: str, note: str) -> None:
         """Ends a task that waits or runs as failed, as somebody does in the UI; the note says why."""
 

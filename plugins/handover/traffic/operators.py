@@ -83,7 +83,8 @@ class SwitchTraffic(Step):
             except FINAL as error:
                 return failed(self.task_id, str(error))
             warning = await autoscaled(kube, self.plan.cluster, token)
-        text = "; ".join(part for part in (f"{state.version} serves on {token.preview}", warning) if part)
+        since = f" since {clock.told(exposed)}" if exposed else ""
+        text = "; ".join(part for part in (f"{state.version} serves on {token.preview}{since}", warning) if part)
         return passed(self.task_id, text, *measured)
 
 

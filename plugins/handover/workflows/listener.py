@@ -1,4 +1,5 @@
-"""Starts the rollback when a deployment run fails, wherever Airflow notices it, and records every task that ends.
+"""Starts the rollback when a deployment run fails, wherever Airflow notices it; records every task that ends, and
+keeps the run's note.
 
 A failed run is heard of in the scheduler, and in the API server when a person marks it failed; callbacks hear nothing
 of the latter. Neither process may be held up, hence the thread. A task that ends is heard of in its own process, after
@@ -43,8 +44,10 @@ def _record(task_instance: Any, error: object) -> None:
     """
     plan = getattr(getattr(task_instance, "task", None), "plan", None)
     if plan is not None:
+        from handover.workflows.recording.notes import note_run
         from handover.workflows.recording.tasks import record_task
 
+        note_run(task_instance, plan, error)
         record_task(task_instance, plan, error)
 
 

@@ -14,7 +14,7 @@ from handover.models.evidence import Evidence, passed
 from handover.models.record import DECISION_KEY, SYSTEM, Decision
 from handover.people.operators import PROCEED, ROLLBACK
 from handover.plan import freeze, window
-from handover.step import EVIDENCE_KEY, FENCING_KEY, Step, StepRun
+from handover.step import EVIDENCE_KEY, FENCING_KEY, Step, StepRun, skipped
 from handover.workflows.deployment.decision import decide
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ class Decide(BaseOperator, BranchMixIn):
 
 
 class RollBack(BaseOperator):
-    """Starts the rollback DAG, then fails, so that the deployment run ends failed whatever else succeeded."""
+    """Starts the rollback DAG, then fails, so that the deployment run ends failed whatever else succeeded. Of a run
+    that was refused there is nothing to roll back: this is skipped, and the run fails by what it was refused for.
+    """
 
     def __init__(self, *, plan: Plan, reason_from: str | None = None, **kwargs: Any) -> None:
         kwargs.setdefault("retries", 10)
@@ -88,7 +90,7 @@ class RollBack(BaseOperator):
         from handover.workflows.rollback.start import OPEN_TASK, start_rollback
 
         if context["ti"].xcom_pull(task_ids=OPEN_TASK, key=FENCING_KEY) is None:
-            raise AirflowFailException("this deployment was never opened: there is nothing to roll back")
+            raise skipped("this deployment was never opened: there is nothing to roll back")
         reasons = context["ti"].xcom_pull(task_ids=self.reason_from, key="reasons") if self.reason_from else None
         reason = "; ".join(reasons or []) or "a step of the deployment failed"
         run_id = start_rollback(self.plan, context["run_id"], reason)
