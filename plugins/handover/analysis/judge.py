@@ -147,12 +147,21 @@ def _against_a_pass(seen: Observations, now: float) -> Iterator[Finding]:
         for track in one.tracks:
             if _counts(seen, one) and track.doubtful(now):
                 yield _finding(one.measure, track.doubt(now))
-    for source in seen.sources:
-        if seen.heard[source] <= seen.started:
-            yield _no_data(seen, f"{source} never gave data", None, source)
+    for source in set(unheard(seen)) & set(seen.sources):
+        yield _no_data(seen, f"{source} never gave data", None, source)
     for one in must:
         if one.measure.source in seen.heard and (missing := _missing(seen, one, now)):
             yield _no_data(seen, f"{one.measure.source}: {one.measure.name}: {missing}", one.measure)
+
+
+def unheard(seen: Observations) -> list[str]:
+    """Sources that have told nothing yet, and that a measure which the plan needs is of; a source that no measure is of
+    is there because somebody wants it.
+    """
+    asked = {one.measure.source for one in seen.watched}
+    needed = {one.measure.source for one in seen.watched if one.measure.is_needed}
+    silent = [source for source, heard in seen.heard.items() if heard <= seen.started]
+    return [source for source in silent if source in needed or source not in asked]
 
 
 def _silences(seen: Observations, now: float) -> Iterator[tuple[Finding, Silence]]:

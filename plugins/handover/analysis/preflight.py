@@ -13,7 +13,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from handover.models import names
-from handover.models.measures import Silence
 from handover.plan.measures import measures_of
 from handover.ports.kube import KubeError
 from handover.telemetry.counters import LATENCIES, Counters, NoMetrics, NoRequests, several_processes
@@ -99,10 +98,9 @@ def problems(looks: Mapping[str, Sequence[Look]]) -> list[Problem]:
 
 
 def matters(problem: Problem, plan: Plan) -> bool:
-    """Whether it leaves a measure without data whose silence the plan does not ignore."""
+    """Whether it leaves a measure without data that the plan needs."""
     return any(
-        one.source == names.PODS and one.name in problem.measures and one.silence is not Silence.IGNORE
-        for one in measures_of(plan)
+        one.source == names.PODS and one.name in problem.measures and one.is_needed for one in measures_of(plan)
     )
 
 

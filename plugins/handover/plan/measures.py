@@ -153,6 +153,11 @@ class Measure(Section):
         return quantile_of(self.name) if self.source in (PODS, PROBE) else None
 
     @property
+    def is_needed(self) -> bool:
+        """Whether nobody may go on without it: it counts in some phase, and its silence is not ignored."""
+        return bool(self.phases) and self.silence is not Silence.IGNORE
+
+    @property
     def is_share(self) -> bool:
         """Whether it is judged by how many of all answers are bad, rather than by values."""
         return self.source in (PODS, PROBE) and (self.name in SHARES or self.quantile is not None)

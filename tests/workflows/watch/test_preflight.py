@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from handover.models.evidence import Measurement
-from handover.models.names import CONNECTIONS, NEW_ERRORS, REPLICATION_LAG
+from handover.models.names import CONNECTIONS, ERROR_RATE, NEW_ERRORS, P50, P99, PODS, REPLICATION_LAG
+from handover.plan.measures import MeasureEntry
 from handover.plan.traffic import Origin
 from handover.workflows.watch import preflight
 from handover.workflows.watch.preflight import WatchPreflight
@@ -97,3 +98,12 @@ def test_answers_of_another_version_than_the_one_that_is_known_are_refused(world
 def test_build_metadata_makes_no_other_version(world, evidence):
     world.run(lambda kube: remember(world, kube, previous_version="v1.0.0+5f3a91c"))
     assert evidence().passed
+
+
+def test_metrics_that_the_plan_leaves_out_may_be_unreadable(world, evidence):
+    left_out = [MeasureEntry(name=name, source=PODS, phases=()) for name in (ERROR_RATE, P99, P50)]
+    world.service.plan = world.plan.model_copy(update={"measures": tuple(left_out)})
+    world.service.tell("blue", mode="mute")
+    found = evidence()
+    assert found.passed, found.reason
+    assert "left out: unreadable: " in found.reason

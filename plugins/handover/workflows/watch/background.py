@@ -198,8 +198,7 @@ class BackgroundAnalysis(AnalysisRun):
 
     def _sign(self, observer: Observer) -> Heartbeat:
         seen, now = observer.seen, clock.monotonic()
-        silent = [source for source, heard in seen.heard.items() if heard <= seen.started]
-        unheard = [f"{source} ({seen.silence.get(source) or 'no answer yet'})" for source in silent]
+        unheard = [f"{source} ({seen.silence.get(source) or 'no answer yet'})" for source in judge.unheard(seen)]
         self._armed = self._armed or not unheard
         rules = self.subject.plan.watch
         verdict, against = at_the_end(*judge.conclude(seen, now), self._follower.state, rules)

@@ -10,7 +10,6 @@ from handover.analysis import preflight
 from handover.analysis.sources import PodMetrics, Probe
 from handover.models import names
 from handover.models.evidence import Evidence, failed, passed
-from handover.models.measures import Silence
 from handover.plan.measures import Measure, measures_of
 from handover.step import Step, StepRun
 from handover.workflows.watch.sources import sources_of
@@ -52,7 +51,7 @@ Found = tuple[str, bool]
 
 
 def _counts(measures: Iterable[Measure]) -> bool:
-    return any(measure.silence is not Silence.IGNORE for measure in measures)
+    return any(measure.is_needed for measure in measures)
 
 
 def _of_pods(plan: Plan, without: Sequence[str]) -> bool:
