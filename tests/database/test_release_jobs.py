@@ -86,6 +86,14 @@ def test_the_migrations_of_an_image_are_read_once_for_all_steps_of_a_deployment(
     assert inside.ran == ["sh", "sh"]
 
 
+def test_the_job_that_only_reads_migrations_has_no_secret(twin, shop):
+    read(twin, shop)
+    (job,) = asyncio.run(twin.client().list(jobs.JOBS))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert "envFrom" not in container
+    assert shop.cluster.settings_secret not in str(job)
+
+
 def test_an_answer_that_cannot_be_read_is_asked_for_again(twin, shop, inside):
     inside.prints = [(1, "no space"), (0, "nothing"), *inside.prints]
     assert read(twin, shop) == read(twin, shop) == (NAME,)

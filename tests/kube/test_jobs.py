@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 
 import pytest
@@ -68,6 +69,27 @@ def test_the_manifest_holds_command_variables_and_secret(quick_plan):
     assert container["envFrom"] == [{"secretRef": {"name": "pms-secrets"}}]
     assert job["spec"]["backoffLimit"] == 0
     assert job["spec"]["activeDeadlineSeconds"] == quick_plan.cluster.job_timeout_seconds
+
+
+def test_a_job_may_do_nothing_that_its_command_does_not_need(quick_plan):
+    pod = jobs.manifest(quick_plan.cluster, command())["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}}
+    assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert set(container["resources"]["limits"]) == {"cpu", "memory"}
+    assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName", "volumes"} & set(pod)
+
+
+def test_a_job_that_needs_no_settings_has_no_secret(quick_plan):
+    job = jobs.manifest(quick_plan.cluster, command(settings=False))
+    assert "pms-secrets" not in json.dumps(job)
+
+
+def test_what_builds_images_has_a_containers_usual_capabilities_and_still_no_token(quick_plan):
+    pod = jobs.manifest(quick_plan.cluster, command(foreign=True, builds=True))["spec"]["template"]["spec"]
+    assert "securityContext" not in pod["containers"][0]
+    assert pod["automountServiceAccountToken"] is False
 
 
 # --- how it ended, from the JSON alone
@@ -247,6 +269,33 @@ def test_a_job_that_fails_tells_the_clusters_reason_and_its_exit_code(twin):
     result = run(twin, command())
     assert (result.succeeded, result.exit_code, result.output) == (False, 3, "no\n")
     assert result.reason == "Job has reached the specified backoff limit"
+
+
+def forged(twin, **change) -> str:
+    """A Job of somebody else, under the name that the command's would have; gives the name."""
+    body = jobs.manifest(twin.plan.cluster, command("npm", "test", image=change.pop("mirror", IMAGE)))
+    body["spec"]["template"]["spec"]["containers"][0] |= change
+    return asyncio.run(twin.kube().create(jobs.JOBS, body))["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"command": ["true"]}, {"args": ["--version"]}, {"image": "registry.example.com/shop/web@sha256:2"},
+        {"name": "other"}, {"image": "registry.example.com/shop/other:v1"},
+    ],
+)  # fmt: skip
+def test_a_job_that_somebody_else_made_under_its_name_is_not_believed(twin, change):
+    twin.cluster.program = lambda _image, argv: (0 if argv == ["true"] else 3, "")
+    name = forged(twin, **change)
+    result = run(twin, command("npm", "test"))
+    assert (result.job != name, result.exit_code) == (True, 3)
+
+
+def test_a_job_of_which_an_admission_took_the_image_from_a_mirror_is_found_again(twin):
+    name = forged(twin, mirror=f"mirror.example.com/all/{IMAGE}")
+    assert run(twin, command("npm", "test")).job == name
+    assert made(twin) == [name]
 
 
 def test_it_waits_until_the_job_has_ended(twin, virtual_time):

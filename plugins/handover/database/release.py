@@ -31,6 +31,7 @@ async def bundle(kube: Kube, plan: Plan, image: str, key: str) -> Bundle:
         image=image,
         argv=("sh", "-c", _PACK, "sh", plan.database.folder),
         pull_secret=plan.image.pull_secret,
+        settings=False,
     )
     said = "nothing"
     for _ in range(ATTEMPTS):

@@ -13,14 +13,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from handover import clock
 from handover.kube.events import Events
 from handover.kube.reasons import Patience, Trouble, of_job, told, unusual_ends
 from handover.kube.waiting import Overdue, until
 from handover.models.annotations import as_annotations, notes
-from handover.models.containers import container_of
+from handover.models.containers import container_of, find_container
 from handover.models.redaction import redacted
 from handover.plan.parts import included
 from handover.plan.text import from_yaml
@@ -54,6 +54,10 @@ class Command:
     registry's login, where programs look for it (``$DOCKER_CONFIG/config.json``)."""
     env_secret: str | None = None
     """Of a foreign program: the Secret whose keys are its environment."""
+    settings: bool = True
+    """Whether it gets the application's settings, and with them its passwords."""
+    builds: bool = False
+    """It unpacks and writes images, for which a container's usual capabilities are needed."""
 
     def job_name(self, attempt: int = 1) -> str:
         """A DNS label of at most 63 characters, unique to name, key and attempt."""
@@ -76,8 +80,10 @@ def manifest(cluster: Cluster, command: Command, attempt: int = 1) -> Json:
     container = container_of(pod, cluster.container)
     container["command"] = list(command.argv)
     container.setdefault("env", []).extend({"name": k, "value": v} for k, v in command.env.items())
-    if cluster.settings_secret is None:
+    if cluster.settings_secret is None or not command.settings:
         container.pop("envFrom", None)
+    if command.builds:
+        container.pop("securityContext", None)
     if command.pull_secret:
         pod["imagePullSecrets"] = [{"name": command.pull_secret}]
     if command.foreign:
@@ -120,17 +126,34 @@ async def submit(kube: Kube, cluster: Cluster, command: Command) -> str:
     """Starts the command, or finds the Job of a killed try; gives the Job's name.
 
     Attempts are counted in the cluster, not by Airflow, whose try number also grows when a worker is killed: an attempt
-    is the first number whose Job nobody has `answered`.
+    is the first number whose Job nobody has `answered`. A Job that bears its name and runs something else is nobody's.
     """
     for attempt in count(1):
-        name = command.job_name(attempt)
+        wanted = manifest(cluster, command, attempt)
+        name = wanted["metadata"]["name"]
         found = await kube.find(JOBS, name)
         if found is None:
-            with suppress(Conflict):  # somebody was quicker with the same one
-                await kube.create(JOBS, manifest(cluster, command, attempt))
-        if found is None or ANSWERED not in notes(found):
+            try:
+                await kube.create(JOBS, wanted)
+                return name
+            except Conflict:  # somebody was quicker, perhaps with the same one
+                found = await kube.get(JOBS, name)
+        if _runs(found, cluster.container) != _runs(wanted, cluster.container):
+            log.warning("Job %s was made by somebody else, and does something else: it is left alone", name)
+        elif ANSWERED not in notes(found):
             return name
     raise AssertionError("unreachable")
+
+
+def _runs(job: Json, container: str) -> tuple[Any, ...] | None:
+    """What a Job's container runs, of which image: by digest where it has one, else without its registry and folder,
+    instead of which an admission may have put a mirror.
+    """
+    own = find_container(job["spec"]["template"]["spec"], container)
+    if own is None:
+        return None
+    image, _, digest = str(own.get("image")).partition("@")
+    return digest or image.rpartition("/")[2], own.get("command"), own.get("args")
 
 
 async def answered(kube: Kube, end: JobEnd) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from handover.models.evidence import Evidence, Measurement, failed, passed, unknown
@@ -107,6 +108,9 @@ class BuildImage(_ImageStep):
         async with run.kube() as kube:
             await run.fenced(kube)
         return run.release.image
+
+    async def command(self, run: StepRun) -> jobs.Command:
+        return replace(await super().command(run), builds=True)
 
     def verdict(self, run: StepRun, result: jobs.JobResult) -> Evidence:
         from handover.workload.registry import ImageMissing, pinned
