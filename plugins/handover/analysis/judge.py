@@ -147,7 +147,7 @@ def _against_a_pass(seen: Observations, now: float) -> Iterator[Finding]:
         for track in one.tracks:
             if _counts(seen, one) and track.doubtful(now):
                 yield _finding(one.measure, track.doubt(now))
-    for source in set(unheard(seen)) & set(seen.sources):
+    for source in (one for one in unheard(seen) if one in seen.sources):
         yield _no_data(seen, f"{source} never gave data", None, source)
     for one in must:
         if one.measure.source in seen.heard and (missing := _missing(seen, one, now)):
