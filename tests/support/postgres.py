@@ -32,6 +32,7 @@ autovacuum=off
 wal_level=replica
 max_wal_senders=5
 max_replication_slots=5
+max_prepared_transactions=5
 shared_buffers=64MB
 wal_retrieve_retry_interval=200ms
 """

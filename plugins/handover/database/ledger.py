@@ -1,10 +1,13 @@
-"""The table ``_prisma_migrations``, kept exactly as Prisma keeps it, so that both may follow each other."""
+"""The table ``public._prisma_migrations``, kept exactly as Prisma keeps it, so that both may follow each other.
+
+It is always named with its schema: no schema that comes first in some search path gets a second one.
+"""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from handover.database.migrations import Row, Script
@@ -22,7 +25,7 @@ ALONE_MARK = "pms: runs outside a transaction, and what it does was not there be
 OURS = (ATOMIC_MARK, ALONE_MARK)
 
 _TABLE = """
-CREATE TABLE IF NOT EXISTS _prisma_migrations (
+CREATE TABLE IF NOT EXISTS public._prisma_migrations (
     id                  varchar(36)  PRIMARY KEY NOT NULL,
     checksum            varchar(64)  NOT NULL,
     finished_at         timestamptz,
@@ -35,7 +38,26 @@ CREATE TABLE IF NOT EXISTS _prisma_migrations (
 """
 _ROWS = """
 SELECT id, migration_name, checksum, finished_at IS NOT NULL, rolled_back_at IS NOT NULL, logs, xmin::text
-FROM _prisma_migrations ORDER BY started_at, migration_name
+FROM public._prisma_migrations ORDER BY started_at, migration_name
+"""
+_OBSTACLES = """
+SELECT problem FROM (VALUES
+    (pg_is_in_recovery(), 'this server is a standby and takes no changes: is it the right primary?'),
+    ((SELECT s.reset_val = 'on' FROM pg_settings s WHERE s.name = 'default_transaction_read_only'),
+     'somebody has made it read-only (default_transaction_read_only)'),
+    (to_regnamespace('public') IS NULL, 'it has no schema public'),
+    (to_regclass('public._prisma_migrations') IS NULL AND NOT has_schema_privilege(to_regnamespace('public'), 'CREATE'),
+     format('%I may make no table in the schema public', current_user)),
+    ((SELECT NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+              AND has_table_privilege(c.oid, 'UPDATE'))
+      FROM pg_class c WHERE c.oid = to_regclass('public._prisma_migrations')),
+     format('%I may not read and write public._prisma_migrations', current_user))
+) AS o (wrong, problem) WHERE wrong
+"""
+_OTHERS = """
+SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = '_prisma_migrations' AND c.relkind IN ('r', 'p') AND n.nspname <> 'public' AND n.nspname !~ '^pg_'
+  AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') ORDER BY 1
 """
 _HOLDER = """
 SELECT pid FROM pg_locks
@@ -55,7 +77,7 @@ class PooledSession(Exception):
 @contextmanager
 def locked(connection: Connection[Any], wait_seconds: float) -> Iterator[None]:
     """Holds Prisma's lock; the session's lock_timeout is changed. Raises `Busy` or `PooledSession`."""
-    from psycopg import errors
+    from psycopg import Error, errors
 
     _set(connection, "lock_timeout", wait_seconds)
     try:
@@ -67,7 +89,7 @@ def locked(connection: Connection[Any], wait_seconds: float) -> Iterator[None]:
             raise PooledSession("the advisory lock is not held by this session: connect directly, not through a pool")
         yield
     finally:
-        if not connection.closed:
+        with suppress(Error):  # then the session is at its end, and the lock with it
             connection.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
 
 
@@ -82,34 +104,63 @@ def create(connection: Connection[Any]) -> None:
 
 def rows(connection: Connection[Any]) -> list[Row]:
     """Every row, oldest first; none when the table does not exist yet."""
-    found = connection.execute("SELECT to_regclass('_prisma_migrations') IS NOT NULL").fetchone()
+    found = connection.execute("SELECT to_regclass('public._prisma_migrations') IS NOT NULL").fetchone()
     if not found or not found[0]:
         return []
     return [Row(*row) for row in connection.execute(_ROWS)]
 
 
-def begin(connection: Connection[Any], script: Script) -> str:
-    """Adds the row of a migration that is about to run; gives its id."""
+def obstacles(connection: Connection[Any], pending: Sequence[Script] = ()) -> list[str]:
+    """Why nothing can be migrated on this database, whatever the migrations are: a standby, no rights, or migrations of
+    ours that are applied already according to the table of another schema.
+    """
+    from psycopg import sql
+
+    found = [row[0] for row in connection.execute(_OBSTACLES)]
+    for (schema,) in connection.execute(_OTHERS).fetchall():
+        query = sql.SQL(
+            "SELECT migration_name, checksum FROM {} WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL"
+        ).format(sql.Identifier(schema, "_prisma_migrations"))
+        done = dict(connection.execute(query).fetchall())
+        same = [script.name for script in pending if script.name in done and script.matches(done[script.name])]
+        if same:
+            found.append(
+                f"{', '.join(same)} not applied in the schema public, but in {schema} (its own _prisma_migrations): "
+                "which one is the service's?"
+            )
+    return found
+
+
+def begin(connection: Connection[Any], script: Script, mark: str | None = ATOMIC_MARK) -> str:
+    """Adds the row of a migration that is about to run; gives its id. ``mark``: one of `OURS`, if it is true."""
     key = str(uuid.uuid4())
     connection.execute(
-        "INSERT INTO _prisma_migrations (id, checksum, migration_name, logs) VALUES (%s, %s, %s, %s)",
-        (key, script.checksum, script.name, ATOMIC_MARK if script.transactional else None),
+        "INSERT INTO public._prisma_migrations (id, checksum, migration_name, logs) VALUES (%s, %s, %s, %s)",
+        (key, script.checksum, script.name, mark),
     )
     return key
 
 
 def finish(connection: Connection[Any], key: str) -> None:
     connection.execute(
-        "UPDATE _prisma_migrations SET finished_at = clock_timestamp(), applied_steps_count = 1, logs = NULL "
+        "UPDATE public._prisma_migrations SET finished_at = clock_timestamp(), applied_steps_count = 1, logs = NULL "
         "WHERE id = %s",
         (key,),
     )
 
 
+def finished(connection: Connection[Any], key: str) -> bool:
+    """Whether a row's migration is applied."""
+    row = connection.execute(
+        "SELECT finished_at IS NOT NULL FROM public._prisma_migrations WHERE id = %s", (key,)
+    ).fetchone()
+    return bool(row and row[0])
+
+
 def fail(connection: Connection[Any], key: str, reason: str, *, nothing_left: bool) -> None:
     """Writes why it failed; one that left nothing behind counts as rolled back and does not block the next release."""
     connection.execute(
-        "UPDATE _prisma_migrations SET logs = %s, rolled_back_at = CASE WHEN %s THEN now() END WHERE id = %s",
+        "UPDATE public._prisma_migrations SET logs = %s, rolled_back_at = CASE WHEN %s THEN now() END WHERE id = %s",
         (reason, nothing_left, key),
     )
 
@@ -120,7 +171,8 @@ def roll_back(connection: Connection[Any], name: str) -> None:
     ``prisma migrate resolve --rolled-back`` refuses this for an applied one, and undoes no SQL in any case.
     """
     connection.execute(
-        "UPDATE _prisma_migrations SET rolled_back_at = now() WHERE migration_name = %s AND rolled_back_at IS NULL",
+        "UPDATE public._prisma_migrations SET rolled_back_at = now() "
+        "WHERE migration_name = %s AND rolled_back_at IS NULL",
         (name,),
     )
 
@@ -128,7 +180,7 @@ def roll_back(connection: Connection[Any], name: str) -> None:
 def forget_begun(connection: Connection[Any]) -> list[str]:
     """Marks what a killed run of ours left unfinished as rolled back, which PostgreSQL has done. Hold the lock."""
     found = connection.execute(
-        "UPDATE _prisma_migrations SET rolled_back_at = now() "
+        "UPDATE public._prisma_migrations SET rolled_back_at = now() "
         "WHERE finished_at IS NULL AND rolled_back_at IS NULL AND logs = %s RETURNING migration_name",
         (ATOMIC_MARK,),
     )

@@ -65,8 +65,10 @@ class SqlFile:
     @property
     def joined(self) -> bytes:
         """The same for a transaction that does more than this: without CONCURRENTLY."""
-        one = self.alone
-        return self.sent if one is None else re.sub(r"(?i)\bCONCURRENTLY\b", "", one.text, count=1).encode()
+        if (one := self.alone) is None or "CONCURRENTLY" not in one.words:
+            return self.sent
+        place = one.places[one.words.index("CONCURRENTLY")]
+        return self._without([(place, place + len("CONCURRENTLY"))])
 
     def _without(self, parts: Sequence[tuple[int, int]]) -> bytes:
         text, kept, position = self.data.decode("utf-8"), list[str](), 0
@@ -271,6 +273,10 @@ class Row:
         """Begun and neither finished nor rolled back: it failed, was killed, or still runs."""
         return not self.finished and not self.rolled_back
 
+    def marked(self, marks: Collection[str]) -> bool:
+        """Whether its log begins with one of these."""
+        return any((self.logs or "").startswith(mark) for mark in marks)
+
 
 def applied(rows: Iterable[Row]) -> tuple[str, ...]:
     """Names of what is applied, oldest first."""
@@ -299,12 +305,12 @@ def drift(bundle: Bundle, rows: Iterable[Row]) -> list[str]:
 def stuck(rows: Iterable[Row], own_marks: Collection[str] = ()) -> list[str]:
     """Migrations that began and never ended. Prisma refuses to go on after one of them, and so do we.
 
-    ``own_marks``: rows whose log is one of these are not stuck: what is left of them is known.
+    ``own_marks``: rows whose log begins with one of these are not stuck: what is left of them is known.
     """
     return [
         f"{row.name} began and did not end: see whether it left something, then mark it with prisma migrate resolve"
         for row in rows
-        if row.open and row.logs not in own_marks
+        if row.open and not row.marked(own_marks)
     ]
 
 

@@ -127,14 +127,11 @@ class DatabaseRollback:
                     ledger.roll_back(connection, row.name)
 
 
-def reverse(
-    database: Database, scripts: Sequence[Script], limits: runner.StatementLimits
-) -> list[str]:
+def reverse(database: Database, scripts: Sequence[Script], limits: runner.StatementLimits) -> list[str]:
     """Runs ``down.sql`` of the given migrations in the given order (newest first); gives the names that were undone.
 
-    Each is one transaction that also marks its row as rolled back, or a statement that PostgreSQL takes only alone; killed
-    half-way it can run again. Raises
-    `handover.database.runner.StatementFailed` or `handover.database.ledger.Busy`.
+    Each is one transaction that also marks its row as rolled back, or a statement that PostgreSQL takes only alone;
+    killed half-way it can run again. Raises `handover.database.runner.StatementFailed` or `handover.database.ledger.Busy`.
     """
     undone = []
     with database.connect() as connection, ledger.locked(connection, limits.other_runner), runner.converted():

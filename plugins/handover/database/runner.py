@@ -8,15 +8,18 @@ only ``lock_timeout`` and tries again later.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from handover import clock
-from handover.adapters.postgres import Database
-from handover.database import catalog, ledger, migrations
-from handover.database.migrations import Bundle, Script
+from handover.adapters import postgres
+from handover.adapters.postgres import Database, cause, forget
+from handover.database import alone, ledger, migrations
+from handover.database.alone import State
+from handover.database.migrations import Bundle, Row, Script, SqlFile
+from handover.database.statements import Statement
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -85,13 +88,20 @@ class StatementFailed(Exception):
         return self.sqlstate in (LOCK_NOT_AVAILABLE, DEADLOCK)
 
 
-def refusals(bundle: Bundle, rows: list[migrations.Row]) -> list[str]:
+def refusals(bundle: Bundle, rows: list[Row]) -> list[str]:
     """Why these migrations must not run on a database with this history."""
+    known = [row for row in rows if not (row.marked([ledger.ALONE_MARK]) and _half(bundle, row))]
     return [
-        *migrations.stuck(rows, (ledger.ATOMIC_MARK,)),
+        *migrations.stuck(known, (ledger.ATOMIC_MARK,)),
         *migrations.drift(bundle, rows),
         *migrations.unfit(migrations.pending(bundle, rows)),
     ]
+
+
+def _half(bundle: Bundle, row: Row) -> Script | None:
+    """The script of an open row of ours that may be half done, if it is the one that was run."""
+    script = bundle.script(row.name)
+    return script if script and row.open and script.forward.alone and script.matches(row.checksum) else None
 
 
 class Stop(Protocol):
@@ -118,39 +128,141 @@ def apply(database: Database, bundle: Bundle, limits: StatementLimits, stop: Sto
     Raises `MigrationRefused`, `MigrationFailed`, `handover.database.ledger.Busy` or
     `handover.database.ledger.PooledSession`.
     """
+    import psycopg
+
     stop = stop or Never()
     begin, done, waits = clock.monotonic(), list[str](), 0
     with database.connect() as connection, ledger.locked(connection, limits.other_runner):
-        ledger.create(connection)
-        for name in ledger.forget_begun(connection):
-            log.warning("%s was begun by a run that was killed: PostgreSQL has undone it, it runs again", name)
-        rows = ledger.rows(connection)
-        if problems := refusals(bundle, rows):
-            raise MigrationRefused("; ".join(problems))
-        for script in migrations.pending(bundle, rows):
-            try:
-                waits += _run(connection, script, limits, stop)
-            except MigrationFailed as failure:
-                raise MigrationFailed(str(failure), tuple(done)) from failure.__cause__
-            done.append(script.name)
-            log.info("%s is applied", script.name)
+        try:
+            for script in _prepared(connection, bundle, limits):
+                waits += _run(database, connection, script, limits, stop)
+                done.append(script.name)
+                log.info("%s is applied", script.name)
+        except MigrationFailed as failure:
+            raise MigrationFailed(str(failure), tuple(done)) from failure.__cause__
+        except psycopg.Error as error:
+            raise MigrationFailed(f"between two statements: {cause(error)}", tuple(done)) from error
     return Applied(tuple(done), clock.monotonic() - begin, waits)
 
 
-def _run(connection: Connection[Any], script: Script, limits: StatementLimits, stop: Stop) -> int:
-    """One migration with its row; gives how often it waited for a lock in vain."""
-    key = ledger.begin(connection, script)
-    bad_indices = set(catalog.invalid_indices(connection))
-    attempt = _in_transaction if script.transactional else _alone
+def _prepared(connection: Connection[Any], bundle: Bundle, limits: StatementLimits) -> tuple[Script, ...]:
+    """What is pending, once what killed runs have left is settled. Raises `MigrationRefused`."""
+    if problems := ledger.obstacles(connection, bundle.scripts):
+        raise MigrationRefused("; ".join(problems))
+    ledger.create(connection)
+    settle(connection, bundle, limits)
+    rows = ledger.rows(connection)
+    pending = migrations.pending(bundle, rows)
+    if problems := refusals(bundle, rows):
+        raise MigrationRefused("; ".join(problems))
+    return pending
+
+
+def settle(connection: Connection[Any], bundle: Bundle, limits: StatementLimits) -> None:
+    """Finds out what killed runs of ours have left: it goes on, or is taken back. Hold the lock.
+
+    Raises `MigrationFailed` when neither can be done now.
+    """
+    for name in ledger.forget_begun(connection):
+        log.warning("%s was begun by a run that was killed: PostgreSQL has undone it", name)
+    for row in ledger.rows(connection):
+        if row.marked([ledger.ALONE_MARK]) and (script := _half(bundle, row)):
+            assert script.forward.alone is not None
+            _settle_one(connection, row, script.forward.alone, limits)
+
+
+def _settle_one(connection: Connection[Any], row: Row, statement: Statement, limits: StatementLimits) -> None:
     try:
-        return patiently(lambda: attempt(connection, script.forward.sent, key, limits, stop), limits, stop.breach)
+        found = alone.state(connection, statement)
+        if found is State.HALF and statement.detaches:
+            patiently(lambda: _go_on(connection, statement, limits), limits)
+            found = alone.state(connection, statement)
+        left = [] if found is State.DONE else alone.take_back(connection, statement, set())
     except StatementFailed as error:
-        reason = (stop.breach() if error.sqlstate == CANCELED else None) or str(error)
-        where = script.statements[error.number - 1][:120] if 0 < error.number <= len(script.statements) else ""
-        text = f"{script.name}: {f'statement {error.number} ({where}): ' if where else ''}{reason}"
-        left = _clean(connection, bad_indices) if not script.transactional else []
-        ledger.fail(connection, key, text, nothing_left=not left)
-        raise MigrationFailed(f"{text}; left behind: {', '.join(left)}" if left else text) from error
+        raise MigrationFailed(f"{row.name} is half done and cannot go on: {error}") from error
+    if left:
+        raise MigrationFailed(f"{row.name} is half done, and this stays: {', '.join(left)}")
+    log.warning("%s was begun by a run that was killed: it is %s", row.name, found)
+    forget(connection)
+    if found is State.DONE:
+        ledger.finish(connection, row.id)
+    else:
+        ledger.fail(connection, row.id, "the run was killed, nothing is left of it", nothing_left=True)
+
+
+def _go_on(connection: Connection[Any], statement: Statement, limits: StatementLimits) -> None:
+    with converted():
+        set_limits(connection, limits, local=False)
+        alone.go_on(connection, statement)
+
+
+def _run(database: Database, connection: Connection[Any], script: Script, limits: StatementLimits, stop: Stop) -> int:
+    """One migration with its row; gives how often it waited for a lock in vain."""
+    one = script.forward.alone
+    before = _before(connection, script, one) if one else set()
+    key = ledger.begin(connection, script, _mark(connection, one))
+
+    def attempt() -> None:
+        with converted():
+            if one:
+                run_alone(connection, script.forward, one, before, limits, stop)
+                ledger.finish(connection, key)
+            else:
+                _in_transaction(connection, script, key, limits, stop)
+            forget(connection)
+
+    try:
+        return patiently(attempt, limits, stop.breach)
+    except StatementFailed as error:
+        raise _failed(database, connection, script, key, before, limits, _told(script, error, stop)) from error
+
+
+def _told(script: Script, error: StatementFailed, stop: Stop) -> str:
+    reason = (stop.breach() if error.sqlstate == CANCELED else None) or str(error)
+    where = script.statements[error.number - 1][:120] if 0 < error.number <= len(script.statements) else ""
+    return f"{script.name}: {f'statement {error.number} ({where}): ' if where else ''}{reason}"
+
+
+def _before(connection: Connection[Any], script: Script, statement: Statement) -> set[int]:
+    """Indices that are not valid now. Raises `MigrationFailed` when the one to be made is among them."""
+    if statement.words[0] == "CREATE" and alone.state(connection, statement) is State.HALF:
+        raise MigrationFailed(f"{script.name}: the index {statement.index} is there already and is not valid: drop it")
+    return set(alone.invalid(connection, statement))
+
+
+def _mark(connection: Connection[Any], statement: Statement | None) -> str | None:
+    if statement is None:
+        return ledger.ATOMIC_MARK
+    return ledger.ALONE_MARK if alone.state(connection, statement) in (State.NOT, State.HALF) else None
+
+
+def _failed(
+    database: Database, connection: Connection[Any], script: Script, key: str, before: set[int],
+    limits: StatementLimits, text: str,
+) -> MigrationFailed:  # fmt: skip
+    """Writes down that it failed and what is left of it, in a new session where the old one is gone."""
+    import psycopg
+
+    try:
+        if not connection.closed:
+            return _written(connection, script, key, before, text)
+        with database.connect() as again, ledger.locked(again, limits.other_runner):
+            return _written(again, script, key, before, text)
+    except (psycopg.Error, ledger.Busy, ledger.PooledSession) as error:
+        why = cause(error) if isinstance(error, psycopg.Error) else str(error)
+        return MigrationFailed(f"{text}; what is left of it is not known before the next try: {why}")
+
+
+def _written(connection: Connection[Any], script: Script, key: str, before: set[int], text: str) -> MigrationFailed:
+    if ledger.finished(connection, key):
+        return MigrationFailed(f"{text}; the database says that it is applied all the same")
+    forget(connection)
+    one = script.forward.alone
+    left = alone.take_back(connection, one, before) if one else []
+    if left:
+        text += f"; left behind: {', '.join(left)}"
+    ledger.fail(connection, key, f"{ledger.ALONE_MARK}\n{text}" if left else text, nothing_left=not left)
+    return MigrationFailed(text)
 
 
 def patiently(
@@ -170,39 +282,82 @@ def patiently(
     return int(retrying.statistics.get("attempt_number", 1)) - 1
 
 
-def _in_transaction(connection: Connection[Any], script: bytes, key: str, limits: StatementLimits, stop: Stop) -> None:
-    with connection.transaction():
+def _in_transaction(connection: Connection[Any], script: Script, key: str, limits: StatementLimits, stop: Stop) -> None:
+    with transaction(connection):
         set_limits(connection, limits)
         with stop.cancellable(connection):
-            execute_script(connection, script)
+            execute_script(connection, script.forward.sent)
         if reason := stop.breach():
             raise StatementFailed(CANCELED, reason, 0)
+        own_again(connection, limits)
         ledger.finish(connection, key)
 
 
-def _alone(connection: Connection[Any], script: bytes, key: str, limits: StatementLimits, stop: Stop) -> None:
-    """For a statement that PostgreSQL takes only outside a transaction, such as CREATE INDEX CONCURRENTLY."""
-    set_limits(connection, limits, local=False)
-    before = set(catalog.invalid_indices(connection))
+@contextmanager
+def transaction(connection: Connection[Any]) -> Iterator[None]:
+    """A transaction whose end, too, fails as a statement does. Raises `StatementFailed`."""
+    with converted(), connection.transaction():
+        yield
+
+
+@contextmanager
+def converted() -> Iterator[None]:
+    """Whatever PostgreSQL says meanwhile, also at a COMMIT, is a `StatementFailed` without the contents of rows."""
+    import psycopg
+
     try:
-        with stop.cancellable(connection):
-            execute_script(connection, script)
-    except StatementFailed:
-        _clean(connection, before)
-        raise
-    ledger.finish(connection, key)
+        yield
+    except psycopg.Error as error:
+        raise StatementFailed(error.sqlstate or "", cause(error), 0) from error
 
 
-def _clean(connection: Connection[Any], before: set[str]) -> list[str]:
-    """Drops invalid indices that a broken CREATE INDEX CONCURRENTLY has left; gives those that stay."""
-    from psycopg import Error, sql
+def own_again(connection: Connection[Any], limits: StatementLimits) -> None:
+    """Takes back, within its transaction, what a script has done to the session. Raises `StatementFailed`."""
+    from psycopg.pq import TransactionStatus
 
-    for name in set(catalog.invalid_indices(connection)) - before:
-        try:
-            connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(name)))
-        except Error as error:
-            log.warning("the invalid index %s cannot be dropped: %s", name, error.sqlstate)
-    return sorted(set(catalog.invalid_indices(connection)) - before)
+    if connection.info.transaction_status is not TransactionStatus.INTRANS:
+        raise StatementFailed("", "it has ended the transaction it runs in", 0)
+    postgres.settle(connection)
+    set_limits(connection, limits)
+    if connection.info.backend_pid not in ledger.holders(connection):
+        raise StatementFailed("", "it has given up the lock of all migrations", 0)
+
+
+def run_alone(
+    connection: Connection[Any], file: SqlFile, statement: Statement, before: set[int], limits: StatementLimits,
+    stop: Stop | None = None,
+) -> None:  # fmt: skip
+    """For a statement that PostgreSQL takes only outside a transaction, such as CREATE INDEX CONCURRENTLY.
+
+    Its own word that it is done, or is not, counts only where the catalogue cannot tell. ``before``: numbers of indices
+    that were not valid. Raises `StatementFailed`.
+    """
+    set_limits(connection, limits, local=False)
+    if statement.concurrent:  # it waits for transactions, in no queue for a lock that others would wait behind
+        connection.execute("SET lock_timeout = 0")
+    begun, error = alone.state(connection, statement), None
+    try:
+        with (stop or Never()).cancellable(connection), converted():
+            if not (begun is State.HALF and alone.go_on(connection, statement)):
+                execute_script(connection, file.sent)
+    except StatementFailed as failure:
+        if connection.closed:
+            raise
+        error = failure
+    found = alone.state(connection, statement)
+    if error and error.passing and found is State.HALF and statement.detaches:
+        raise error
+    left = alone.take_back(connection, statement, before)
+    if error is None:
+        good = found in (State.DONE, None)
+        error = StatementFailed("", f"it ended, and what it is for is {found}", 1)
+    else:
+        good = begun in (State.NOT, State.HALF) and alone.state(connection, statement) is State.DONE
+    if left:  # another try would only meet what is left of this one
+        raise StatementFailed("", str(error), error.number)
+    if not good:
+        raise error
+    forget(connection)
 
 
 def set_limits(connection: Connection[Any], limits: StatementLimits, *, local: bool = True) -> None:
@@ -218,11 +373,16 @@ def execute_script(connection: Connection[Any], script: bytes) -> None:
     """
     from psycopg import generators, pq
 
-    connection.pgconn.send_query(script)
-    results = connection.wait(generators.execute(connection.pgconn))
-    last = results[-1]
-    if last.status != pq.ExecStatus.FATAL_ERROR:
+    with converted():
+        connection.pgconn.send_query(script)
+        results = connection.wait(generators.execute(connection.pgconn))
+    if results[-1].status in (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH):
+        connection.close()  # it waits for a client's rows, and nothing else could be said on it
+        raise StatementFailed("", "COPY between the server and a client: there is no client", len(results))
+    bad = [n for n, result in enumerate(results) if result.status == pq.ExecStatus.FATAL_ERROR]
+    if not bad:
         return
-    state = last.error_field(pq.DiagnosticField.SQLSTATE) or b""
-    message = last.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or last.error_message
-    raise StatementFailed(state.decode(), message.decode("utf-8", "replace").strip(), len(results))
+    told = next((results[n] for n in bad if results[n].error_field(pq.DiagnosticField.SQLSTATE)), results[bad[0]])
+    state = (told.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+    message = (told.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or told.error_message).decode("utf-8", "replace")
+    raise StatementFailed(state, postgres.shown(state, message.strip()), bad[0] + 1)

@@ -44,14 +44,18 @@ _CLOSES = ({"COMMIT", "END"}, {"WORK", "TRANSACTION"})
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement: ``text`` without comments and with blanks for white space, its tokens as they are written, and
-    where it begins and ends in the file.
+    """One statement: ``text`` without comments and with blanks for white space, its tokens as they are written, where
+    each of them begins in the file, and where the last one ends.
     """
 
     text: str
     tokens: tuple[str, ...] = field(repr=False)
-    start: int
+    places: tuple[int, ...] = field(repr=False)
     end: int
+
+    @property
+    def start(self) -> int:
+        return self.places[0]
 
     @cached_property
     def words(self) -> tuple[str, ...]:
@@ -176,14 +180,13 @@ class _Reading:
     """The statement that is being read."""
 
     def __init__(self) -> None:
-        self.pieces, self.tokens = list[str](), list[str]()
-        self.start, self.depth, self.atomic, self.before = -1, 0, 0, ""
+        self.pieces, self.tokens, self.places = list[str](), list[str](), list[int]()
+        self.depth, self.atomic, self.before = 0, 0, ""
 
     def add(self, kind: str, piece: str, start: int) -> None:
-        if not self.tokens:
-            self.start = start
         self.pieces.append(piece)
         self.tokens.append(piece)
+        self.places.append(start)
         if piece == "(":
             self.depth += 1
         elif piece == ")":
@@ -201,7 +204,7 @@ class _Reading:
 
     def done(self, end: int) -> Statement:
         text = re.sub(r"[ \t\n\r\f\v]+", " ", "".join(self.pieces)).strip()
-        return Statement(text, tuple(self.tokens), self.start, end)
+        return Statement(text, tuple(self.tokens), tuple(self.places), end)
 
 
 def _tokens(sql: str) -> Iterator[tuple[str, int, int]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
-from handover.database import catalog, ledger
+from handover.database import alone, catalog, ledger
 from handover.models.evidence import Evidence, Measurement, failed, passed
 from handover.plan.parts import included
 
@@ -175,15 +175,18 @@ def compared(table: str, before: int, now: int, *, exact: bool, unsaved: int = 0
 
 
 def structure(connection: Connection[Any]) -> list[Evidence]:
-    """Indices that are not valid and constraints that are not validated."""
+    """Indices that are not valid, constraints that are not validated, partitions that a broken DETACH has left."""
     return [
         _none("valid indices", catalog.invalid_indices(connection), "not valid"),
         _none("validated constraints", catalog.constraints_not_validated(connection), "not validated"),
+        _none("whole tables", alone.detaching(connection), "half detached"),
     ]
 
 
 def quiet(connection: Connection[Any], seconds: float = LONG_TRANSACTION_SECONDS) -> list[Evidence]:
-    """No transaction is open for long, which would hold up a migration and everybody behind it; nobody migrates."""
+    """No transaction is open or prepared for long, which would hold up a migration and everybody behind it; nobody
+    migrates.
+    """
     old = connection.execute(
         "SELECT 'process ' || pid || ' of ' || coalesce(nullif(application_name, ''), 'unknown') || ' for '"
         " || extract(epoch FROM now() - xact_start)::int || ' s' FROM pg_stat_activity"
@@ -191,10 +194,17 @@ def quiet(connection: Connection[Any], seconds: float = LONG_TRANSACTION_SECONDS
         " AND xact_start < now() - make_interval(secs => %s) ORDER BY xact_start LIMIT 5",
         (seconds,),
     ).fetchall()
+    prepared = connection.execute(
+        "SELECT quote_literal(gid) || ' of ' || owner || ' for ' || extract(epoch FROM now() - prepared)::int || ' s'"
+        " FROM pg_prepared_xacts WHERE database = current_database() AND prepared < now() - make_interval(secs => %s)"
+        " ORDER BY prepared LIMIT 5",
+        (seconds,),
+    ).fetchall()
     migrating = [f"process {pid}" for pid in ledger.holders(connection)]
     return [
         _none("no long transactions", [row[0] for row in old], "open"),
         _none("no other migration", migrating, "migrating now"),
+        _none("no prepared transactions", [row[0] for row in prepared], "neither committed nor rolled back"),
     ]
 
 
