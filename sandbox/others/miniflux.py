@@ -18,6 +18,10 @@ from sandbox.settings import Settings
 
 FIRST, NEXT = "2.2.19", "2.3.5"
 NAME = "miniflux"
+PEOPLE = """
+INSERT INTO users (username, password) SELECT md5(n::text), md5(random()::text) FROM generate_series(1, 4000) n
+"""
+"""Enough for the least size of a backup."""
 PROGRAM = ("miniflux", "-migrate")
 
 
@@ -33,6 +37,8 @@ def prepare(settings: Settings) -> Mapping[str, str]:
         connection.execute(f"CREATE DATABASE {NAME} OWNER {NAME}".encode())
     url = f"{settings.dsn('primary', NAME, NAME, password)}?sslmode=disable"
     subprocess.run([programs()[FIRST], "-migrate"], env={**os.environ, "DATABASE_URL": url}, check=True)
+    with psycopg.connect(superuser_dsn(settings, "primary", NAME), autocommit=True) as connection:
+        connection.execute(PEOPLE)
     return {"DATABASE_URL": url}
 
 
