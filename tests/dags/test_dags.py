@@ -128,7 +128,7 @@ def test_nobody_answering_means_rollback(deployment):
     questions = [t for t in deployment.tasks if isinstance(t, Confirm)]
     assert [q.task_id.rpartition(".")[2] for q in questions] == ["team_briefing", "user_acceptance"]
     for question in questions:
-        assert question.defaults == [ROLLBACK]
+        assert (question.asked.silence, question.defaults) == (ROLLBACK, None)
         assert question.assigned_users
         assert question.response_timeout
 

@@ -207,11 +207,11 @@ def decided(plan: Plan, phase: str, proceed: bool, reasons: list[str], *, met: b
     )  # fmt: skip
 
 
-def asked(plan: Plan, question: Asked, link: str) -> Message:
+def asked(plan: Plan, question: Asked, link: str, state: DeploymentState | None = None) -> Message:
     """A person has to answer."""
     who = plan.team[question.role]
     return Message(
-        event="asked", title="Your answer is needed",
+        event="asked", title="Your answer is needed", **(_of(state) if state else {}),
         slack=f"{who.title} ({', '.join(who.users)}): {question.subject}\n"
         f"{_or_else(question, question.seconds)}: {link}",
     )  # fmt: skip

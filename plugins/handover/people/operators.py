@@ -7,15 +7,21 @@ import datetime
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.exceptions import AirflowFailException
+
 from handover import clock
+from handover.coordination.lock import FencedOut
+from handover.coordination.state import NoDeployment
 from handover.models.annotations import AGENT
 from handover.models.deployment import DeploymentState
-from handover.models.evidence import Evidence, Verdict, passed
+from handover.models.evidence import Evidence, Verdict, failed, passed
 from handover.models.record import DECISION_KEY, Decision
+from handover.people.details import details, of_deployment, taking_back
 from handover.people.messages import Message, asked
 from handover.people.question import RoleQuestion
 from handover.plan.parts import required
 from handover.ports.channel import NewTicket
+from handover.ports.kube import KubeError
 from handover.step import EVIDENCE_KEY, Step, StepRun
 
 if TYPE_CHECKING:
@@ -85,10 +91,13 @@ class Banner(Step):
 class Confirm(RoleQuestion):
     """Asks one role (plan 1.3, 4.3); nobody answering in time is the answer "Rollback".
 
-    The answer is evidence for the branch behind the phase, which alone decides.
+    The answer is evidence for the branch behind the phase, which alone decides. One that comes when the deployment is
+    over changes nothing.
+
+    :param proceeds: what follows from "Proceed"
     """
 
-    def __init__(self, *, plan: Plan, question: Question, **kwargs: Any) -> None:
+    def __init__(self, *, plan: Plan, question: Question, proceeds: str = "the deployment goes on.", **kwargs: Any):
         super().__init__(
             plan=plan,
             role=question.role,
@@ -96,22 +105,60 @@ class Confirm(RoleQuestion):
             silence=ROLLBACK,
             body="\n".join(f"- {item}" for item in question.items),
             options=[PROCEED, ROLLBACK],
-            defaults=ROLLBACK,
             **kwargs,
         )
+        self.items, self.proceeds = question.items, proceeds
 
     def execute(self, context: Context) -> Any:
         from handover.people.channels import tell
 
+        state = None
+        try:
+            state = asyncio.run(StepRun(self.plan, context, self.opened_by).known())
+        except KubeError as error:  # people are asked all the same
+            self.log.warning("the question has no details: %s", error)
+        else:
+            self.body = self._details(context, state)
         link = self.generate_link_to_ui_from_context(context=context)
-        tell(context, self.plan, asked(self.plan, self.asked, link))
+        tell(context, self.plan, asked(self.plan, self.asked, link, state))
         return super().execute(context)
+
+    def _details(self, context: Context, state: DeploymentState) -> str:
+        return details(
+            of_deployment(self.plan.title, state), self.plan.may_answer(self.asked.role), self.until(),
+            self.asked.silence, means={PROCEED: self.proceeds, ROLLBACK: taking_back(state)}, items=self.items,
+            known=self._known(context),
+        )  # fmt: skip
+
+    def _known(self, context: Context) -> list[str]:
+        """What the steps before it in its phase have found."""
+        phase, found = self.task_id.partition(".")[0], []
+        for task in self.get_flat_relatives(upstream=True):
+            raw = context["ti"].xcom_pull(task_ids=task.task_id, key=EVIDENCE_KEY)
+            if raw and task.task_id.partition(".")[0] == phase:
+                evidence = Evidence.model_validate(raw)
+                found.append(f"{task.task_id.rpartition('.')[2]}: {evidence.verdict}: {evidence.reason}")
+        return sorted(found)
+
+    def _over(self, context: Context) -> str:
+        """Why the answer is no more asked for; "" while it is, also where the cluster does not say."""
+        try:
+            asyncio.run(StepRun(self.plan, context, self.opened_by).known())
+        except (FencedOut, NoDeployment) as error:
+            return str(error)
+        except KubeError as error:
+            self.log.warning("whether the deployment goes on is not known: %s", error)
+        return ""
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         answer = super().execute_complete(context, event)
         by, choice = answer["responded_by_user"], ", ".join(answer["chosen_options"])
         who = by["name"] if by else f"nobody (no answer in {self.asked.seconds:.0f} s)"
         title = self.plan.team[self.asked.role].title
+        if over := self._over(context):
+            evidence = failed(self.task_id, f"withdrawn, so {choice} by {who} changes nothing: {over}")
+            context["ti"].xcom_push(key=EVIDENCE_KEY, value=evidence.model_dump(mode="json"))
+            raise AirflowFailException(evidence.reason)
         evidence = Evidence(
             check=self.task_id,
             verdict=Verdict.PASS if answer["chosen_options"] == [PROCEED] else Verdict.FAIL,

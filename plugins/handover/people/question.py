@@ -27,6 +27,9 @@ class RoleQuestion(HITLOperator):
     """A question to one role. Airflow cannot add somebody who may answer later: the role above may from the start, and
     is told when it is its turn (see `Remind`).
 
+    One without ``defaults`` has no answer that Airflow's page would show as the one to take (the others look disabled
+    beside it): of its time running out the task hears, and takes ``silence`` for the answer itself.
+
     :param role: key of the plan's team
     :param seconds: how long an answer is waited for
     :param silence: what no answer means, in the words that people are told
@@ -41,6 +44,18 @@ class RoleQuestion(HITLOperator):
         super().__init__(subject=subject, assigned_users=[{"id": user, "name": title} for user, title in who], **kwargs)
         self.plan, self.opened_by = plan, opened_by
         self.asked = Asked(subject, role, seconds, silence)
+
+    def until(self) -> float:
+        """When it runs out if it is asked now, seconds since the epoch."""
+        return clock.epoch() + self.asked.seconds
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        if event.get("error_type") == "timeout":
+            event = {
+                "chosen_options": [self.asked.silence], "params_input": {}, "responded_at": clock.utc(),
+                "responded_by_user": None,
+            }  # fmt: skip
+        return super().execute_complete(context, event)
 
     def answered_as(self, by: Mapping[str, str]) -> str:
         """The title of the role that this user answers for."""

@@ -17,6 +17,9 @@ from tests.twins.world import quick_plan, twin, virtual_time, world  # noqa: F40
 PATH = f"{run_path('pms_deployment', RUN_ID)}/hitlDetails"
 
 
+TASKS = f"{run_path('pms_deployment', RUN_ID)}/taskInstances"
+
+
 def question(task: str, state: str, answered: bool = False) -> dict:
     return {"task_instance": {"task_id": task, "state": state}, "response_received": answered}
 
@@ -24,6 +27,7 @@ def question(task: str, state: str, answered: bool = False) -> dict:
 @pytest.fixture
 def airflow():
     return TwinAirflow({
+        TASKS: {"task_instances": []},
         PATH: {
             "hitl_details": [
                 question("briefing", "success", answered=True), question("acceptance", "awaiting_input"),
@@ -52,6 +56,15 @@ def test_what_is_open_is_withdrawn_with_the_reason_of_the_rollback(world, airflo
 def test_nothing_open_is_nothing_to_withdraw(world, airflow):  # noqa: F811
     airflow.answers[PATH]["hitl_details"] = []
     assert withdrawn(world, airflow) == "no question is open"
+
+
+def test_the_wait_for_the_window_ends_too_and_nothing_that_works(world, airflow):  # noqa: F811
+    airflow.answers[TASKS]["task_instances"] = [
+        {"task_id": "phase_2.window_open", "operator_name": "WindowOpen", "state": "deferred"},
+        {"task_id": "watch", "operator_name": "Watch", "state": "deferred"},
+        {"task_id": "phase_1.window_open", "operator_name": "WindowOpen", "state": "success"},
+    ]
+    assert withdrawn(world, airflow) == "withdrawn: acceptance, phase_2.window_open"
 
 
 def test_an_airflow_that_is_away_stops_no_rollback(world, airflow):  # noqa: F811

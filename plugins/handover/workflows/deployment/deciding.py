@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,17 @@ from airflow.sdk.bases.branch import BranchMixIn
 from airflow.sdk.exceptions import AirflowFailException
 
 from handover import clock
+from handover.coordination.lock import FencedOut
+from handover.coordination.routing import met_at
+from handover.coordination.state import NoDeployment
 from handover.models.evidence import Evidence, passed
 from handover.models.record import DECISION_KEY, SYSTEM, Decision
 from handover.people.operators import PROCEED, ROLLBACK
 from handover.plan import freeze, window
+from handover.ports.kube import KubeError
 from handover.step import EVIDENCE_KEY, FENCING_KEY, Step, StepRun, skipped
-from handover.workflows.deployment.decision import decide
+from handover.workflows.deployment.decision import PhaseDecision, decide
+from handover.workflows.rollback.start import OPEN_TASK
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -62,10 +68,14 @@ class Decide(BaseOperator, BranchMixIn):
 
         found = {task: context["ti"].xcom_pull(task_ids=task, key=EVIDENCE_KEY) for task in self.reads}
         decision = decide({task: Evidence.model_validate(e) if e else None for task, e in found.items()})
+        over, met = asyncio.run(self._standing(context))
+        if over:
+            decision = PhaseDecision(False, [over])
         for reason in decision.reasons:
             self.log.info("%s", reason)
         self.log.info("%s: %s", self.phase, "proceed" if decision.proceed else "roll back")
-        tell(context, self.plan, decided(self.plan, self.phase, decision.proceed, decision.reasons))
+        if not over:  # else people know it, and from who ended it
+            tell(context, self.plan, decided(self.plan, self.phase, decision.proceed, decision.reasons, met=met))
         context["ti"].xcom_push(key="reasons", value=decision.reasons)
         choice = PROCEED if decision.proceed else ROLLBACK
         entry = Decision(
@@ -73,6 +83,21 @@ class Decide(BaseOperator, BranchMixIn):
         )
         context["ti"].xcom_push(key=DECISION_KEY, value=entry.model_dump(mode="json"))
         return self.do_branch(context, self.proceed_to if decision.proceed else self.roll_back)
+
+    async def _standing(self, context: Context) -> tuple[str, bool]:
+        """Why there is nothing more to decide ("" while there is), and whether clients have met the new version, which
+        they have where the cluster does not say.
+        """
+        run = StepRun(self.plan, context, OPEN_TASK)
+        try:
+            async with run.kube() as kube:
+                state = await run.state(kube)
+                return "", met_at(state, await run.router(kube).read()) is not None
+        except (FencedOut, NoDeployment) as error:
+            return str(error), True
+        except KubeError as error:
+            self.log.warning("whether the deployment goes on is not known: %s", error)
+            return "", True
 
 
 class RollBack(BaseOperator):
@@ -87,7 +112,7 @@ class RollBack(BaseOperator):
         self.plan, self.reason_from = plan, reason_from
 
     def execute(self, context: Context) -> Any:
-        from handover.workflows.rollback.start import OPEN_TASK, start_rollback
+        from handover.workflows.rollback.start import start_rollback
 
         if context["ti"].xcom_pull(task_ids=OPEN_TASK, key=FENCING_KEY) is None:
             raise skipped("this deployment was never opened: there is nothing to roll back")

@@ -10,6 +10,7 @@ from airflow.sdk.bases.branch import BranchMixIn
 from handover.models.evidence import Evidence, passed
 from handover.ports.airflow import AirflowError, run_path
 from handover.step import Step, StepRun
+from handover.workflows.deployment.deciding import WindowOpen
 from handover.workflows.rollback.start import airflow_of
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class HowFar(Step, BranchMixIn):
 
 
 class WithdrawQuestions(Step):
-    """Nobody is asked any more whether the deployment may go on: its open questions end, and say why.
+    """Nobody is asked any more whether the deployment may go on: its open questions end, and say why. So does its wait
+    for the window, so that its run ends; what else waits there sees by itself that the deployment is over.
 
     An Airflow that refuses stops no rollback: a late answer changes nothing, since the deployment is fenced out.
     """
@@ -50,12 +52,20 @@ class WithdrawQuestions(Step):
         reason = str(run.context["params"].get("reason") or "no reason given")
         try:
             airflow = airflow_of(self.plan)
-            tasks = _open_questions(airflow, dag, deployment)
+            tasks = [*_open_questions(airflow, dag, deployment), *_waits(airflow, dag, deployment)]
             for task in tasks:
                 airflow.fail_task(dag, deployment, task, f"withdrawn, the deployment is rolled back: {reason}")
         except AirflowError as error:
             return passed(self.task_id, f"questions may still be open: {error}")
         return passed(self.task_id, f"withdrawn: {', '.join(tasks)}" if tasks else "no question is open")
+
+
+def _waits(airflow: AirflowApi, dag: str, run_id: str) -> list[str]:
+    """Task ids of what waits for nothing but a moment."""
+    found = airflow.pages(f"{run_path(dag, run_id)}/taskInstances", "task_instances")
+    return [
+        one["task_id"] for one in found if one["operator_name"] == WindowOpen.__name__ and one["state"] == "deferred"
+    ]
 
 
 def _open_questions(airflow: AirflowApi, dag: str, run_id: str) -> list[str]:

@@ -12,6 +12,7 @@ from handover import clock
 from handover.models.evidence import Evidence, failed, passed
 from handover.models.incident import Resolution, given_up, pending
 from handover.models.record import DECISION_KEY, Decision
+from handover.people.details import details, of_deployment, taking_back
 from handover.people.operators import ROLLBACK
 from handover.people.question import RoleQuestion
 from handover.ports.channel import NewTicket
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 FIX = "Fix"
 
 
-def _channel(plan: Plan) -> str:
-    return f"in {plan.messages.incidents_channel} and " if plan.messages.incidents_channel else ""
-
-
 class FixOrRollback(RoleQuestion):
     """Asks the plan's role about a critical incident; without one it passes at once. Nobody answering in time is the
     answer "Rollback", and that answer fails the task, which starts the rollback.
@@ -45,11 +42,7 @@ class FixOrRollback(RoleQuestion):
             seconds=incidents.response_seconds,
             silence=ROLLBACK,
             subject="5.3 Critical incident: fix or rollback?",
-            body=f"Details are {_channel(plan)}in the log of the watch before this task.\n\n"
-            f"**{FIX}**: you have {incidents.fix_seconds / 60:g} minutes until it has to work.\n\n"
-            f"**{ROLLBACK}**: the old version serves again at once.",
             options=[FIX, ROLLBACK],
-            defaults=ROLLBACK,
             **kwargs,
         )
 
@@ -57,10 +50,17 @@ class FixOrRollback(RoleQuestion):
         from handover.people.channels import tell
         from handover.people.messages import asked
 
-        if nothing := _nothing_to_do(self.task_id, asyncio.run(self._step_run(context).known())):
+        state = asyncio.run(self._step_run(context).known())
+        if nothing := _nothing_to_do(self.task_id, state):
             return self._conclude(context, nothing)
+        minutes = self.plan.incidents.fix_seconds / 60
+        self.body = details(
+            of_deployment(self.plan.title, state), self.plan.may_answer(self.asked.role), self.until(),
+            self.asked.silence, known=str(pending(state.incidents)).splitlines(),
+            means={FIX: f"you have {minutes:g} minutes until it has to work.", ROLLBACK: taking_back(state)},
+        )  # fmt: skip
         link = self.generate_link_to_ui_from_context(context=context)
-        tell(context, self.plan, asked(self.plan, self.asked, link))
+        tell(context, self.plan, asked(self.plan, self.asked, link, state))
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:

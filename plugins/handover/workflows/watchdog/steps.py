@@ -15,6 +15,7 @@ from handover.coordination.lock import FencedOut
 from handover.outside import outside
 from handover.people import messages
 from handover.people.channels import send
+from handover.people.triggers import OPEN
 from handover.ports.airflow import run_path
 from handover.workflows.redelivery.steps import hand_over
 from handover.workflows.rollback.start import airflow_of, dag_problem, rollback_run_id, start_rollback
@@ -83,7 +84,7 @@ class LookAfter(BaseOperator):
         return [
             OpenQuestion(one["task_instance"]["task_id"], _epoch(one["created_at"]) + longest + GRACE_SECONDS)
             for one in airflow.pages(path, "hitl_details")
-            if not one["response_received"]
+            if not one["response_received"] and one["task_instance"].get("state", OPEN) == OPEN
         ]
 
     async def _act(self, kube: Kube, state: DeploymentState, problem: Problem) -> None:
