@@ -38,6 +38,28 @@ def test_slack_says_what_it_needs(monkeypatch, said, words):
     assert str(refused.value) == words
 
 
+@pytest.mark.parametrize("form", ["xoxb-s3cret", "Bearer xoxb-s3cret", "token=xoxb-s3cret&channel=c"])
+def test_what_slack_says_has_no_secret_of_ours(monkeypatch, form):
+    """It may be a proxy that answers, and shows what it was sent."""
+    said = {"ok": False, "error": f"refused: {form}", "needed": form, "response_metadata": {"messages": [form]}}
+    with serving(lambda _: Answer(200, said)) as web:
+        extra = {"base_url": f"{web.url}/api/", "proxy_secret": "als0-s3cret"}
+        connect_to(monkeypatch, "pms_slack", conn_type="slack", password="xoxb-s3cret", extra=extra)
+        with pytest.raises(ServiceRefused, match="refused") as refused:
+            Slack(PLAN).deliver(LETTER, look=False)
+    assert "s3cret" not in str(refused.value)
+
+
+def test_slacks_fallback_text_calls_nobody_and_opens_no_preview(monkeypatch):
+    hostile = LETTER.model_copy(update={"text": "@here <!channel> <https://evil.example|log in> a & b"})
+    with serving(lambda _: Answer(200, {"ok": True})) as web:
+        connect_to(monkeypatch, "pms_slack", conn_type="slack", password="x", extra={"base_url": f"{web.url}/api/"})
+        Slack(PLAN).deliver(hostile, look=False)
+    (asked,) = web.asked
+    assert asked.body["text"] == "@here &lt;!channel&gt; &lt;https://evil.example|log in&gt; a &amp; b"
+    assert (asked.body["unfurl_links"], asked.body["unfurl_media"]) == (False, False)
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [

@@ -327,6 +327,24 @@ def test_the_third_version_of_the_api_is_given_a_document(jira_at):
     assert opened.body["fields"]["description"] == {"type": "doc", "version": 1, "content": text}
 
 
+@pytest.mark.usefixtures("virtual_time")
+def test_the_second_version_of_the_api_is_given_no_markup_of_others(jira_at):
+    def jira(asked: Asked) -> Answer:
+        return Answer(201, {"key": "PMS-1"}) if asked.path.endswith("/issue") else Answer(200, {"issues": []})
+
+    hostile = "{html}<b>{html} [~ada] [log in|https://evil.example] !x.png!\nh1. head\nsee https://report.example/a-b_c"
+    second = PLAN.messages.model_copy(update={"ticket_path": "/rest/api/2/issue"})
+    with serving(jira) as web:
+        jira_at(web)
+        plan = PLAN.model_copy(update={"messages": second})
+        tickets.open_once(plan, NewTicket("l", "Task", "s", hostile, "2026-11-25"))
+    (opened,) = [one for one in web.asked if one.path == "/rest/api/2/issue"]
+    assert opened.body["fields"]["description"].splitlines() == [
+        r"\{html\}<b>\{html\} \[\~ada\] \[log in\|https://evil.example\] \!x.png\!", "&#104;1. head",
+        "see https://report.example/a-b_c",
+    ]  # fmt: skip
+
+
 class Killed(BaseException):
     """The process is gone."""
 

@@ -90,6 +90,13 @@ def test_markdown_tables_keep_their_form_whatever_is_in_them(plan):
     assert "\n# heading" not in text
 
 
+def test_no_address_in_a_report_is_a_link(plan):
+    links = "https://evil.example/ WWW.evil.example ![x](http://evil.example/x.png)"
+    text = render.markdown(built(plan, *story(), made.check("p1.backup", Verdict.FAIL, reason=links)))
+    assert r"https\://evil.example/ WWW\.evil.example \!\[x\](http\://evil.example/x.png)" in text
+    assert "://evil" not in text.replace(r"\://", "")
+
+
 def test_html_shows_what_is_hostile_as_text(plan):
     text = render.html(built(plan, *story(), made.check("p1.backup", Verdict.FAIL, reason=HOSTILE)))
     assert "<script>" not in text

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from handover.adapters.refusals import asked
+from handover.models.markup import jira
 from handover.plan.parts import required
 from handover.ports.channel import ServiceRefused
 
@@ -131,8 +132,8 @@ class Jira:
             return []
 
     def _text(self, text: str) -> Any:
-        """The third version of the API takes documents, where the second takes text."""
-        return document(text) if "/rest/api/3/" in f"{self._path}/" else text
+        """The third version of the API takes documents, where the second takes text in its own markup."""
+        return document(text) if "/rest/api/3/" in f"{self._path}/" else jira(text)
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
         return asked(self._connection, method, path, json=body, timeout=self._timeout)

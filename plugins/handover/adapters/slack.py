@@ -6,7 +6,8 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from handover.adapters.refusals import MAX_WORDS
+from handover.adapters.refusals import MAX_WORDS, hidden
+from handover.models.markup import slack
 from handover.plan.parts import required
 from handover.ports.channel import ServiceRefused
 
@@ -43,10 +44,20 @@ class Slack:
                 log.info("%s was delivered by an earlier try", letter.key)
                 return
             metadata = {"event_type": EVENT, "event_payload": {"key": letter.key}}
-            message = {"channel": channel, "text": letter.text, "blocks": [*letter.blocks], "metadata": metadata}
+            message = {
+                "channel": channel, "text": slack(letter.text), "blocks": [*letter.blocks], "metadata": metadata,
+                "unfurl_links": False, "unfurl_media": False,
+            }  # fmt: skip
             hook.call("chat.postMessage", json=message)
         except SlackApiError as error:
-            raise ServiceRefused(_words(error), _status(error)) from None
+            raise ServiceRefused(self._without_secrets(_words(error)), _status(error)) from None
+
+    def _without_secrets(self, text: str) -> str:
+        """Slack, or a proxy before it, may say what it was sent."""
+        from airflow.sdk import BaseHook
+
+        where = BaseHook.get_connection(self._connection)
+        return hidden(text, where.login or "", where.password or "", where.extra_dejson)[:MAX_WORDS]
 
 
 def _words(error: SlackApiError) -> str:
@@ -56,7 +67,7 @@ def _words(error: SlackApiError) -> str:
         return f"status {_status(error)}"
     needed = [f"needed: {answer['needed']}"] if answer.get("needed") else []
     more = (answer.get("response_metadata") or {}).get("messages") or ()
-    return "; ".join(map(str, (answer["error"], *needed, *more)))[:MAX_WORDS]
+    return "; ".join(map(str, (answer["error"], *needed, *more)))
 
 
 def _status(error: SlackApiError) -> int:
@@ -75,7 +86,7 @@ def _is_there(hook: SlackHook, channel: str, letter: Letter) -> bool:
     except SlackApiError as error:
         if _status(error) != 200:  # it is down: a later try looks again
             raise
-        log.warning("nobody knows whether %s was delivered before: %s", letter.key, error)
+        log.warning("nobody knows whether %s was delivered before: %s", letter.key, _words(error)[:MAX_WORDS])
         return False
 
 

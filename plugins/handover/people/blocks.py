@@ -6,6 +6,8 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
+from handover.models.markup import slack, slack_link
+
 MAX_HEADER, MAX_TEXT, MAX_FIELD, MAX_FIELDS = 150, 3000, 2000, 10
 """Slack's own limits, in characters and fields; what is longer is refused as a whole."""
 HERE = "@here"
@@ -20,9 +22,9 @@ def blocks(title: str, text: str, fields: Mapping[str, str], links: Mapping[str,
         found.append({"type": "header", "text": {"type": "plain_text", "text": _cut(title, MAX_HEADER)}})
     found.append({"type": "section", "text": _mrkdwn(mrkdwn(text))})
     if shown := {name: value for name, value in fields.items() if value}:
-        cells = [_mrkdwn(f"*{escape(name)}*\n{escape(value)}", MAX_FIELD) for name, value in shown.items()]
+        cells = [_mrkdwn(f"*{slack(name)}*\n{slack(value)}", MAX_FIELD) for name, value in shown.items()]
         found.append({"type": "section", "fields": cells[:MAX_FIELDS]})
-    if known := [f"<{address}|{escape(name)}>" for name, address in links.items() if address]:
+    if known := [slack_link(address, name) for name, address in links.items() if address]:
         found.append({"type": "context", "elements": [_mrkdwn(" · ".join(known))]})
     return tuple(found)
 
@@ -30,11 +32,7 @@ def blocks(title: str, text: str, fields: Mapping[str, str], links: Mapping[str,
 def mrkdwn(text: str) -> str:
     """Only an ``@here`` at the very beginning calls people: what stands further on may be anybody's words."""
     here = text.startswith(HERE)
-    return ("<!here>" if here else "") + escape(text.removeprefix(HERE) if here else text)
-
-
-def escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return ("<!here>" if here else "") + slack(text.removeprefix(HERE) if here else text)
 
 
 def late(at: float) -> Block:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import re
 from typing import TYPE_CHECKING, Any
 
+from handover.models import markup
 from handover.plan.model import INCLUDE
 from handover.record.plot import svg
 from handover.record.report import DeploymentReport
@@ -19,7 +19,6 @@ FOLDER = INCLUDE / "report"
 SIGNS = {"passed": "✓", "asked": "✓", "failed": "✗", "not yet known": "?"}
 """Plain letters: not every machine has a font with pictures."""
 EVIDENCE_LETTERS = 240
-MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|#])")
 
 
 def markdown(report: DeploymentReport) -> str:
@@ -45,7 +44,7 @@ def _environment(as_html: bool) -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     def finish(value: Any) -> Any:
-        return _plain(value) if isinstance(value, str) else value
+        return markup.markdown(value) if isinstance(value, str) else value
 
     found = Environment(
         loader=FileSystemLoader(FOLDER), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -54,10 +53,6 @@ def _environment(as_html: bool) -> Environment:
     )  # fmt: skip
     found.filters |= {"clock": clock, "day": day, "duration": duration, "short": short}
     return found
-
-
-def _plain(text: str) -> str:
-    return MARKDOWN_SPECIAL.sub(r"\\\1", text.replace("\n", " "))
 
 
 def short(text: str) -> str:
