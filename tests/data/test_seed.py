@@ -126,6 +126,44 @@ def test_a_seed_that_does_not_fit_leaves_nothing(
     assert empty.execute("SELECT count(*) FROM customers").fetchone() == (0,)
 
 
+def planted(connection: psycopg.Connection[Any], sql: str, table: str, *rows: dict[str, Any]) -> Seeded:
+    """Plants rows into a table of a database that has nothing else; their first column is the key."""
+    connection.execute("DROP TABLE IF EXISTS orders, customers")
+    connection.execute(sql.encode())
+    seed = Seed.model_validate({"tables": {table: {"key": [next(iter(rows[0]))], "rows": rows}}})
+    assert plant(connection, seed, secret).inserted
+    return plant(connection, seed, secret)
+
+
+def test_the_service_s_next_row_does_not_collide_with_a_seeded_one(connection: psycopg.Connection[Any]) -> None:
+    sql = 'CREATE TABLE "Room" ("roomId" serial PRIMARY KEY, no text, j json)'
+    rows = ({"roomId": 1, "no": "a", "j": '{"a": 1}'}, {"roomId": 2, "no": "b"})
+    assert planted(connection, sql, "Room", *rows) == Seeded({})
+    assert connection.execute('INSERT INTO "Room" (no) VALUES (\'c\') RETURNING "roomId"').fetchone() == (3,)
+
+
+def test_a_seeded_time_is_stored_in_utc(connection: psycopg.Connection[Any]) -> None:
+    sql = "CREATE SCHEMA app; CREATE TABLE app.t (id int PRIMARY KEY, at timestamp(3)); SET timezone = 'Asia/Tokyo'"
+    rows = ({"id": 1, "at": "2024-07-01T10:00:00+02:00"}, {"id": 2, "at": "2024-07-01 10:00:00"})
+    assert planted(connection, sql, "app.t", *rows) == Seeded({})
+    found = connection.execute("SELECT at::text FROM app.t ORDER BY id").fetchall()
+    assert found == [("2024-07-01 08:00:00",), ("2024-07-01 10:00:00",)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        ("id int PRIMARY KEY GENERATED ALWAYS AS IDENTITY", r"the table t makes id itself \(GENERATED ALWAYS\)"),
+        ("no int, id int PRIMARY KEY GENERATED ALWAYS AS (no * 2) STORED", "the table t makes id itself"),
+        ("id int PRIMARY KEY); CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''shut''; END';"
+         "CREATE TRIGGER no BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION no(", "refuses the seed: shut"),
+    ],
+)  # fmt: skip
+def test_a_table_that_cannot_be_seeded_says_so(connection: psycopg.Connection[Any], sql: str, says: str) -> None:
+    with pytest.raises(SeedError, match=says):
+        planted(connection, f"CREATE TABLE t ({sql})", "t", {"id": 1})
+
+
 def test_a_missing_password_or_table_says_what_to_do(empty: psycopg.Connection[Any]) -> None:
     assert refusal(empty, shop(), "") == (
         "the connection shop_admin has no password: set it, then run this again; nothing was changed"

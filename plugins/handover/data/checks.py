@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
+from handover.models import table_name
+
 if TYPE_CHECKING:
-    from handover.plan.data import Import, ImportColumn
+    from handover.plan.data import Import, ImportColumn, Kind
 
 STAGED = SQL("pg_temp.import_rows")
 REJECTS = SQL("pg_temp.import_rejects")
@@ -41,26 +43,64 @@ _WHOLE = r"^[+-]?\d+$"
 _TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d(:?\d\d)?)?$"
 
 
+NO_EQUALITY = re.compile(r"(json|xml|point|line|lseg|path|polygon|box|circle)(\[\])*")
+"""Types whose values cannot be compared, or not exactly: they are as text."""
+_ZONELESS = re.compile(r"timestamp(\(\d\))? without time zone")
+_TAKES_TIMES = re.compile(r"(timestamp|time)(\(\d\))? without time zone|date")
+
+
 @dataclass(frozen=True)
 class Target:
-    """A column of the table: its type as SQL, and whether it must have a value."""
+    """A column of the table: its type as SQL, and whether it must have a value.
+
+    ``base``: what a domain is made of, else the type itself; ``collation``: where it is another than the type's own;
+    ``makes``: how the table itself makes the values, which nobody may write then.
+    """
 
     type: str
     required: bool
+    base: str = ""
+    collation: str = ""
+    makes: str = ""
+
+    @property
+    def plain(self) -> str:
+        return self.base or self.type
+
+    def takes_utc_of(self, kind: Kind) -> bool:
+        """Whether a time of this kind loses its zone here: it has to be made one of UTC first."""
+        return bool(_ZONELESS.fullmatch(self.plain)) or (
+            kind == "timestamp" and bool(_TAKES_TIMES.fullmatch(self.plain))
+        )
+
+    def cast(self, value: Composable, kind: Kind = "text") -> Composable:
+        """The value as this type. The session's zone is UTC."""
+        if self.takes_utc_of(kind):
+            value = SQL("CAST({} AS timestamp with time zone)").format(value)
+        found = SQL("CAST({} AS {})").format(value, SQL(self.type))
+        return SQL("{} COLLATE {}").format(found, SQL(self.collation)) if self.collation else found
+
+    def holds(self, value: Composable, kind: Kind = "text") -> Composable:
+        """Whether `cast` can be done."""
+        fits = SQL("pg_input_is_valid({}, {})").format(value, Literal(self.type))
+        if self.takes_utc_of(kind):
+            fits = SQL("{} AND pg_input_is_valid({}, 'timestamp with time zone')").format(fits, value)
+        return fits
 
 
-def looks_like(column: ImportColumn, value: Composable, sql_type: str) -> tuple[Composable, str]:
+def looks_like(column: ImportColumn, value: Composable, target: Target) -> tuple[Composable, str]:
     """What a value must look like, and what is said when it does not.
 
     PostgreSQL itself takes more than anybody wants in a file: 'today', '1/2/24', 'NaN', '1e3'.
     """
+    sql_type = target.type
     match column.type:
         case "text":
             return SQL("true"), f"does not fit {sql_type}"
         case "integer":
             return _matches(value, _WHOLE), f"is not a whole number that fits {sql_type}"
         case "decimal":
-            most = decimals(sql_type)
+            most = decimals(target.plain)
             if most == 0:
                 return _matches(value, _WHOLE), f"is not a whole number that fits {sql_type}"
             pattern = r"^[+-]?\d+(\.\d" + ("+" if most is None else f"{{1,{most}}}") + ")?$"
@@ -85,16 +125,24 @@ def decimals(sql_type: str) -> int | None:
 
 
 class Statements:
-    """The statements for one file. ``columns``: those of the file; ``targets``: the table's columns by name.
+    """The statements for one file. ``columns``: those of the file; ``targets``: the table's columns by name;
+    ``matches``: by a column of the file, the column of another table that its values are looked up in.
 
     A column that is not in the file and has no default in the plan is not written: the table's own default holds.
     """
 
-    def __init__(self, spec: Import, columns: tuple[str, ...], targets: Mapping[str, Target]) -> None:
-        self.spec, self.columns, self._targets = spec, columns, targets
-        self._written = [name for name, c in spec.columns.items() if name in columns or c.default is not None]
-        self.table = Identifier("public", spec.table)
+    def __init__(
+        self, spec: Import, columns: tuple[str, ...], targets: Mapping[str, Target], matches: Mapping[str, Target]
+    ) -> None:
+        self.spec, self.columns, self._targets, self._matches = spec, columns, targets, matches
+        self._written = written(spec, columns)
+        self.table = _table(spec.table)
         self.key = [spec.target(name) for name in spec.key]
+
+    @property
+    def into(self) -> list[str]:
+        """The table's columns that are written."""
+        return [self.spec.target(name) for name in self._written]
 
     def create(self) -> Composed:
         names = SQL(", ").join(SQL("{} text").format(Identifier(name)) for name in self.columns)
@@ -128,7 +176,6 @@ class Statements:
     def _flaws_of(self, name: str) -> Iterable[tuple[str, str, Composable]]:
         column, value = self.spec.columns[name], _staged(name)
         target = self._targets[self.spec.target(name)]
-        sql_type = target.type
         if column.required or (target.required and column.default is None):
             yield name, "is missing", SQL("{} IS NULL").format(value)
         if column.one_of is not None:
@@ -136,22 +183,28 @@ class Statements:
             yield name, f"is none of {', '.join(column.one_of)}", SQL("({} NOT IN ({})) IS TRUE").format(value, known)
         if column.lookup is not None:
             of = f"is not a known {column.lookup.match} of {column.lookup.table}"
-            found = Identifier(_alias(name), column.lookup.match)
+            found = Identifier(self._alias(name), column.lookup.match)
             yield name, of, SQL("({} IS NOT NULL AND {} IS NULL)").format(value, found)
             return
-        looks, reason = looks_like(column, value, sql_type)
-        fits = SQL("{} AND pg_input_is_valid({}, {})").format(looks, value, Literal(sql_type))
+        looks, reason = looks_like(column, value, target)
+        fits = SQL("{} AND {}").format(looks, target.holds(value, column.type))
         yield name, reason, SQL("(NOT ({})) IS TRUE").format(fits)
 
     def duplicates(self) -> Composed:
-        """Rejects rows whose key an earlier line of the file has."""
-        keys = SQL(", ").join(map(Identifier, self.spec.key))
+        """Rejects rows whose key an earlier line of the file has, as the table's types see it: 7 and 007 are one."""
+        keys = SQL(", ").join(map(Identifier, self.key))
         return self._reject(
             SQL(
-                "SELECT s._line, {name}, {value}, 'has the same key as line ' || d.first FROM {staged} AS s JOIN ("
-                "SELECT {keys}, min(_line) AS first FROM {staged} GROUP BY {keys} HAVING count(*) > 1"
-                ") AS d USING ({keys}) WHERE s._line > d.first"
-            ).format(name=self._key_name(), value=self._key_value("s"), staged=STAGED, keys=keys)
+                "SELECT n._line, {name}, {value}, 'has the same key as line ' || d.first FROM ({new}) AS n JOIN ("
+                "SELECT {keys}, min(_line) AS first FROM ({new}) AS n GROUP BY {keys} HAVING count(*) > 1"
+                ") AS d USING ({keys}) JOIN {staged} AS s ON s._line = n._line WHERE n._line > d.first"
+            ).format(
+                name=self._key_name(),
+                value=self._key_value("s"),
+                staged=STAGED,
+                keys=keys,
+                new=self._new(self.spec.key),
+            )
         )
 
     def rules(self) -> list[Composed]:
@@ -174,7 +227,11 @@ class Statements:
         """Rejects rows whose key is in the table with other values."""
         compared = [name for name in map(self.spec.target, self._written) if name not in self.key]
         differing: list[Composable] = [
-            SQL("CASE WHEN t.{0} IS DISTINCT FROM n.{0} THEN {1} END").format(Identifier(name), Literal(name))
+            SQL("CASE WHEN t.{0}{2} IS DISTINCT FROM n.{0}{2} THEN {1} END").format(
+                Identifier(name),
+                Literal(name),
+                SQL("::text" if NO_EQUALITY.fullmatch(self._targets[name].plain) else ""),
+            )
             for name in compared
         ] or [SQL("NULL")]
         return self._reject(
@@ -200,35 +257,41 @@ class Statements:
             "INSERT INTO {table} ({names}) SELECT {names} FROM ({new}) AS n ON CONFLICT ({key}) DO NOTHING"
         ).format(table=self.table, names=names, new=self._new(), key=SQL(", ").join(map(Identifier, self.key)))
 
-    def _new(self) -> Composed:
-        """The rows as the table will have them, with their lines."""
-        values = SQL(", ").join(
-            SQL("{} AS {}").format(self._stored(name), Identifier(self.spec.target(name))) for name in self._written
-        )
-        return SQL("SELECT s._line, {} FROM {} AS s {}").format(values, STAGED, self._lookups())
+    def _new(self, names: Iterable[str] = ()) -> Composed:
+        """The rows as the table will have them, with their lines; all that is written, or only these columns."""
+        values = [
+            SQL("{} AS {}").format(self._stored(name), Identifier(self.spec.target(name)))
+            for name in names or self._written
+        ]
+        return SQL("SELECT s._line, {} FROM {} AS s {}").format(SQL(", ").join(values), STAGED, self._lookups())
 
     def _stored(self, name: str) -> Composable:
         lookup = self.spec.columns[name].lookup
-        return Identifier(_alias(name), lookup.take) if lookup else self._typed(name)
+        return Identifier(self._alias(name), lookup.take) if lookup else self._typed(name)
 
     def _typed(self, name: str) -> Composable:
         """The value as the table's type; one that is looked up stays text."""
         column = self.spec.columns[name]
-        sql_type = "text" if column.lookup else self._targets[self.spec.target(name)].type
         value: Composable = _staged(name) if name in self.columns else SQL("NULL")
         if column.default is not None:
             value = SQL("coalesce({}, {})").format(value, Literal(column.default))
-        return SQL("CAST({} AS {})").format(value, SQL(sql_type))
+        if column.lookup:
+            return SQL("CAST({} AS text)").format(value)
+        return self._targets[self.spec.target(name)].cast(value, column.type)
 
     def _lookups(self) -> Composed:
-        joins = [
-            SQL("LEFT JOIN {} AS {} ON {}::text = {}").format(
-                Identifier("public", column.lookup.table), Identifier(_alias(name)),
-                Identifier(_alias(name), column.lookup.match), _staged(name),
+        joins: list[Composable] = [
+            SQL("LEFT JOIN {} AS {} ON {} = CASE WHEN {} THEN {} END").format(
+                _table(column.lookup.table), Identifier(self._alias(name)),
+                Identifier(self._alias(name), column.lookup.match), self._matches[name].holds(_staged(name)),
+                self._matches[name].cast(_staged(name)),
             )
             for name, column in self.spec.columns.items() if column.lookup and name in self.columns
         ]  # fmt: skip
         return SQL(" ").join(joins)
+
+    def _alias(self, name: str) -> str:
+        return f"lookup_{list(self.spec.columns).index(name)}"
 
     def _key_name(self) -> Composable:
         return Literal(", ".join(self.spec.key))
@@ -245,5 +308,10 @@ def _staged(name: str) -> Composable:
     return Identifier("s", name)
 
 
-def _alias(name: str) -> str:
-    return f"lookup_{name}"
+def _table(name: str) -> Identifier:
+    return Identifier(*table_name.split(name))
+
+
+def written(spec: Import, columns: tuple[str, ...]) -> list[str]:
+    """Columns of a file with these columns, or of the plan, whose values go into the table."""
+    return [name for name, c in spec.columns.items() if name in columns or c.default is not None]

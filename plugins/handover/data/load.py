@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from handover import clock
+from handover.adapters import sequences
+from handover.adapters.postgres import cause
 from handover.data import checks
-from handover.data.checks import Statements, Target
+from handover.data.checks import Statements, Target, written
+from handover.models import table_name
 
 if TYPE_CHECKING:
+    import psycopg
     from psycopg import Connection
     from psycopg.sql import Composed
 
@@ -23,8 +28,21 @@ LEAST_SERVER = 160000
 """PostgreSQL 16 has pg_input_is_valid."""
 CHUNK_BYTES = 256 * 1024
 _COLUMNS = """
-SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull FROM pg_attribute a
-WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
+SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, b.type,
+    CASE WHEN a.attcollation <> t.typcollation THEN (
+        SELECT quote_ident(n.nspname) || '.' || quote_ident(c.collname) FROM pg_collation c
+        JOIN pg_namespace n ON n.oid = c.collnamespace WHERE c.oid = a.attcollation) ELSE '' END,
+    CASE WHEN a.attidentity = 'a' THEN 'GENERATED ALWAYS AS IDENTITY' WHEN a.attgenerated <> '' THEN 'GENERATED ALWAYS'
+        ELSE '' END
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_class r ON r.oid = a.attrelid
+JOIN pg_namespace s ON s.oid = r.relnamespace CROSS JOIN LATERAL (
+    WITH RECURSIVE base (oid, modifier) AS (
+        SELECT a.atttypid, a.atttypmod
+        UNION ALL SELECT d.typbasetype, d.typtypmod FROM base JOIN pg_type d ON d.oid = base.oid AND d.typtype = 'd')
+    SELECT format_type(base.oid, base.modifier) AS type FROM base
+    JOIN pg_type d ON d.oid = base.oid AND d.typtype <> 'd'
+) AS b
+WHERE s.nspname = %s AND r.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
 """
 _UNIQUE = """
 SELECT count(*) > 0 FROM pg_index i WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indisvalid
@@ -32,6 +50,10 @@ SELECT count(*) > 0 FROM pg_index i WHERE i.indrelid = to_regclass(%s) AND i.ind
   AND ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = i.indrelid
             AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) ORDER BY 1) = %s
 """
+_MAY = """
+SELECT coalesce(bool_and(has_column_privilege(to_regclass(%s), name, 'INSERT')), true) FROM unnest(%s::text[]) AS name
+"""
+_FUNCTION = re.compile(r"function (\S+)")
 
 
 class NotImported(Exception):
@@ -61,26 +83,38 @@ def import_rows(
     ``write_report`` gets the report of every rejected row, as CSV, before the first row is imported. Rows that are in
     the table already with the same values are left alone. Raises `NotImported`.
     """
-    from psycopg import Rollback, errors
+    import psycopg
 
     began = clock.monotonic()
     imported = present = 0
     try:
         with connection.transaction() as transaction:
             _prepare(connection, spec, timeout_seconds)
-            statements = Statements(spec, rows.columns, _targets(connection, spec))
+            targets = _targets(connection, spec, written(spec, rows.columns))
+            statements = Statements(spec, rows.columns, targets, _matches(connection, spec))
             _stage(connection, statements, rows)
             _check(connection, statements)
             rejected, faults, first = _rejects(connection)
             _report(connection, write_report)
             if rejected and on_rejects == "abort":
-                raise Rollback(transaction)
+                raise psycopg.Rollback(transaction)
             imported, present = _insert(connection, statements, rows.count - rejected)
-    except (errors.IntegrityError, errors.DataError) as error:
-        raise NotImported(f"the table refuses rows that the plan allows: {error.diag.message_primary}") from None
-    except errors.QueryCanceled:
-        raise NotImported(f"it took longer than {timeout_seconds:g} s (data.statement_timeout_seconds)") from None
+    except psycopg.Error as error:
+        raise NotImported(_why(error, timeout_seconds)) from None
     return Imported(rows.count, imported, present, rejected, faults, first, clock.monotonic() - began)
+
+
+def _why(error: psycopg.Error, timeout_seconds: float) -> str:
+    """What PostgreSQL had against it; values of rows are not in it, but for what a trigger of the service says."""
+    from psycopg import errors
+
+    if isinstance(error, errors.QueryCanceled):
+        return f"it took longer than {timeout_seconds:g} s (data.statement_timeout_seconds)"
+    if (function := _FUNCTION.search(error.diag.context or "")) is not None:
+        return f"the function {function[1]}, which the table calls, refuses rows that the plan allows: {cause(error)}"
+    if isinstance(error, errors.IntegrityError | errors.DataError):
+        return f"the table refuses rows that the plan allows: {cause(error)}"
+    return cause(error)
 
 
 def _prepare(connection: Connection[Any], spec: Import, timeout_seconds: float) -> None:
@@ -91,7 +125,7 @@ def _prepare(connection: Connection[Any], spec: Import, timeout_seconds: float) 
         )
     settings = {
         "statement_timeout": f"{int(timeout_seconds * 1000)}ms", "work_mem": "64MB", "timezone": "UTC",
-        "datestyle": "ISO, YMD", "search_path": "public, pg_temp",
+        "datestyle": "ISO, YMD", "search_path": _path(spec),
     }  # fmt: skip
     for name, value in settings.items():
         connection.execute("SELECT set_config(%s, %s, true)", (name, value))
@@ -99,21 +133,51 @@ def _prepare(connection: Connection[Any], spec: Import, timeout_seconds: float) 
         raise NotImported(f"another import into {spec.table} is running; wait for its end")
 
 
-def _targets(connection: Connection[Any], spec: Import) -> dict[str, Target]:
-    """The table's columns by name; the indices that the import rests on are checked as well."""
-    found = connection.execute(_COLUMNS, (f"public.{spec.table}",)).fetchall()
-    targets = {name: Target(sql_type, required) for name, sql_type, required in found}
+def _path(spec: Import) -> str:
+    """Types and operators are found where the tables are."""
+    tables = [spec.table, *(column.lookup.table for column in spec.columns.values() if column.lookup)]
+    schemas = dict.fromkeys(["public", *(table_name.split(table)[0] for table in tables)])
+    return ", ".join(['"' + schema.replace('"', '""') + '"' for schema in schemas] + ["pg_temp"])
+
+
+def _targets(connection: Connection[Any], spec: Import, writing: list[str]) -> dict[str, Target]:
+    """The table's columns by name; the indices and rights that the import rests on are checked as well."""
+    targets = _columns(connection, spec.table)
     if missing := [name for name in map(spec.target, spec.columns) if name not in targets]:
         raise NotImported(
             f"the table {spec.table} has no {', '.join(missing)}: is the schema older than the plan? Migrate it first"
             if targets else f"there is no table {spec.table}; migrate the database first"
         )  # fmt: skip
+    into = [spec.target(name) for name in writing]
+    for name in into:
+        if how := targets[name].makes:
+            raise NotImported(
+                f"{spec.table}.{name} is {how}: the table makes its values; take it out of the import's columns"
+            )
     needed = [(spec.table, sorted(spec.target(name) for name in spec.key))]
     needed += [(c.lookup.table, [c.lookup.match]) for c in spec.columns.values() if c.lookup]
     for table, columns in needed:
-        if not _one(connection, _UNIQUE, f"public.{table}", columns):
+        if not _one(connection, _UNIQUE, _regclass(table), columns):
             raise NotImported(f"{table} has no unique index on {', '.join(columns)}, so a row could be two")
+    if not _one(connection, _MAY, _regclass(spec.table), into):
+        user = connection.info.user
+        raise NotImported(f"the role {user} may not insert into {spec.table}: GRANT INSERT ON {spec.table} TO {user}")
     return targets
+
+
+def _matches(connection: Connection[Any], spec: Import) -> dict[str, Target]:
+    """For columns of the file that are looked up: the column that they are found by."""
+    lookups = {name: column.lookup for name, column in spec.columns.items() if column.lookup}
+    return {name: _columns(connection, lookup.table)[lookup.match] for name, lookup in lookups.items()}
+
+
+def _columns(connection: Connection[Any], table: str) -> dict[str, Target]:
+    found = connection.execute(_COLUMNS, table_name.split(table)).fetchall()
+    return {name: Target(*rest) for name, *rest in found}
+
+
+def _regclass(table: str) -> str:
+    return ".".join('"' + part.replace('"', '""') + '"' for part in table_name.split(table))
 
 
 def _stage(connection: Connection[Any], statements: Statements, rows: Rows) -> None:
@@ -158,11 +222,16 @@ def _report(connection: Connection[Any], write: Callable[[IO[bytes]], None]) -> 
 
 
 def _insert(connection: Connection[Any], statements: Statements, good: int) -> tuple[int, int]:
-    """How many rows were inserted, and how many were there already."""
+    """How many rows were inserted, and how many were there already. The service's next keys are free ones."""
     present = int(_one(connection, statements.present()))
     imported = connection.execute(statements.insert()).rowcount
     if imported + present != good:
-        raise NotImported("somebody else added rows with the same keys meanwhile; run it again")
+        raise NotImported(
+            f"{good - imported - present} rows are not in the table afterwards: somebody else added rows with the same "
+            "keys meanwhile (then run it again), or a trigger leaves them out"
+        )
+    if imported:
+        sequences.move_past(connection, table_name.split(statements.spec.table), statements.into)
     return imported, present
 
 

@@ -6,7 +6,8 @@ A database that has rows already is never added to. When every seeded row is the
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from handover.adapters import sequences
+from handover.adapters.postgres import cause
+from handover.data.checks import NO_EQUALITY
 from handover.data.passwords import PasswordHash
-from handover.plan.parts import ConnectionId, Name, Section, included
+from handover.models import table_name
+from handover.plan.parts import ColumnName, ConnectionId, Section, TableName, included
 from handover.plan.text import from_yaml
 
 if TYPE_CHECKING:
@@ -26,12 +31,16 @@ MIGRATIONS_TABLE = "_prisma_migrations"
 MANY_ROWS = 1000
 SHOWN = 10
 _TABLES = """
-SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname <> %s ORDER BY 1
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+  AND c.relname <> %s AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass
+                                      AND e.objid = c.oid AND e.deptype = 'e')
+ORDER BY n.nspname <> 'public', 1, 2
 """
 _COLUMNS = """
-SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
-WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
+SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attidentity = 'a' OR a.attgenerated <> ''
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
 """
 Scalar = str | int | float | bool | datetime.datetime | datetime.date | None
 Given = dict[str, str | None]
@@ -51,9 +60,9 @@ class FoundColumn(Section):
     """A column of another row, most often its id."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-    take: Name
-    table: Name = Field(alias="from")
-    where: Annotated[dict[Name, Scalar], Field(min_length=1)]
+    take: ColumnName
+    table: TableName = Field(alias="from")
+    where: Annotated[dict[ColumnName, Scalar], Field(min_length=1)]
 
 
 Value = PasswordOf | FoundColumn | Scalar
@@ -62,8 +71,8 @@ Value = PasswordOf | FoundColumn | Scalar
 class SeedTable(Section):
     """``key``: the columns that name a row."""
 
-    key: Annotated[tuple[Name, ...], Field(min_length=1)]
-    rows: Annotated[tuple[dict[Name, Value], ...], Field(min_length=1)]
+    key: Annotated[tuple[ColumnName, ...], Field(min_length=1)]
+    rows: Annotated[tuple[dict[ColumnName, Value], ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _rows_have_their_keys(self) -> SeedTable:
@@ -80,7 +89,7 @@ class Seed(Section):
     """What a new database begins with; tables in the order in which they are filled."""
 
     password_hash: PasswordHash | None = None
-    tables: Annotated[dict[Name, SeedTable], Field(min_length=1)]
+    tables: Annotated[dict[TableName, SeedTable], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _passwords_can_be_hashed(self) -> Seed:
@@ -114,19 +123,20 @@ def seed_file(name: str) -> Path:
 
 def plant(connection: Connection[Any], seed: Seed, secret: Secret) -> Seeded:
     """Fills the database, in one transaction. Raises `SeedError` unless it is empty, or already as configured."""
-    from psycopg import errors
+    import psycopg
 
-    with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('pms seed', 0))")
-        occupied = _occupied(connection)
-        planting = _Planting(connection, seed, secret)
-        if not occupied:
-            try:
+    try:
+        with connection.transaction():
+            connection.execute("SET LOCAL timezone = 'UTC'")
+            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('pms seed', 0))")
+            occupied = _occupied(connection)
+            planting = _Planting(connection, seed, secret)
+            if not occupied:
                 return Seeded({table: planting.insert(table) for table in seed.tables})
-            except (errors.IntegrityError, errors.DataError, errors.CardinalityViolation) as error:
-                raise SeedError(f"the database refuses the seed: {error.diag.message_primary}") from None
-        if not (wrong := [fault for table in seed.tables for fault in planting.faults(table)]):
-            return Seeded({})
+            if not (wrong := [fault for table in seed.tables for fault in planting.faults(table)]):
+                return Seeded({})
+    except psycopg.Error as error:
+        raise SeedError(f"the database refuses the seed: {error.diag.message_primary or cause(error)}") from None
     shown = "; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
     there = ", ".join(f"{table}: {many(rows)} rows" for table, rows in occupied.items())
     raise SeedError(
@@ -145,10 +155,10 @@ def _occupied(connection: Connection[Any]) -> dict[str, int]:
 
     count = SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT {}) AS rows")
     found = {}
-    for (table,) in connection.execute(_TABLES, (MIGRATIONS_TABLE,)).fetchall():
-        row = connection.execute(count.format(Identifier("public", table), MANY_ROWS + 1)).fetchone()
+    for name in connection.execute(_TABLES, (MIGRATIONS_TABLE,)).fetchall():
+        row = connection.execute(count.format(Identifier(*name), MANY_ROWS + 1)).fetchone()
         if row and row[0]:
-            found[table] = int(row[0])
+            found[table_name.written(*name)] = int(row[0])
     return found
 
 
@@ -160,23 +170,35 @@ class _Planting:
         self._types = {table: self._types_of(table) for table in seed.tables}
 
     def _types_of(self, table: str) -> dict[str, str]:
-        types = dict(self._connection.execute(_COLUMNS, (f"public.{table}",)).fetchall())
+        found = self._connection.execute(_COLUMNS, table_name.split(table)).fetchall()
+        types = {name: sql_type for name, sql_type, _ in found}
         if not types:
             raise SeedError(f"there is no table {table}: migrate the database first")
-        used = {name for row in self._seed.tables[table].rows for name in row}
+        used = {name for row in self._rows(table) for name in row}
+        if made := sorted(name for name, _, makes in found if makes and name in used):
+            raise SeedError(
+                f"the table {table} makes {', '.join(made)} itself (GENERATED ALWAYS): take it out of the seed"
+            )
         if unknown := sorted(used - types.keys()):
             raise SeedError(f"the table {table} has no column {', '.join(unknown)}; is its schema that of the seed?")
         return types
 
+    def _rows(self, table: str) -> Sequence[Mapping[str, Value]]:
+        """Those of the seed; none for a table that it only finds rows of."""
+        return self._seed.tables[table].rows if table in self._seed.tables else ()
+
     def insert(self, table: str) -> int:
+        """Gives the number of rows. The service's next keys are free ones."""
         from psycopg.sql import SQL, Identifier
 
         for row in self._seed.tables[table].rows:
             given: Given = {}
             names = SQL(", ").join(map(Identifier, row))
             values = SQL(", ").join([self._sql(table, name, value, given) for name, value in row.items()])
-            into = SQL("INSERT INTO {} ({}) VALUES ({})").format(Identifier("public", table), names, values)
+            into = SQL("INSERT INTO {} ({}) VALUES ({})").format(Identifier(*table_name.split(table)), names, values)
             self._connection.execute(into, given)
+        columns = {name for row in self._seed.tables[table].rows for name in row}
+        sequences.move_past(self._connection, table_name.split(table), columns)
         return len(self._seed.tables[table].rows)
 
     def faults(self, table: str) -> list[str]:
@@ -190,7 +212,7 @@ class _Planting:
         where = [SQL("{} = {}").format(Identifier(n), self._sql(table, n, row[n], given)) for n in key]
         columns = [self._same(table, name, value, given) for name, value in row.items()]
         query = SQL("SELECT {} FROM {} WHERE {}").format(
-            SQL(", ").join(columns), Identifier("public", table), SQL(" AND ").join(where)
+            SQL(", ").join(columns), Identifier(*table_name.split(table)), SQL(" AND ").join(where)
         )
         found = self._connection.execute(query, given).fetchone()
         name = f"{table} {', '.join(f'{column}={row[column]}' for column in key)}"
@@ -206,7 +228,9 @@ class _Planting:
 
         if isinstance(value, PasswordOf):
             return SQL("{}").format(Identifier(name))
-        return SQL("{} IS NOT DISTINCT FROM {}").format(Identifier(name), self._sql(table, name, value, given))
+        text = SQL("::text" if NO_EQUALITY.fullmatch(self._types[table][name]) else "")
+        wanted = self._sql(table, name, value, given)
+        return SQL("{}{} IS NOT DISTINCT FROM {}{}").format(Identifier(name), text, wanted, text)
 
     def _is_same(self, value: Value, seen: Any) -> bool:
         if isinstance(value, PasswordOf):
@@ -220,7 +244,7 @@ class _Planting:
         if isinstance(value, FoundColumn):
             types = self._types.get(value.table) or self._types_of(value.table)
             where = [SQL("{} = {}").format(Identifier(n), _given(v, types[n], given)) for n, v in value.where.items()]
-            source = Identifier("public", value.table)
+            source = Identifier(*table_name.split(value.table))
             return SQL("(SELECT {} FROM {} WHERE {})").format(Identifier(value.take), source, SQL(" AND ").join(where))
         plain = self._hash.make(self._password(value)) if isinstance(value, PasswordOf) else value
         return _given(plain, self._types[table][name], given)
@@ -243,4 +267,6 @@ def _given(value: Scalar, sql_type: str, given: Given) -> Composed:
 
     name = f"value{len(given)}"
     given[name] = None if value is None else str(value)
-    return SQL("CAST({} AS {})").format(Placeholder(name), SQL(sql_type))
+    zoneless = re.fullmatch(r"timestamp(\(\d\))? without time zone", sql_type)
+    text = "CAST(CAST({} AS timestamp with time zone) AS {})" if zoneless else "CAST({} AS {})"  # it is UTC
+    return SQL(text).format(Placeholder(name), SQL(sql_type))
