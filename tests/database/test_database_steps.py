@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,20 @@ from handover.adapters.postgres import Database
 from handover.coordination import state
 from handover.database import release
 from handover.database.migrations import Bundle
-from handover.database.operators import Backup, DataIntegrity, Migrate, RollBackDatabase, SchemaCheck
+from handover.database.operators import (
+    Backup,
+    DatabaseRefused,
+    DataIntegrity,
+    Migrate,
+    RollBackDatabase,
+    SchemaCheck,
+)
 from handover.database.operators import TestRestore as RestoreTest  # pytest would collect it by its name
 from handover.models.deployment import DeploymentState, FencingToken
+from handover.models.evidence import Evidence
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE, Plan
-from handover.step import Step
+from handover.step import Step, StepRun
 from sandbox.hotel import build
 from tests.database.conftest import connections, small_hotel
 from tests.support import steps
@@ -275,3 +284,48 @@ def test_history_that_is_not_the_release_s(deploy: Callable[..., Deployment], ho
     assert "20260901090000_init was edited after it was applied" in checked.evidence.reason
     assert "refused, nothing was changed" in ran.evidence.reason
     assert not deployment.state.migration.started
+
+
+def test_database_that_takes_no_changes(
+    deploy: Callable[..., Deployment], hotel: Database, replicated: Servers
+) -> None:
+    replicated.ask(replicated.primary, f"ALTER DATABASE {hotel.name} SET default_transaction_read_only = on")
+    deployment = deploy("v1.1.0")
+    for step in (SchemaCheck, Migrate):
+        assert "somebody has made it read-only" in deployment.run(step).evidence.reason
+    assert not deployment.state.migration.started
+
+
+def test_rows_that_a_policy_hides_from_us_are_not_passed_over(
+    deploy: Callable[..., Deployment], hotel: Database
+) -> None:
+    with hotel.connect() as connection:
+        connection.execute(
+            b"ALTER TABLE users ENABLE ROW LEVEL SECURITY; ALTER TABLE users FORCE ROW LEVEL SECURITY;"
+            b" CREATE POLICY few ON users USING (false)"
+        )
+    with pytest.raises(DatabaseRefused, match="row-level security"):
+        deploy("v1.1.0").run(SchemaCheck)
+
+
+class Unlucky(SchemaCheck):
+    """A step that meets an error which nobody expects."""
+
+    def work(self, run: StepRun) -> Evidence:
+        with self.primary.connect() as connection:
+            connection.execute("CREATE TEMPORARY TABLE t (name text UNIQUE)")
+            connection.execute("INSERT INTO t VALUES ('secret'), ('secret')")
+        raise AssertionError
+
+
+def test_error_that_nobody_expects_is_a_reason_without_rows(
+    deploy: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[Evidence] = []
+    monkeypatch.setattr(Unlucky, "_leave", lambda _, context, evidence: left.append(evidence))
+    with pytest.raises(DatabaseRefused) as error:
+        deploy("v1.1.0").run(Unlucky)
+    assert [one.reason for one in left] == [
+        'UniqueViolation: duplicate key value violates unique constraint "t_name_key"'
+    ]
+    assert "secret" not in "".join(traceback.format_exception(error.value))

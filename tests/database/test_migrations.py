@@ -209,6 +209,8 @@ def test_concurrent_index_must_be_alone() -> None:
 def test_files_that_no_server_could_run_are_refused(sql: bytes, said: str) -> None:
     (problem,) = migrations.unfit([migrations.Script("a", sql)])
     assert re.search(said, problem)
+    unreadable = "U\\+" not in said and any(byte in (0, 0xEF, 0xFF) for byte in sql)
+    assert bool(migrations.unreadable([migrations.Script("a", sql)])) == unreadable
     (problem,) = migrations.unfit([migrations.Script("a", b"SELECT 1", sql)])
     assert problem.startswith("a: down.sql") and re.search(said, problem)
 
@@ -238,6 +240,7 @@ def test_strings_names_and_comments_may_hold_anything(sql: str) -> None:
 def test_way_back_that_is_none_is_refused_beforehand(down: str, said: str) -> None:
     (problem,) = migrations.unfit(bundle(a=("SELECT 1", down)).scripts)
     assert problem.startswith("a: ") and said in problem
+    assert not bundle(a=("SELECT 1", down)).scripts[0].reversible
 
 
 @pytest.mark.parametrize(
@@ -250,7 +253,7 @@ def test_way_back_that_is_none_is_refused_beforehand(down: str, said: str) -> No
 )  # fmt: skip
 def test_way_back_within_a_larger_transaction(down: str, joined: str) -> None:
     script = bundle(a=("SELECT 1", down)).scripts[0]
-    assert script.problem is None and script.back is not None
+    assert script.problem is None and script.back is not None and script.reversible
     assert statements.split(script.back.joined.decode()) == [joined]
 
 

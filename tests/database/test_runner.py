@@ -192,9 +192,8 @@ apply(Database.from_uri(sys.stdin.read()), Bundle.from_files({"m1/migration.sql"
 """
 
 
-def test_killed_half_way_it_runs_again(database: Database, connection: Connection, limits: StatementLimits) -> None:
-    sql = "CREATE TABLE half (); SELECT pg_advisory_xact_lock(1)"
-    connection.execute("SELECT pg_advisory_lock(1)")  # it goes no further
+def kill_under(database: Database, connection: Connection, sql: str, waits: str) -> None:
+    """Runs a migration in a process of its own, and kills it when the server waits for ``waits`` in it."""
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(KILLED), sql], stdin=subprocess.PIPE, cwd=Path(__file__).parents[2],
         env=os.environ | {"PYTHONPATH": "plugins"},
@@ -204,16 +203,31 @@ def test_killed_half_way_it_runs_again(database: Database, connection: Connectio
         f"postgresql://{database.user}:{database.password}@{database.host}:{database.port}/{database.name}".encode()
     )
     process.stdin.close()
-    waiting = (
-        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE TABLE half%' AND wait_event = 'advisory'"
-        " AND datname = current_database()"
-    )
-    until(lambda: process.poll() is not None or connection.execute(waiting.encode()).fetchone() == (1,), "half of it")
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE query = %s AND wait_event = %s AND datname = %s"
+    there = (sql, waits, database.name)
+    until(lambda: process.poll() is not None or connection.execute(waiting, there).fetchone() == (1,), "half of it")
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
+
+
+def test_killed_half_way_it_runs_again(database: Database, connection: Connection, limits: StatementLimits) -> None:
+    sql = "CREATE TABLE half (); SELECT pg_advisory_xact_lock(1)"
+    connection.execute("SELECT pg_advisory_lock(1)")  # it goes no further
+    kill_under(database, connection, sql, "advisory")
     connection.execute("SELECT pg_advisory_unlock(1)")
     assert runner.apply(database, bundle(m1=sql), limits).names == ("m1",)
     assert [row[2:4] for row in ledger_rows(connection)] == [(False, True), (True, False)]
+
+
+def test_killed_while_an_index_is_built(database: Database, connection: Connection, limits: StatementLimits) -> None:
+    """The server builds on without us; the next try waits for that, and takes what it finds."""
+    sql = "CREATE INDEX CONCURRENTLY orders_status ON orders (status)"
+    with database.connect() as other:
+        other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM orders")
+        kill_under(database, connection, sql, "virtualxid")
+    runner.apply(database, bundle(m1=sql), limits)
+    assert ledger_rows(connection)[-1][2:4] == (True, False)
+    assert catalog.invalid_indices(connection) == []
 
 
 def test_index_is_built_concurrently(database: Database, connection: Connection, limits: StatementLimits) -> None:

@@ -32,10 +32,14 @@ class MigrationRun:
 
     def run(self) -> Evidence:
         release = self.step.bundle(self.step_run)
-        rows = self._rows()
-        if problems := self._refusals(release, rows):
+        with self.primary.connect() as connection:
+            problems = ledger.obstacles(connection)
+            rows = [] if problems else ledger.rows(connection)
+            pending = migrations.pending(release, rows)
+            problems = problems or self._refusals(release, rows) + ledger.obstacles(connection, pending)
+        if problems:
             return self._failed("refused, nothing was changed: " + "; ".join(problems))
-        names = tuple(script.name for script in migrations.pending(release, rows))
+        names = tuple(script.name for script in pending)
         begun = self.step.state(self.step_run).migration
         if not names:
             applied = self._applied(release, begun.planned)
@@ -130,7 +134,8 @@ class MigrationRun:
     def _refusals(self, release: Bundle, rows: list[Row]) -> list[str]:
         if self.step_run.release.method == "sql":
             return runner.refusals(release, rows)
-        return migrations.stuck(rows) + migrations.drift(release, rows)
+        bad = migrations.unreadable(migrations.pending(release, rows))
+        return migrations.stuck(rows) + migrations.drift(release, rows) + bad
 
     def _applied(self, release: Bundle, planned: tuple[str, ...]) -> tuple[str, ...]:
         """What of this deployment's plan the database says is applied."""

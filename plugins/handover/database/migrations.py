@@ -78,16 +78,24 @@ class SqlFile:
         return "".join([*kept, text[position:]]).encode()
 
     @cached_property
-    def problem(self) -> str | None:
-        """Why our runner cannot keep its promise for this file."""
+    def unreadable(self) -> str | None:
+        """Why nobody can run it, or not all of it."""
         if b"\0" in self.data or self.data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return f"{self.kind} has NUL bytes or is UTF-16: save it as UTF-8"
         if self.data.startswith(codecs.BOM_UTF8):
             return f"{self.kind} begins with an invisible byte order mark: save it as UTF-8 without one"
         try:
-            found = self._all
+            self.data.decode("utf-8")
         except UnicodeDecodeError:
             return f"{self.kind} is not UTF-8"
+        return None
+
+    @cached_property
+    def problem(self) -> str | None:
+        """Why our runner cannot keep its promise for this file."""
+        if self.unreadable:
+            return self.unreadable
+        found = self._all
         for number, one in enumerate(found, 1):
             if one.problem:
                 return f"{self.kind}, statement {number} ({one.text[:60]}): {one.problem}"
@@ -152,10 +160,19 @@ class Script:
     @property
     def problem(self) -> str | None:
         """Why our runner cannot keep its promise for this script, or for its way back."""
-        found = self.forward.problem or (self._way_back(self.back) if self.back else None)
+        found = self.forward.problem or self._way_back
         return f"{self.name}: {found}" if found else None
 
-    def _way_back(self, back: SqlFile) -> str | None:
+    @property
+    def reversible(self) -> bool:
+        """Whether it has a way back that can be run."""
+        return self.back is not None and self._way_back is None
+
+    @cached_property
+    def _way_back(self) -> str | None:
+        """What is wrong with the way back, if there is one."""
+        if (back := self.back) is None:
+            return None
         if back.problem:
             return back.problem if back.kind in back.problem else f"{back.kind}: {back.problem}"
         if not back.statements:
@@ -312,6 +329,11 @@ def stuck(rows: Iterable[Row], own_marks: Collection[str] = ()) -> list[str]:
         for row in rows
         if row.open and not row.marked(own_marks)
     ]
+
+
+def unreadable(scripts: Iterable[Script]) -> list[str]:
+    """Why nobody can run these scripts, or not all of them; also for the release's own Prisma."""
+    return [f"{script.name}: {problem}" for script in scripts if (problem := script.forward.unreadable)]
 
 
 def unfit(scripts: Iterable[Script]) -> list[str]:

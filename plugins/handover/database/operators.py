@@ -13,6 +13,7 @@ from handover.models.evidence import Evidence, Measurement, combined, failed, pa
 from handover.step import Step, StepRun
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
     from psycopg import Connection
 
     from handover.adapters.postgres import Database
@@ -22,10 +23,29 @@ if TYPE_CHECKING:
 BackupKind = Literal["backup", "restore_point"]
 
 
+class DatabaseRefused(Exception):
+    """A database said no, or nothing at all."""
+
+
 class _DatabaseStep(Step):
     """What these steps share."""
 
     needs = "migration"
+
+    def execute(self, context: Context) -> Any:
+        """Whatever the database says where nobody expects it is tried again, as a network may come back; but it is the
+        step's reason meanwhile, and quotes no row (psycopg's own text does).
+        """
+        import psycopg
+
+        from handover.adapters.postgres import cause
+
+        try:
+            return super().execute(context)
+        except psycopg.Error as error:
+            reason = f"{type(error).__name__}: {cause(error)}"
+        self._leave(context, failed(self.task_id, reason))
+        raise DatabaseRefused(reason)
 
     @property
     def primary(self) -> Database:
@@ -199,12 +219,16 @@ class SchemaCheck(_DatabaseStep):
 
         if release is None:
             return tool.order(connection, self.plan.database.tool)
+        if run.release.method != "none" and (obstacles := ledger.obstacles(connection)):
+            return {"the database can be migrated": obstacles}
         rows = ledger.rows(connection)
-        pending = migrations.pending(release, rows) if run.release.method == "sql" else ()
+        pending = migrations.pending(release, rows) if run.release.method != "none" else ()
+        fit = migrations.unfit if run.release.method == "sql" else migrations.unreadable
         return {
+            "the database can be migrated": ledger.obstacles(connection, pending) if pending else [],
             "no migration is stuck": migrations.stuck(rows, ledger.OURS),
             "applied migrations are the release's": migrations.drift(release, rows),
-            "new migrations can be run": migrations.unfit(pending),
+            "new migrations can be run": fit(pending),
         }
 
 

@@ -128,7 +128,7 @@ def repair(
             writers = [row.xid for row in rows] if writers_known or not rows else None
             there = {row.name for row in rows}
             undoing = [script for script in scripts if script.name in there]
-            if any(script.down is None for script in scripts):
+            if not all(script.reversible for script in scripts):
                 undoing = []
             return _explained(connection, backup, undoing, writers, limits)
 
@@ -194,10 +194,10 @@ def _change(
             if table.marked:
                 damage.mark(connection, table, writers)
         for script in undoing:
-            assert script.down is not None
+            assert script.back is not None
             postgres.settle(connection)
             runner.set_limits(connection, limits)
-            runner.execute_script(connection, script.down)
+            runner.execute_script(connection, script.back.joined)
         postgres.settle(connection)
         runner.set_limits(connection, limits)
         for script in undoing:

@@ -40,7 +40,7 @@ class DatabaseRollback:
             applied = self._applied(release, state)
         except (runner.MigrationFailed, ledger.Busy) as error:
             return failed(self.step.task_id, f"a person has to decide: {error}")
-        reversible = {script.name for script in release.scripts if script.down is not None}
+        reversible = {script.name for script in release.scripts if script.reversible}
         point = state.restore_point or state.backup
         decision = undo.undo(state.migration, applied, reversible, restorable=point is not None)
         log.info("%s: %s", decision.action, decision.why)
@@ -131,15 +131,16 @@ def reverse(database: Database, scripts: Sequence[Script], limits: runner.Statem
     """Runs ``down.sql`` of the given migrations in the given order (newest first); gives the names that were undone.
 
     Each is one transaction that also marks its row as rolled back, or a statement that PostgreSQL takes only alone;
-    killed half-way it can run again. Raises `handover.database.runner.StatementFailed` or `handover.database.ledger.Busy`.
+    killed half-way it can run again. Raises `handover.database.runner.StatementFailed` or
+    `handover.database.ledger.Busy`.
     """
     undone = []
     with database.connect() as connection, ledger.locked(connection, limits.other_runner), runner.converted():
         done = migrations.applied(ledger.rows(connection))
         for script in scripts:
             if script.name in done:
-                if script.problem:
-                    raise runner.StatementFailed("", script.problem, 0)
+                if not script.reversible:
+                    raise runner.StatementFailed("", script.problem or f"{script.name} has no down.sql", 0)
                 runner.patiently(partial(_undo_one, connection, script, limits), limits)
                 undone.append(script.name)
     return undone
@@ -153,12 +154,6 @@ def _undo_one(connection: Connection[Any], script: Script, limits: runner.Statem
         return
     with runner.transaction(connection):
         runner.set_limits(connection, limits)
-        run_down(connection, script, limits)
-
-
-def run_down(connection: Connection[Any], script: Script, limits: runner.StatementLimits) -> None:
-    """Undoes one migration within the caller's transaction; what its down.sql has set for the session is undone too."""
-    assert script.back is not None
-    runner.execute_script(connection, script.back.joined)
-    runner.own_again(connection, limits)
-    ledger.roll_back(connection, script.name)
+        runner.execute_script(connection, script.back.sent)
+        runner.own_again(connection, limits)
+        ledger.roll_back(connection, script.name)

@@ -141,7 +141,7 @@ def apply(database: Database, bundle: Bundle, limits: StatementLimits, stop: Sto
         except MigrationFailed as failure:
             raise MigrationFailed(str(failure), tuple(done)) from failure.__cause__
         except psycopg.Error as error:
-            raise MigrationFailed(f"between two statements: {cause(error)}", tuple(done)) from error
+            raise MigrationFailed(f"between two statements: {cause(error)}", tuple(done)) from None
     return Applied(tuple(done), clock.monotonic() - begin, waits)
 
 
@@ -308,7 +308,7 @@ def converted() -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise StatementFailed(error.sqlstate or "", cause(error), 0) from error
+        raise StatementFailed(error.sqlstate or "", cause(error), 0) from None  # its text has DETAIL
 
 
 def own_again(connection: Connection[Any], limits: StatementLimits) -> None:
