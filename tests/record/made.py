@@ -56,6 +56,14 @@ def outcome(status: Status = Status.SUCCEEDED, *, at: float = 300, switched: flo
     return Outcome(status=status, at=START + at, switched_at=switched_at).of(of, run, "close")
 
 
+def said(text: str) -> SentMessage:
+    return SentMessage(at=START, channel="slack #x", text=text).of(RUN, RUN, "announce")
+
+
+def change(at: float) -> Change:
+    return Change(revision="a", committed_at=at).of(RUN, RUN, "")
+
+
 def incident(kind: IncidentKind, at: float, *, of: str = RUN, severity: Any = "critical") -> IncidentEntry:
     made = IncidentEntry(incident=f"rollback__{of}", kind=kind, at=START + at, severity=severity, text="errors")
     return made.of(of, f"rollback__{of}", "close")

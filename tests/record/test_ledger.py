@@ -13,8 +13,9 @@ from handover.__main__ import main
 from handover.adapters.postgres import Database
 from handover.models.deployment import Status
 from handover.models.evidence import Verdict
-from handover.models.record import Change, IncidentKind, SentMessage
+from handover.models.record import Change, Deployment, IncidentKind, SentMessage
 from handover.record import ledger as ledgers
+from handover.record.contradictions import CHOICE, QUESTION
 from handover.record.ledger import Ledger, NotRecorded
 from handover.record.schema import FOLDER, SchemaChanged, migrate
 from tests.record import made
@@ -50,6 +51,57 @@ def test_writing_it_twice_is_writing_it_once(book):
     before = book.ledger.read(made.RUN)
     assert book.ledger.write(everything()) == 0
     assert book.ledger.read(made.RUN) == before
+
+
+FORGED = [
+    (made.check("a.b", Verdict.PASS), made.check("a.b", Verdict.FAIL, at=11)),
+    (made.check("a.b", reason="fine"), made.check("a.b", reason="no client was lost")),
+    (made.check("a.b", p50_seconds=0.1), made.check("a.b", p50_seconds=0.9)),
+    (made.check("a.b", Verdict.PASS), made.check("a.b", Verdict.UNKNOWN)),
+    (made.decision("a.decide", "Proceed"), made.decision("a.decide", "Roll back")),
+    (made.decision("a.decide", who="lead"), made.decision("a.decide", who="system")),
+    (made.deployment(image="evil@sha256:2"), made.deployment()),
+    (made.deployment(requested_by="schedule"), made.deployment()),
+    (made.outcome(of=made.RUN), made.outcome(of=made.RUN).model_copy(update={"backup_uri": "s3://b/x"})),
+    (made.incident(IncidentKind.OPENED, 5, severity="low"), made.incident(IncidentKind.OPENED, 5)),
+    (made.said("all is well"), made.said("ROLLBACK")),
+    (made.change(1.0), made.change(2.0)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("forged", "true"), FORGED)
+def test_a_forged_first_entry_stays_and_the_true_one_contradicts_it_on_record(book, caplog, forged, true):
+    opened = [] if isinstance(true, Deployment) else [made.deployment()]
+    book.ledger.write([*opened, forged])
+    for _ in range(2):
+        assert book.ledger.write([*opened, true]) == 0
+    (found,) = [one for one in book.ledger.read(made.RUN).decisions if one.question.startswith(QUESTION)]
+    assert (found.choice, found.who, found.step) == (CHOICE, "system", true.step)
+    assert "on record" in found.why
+    assert QUESTION in caplog.text
+
+
+def test_what_is_said_again_is_no_contradiction_though_its_time_or_an_unknown_reason_differ(book):
+    known = [made.deployment(), made.check("a.b"), made.check("a.c", Verdict.UNKNOWN, reason="OSError: away")]
+    later = [
+        made.deployment(),
+        made.check("a.b", at=12),
+        made.check("a.c", Verdict.UNKNOWN, reason="no evidence", at=13),
+    ]
+    told = [made.incident(IncidentKind.OPENED, 5), made.change(1.0)]
+    book.ledger.write([*known, *everything()[4:], *told])
+    again = [one.of(made.RUN, "rollback__x", "close") for one in told]
+    book.ledger.write([*later, *everything()[4:], *again])
+    assert book.ledger.read(made.RUN).decisions == ()
+
+
+def test_a_secret_that_only_one_of_two_processes_knows_makes_no_contradiction(book):
+    def reached(whom):
+        return made.check("a.b", Verdict.FAIL, reason=f"cannot log in as u with {whom} at db")
+
+    book.ledger.write([made.deployment(), reached("***")])
+    book.ledger.write([made.deployment(), reached("a-secret-that-nobody-knows")])
+    assert book.ledger.read(made.RUN).decisions == ()
 
 
 def test_two_writers_at_the_same_time_write_it_once(book):

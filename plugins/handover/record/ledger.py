@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,9 +22,11 @@ from handover.models.record import (
     SentMessage,
 )
 from handover.models.redaction import redacted
+from handover.record.contradictions import KEYS, TIMES, contradictions
 
 if TYPE_CHECKING:
     import asyncpg
+    from psycopg import Connection
 
     from handover.adapters.postgres import Database
 
@@ -38,7 +41,7 @@ TABLES: dict[type[RecordEntry], str] = {
     Change: "changes",
 }
 """Each field of an entry is the column of the same name."""
-TIMES = frozenset({"at", "started_at", "switched_at", "committed_at"})
+log = logging.getLogger(__name__)
 WAIT_SECONDS = 2
 """The shortest time that psycopg waits for a connection."""
 STATEMENT_SECONDS = 10.0
@@ -73,15 +76,29 @@ class Ledger:
         self._database, self._wait = database, wait_seconds
 
     def write(self, entries: Iterable[RecordEntry]) -> int:
-        """All or nothing; gives how many entries were new."""
-        new = 0
+        """All or nothing; gives how many entries were new. The first one of a name stays; one that says something else
+        is put on record as its contradiction (`handover.record.contradictions`).
+        """
+        new, entries = 0, list(entries)
         with self._database.connect(autocommit=False, wait_seconds=self._wait) as connection:
             connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS:g}s'".encode())
             for kind, group in _by_kind(entries):
                 with connection.cursor() as cursor:
                     cursor.executemany(_insert(kind, "%s").encode(), [_values(entry) for entry in group])
                     new += max(0, cursor.rowcount)
+            if new < len(entries):
+                self._contradict(connection, entries)
         return new
+
+    def _contradict(self, connection: Connection[Any], said: Sequence[RecordEntry]) -> None:
+        clean = [_entry(type(entry), _values(entry, packed=False)) for entry in said if type(entry) in KEYS]
+        owners = list({entry.deployment for entry in clean})
+        kept: list[RecordEntry] = []
+        for kind in {type(entry) for entry in clean}:
+            kept += [_entry(kind, row) for row in connection.execute(_select(kind).encode(), (owners,))]
+        for found in contradictions(kept, clean):
+            log.error("%s of %s: %s: %s", found.step, found.deployment, found.question, found.why)
+            connection.execute(_insert(Decision, "%s").encode(), _values(found))
 
     def read(self, deployment: str) -> Record:
         """Raises `NotRecorded`."""
@@ -136,14 +153,10 @@ def _select(kind: type[RecordEntry]) -> str:
     return f"SELECT {', '.join(wanted)} FROM {TABLES[kind]} WHERE deployment = ANY(%s) ORDER BY {order}, recorded_at"  # noqa: S608 - names of ours
 
 
-def _values(entry: RecordEntry) -> list[Any]:
-    found = []
-    for value in entry.model_dump(mode="json").values():
-        if isinstance(value, (list, tuple)):
-            found.append(json.dumps(_clean(value)))
-        else:
-            found.append(_clean(value))
-    return found
+def _values(entry: RecordEntry, *, packed: bool = True) -> list[Any]:
+    """As they are kept. ``packed``: lists as JSON, as PostgreSQL is given them."""
+    found = [_clean(value) for value in entry.model_dump(mode="json").values()]
+    return [json.dumps(value) if packed and isinstance(value, list) else value for value in found]
 
 
 def _clean(value: Any) -> Any:
