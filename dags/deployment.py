@@ -22,7 +22,7 @@ from handover.people import messages
 from handover.people.operators import Announce, Banner, Confirm
 from handover.plan.model import Plan
 from handover.traffic.operators import PointPreview, SettleTraffic, SwitchTraffic
-from handover.workflows.dags import for_each_plan, remind_of_questions, report_after
+from handover.workflows.dags import aside, for_each_plan, remind_of_questions, report_after
 from handover.workflows.deployment.closing import Close
 from handover.workflows.deployment.dag import deployment_dag, during, one_after_the_other, roll_back_on_failure
 from handover.workflows.deployment.deciding import WindowOpen
@@ -66,7 +66,8 @@ def build(plan: Plan) -> None:
     with deployment_dag(plan) as dag:
         release_due = ReleaseDue(task_id="release_due", on_failure_callback=None)
         opened = Open(task_id="open", on_failure_callback=None)
-        give_up = GiveUp(task_id="give_up", on_failure_callback=None)
+        with aside(dag):
+            give_up = GiveUp(task_id="give_up", on_failure_callback=None)
         release_due >> opened >> give_up
 
         with TaskGroup("phase_1_pre_deployment", tooltip="T-2 hours") as phase_1:
@@ -80,8 +81,9 @@ def build(plan: Plan) -> None:
                 Backup(task_id="backup", kind="backup") >> TestRestore(task_id="test_restore")
             preflight = WatchPreflight(task_id="watch_preflight")
             briefing = Confirm(
-                task_id="team_briefing", question=plan.briefing, subject="1.3 Team briefing: ready to deploy?"
-            )
+                task_id="team_briefing", question=plan.briefing, subject="1.3 Team briefing: ready to deploy?",
+                proceeds="once the window is open it is deployed beside what serves, and gets traffic when it passes.",
+            )  # fmt: skip
             build >> staging
             [staging, backup, preflight] >> briefing
 
@@ -107,7 +109,11 @@ def build(plan: Plan) -> None:
                     smoke_tests,
                 )
                 switch = SwitchTraffic(task_id="switch_traffic")
-                smoke_tests >> switch >> Soak(task_id="soak", seconds=plan.watch.after_switch_seconds)
+                smoke_tests >> switch
+                switch >> [
+                    Soak(task_id="soak", seconds=plan.watch.after_switch_seconds),
+                    Announce(task_id="announce_switch", message=messages.switched),
+                ]
             with TaskGroup(
                 "verify_application_health", tooltip="2.3", default_args=during(Phase.VERIFICATION)
             ) as verify:
@@ -150,7 +156,10 @@ def build(plan: Plan) -> None:
                 CriticalPaths(task_id="critical_paths"),
                 Performance(task_id="performance"),
                 Confirm(
-                    task_id="user_acceptance", question=plan.acceptance, subject="4.3 User acceptance: does it work?"
+                    task_id="user_acceptance",
+                    question=plan.acceptance,
+                    subject="4.3 User acceptance: does it work?",
+                    proceeds="it goes on serving, is watched further, and then stays.",
                 ),
             )
 

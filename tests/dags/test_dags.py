@@ -21,6 +21,7 @@ from handover.people.question import Remind, RoleQuestion
 from handover.plan.parts import PLANS_VARIABLE
 from handover.ports.kube import KubeError
 from handover.step import Step
+from handover.workflows.dags import ASIDE
 from handover.workflows.deployment.deciding import Decide, RollBack
 from handover.workflows.dry_run.steps import Preview
 from handover.workflows.readiness.checks import DataChecks
@@ -70,7 +71,7 @@ def test_every_dag_of_the_plan_is_there_without_errors(bag):
 
 
 def test_the_phases_are_task_groups_in_the_order_of_the_plan(deployment):
-    assert [g for g in deployment.task_group_dict if g and "." not in g] == PHASES
+    assert [g for g in deployment.task_group_dict if g and "." not in g and g != ASIDE] == PHASES
     for first, second in itertools.pairwise(PHASES):
         branch = deployment.get_task(f"{first}.decide")
         roots = {task.task_id for task in deployment.task_group_dict[second].get_roots()}
@@ -100,6 +101,16 @@ def test_no_failure_escapes_the_net(deployment):
     net = deployment.get_task("roll_back_on_failure")
     outside = set(deployment.task_ids) - net.upstream_task_ids - {net.task_id}
     assert outside == {"release_due", "open", "give_up", "report", "publish_end", "end", *REMINDERS}
+
+
+def test_what_belongs_to_no_phase_stands_folded_behind_them_under_its_own_name(bag, deployment):
+    helpers = {"give_up", "report", "publish_end", "end", *REMINDERS}
+    assert {task.task_id for task in deployment.task_group_dict[ASIDE].iter_tasks()} == helpers
+    rollback = bag.dags["pms_rollback"].task_group_dict[ASIDE]
+    assert {task.task_id for task in rollback.iter_tasks()} == {"report", "publish_end", "end"}
+    shown = [child.node_id for child in deployment.task_group.topological_sort()]
+    assert shown[:2] == ["release_due", "open"]
+    assert shown.index(ASIDE) > max(shown.index(phase) for phase in PHASES)
 
 
 def test_every_step_after_opening_calls_back_on_failure(deployment):

@@ -13,6 +13,7 @@ from handover.plan.model import INCLUDE
 from handover.plan.parts import PLANS_VARIABLE
 from handover.readiness import asked
 from handover.readiness.checklist import load
+from handover.workflows.dags import ASIDE
 from handover.workflows.readiness.steps import AskRole, Conclude
 from tests.support.dags import DAGS, bag_of
 
@@ -31,7 +32,7 @@ def test_it_runs_48_hours_before_the_window(dag):
 
 
 def test_each_section_is_a_group_and_each_line_a_task(dag):
-    assert [g for g in dag.task_group_dict if g] == [*(s.id for s in CHECKLIST.sections), "people"]
+    assert [g for g in dag.task_group_dict if g] == [*(s.id for s in CHECKLIST.sections), "people", ASIDE]
     tasks = dag.get_task("conclude").tasks
     assert list(tasks) != [] and tasks.keys() == {leaf.id for leaf in CHECKLIST.leaves}
     for section in CHECKLIST.sections:

@@ -145,14 +145,22 @@ class DeploymentState(Frozen):
 
     @property
     def met(self) -> bool:
-        """Whether clients ever met the new version. If not, to take it back moves nothing: it is stopped."""
+        """Whether clients ever met the new version."""
         return self.switched_at is not None
+
+    @property
+    def moved(self) -> bool:
+        """Whether anything that clients depend on has changed: who serves them, or the database. If not, to take the
+        deployment back is no more than to stop it.
+        """
+        return self.met or self.migration.started
 
     @property
     def whereabouts(self) -> str:
         """What has become of traffic, once it is taken back."""
         if not self.met:
-            return f"nothing moved: {self.previous_version} served on {self.stable} all the time"
+            what = "traffic did not move, but the database did" if self.moved else "nothing moved"
+            return f"{what}: {self.previous_version} served on {self.stable} all the time"
         since = f" since {clock.told(self.back_at)}" if self.back_at else ""
         return f"traffic is back on {self.stable} ({self.previous_version}){since}"
 

@@ -19,8 +19,8 @@ class Ended(Frozen):
     outcome: Status
     at: float
     incidents: int = 0
-    met: bool = True
-    """Whether clients ever met the version."""
+    moved: bool = True
+    """Whether anything that clients depend on had changed."""
 
     @property
     def rolled_back(self) -> bool:
@@ -29,4 +29,4 @@ class Ended(Frozen):
     @property
     def troubled(self) -> bool:
         """Whether there is anything to analyse: an incident, or any end but a success that clients could see."""
-        return self.incidents > 0 or (self.met and self.outcome is not Status.SUCCEEDED)
+        return self.incidents > 0 or (self.moved and self.outcome is not Status.SUCCEEDED)

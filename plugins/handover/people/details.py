@@ -53,6 +53,8 @@ def taking_back(state: DeploymentState) -> str:
     """What follows from an answer that takes the version back."""
     if state.met:
         return f"traffic goes back to {state.previous_version} on {state.stable} at once, and everything else after it."
+    if state.moved:
+        return f"the database goes back to {state.previous_version}, which goes on serving."
     return f"{state.version} is stopped; nothing has moved, {state.previous_version} goes on serving."
 
 

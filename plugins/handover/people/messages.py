@@ -109,11 +109,11 @@ def succeeded(plan: Plan, state: DeploymentState) -> Message:
 
 
 def taken_back(plan: Plan, state: DeploymentState, now: float | None = None) -> Message:
-    """Rollback step 1, said once traffic is where it belongs. What clients never met is stopped, and nobody but the
+    """Rollback step 1, said once traffic is where it belongs. What has moved nothing is stopped, and nobody but the
     team hears of it. ``now``: seconds since the epoch.
     """
     reason = f"Reason: {state.rollback_reason or 'not given'}"
-    if not state.met:
+    if not state.moved:
         return Message(
             event="stopped", title="Stopped, nothing moved", **_of(state),
             slack=f"{plan.title} {state.version} is STOPPED before the switch; {state.whereabouts}.\n{reason}",
@@ -126,7 +126,7 @@ def taken_back(plan: Plan, state: DeploymentState, now: float | None = None) -> 
         slack=f"@here ROLLBACK INITIATED - {state.version} deployment\n"
         f"{_capital(state.whereabouts)}. Verification takes {verification}.\n{reason}{_late(plan, state, now)}",
         incident_channel=True,
-        status_page="investigating",
+        status_page="investigating" if state.met else "",
         public=f"{plan.title} runs in the version before this one again{_since(state)}. We are verifying it.",
     )
 
@@ -153,8 +153,11 @@ def rolled_back(plan: Plan, state: DeploymentState) -> Message:
     that there is no more to say, but that a maintenance which was announced as under way is over.
     """
     if not state.met:
+        database = f"{plan.title}: the database is back for {state.previous_version}, which served all the time; "
+        said = f"{database}{state.version} was rolled back ({state.rollback_reason or 'no reason given'})."
         return Message(
-            event="stopped_in_public", **_of(state), status_page="completed" if state.announced else "",
+            event="rolled_back_unmet", title="Rolled back", **_of(state), slack=said if state.moved else "",
+            incident_channel=True, status_page="completed" if state.announced else "",
             public=f"The update of {plan.title} does not take place now. Nothing has changed.",
         )  # fmt: skip
     return Message(
@@ -197,10 +200,10 @@ def looked_after(plan: Plan, state: DeploymentState, what: str, problem: str, *,
     )  # fmt: skip
 
 
-def decided(plan: Plan, phase: str, proceed: bool, reasons: list[str], *, met: bool = True) -> Message:
-    """What a branch decided after a phase, and why. ``met``: whether clients have met the new version by now."""
-    title = "Proceed" if proceed else ("Roll back" if met else "Stop")
-    verdict = "proceed" if proceed else ("ROLL BACK" if met else "STOP, nothing moved")
+def decided(plan: Plan, phase: str, proceed: bool, reasons: list[str], *, moved: bool = True) -> Message:
+    """What a branch decided after a phase, and why. ``moved``: whether clients could tell by now."""
+    title = "Proceed" if proceed else ("Roll back" if moved else "Stop")
+    verdict = "proceed" if proceed else ("ROLL BACK" if moved else "STOP, nothing moved")
     return Message(
         event=f"{phase} {verdict}", title=title,
         slack=f"{plan.title}: {phase}: {verdict}\n" + "\n".join(f"• {r}" for r in reasons),

@@ -172,7 +172,7 @@ class Confirm(RoleQuestion):
 
 
 class OpenTicket(Step):
-    """Rollback step 6: incident ticket, with the post-mortem due within the plan's hours. What clients never met was no
+    """Rollback step 6: incident ticket, with the post-mortem due within the plan's hours. What has moved nothing was no
     incident.
     """
 
@@ -180,7 +180,7 @@ class OpenTicket(Step):
         from handover.people.tickets import POST_MORTEM, key_or_reason, label
 
         state = asyncio.run(run.known())
-        if not state.met:
+        if not state.moved:
             return passed(self.task_id, f"no ticket: {state.whereabouts}")
         due = clock.utc() + datetime.timedelta(hours=self.plan.messages.post_mortem_hours)
         wanted = NewTicket(

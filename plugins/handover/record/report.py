@@ -141,7 +141,7 @@ def build(plan: Plan, checklist: ReportChecklist, record: Record) -> DeploymentR
 
 
 def _words(last: Outcome) -> str:
-    return f"was {last}, and nothing moved" if last.stopped else OUTCOMES.get(last.status, str(last.status))
+    return f"was {last}" if last.stopped else OUTCOMES.get(last.status, str(last.status))
 
 
 def _phases(checks: Iterable[Check]) -> Iterator[PhaseSpan]:

@@ -16,6 +16,7 @@ from airflow.sdk import (
     Param,
     RetryAction,
     RetryRule,
+    TaskGroup,
     TriggerRule,
 )
 
@@ -30,6 +31,7 @@ from handover.workflows.recording.report import Report
 if TYPE_CHECKING:
     from handover.plan.model import Plan
 
+ASIDE = "aside"
 FIRST_DAY = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 RETRIES: dict[str, Any] = {
     # For networks that were away, and for Airflow itself: on a busy machine the scheduler at times takes a task that
@@ -82,21 +84,34 @@ def release_fields(plan: Plan) -> dict[str, Param]:
     }  # fmt: skip
 
 
+def aside(dag: DAG) -> TaskGroup:
+    """The one group of this DAG for what belongs to no phase of the plan; people see it folded. It is no part of a
+    task's id.
+    """
+    known = dag.task_group.children.get(ASIDE)
+    return (
+        known
+        if isinstance(known, TaskGroup)
+        else TaskGroup(ASIDE, prefix_group_id=False, dag=dag, tooltip="Reminders, report, end")
+    )
+
+
 def report_after(plan: Plan, close: BaseOperator, *others: BaseOperator) -> None:
     """The report, also of what else ends then, and the start of the follow-ups, and behind them the end of the run:
     whatever becomes of those, it has succeeded when ``close`` has. No net has to catch these tasks.
     """
-    report = Report(task_id="report", plan=plan, on_failure_callback=None)
-    list(others) >> report
-    end = EmptyOperator(task_id="end", on_failure_callback=None, trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
-    close >> report >> end
-    close >> end
-    if plan.followups:
-        publish = PublishEnd(
-            task_id="publish_end", plan=plan, ended_from=close.task_id, outlets=[ended_asset(plan)],
-            on_failure_callback=None,
-        )  # fmt: skip
-        close >> publish >> end
+    with aside(close.dag):
+        report = Report(task_id="report", plan=plan, on_failure_callback=None)
+        end = EmptyOperator(task_id="end", on_failure_callback=None, trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
+        list(others) >> report
+        close >> report >> end
+        close >> end
+        if plan.followups:
+            publish = PublishEnd(
+                task_id="publish_end", plan=plan, ended_from=close.task_id, outlets=[ended_asset(plan)],
+                on_failure_callback=None,
+            )  # fmt: skip
+            close >> publish >> end
 
 
 def remind_of_questions(plan: Plan, dag: DAG) -> None:
@@ -106,9 +121,10 @@ def remind_of_questions(plan: Plan, dag: DAG) -> None:
     questions = [task for task in dag.tasks if isinstance(task, RoleQuestion) and calls(plan, task.asked)]
     if not questions:
         return
-    reminded = EmptyOperator(task_id="reminded", on_failure_callback=None, trigger_rule=TriggerRule.NONE_SKIPPED)
-    for question in questions:
-        name = f"remind_{question.task_id.rpartition('.')[2]}"
-        reminder = Remind(task_id=name, plan=plan, question=question, on_failure_callback=None)
-        reminder << [dag.get_task(before) for before in question.upstream_task_ids]
-        reminder >> reminded
+    with aside(dag):
+        reminded = EmptyOperator(task_id="reminded", on_failure_callback=None, trigger_rule=TriggerRule.NONE_SKIPPED)
+        for question in questions:
+            name = f"remind_{question.task_id.rpartition('.')[2]}"
+            reminder = Remind(task_id=name, plan=plan, question=question, on_failure_callback=None)
+            reminder << [dag.get_task(before) for before in question.upstream_task_ids]
+            reminder >> reminded

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from handover import clock
 from handover.coordination import lock, promotion, state
 from handover.coordination.routing import move
-from handover.models.deployment import Release, Status
+from handover.models.deployment import MigrationRecord, Release, Status
 from handover.models.followup import ENDED_KEY, Ended
 from handover.models.incident import Resolution, Severity, began
 from handover.models.record import INCIDENTS_KEY
@@ -145,6 +145,17 @@ def test_what_clients_met_is_told_with_the_moment_since_when_it_is_over(world, p
     assert Ended.model_validate(ti.left["close"][ENDED_KEY]).troubled
 
 
+def test_a_database_that_has_moved_before_traffic_did_is_an_incident_of_the_team(world, people, rollback):  # noqa: F811
+    remember(world, migration=MigrationRecord(started=True))
+    ti = rollback(*ALL)
+    texts = [(letter.kind, letter.to, letter.text) for letter in people.posted]
+    assert {(kind, to) for kind, to, _ in texts} == {("slack", (world.plan.messages.incidents_channel,))}
+    assert "Traffic did not move, but the database did: v1.0.0 served on blue all the time." in texts[0][2]
+    assert "the database is back for v1.0.0, which served all the time" in texts[1][2]
+    assert len(people.opened) == 1
+    assert Ended.model_validate(ti.left["close"][ENDED_KEY]).troubled
+
+
 def test_what_was_only_stopped_is_not_followed_up(world, people, rollback):  # noqa: F811
     ti = rollback(*ALL)
     assert not Ended.model_validate(ti.left["close"][ENDED_KEY]).troubled
@@ -153,10 +164,12 @@ def test_what_was_only_stopped_is_not_followed_up(world, people, rollback):  # n
         publish.execute({"ti": ti})
 
 
-@pytest.mark.parametrize(("cut_over", "way"), [(False, STOPPED), (True, MOVED)])
-def test_only_what_clients_met_is_verified(world, people, rollback, monkeypatch, cut_over, way):  # noqa: F811
-    if cut_over:
+@pytest.mark.parametrize(("moved", "way"), [(None, STOPPED), ("traffic", MOVED), ("database", MOVED)])
+def test_only_what_has_moved_is_verified(world, people, rollback, monkeypatch, moved, way):  # noqa: F811
+    if moved == "traffic":
         switched(world)
+    if moved == "database":
+        remember(world, migration=MigrationRecord(started=True))
     ti = rollback(BACK)
     chosen: list[list[str]] = []
     step = HowFar(task_id="how_far", plan=world.plan, opened_by=BACK, moved=MOVED, stopped=STOPPED)

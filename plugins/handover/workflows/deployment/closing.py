@@ -45,12 +45,13 @@ class Close(Step):
             backup_uri=state.backup.uri if state.backup else "",
         )  # fmt: skip
         run.context["ti"].xcom_push(key=OUTCOME_KEY, value=outcome.model_dump(mode="json"))
-        incidents = () if outcome.stopped else state.incidents  # what no client met was nobody's incident
+        nothing_moved = outcome.stopped and not state.moved
+        incidents = () if nothing_moved else state.incidents  # what no client met was nobody's incident
         found = [incident.model_dump(mode="json") for incident in incidents]
         run.context["ti"].xcom_push(key=INCIDENTS_KEY, value=found)
         ended = Ended(
             deployment=state.deployment, version=state.version, previous_version=state.previous_version,
-            outcome=state.status, at=state.finished_at or 0, incidents=len(incidents), met=not outcome.stopped,
+            outcome=state.status, at=state.finished_at or 0, incidents=len(incidents), moved=not nothing_moved,
         )  # fmt: skip
         run.context["ti"].xcom_push(key=ENDED_KEY, value=ended.model_dump(mode="json"))
         seconds = (state.finished_at or 0) - state.started_at
@@ -74,7 +75,7 @@ def ended_asset(plan: Plan) -> Asset:
 
 class PublishEnd(BaseOperator):
     """Starts the follow-ups: publishes what ``close`` has left as an event of the asset. A task of its own, for an
-    asset that Airflow refuses must fail nothing that the deployment needs. What clients never met is not followed up.
+    asset that Airflow refuses must fail nothing that the deployment needs. What has moved nothing is not followed up.
     """
 
     def __init__(self, *, plan: Plan, ended_from: str, opened_by: str = "", **kwargs: Any) -> None:
@@ -83,7 +84,7 @@ class PublishEnd(BaseOperator):
 
     def execute(self, context: Context) -> str:
         ended = Ended.model_validate(context["ti"].xcom_pull(task_ids=self.ended_from, key=ENDED_KEY))
-        if not ended.met:
+        if not ended.moved:
             raise skipped(f"{ended.deployment} was stopped before the switch: there is nothing to follow up")
         for asset in self.outlets:
             context["outlet_events"][asset].extra = ended.model_dump(mode="json")

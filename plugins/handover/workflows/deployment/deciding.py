@@ -68,14 +68,14 @@ class Decide(BaseOperator, BranchMixIn):
 
         found = {task: context["ti"].xcom_pull(task_ids=task, key=EVIDENCE_KEY) for task in self.reads}
         decision = decide({task: Evidence.model_validate(e) if e else None for task, e in found.items()})
-        over, met = asyncio.run(self._standing(context))
+        over, moved = asyncio.run(self._standing(context))
         if over:
             decision = PhaseDecision(False, [over])
         for reason in decision.reasons:
             self.log.info("%s", reason)
         self.log.info("%s: %s", self.phase, "proceed" if decision.proceed else "roll back")
         if not over:  # else people know it, and from who ended it
-            tell(context, self.plan, decided(self.plan, self.phase, decision.proceed, decision.reasons, met=met))
+            tell(context, self.plan, decided(self.plan, self.phase, decision.proceed, decision.reasons, moved=moved))
         context["ti"].xcom_push(key="reasons", value=decision.reasons)
         choice = PROCEED if decision.proceed else ROLLBACK
         entry = Decision(
@@ -85,14 +85,14 @@ class Decide(BaseOperator, BranchMixIn):
         return self.do_branch(context, self.proceed_to if decision.proceed else self.roll_back)
 
     async def _standing(self, context: Context) -> tuple[str, bool]:
-        """Why there is nothing more to decide ("" while there is), and whether clients have met the new version, which
-        they have where the cluster does not say.
+        """Why there is nothing more to decide ("" while there is), and whether anything that clients depend on has
+        changed, which it has where the cluster does not say.
         """
         run = StepRun(self.plan, context, OPEN_TASK)
         try:
             async with run.kube() as kube:
                 state = await run.state(kube)
-                return "", met_at(state, await run.router(kube).read()) is not None
+                return "", state.moved or met_at(state, await run.router(kube).read()) is not None
         except (FencedOut, NoDeployment) as error:
             return str(error), True
         except KubeError as error:

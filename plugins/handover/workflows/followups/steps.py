@@ -83,7 +83,7 @@ class DeploymentEnded(FollowUp):
         return Ended(
             deployment=deployment, version=began.version, previous_version=began.previous_version,
             outcome=end.status, at=end.at, incidents=len({entry.incident for entry in record.incidents}),
-            met=not end.stopped,
+            moved=not end.stopped,
         )  # fmt: skip
 
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class HowFar(Step, BranchMixIn):
-    """Whether clients ever met the version that is taken back. If not, nothing of theirs has to be brought back or
-    looked at: what was prepared is taken away, and the lock is free.
+    """Whether anything has moved that clients depend on. If not, nothing of theirs has to be brought back or looked at:
+    what was prepared is taken away, and the lock is free.
 
-    :param moved: where it goes on after a version that clients have met
-    :param stopped: where after one that they have not
+    :param moved: where it goes on when something has moved
+    :param stopped: where when nothing has
     """
 
     def __init__(self, *, moved: list[str], stopped: list[str], **kwargs: Any) -> None:
@@ -34,7 +34,7 @@ class HowFar(Step, BranchMixIn):
     def execute(self, context: Context) -> Any:
         super().execute(context)
         state = asyncio.run(self.step_run(context).known())
-        return self.do_branch(context, self.moved if state.met or state.migration.started else self.stopped)
+        return self.do_branch(context, self.moved if state.moved else self.stopped)
 
     async def act(self, run: StepRun) -> Evidence:
         return passed(self.task_id, (await run.known()).whereabouts)
