@@ -13,8 +13,8 @@ from handover.adapters.postgres import SESSION, Database
 from tests.support.postgres import PASSWORD, Servers
 
 HOSTILE = {
-    "search_path": "hidden, public", "statement_timeout": "70s", "lock_timeout": "70s", "row_security": "on",
-    "client_encoding": "LATIN1", "DateStyle": "German, DMY", "IntervalStyle": "iso_8601", "bytea_output": "escape",
+    "search_path": "hidden, public", "application_name": "x", "statement_timeout": "70s", "lock_timeout": "70s",
+    "row_security": "on", "client_encoding": "LATIN1", "DateStyle": "German, DMY", "IntervalStyle": "iso_8601", "bytea_output": "escape",
     "extra_float_digits": "-10", "standard_conforming_strings": "off", "default_transaction_read_only": "on",
     "default_transaction_isolation": "serializable", "default_transaction_deferrable": "on",
     "transaction_timeout": "70s", "idle_in_transaction_session_timeout": "70s", "idle_session_timeout": "70s",
@@ -42,7 +42,7 @@ def hostile(servers: Servers, request: pytest.FixtureRequest) -> Iterator[Databa
 
 
 def expected() -> dict[str, str]:
-    return {**SESSION, **SAID, "search_path": "public"}
+    return {**SESSION, **SAID}
 
 
 def settings(connection: psycopg.Connection[tuple[str, str]]) -> dict[str, str]:
@@ -62,10 +62,11 @@ async def test_nor_do_they_for_asyncio(hostile: Database) -> None:
         await connection.close()
 
 
-async def test_a_query_that_people_wrote_for_a_role_keeps_its_search_path(hostile: Database) -> None:
-    connection = await hostile.open(own_path=True)
+async def test_session_for_people_s_queries_is_as_the_server_gives_it(hostile: Database) -> None:
+    connection = await hostile.open(bare=True)
     try:
         assert await connection.fetchval("SHOW search_path") == "hidden, public"
+        assert await connection.fetchval("SHOW statement_timeout") == "70s"
     finally:
         await connection.close()
 

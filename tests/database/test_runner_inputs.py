@@ -156,6 +156,35 @@ def test_pairs_of_begin_and_commit_are_one_transaction(
     assert connection.execute("SELECT count(*) FROM pg_enum").fetchone() == (2,)
 
 
+def test_text_is_utf_8_whatever_the_database_is_made_of(servers: Servers, limits: StatementLimits) -> None:
+    servers.ask(
+        servers.primary, "CREATE DATABASE in_latin1 ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        " OWNER owner",
+    )  # fmt: skip
+    release = bundle(m1="CREATE TABLE people (name text); INSERT INTO people VALUES ('Müller')")
+    runner.apply(servers.owned("in_latin1"), release, limits)
+    with servers.owned("in_latin1").connect() as connection:
+        assert connection.execute("SELECT name, length(name) FROM people").fetchone() == ("Müller", 6)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "VACUUM orders", "REINDEX SCHEMA public", "REINDEX (CONCURRENTLY) TABLE orders", "VACUUM (FULL) orders",
+        "CREATE INDEX CONCURRENTLY ON orders (status)", "REINDEX INDEX CONCURRENTLY orders_pkey",
+        """CREATE INDEX CONCURRENTLY "My  index" ON "orders" (('a  b' || status)) -- two blanks stay two""",
+    ],
+)  # fmt: skip
+def test_statements_that_run_in_no_transaction_run(
+    database: Database, connection: Connection, limits: StatementLimits, sql: str
+) -> None:
+    assert runner.apply(database, bundle(m1=sql), limits).names == ("m1",)
+    assert catalog.invalid_indices(connection) == []
+    if "My" in sql:
+        found = connection.execute("SELECT indexdef FROM pg_indexes WHERE indexname = 'My  index'").fetchone()
+        assert found and "'a  b'" in found[0]
+
+
 # --- errors outside of the statement itself ---
 
 

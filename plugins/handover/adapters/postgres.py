@@ -34,6 +34,8 @@ SCHEMA = "public"
 LOCK_SECONDS = 60
 """Nothing of ours waits longer for a lock, unless it says so."""
 SESSION = {
+    "application_name": AGENT,
+    "search_path": SCHEMA,
     "client_encoding": "UTF8",
     "standard_conforming_strings": "on",
     "DateStyle": "ISO",  # the order of day and month stays the server's
@@ -57,7 +59,6 @@ _SET = f"""
 SELECT pg_catalog.set_config(s.name, v.value, false) FROM pg_catalog.pg_settings s
 JOIN (VALUES {_VALUES}) v (name, value) ON v.name OPERATOR(pg_catalog.=) s.name
 """  # noqa: S608 - an older server does not know all names, so it is asked for them
-_SEARCH_PATH = f"SET search_path = {SCHEMA}"
 
 
 def settle(connection: psycopg.Connection[Any]) -> None:
@@ -68,7 +69,7 @@ def settle(connection: psycopg.Connection[Any]) -> None:
     connection.execute("RESET SESSION AUTHORIZATION")
     connection.execute("RESET ROLE")
     connection.execute("RESET ALL")
-    _set_up(connection)
+    connection.execute(_SET.encode())
 
 
 def forget(connection: psycopg.Connection[Any]) -> None:
@@ -76,12 +77,6 @@ def forget(connection: psycopg.Connection[Any]) -> None:
     settle(connection)
     for what in ("CLOSE ALL", "DEALLOCATE ALL", "UNLISTEN *", "DISCARD SEQUENCES", "DISCARD TEMP"):
         connection.execute(what.encode())
-
-
-def _set_up(connection: psycopg.Connection[Any]) -> None:
-    connection.execute(_SET.encode())
-    connection.execute(_SEARCH_PATH.encode())
-    connection.execute("SELECT pg_catalog.set_config('application_name', %s, false)", (AGENT,))
 
 
 def cause(error: psycopg.Error) -> str:
@@ -156,17 +151,18 @@ class Database:
         }  # fmt: skip
         connection = psycopg.connect(autocommit=True, prepare_threshold=None, **options)
         try:
-            _set_up(connection)
+            connection.execute(_SET.encode())
             connection.autocommit = autocommit
         except BaseException:
             connection.close()
             raise
         return connection
 
-    async def open(self, *, command_timeout: float = 2.0, own_path: bool = False) -> asyncpg.Connection:
+    async def open(self, *, command_timeout: float = 2.0, bare: bool = False) -> asyncpg.Connection:
         """The same for asyncio; a query without an answer for ``command_timeout`` seconds is an error.
 
-        ``own_path``: the role's search path stays, for queries that people write for this role.
+        ``bare``: the session stays as the server gives it, for queries that people write for this role; it may be one
+        of a pool, which others get after us.
         """
         import asyncpg
 
@@ -177,7 +173,8 @@ class Database:
             server_settings={"application_name": AGENT}, statement_cache_size=0,
         )  # fmt: skip
         try:
-            await connection.execute(_SET if own_path else f"{_SET}; {_SEARCH_PATH}")
+            if not bare:
+                await connection.execute(_SET)
         except BaseException:
             connection.terminate()
             raise

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from handover.models.annotations import AGENT
 from handover.models.evidence import Evidence, failed, passed, unknown
 from handover.plan.parts import ConnectionId
 from handover.readiness.check import CheckKind, NoAnswer, Scope
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5
 _MIGRATIONS = """
 SELECT migration_name, finished_at IS NOT NULL AND rolled_back_at IS NULL, rolled_back_at IS NOT NULL
-FROM _prisma_migrations
+FROM public._prisma_migrations
 """
 _ARCHIVED = """
 SELECT current_setting('archive_mode') <> 'off', extract(epoch FROM last_archived_time)::float8,
@@ -32,15 +31,14 @@ FROM pg_stat_archiver
 def session(connection_id: str) -> Iterator[Connection[Any]]:
     """A session that may only read. Raises `NoAnswer`."""
     import psycopg
-    from airflow.sdk import BaseHook
 
-    where = BaseHook.get_connection(connection_id)
-    options = "-c default_transaction_read_only=on -c statement_timeout=10000"
+    from handover.adapters.postgres import database
+
+    where = database(connection_id)
     try:
-        with psycopg.connect(
-            host=where.host, port=where.port or 5432, dbname=where.schema, user=where.login, password=where.password,
-            connect_timeout=CONNECT_SECONDS, application_name=AGENT, options=options, autocommit=True,
-        ) as connection:  # fmt: skip
+        with where.connect(wait_seconds=CONNECT_SECONDS) as connection:
+            connection.execute("SET default_transaction_read_only = on")
+            connection.execute("SET statement_timeout = '10s'")
             yield connection
     except psycopg.Error as error:
         raise NoAnswer(f"{connection_id}: {type(error).__name__} {error.sqlstate or ''}".strip()) from None
