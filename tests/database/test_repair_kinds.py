@@ -191,10 +191,35 @@ def test_a_column_that_was_renamed_and_back_keeps_what_guests_wrote(shop: Shop) 
     assert shop.one("SELECT name FROM customers WHERE id = 7") == "Married"
 
 
-def test_what_did_not_come_back_is_said(shop: Shop) -> None:
-    done = shop.damage("ALTER TABLE customers DROP COLUMN name; DROP TABLE lines")
+def test_a_column_that_did_not_come_back_is_said(shop: Shop) -> None:
+    done = shop.damage("ALTER TABLE customers DROP COLUMN name")
     assert done["customers"].left == "its column name is gone, and no down.sql makes it again"
-    assert done["lines"].left == "the table is gone, and no down.sql makes it again"
+
+
+def test_a_table_that_is_gone_is_made_from_the_backup(shop: Shop) -> None:
+    shop("""CREATE SCHEMA app; CREATE TABLE app."Odd t" (id serial PRIMARY KEY, n int) PARTITION BY RANGE (id);
+            CREATE TABLE app.low PARTITION OF app."Odd t" FOR VALUES FROM (0) TO (10);
+            INSERT INTO app."Odd t" (n) SELECT generate_series(1, 5)""")
+    tables = ("orders", "lines", 'app."Odd t"')
+    before = {table: shop.rows(table) for table in tables}
+    done = shop.damage(
+        'DROP TABLE lines, orders, app."Odd t"; CREATE TABLE bookings (id int PRIMARY KEY);'
+        "INSERT INTO bookings VALUES (1)"
+    )
+    assert not [table.left for table in done.values() if table.left]
+    assert {table: shop.rows(table) for table in tables} == before
+    assert shop.rows("bookings") == [("(1)",)]
+    assert shop.one("INSERT INTO orders (customer_id, total) VALUES (1, 5) RETURNING id") == 901
+    assert shop.one('INSERT INTO app."Odd t" (n) VALUES (1) RETURNING id') == 6
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        shop("INSERT INTO lines VALUES (12345, 1)")
+
+
+def test_a_table_that_cannot_be_made_again_is_said_and_the_others_are_mended(shop: Shop) -> None:
+    shop("CREATE TYPE size AS ENUM ('s'); CREATE TABLE shirts (id int PRIMARY KEY, size size)")
+    done = shop.damage("DROP TABLE shirts; DROP TYPE size; DELETE FROM lines WHERE order_id = 1")
+    assert done["shirts"].left.startswith('the table is gone, and cannot be made again: type "public.size" does not')
+    assert done["lines"].inserted == 1
 
 
 def test_a_value_that_would_be_cut_is_an_error_and_changes_nothing(shop: Shop) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from handover import clock
 from handover.adapters.postgres import Database, cause, server_major
 from handover.database import catalog, storage, tools
+from handover.models import table_name
 from handover.models.deployment import BackupRecord
 
 if TYPE_CHECKING:
@@ -23,6 +24,12 @@ PIPE_BYTES = 1024 * 1024
 LOCK_WAIT_SECONDS = 30.0
 """How long pg_dump may wait for a table. It locks every table (ACCESS SHARE) until it ends: a migration that wants one
 meanwhile waits, and everybody else behind it. So a backup and a migration never run at the same time by plan."""
+
+CHILDREN = 16
+"""The version whose pg_dump takes the partitions of a table along."""
+DEFINITION_SECONDS = 60
+_NOT_SQL = (b"\\", b"SET lock_timeout", b"SET statement_timeout", b"SET transaction_timeout")
+"""Lines for psql, and limits that are ours to set."""
 
 
 class DumpFailed(Exception):
@@ -97,6 +104,29 @@ def _counted(inside: Future[tuple[dict[str, int], dict[str, int]]]) -> tuple[dic
         return inside.result()
     except psycopg.Error as error:
         raise DumpFailed(f"what is in the backup cannot be counted: {cause(error)}") from error
+
+
+def definition(database: Database, tables: Sequence[str]) -> bytes:
+    """SQL that makes such tables again, without rows, owners, rights; with their partitions, keys, indices, triggers.
+
+    Raises `DumpFailed`.
+    """
+    with database.connect() as connection:
+        major = server_major(connection)
+    which = "--table-and-children" if major >= CHILDREN else "--table"
+    named = [f"{which}={'.'.join(quoted(part) for part in table_name.split(table))}" for table in tables]
+    command = [tools.program("pg_dump", major), "--schema-only", "--no-owner", "--no-privileges", "--no-tablespaces"]
+    done = subprocess.run(
+        [*command, *named, "--no-password"], check=False, capture_output=True, env=database.environment(),
+        timeout=DEFINITION_SECONDS,
+    )  # fmt: skip
+    if done.returncode:
+        raise DumpFailed(f"pg_dump ended with {done.returncode}: {done.stderr.decode('utf-8', 'replace')[-1000:]}")
+    return b"\n".join(line for line in done.stdout.splitlines() if not line.startswith(_NOT_SQL))
+
+
+def quoted(part: str) -> str:
+    return '"' + part.replace('"', '""') + '"'
 
 
 class _Output:

@@ -12,7 +12,7 @@ production, and only what the migration damaged comes over from there, in one tr
 3. Where a column may not be NULL in the backup and is NULL now, whoever wrote the row last, it gets the backup's
    value: users cannot have meant that.
 4. Columns and tables that the migration dropped and ``down.sql`` has made again get the backup's contents; a column
-   that was renamed, and renamed back, keeps what it holds.
+   that was renamed, and renamed back, keeps what it holds. A table that no ``down.sql`` makes is made from the backup.
 5. Sequences move past every key that was put back, and to where they stood in the backup.
 
 The service's triggers do not fire meanwhile: what they would write is in the backup itself. Writers of a table that has
@@ -28,13 +28,14 @@ exceptions) are not recognised as its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from handover.adapters import postgres, sequences
 from handover.adapters.postgres import Database
-from handover.database import catalog, damage, ledger, runner
+from handover.database import catalog, damage, dump, ledger, runner
 from handover.database.catalog import Column, Trigger
 from handover.database.damage import Table, listed, number
 from handover.database.migrations import Script
@@ -46,6 +47,10 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 __all__ = ["Repaired", "RestoreFailed", "repair"]
+
+
+Define = Callable[[Sequence[str]], bytes]
+"""Gives the SQL that makes tables of the backup."""
 
 
 @dataclass(frozen=True)
@@ -130,17 +135,17 @@ def repair(
             undoing = [script for script in scripts if script.name in there]
             if not all(script.reversible for script in scripts):
                 undoing = []
-            return _explained(connection, backup, undoing, writers, limits)
+            return _explained(connection, backup, partial(dump.definition, beside), undoing, writers, limits)
 
 
 def _explained(
-    connection: Connection[Any], backup: Connection[Any], undoing: Sequence[Script], writers: list[str] | None,
-    limits: runner.StatementLimits,
+    connection: Connection[Any], backup: Connection[Any], define: Define, undoing: Sequence[Script],
+    writers: list[str] | None, limits: runner.StatementLimits,
 ) -> list[Repaired]:  # fmt: skip
     import psycopg
 
     try:
-        return _repair(connection, backup, undoing, writers, limits)
+        return _repair(connection, backup, define, undoing, writers, limits)
     except psycopg.Error as error:
         raise _failed(error) from error
 
@@ -150,8 +155,8 @@ def _failed(error: Any) -> runner.StatementFailed:
 
 
 def _repair(
-    connection: Connection[Any], backup: Connection[Any], undoing: Sequence[Script], writers: list[str] | None,
-    limits: runner.StatementLimits,
+    connection: Connection[Any], backup: Connection[Any], define: Define, undoing: Sequence[Script],
+    writers: list[str] | None, limits: runner.StatementLimits,
 ) -> list[Repaired]:  # fmt: skip
     for session in (connection, backup):
         _speak(session)
@@ -165,7 +170,7 @@ def _repair(
         import psycopg
 
         try:
-            done[:] = _change(connection, found, undoing, writers, limits)
+            done[:] = _change(connection, found, define, undoing, writers, limits)
             sequences.catch_up(connection, stood)
         except psycopg.Error as error:
             raise _failed(error) from error
@@ -183,8 +188,8 @@ def _speak(session: Connection[Any]) -> None:
 
 
 def _change(
-    connection: Connection[Any], tables: Sequence[Table], undoing: Sequence[Script], writers: list[str] | None,
-    limits: runner.StatementLimits,
+    connection: Connection[Any], tables: Sequence[Table], define: Define, undoing: Sequence[Script],
+    writers: list[str] | None, limits: runner.StatementLimits,
 ) -> list[Repaired]:  # fmt: skip
     """The one transaction. Who wrote what is asked before ``down.sql`` writes too."""
     with connection.transaction():
@@ -200,15 +205,34 @@ def _change(
             runner.execute_script(connection, script.back.joined)
         postgres.settle(connection)
         runner.set_limits(connection, limits)
+        why_gone = _make_again(connection, tables, define)
+        postgres.settle(connection)
+        runner.set_limits(connection, limits)
         for script in undoing:
             ledger.roll_back(connection, script.name)
         _speak(connection)
-        return _mend_all(connection, tables)
+        return _mend_all(connection, tables, why_gone)
 
 
-def _mend_all(connection: Connection[Any], tables: Sequence[Table]) -> list[Repaired]:
+def _make_again(connection: Connection[Any], tables: Sequence[Table], define: Define) -> str:
+    """Makes tables that are gone, and that no ``down.sql`` has made, as they are in the backup; says why it cannot."""
     there = set(catalog.tables(connection))
-    done = [Repaired(t.name, left="the table is gone, and no down.sql makes it again") for t in tables
+    gone = [table.name for table in tables if table.name not in there]
+    if not gone:
+        return ""
+    try:
+        with connection.transaction():  # what it began to make must not stay
+            runner.execute_script(connection, define(gone))
+    except (runner.StatementFailed, dump.DumpFailed) as error:
+        if isinstance(error, runner.StatementFailed) and error.passing:
+            raise
+        return str(error)
+    return ""
+
+
+def _mend_all(connection: Connection[Any], tables: Sequence[Table], why_gone: str) -> list[Repaired]:
+    there = set(catalog.tables(connection))
+    done = [Repaired(t.name, left=f"the table is gone, and cannot be made again: {why_gone}") for t in tables
             if t.name not in there]  # fmt: skip
     works = [_prepare(connection, table) for table in tables if table.name in there]
     if any(work.triggers or work.identities for work in works):
