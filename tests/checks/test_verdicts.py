@@ -73,9 +73,10 @@ def test_as_before_is_a_pass():
         ({P99: 0.61}, Verdict.FAIL, "worse by more than 50%: p99_seconds 400 ms -> 610 ms (+52%)"),
         ({P50: 0.2}, Verdict.FAIL, "p50_seconds 100 ms -> 200 ms (+100%)"),
         ({P50: 0.01}, Verdict.PASS, "as before"),
-        ({THROUGHPUT: 80.0}, Verdict.PASS, "as before"),
+        ({THROUGHPUT: 84.0}, Verdict.PASS, "as before the deployment: p50_seconds"),
+        ({THROUGHPUT: 84.0}, Verdict.PASS, "requests_per_second 40/s -> 84/s (+110%)"),
         ({THROUGHPUT: 30.0}, Verdict.PASS, "40/s -> 30/s (within the noise)"),  # 0.033 s more per request
-        ({THROUGHPUT: 20.0}, Verdict.FAIL, "requests_per_second 40/s -> 20/s (+100%)"),
+        ({THROUGHPUT: 20.0}, Verdict.FAIL, "requests_per_second 40/s -> 20/s (-50%)"),
         ({P50: 0.2, P95: 0.5}, Verdict.FAIL, "p95_seconds"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
+from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import TriggerRule
 
 from handover.people.answers import NOT_ANSWERED
@@ -84,3 +85,11 @@ def test_a_plan_without_the_section_has_no_followups_and_publishes_nothing(tmp_p
     bag = bag_of()
     assert bag.import_errors == {} and "pms_followups" not in bag.dags
     assert not any(task.outlets for dag in bag.dags.values() for task in dag.tasks)
+
+
+def test_every_free_text_of_a_question_may_stay_empty(dag_bag):
+    questions = [task for dag in dag_bag.dags.values() for task in dag.tasks if isinstance(task, HITLOperator)]
+    fields = [(task.task_id, name, task.params.get_param(name).schema) for task in questions for name in task.params]
+    free = [(task, name, schema) for task, name, schema in fields if "enum" not in schema]
+    assert len(free) > 10
+    assert [(task, name) for task, name, schema in free if "null" not in schema["type"]] == []

@@ -94,7 +94,8 @@ def compare(
         concurrency / baseline[THROUGHPUT], concurrency / found[THROUGHPUT], thresholds.noise_floor_seconds
     )
     told = {
-        name: f"{name} {_value(name, baseline[name])} -> {_value(name, found[name])} ({_percent(ratio)})"
+        name: f"{name} {_value(name, baseline[name])} -> {_value(name, found[name])} "
+        f"({_percent(ratio and found[name] / baseline[name] - 1)})"
         for name, ratio in worse.items()
     }
     bad = [told[name] for name, ratio in worse.items() if ratio > thresholds.rollback_degradation]

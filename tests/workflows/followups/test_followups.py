@@ -69,6 +69,10 @@ def test_only_an_incident_or_a_rollback_is_trouble(outcome, incidents, troubled)
     assert ended(outcome=outcome, incidents=incidents).troubled is troubled
 
 
+def test_what_was_stopped_before_anything_moved_is_none():
+    assert not ended(outcome=Status.ROLLED_BACK).model_copy(update={"moved": False}).troubled
+
+
 @pytest.mark.plan("Monitor for 2-4 more hours (skeleton crew)")
 def test_what_is_due_later_gives_its_slot_back_and_what_is_late_goes_on():
     due = Due(task_id="due", plan=PLAN, seconds=5)

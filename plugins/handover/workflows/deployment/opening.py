@@ -136,8 +136,8 @@ class Open(Step):
         run.context["ti"].xcom_push(key=RELEASE_KEY, value=release.model_dump(mode="json"))
         return passed(
             self.task_id,
-            f"{release.version} goes to {token.preview}, {known.previous_version} serves on {token.stable}, "
-            f"generation {token.generation}; {gate.text}",
+            f"{release.version} is to go to {token.preview}, {known.previous_version} serves on {token.stable}, "
+            f"generation {token.generation}; both Services can be switched; {gate.text}",
         )
 
 

@@ -124,7 +124,7 @@ class Ask(HITLOperator):
         self.fields = dict(fields or {"comment": "What should be known beside that:"})
         who = plan.team[role]
         kwargs["params"] = {  # Airflow has put the run's own in here
-            name: Param("", type="string", maxLength=2000, title=text) for name, text in self.fields.items()
+            name: Param(None, type=["null", "string"], maxLength=2000, title=text) for name, text in self.fields.items()
         }
         super().__init__(
             subject=question,

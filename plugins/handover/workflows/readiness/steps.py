@@ -86,7 +86,8 @@ def form(lines: Sequence[Line]) -> dict[str, Param]:
     fields = {
         line.id: Param(asked.NOT_KNOWN, enum=asked.ANSWERS, title=line.ask, description=line.line) for line in lines
     }
-    return {**fields, asked.COMMENT: Param("", type="string", maxLength=1000, title="What should be known beside that")}
+    title = "What should be known beside that"
+    return {**fields, asked.COMMENT: Param(None, type=["null", "string"], maxLength=1000, title=title)}
 
 
 class AskRole(RoleQuestion):

@@ -37,8 +37,8 @@ class Report(Step):
         new = complete(self.plan, deployment, runs)
         record = ledger(self.plan.recorded.connection).read(deployment)
         found = report.build(self.plan, checklist.load(self.plan.recorded.checklist), record)
-        keys = store(self.plan, run.run_id, found)
-        said = Message(event="report", title="Report", slack=_text(self.plan, found, run.run_id))
+        keys = store(self.plan, deployment, found)  # one, whichever run tells the end of it: others link to it
+        said = Message(event="report", title="Report", slack=_text(self.plan, found, deployment))
         tell(run.context, self.plan, said)
         seconds = round(clock.monotonic() - begun, 3)
         uri = f"s3://{self.plan.backups.bucket}/{keys['html']}" if keys else NOWHERE
@@ -53,7 +53,10 @@ NOWHERE = "in the record alone (the plan has no backup, whose bucket would have 
 
 
 def store(plan: Plan, run_id: str, found: Found) -> dict[str, str]:
-    """Ending to key of what was stored; a second try overwrites the first one. Nothing without a bucket of backups."""
+    """Ending to key of what was stored; a second try overwrites the first one. Nothing without a bucket of backups.
+
+    :param run_id: of the deployment
+    """
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
     from handover.record import render
@@ -73,8 +76,8 @@ def _key(plan: Plan, run_id: str, ending: str) -> str:
 
 
 def link(plan: Plan, run_id: str) -> str:
-    """Where the report of a run is. It asks for a sign-in: a signed one would let anybody in who reads the channel's
-    history. Where there is no bucket, the record alone has it.
+    """Where the report of a deployment is. It asks for a sign-in: a signed one would let anybody in who reads the
+    channel's history. Where there is no bucket, the record alone has it.
     """
     from urllib.parse import quote
 
@@ -89,4 +92,5 @@ def _text(plan: Plan, found: Found, run_id: str) -> str:
         f"{section.title}: " + ", ".join(f"{n} {mark}" for mark, n in section.counts.items() if n)
         for section in found.sections
     )
-    return f"Report of {found.title}, which {found.outcome}: {link(plan, run_id)}\n{counts}"
+    sign_in = "" if plan.backup is None else " (asks for a sign-in)"
+    return f"Report of {found.title}, which {found.outcome}: {link(plan, run_id)}{sign_in}\n{counts}"
