@@ -50,6 +50,17 @@ def test_what_slack_says_has_no_secret_of_ours(monkeypatch, form):
     assert "s3cret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_takes_neither_token_nor_message_to_another_host(monkeypatch, status):
+    with serving(lambda _: Answer(200, {"ok": True})) as elsewhere:
+        away = Answer(status, headers={"Location": f"{elsewhere.url}/api/chat.postMessage"})
+        with serving(lambda _: away) as web:
+            connect_to(monkeypatch, "pms_slack", conn_type="slack", password="x", extra={"base_url": f"{web.url}/api/"})
+            with pytest.raises(ServiceRefused):
+                Slack(PLAN).deliver(LETTER, look=False)
+    assert (len(web.asked), elsewhere.asked) == (1, [])
+
+
 def test_slacks_fallback_text_calls_nobody_and_opens_no_preview(monkeypatch):
     hostile = LETTER.model_copy(update={"text": "@here <!channel> <https://evil.example|log in> a & b"})
     with serving(lambda _: Answer(200, {"ok": True})) as web:

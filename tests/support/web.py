@@ -15,6 +15,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
+from requests import PreparedRequest, Response
+from requests.adapters import HTTPAdapter
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,19 @@ def nobody() -> Iterator[tuple[str, int]]:
 
 @pytest.fixture
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long connections of Python's own clients would have been waited for, in seconds; they give up at once."""
-    asked, connect = list[float](), socket.create_connection
+    """How long Python's own clients, and `requests`, would have waited, in seconds; they give up at once."""
+    asked, connect, send = list[float](), socket.create_connection, HTTPAdapter.send
 
     def impatient(address: Any, timeout: float, *more: Any) -> socket.socket:
         asked.append(timeout)
         return connect(address, 0.05, *more)
 
+    def hurried(self: HTTPAdapter, request: PreparedRequest, *more: Any, **how: Any) -> Response:
+        asked.append(how["timeout"])
+        return send(self, request, *more, **{**how, "timeout": 0.05})
+
     monkeypatch.setattr(socket, "create_connection", impatient)
+    monkeypatch.setattr(HTTPAdapter, "send", hurried)
     return asked
 
 

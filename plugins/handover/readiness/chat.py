@@ -36,10 +36,11 @@ class SlackChannels(CheckKind):
         return failed(self.kind, "; ".join(wrong)) if wrong else passed(self.kind, f"there: {', '.join(self.channels)}")
 
     def _channels(self) -> Iterator[Mapping[str, Any]]:
-        from airflow.providers.slack.hooks.slack import SlackHook
         from slack_sdk.errors import SlackApiError
 
-        hook = SlackHook(slack_conn_id=self.connection, timeout=int(TIMEOUT_SECONDS), retry_handlers=[])
+        from handover.adapters.slack import hook_of
+
+        hook = hook_of(self.connection, int(TIMEOUT_SECONDS))
         cursor = ""
         for _ in range(MAX_PAGES):
             params = {"types": "public_channel,private_channel", "limit": 1000, "cursor": cursor}
