@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -70,3 +70,15 @@ def test_a_refusal_is_told_without_the_question(monkeypatch):
         with pytest.raises(ServiceRefused, match=r"^GET /a: 403 \*\*\* may not$") as refused:
             call("pms_x", "GET", "/a?token=secret")
     assert refused.value.status == 403
+
+
+SECRETS = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "Z", "Cc"]), min_size=6, max_size=40)
+
+
+@given(secret=SECRETS.filter(lambda text: text == text.strip()), deep=st.sampled_from(["a", "b", "c"]))
+def test_a_secret_is_hidden_however_deep_it_lies_and_in_whatever_form_it_comes_back(secret, deep):
+    extra = {"a": {"tokens": {"a": secret}}, "b": {"keys": [{"k": secret}]}, "c": {"plain": secret}}[deep]
+    for form in (secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]):
+        for said in (json.dumps({"error": f"you sent [{form}]"}).encode(), f"you sent [{form}]".encode()):
+            found = spoken(said, "", "", extra)
+            assert found in ("", "you sent [***]")

@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 from handover.adapters.http import request
 from handover.ports.channel import ServiceRefused
@@ -65,8 +65,8 @@ def spoken(content: bytes, login: str = "", password: str = "", extra: Mapping[s
 
 def hidden(text: str, login: str, password: str, extra: Mapping[str, Any]) -> str:
     """The text without our secrets, in every form in which we send them: a service may say what it was sent."""
-    secrets = {password, *(value for value in extra.values() if isinstance(value, str))}
-    forms = {form for secret in secrets if secret for form in (secret, quote(secret, safe=""))}
+    secrets = {password, *_texts(extra)}
+    forms = {form for secret in secrets if secret.strip() for form in _forms(secret)}
     if password:
         for encoding in ("utf-8", "latin-1"):
             basic = f"{login}:{password}".encode(encoding, "ignore")
@@ -74,6 +74,25 @@ def hidden(text: str, login: str, password: str, extra: Mapping[str, Any]) -> st
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, "***")
     return text
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a connection's extra, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _texts(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    """As it may come back: as it is, in an address, in a form, in JSON, or on one line."""
+    return (
+        secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1], " ".join(secret.split()),
+    )  # fmt: skip
 
 
 def said(content: bytes) -> Iterator[str]:
