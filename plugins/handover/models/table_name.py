@@ -1,7 +1,7 @@
-"""How a table is called in plans, records and reports: ``orders``, ``Booking``, ``app.orders``, ``"odd name"``.
+"""How a table is called in plans, records and reports: ``orders``, ``Order``, ``app.orders``, ``"odd name"``.
 
-A table of the schema ``public`` is called by its name alone. Nothing is folded: ``Booking`` is the table that SQL calls
-``"Booking"``. Double quotes are needed where a name has other characters than letters, digits, ``_`` and ``$``. No I/O
+A table of the schema ``public`` is called by its name alone. Nothing is folded: ``Order`` is the table that SQL calls
+``"Order"``. Double quotes are needed where a name has other characters than letters, digits, ``_`` and ``$``. No I/O
 here.
 """
 
