@@ -6,11 +6,13 @@ import itertools
 import re
 import shutil
 import socket
+from copy import copy
 from pathlib import Path
 
 import pytest
 import yaml
 from airflow.sdk import RetryAction, TriggerRule
+from airflow.sdk.exceptions import ParamValidationError
 
 from handover.checks.operators import RecentErrors
 from handover.checks.sensors import Healthy
@@ -163,6 +165,22 @@ def test_a_plan_without_reminders_has_no_tasks_for_them(plans):
     (plans / "pms.yaml").write_text(yaml.safe_dump(plan))
     for dag in bag_of().dags.values():
         assert not [task for task in dag.task_ids if task.startswith("remind")]
+
+
+@pytest.mark.parametrize(("name", "wanted"), [
+    ("deployment", {"version", "reason", "method"}), ("readiness", {"version"}), ("announcements", {"version"}),
+])  # fmt: skip
+def test_a_form_wants_what_a_run_by_hand_cannot_do_without_and_folds_nothing_away(bag, name, wanted):
+    """Airflow marks what may not be null, and lets nobody start a run while it is empty."""
+    dag = bag.dags[f"pms_{name}"]
+    form = {key: dag.params.get_param(key) for key in dag.params}
+    assert {key for key, param in form.items() if param.schema.get("type", "string") == "string"} == wanted
+    assert not [key for key, param in form.items() if "section" in param.schema]
+    dag.params.validate()
+    assert copy(form["version"]).resolve("v1.2.3") == "v1.2.3"
+    with pytest.raises(ParamValidationError, match=r"Write it as v1\.2\.3"):
+        copy(form["version"]).resolve("latest")
+    assert {kind.value for kind in dag.allowed_run_types} == {"manual", "scheduled"}  # so no backfill is offered
 
 
 def test_the_dry_run_has_the_deployments_form_and_nothing_that_changes(bag, deployment):

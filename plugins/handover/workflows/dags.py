@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from handover.plan.model import Plan
 
 ASIDE = "aside"
+BY_PEOPLE_AND_TIME: dict[str, Any] = {"allowed_run_types": ["manual", "scheduled"]}
+"""Of a DAG that has a schedule: nobody wants to deploy, judge or announce for every week that is gone (a backfill)."""
 FIRST_DAY = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 RETRIES: dict[str, Any] = {
     # For networks that were away, and for Airflow itself: on a busy machine the scheduler at times takes a task that
@@ -71,11 +73,14 @@ def report(error: ValueError) -> None:
 
 
 def release_fields(plan: Plan) -> dict[str, Param]:
-    """The fields of a form that say which release is meant, as `request.release_of` takes them."""
+    """The fields of a form that say which release is meant, as `request.release_of` takes them. The form wants what may
+    not be null; a scheduled run, which nobody fills in, has the empty default. What ``description_md`` says is part of
+    the schema, so whoever is refused reads it, too.
+    """
     return {
         "version": Param(
-            None, type=["null", "string"], pattern=VERSION, title="Version", examples=["v1.1.0"],
-            description="Semantic version, the tag of the image and of the commit",
+            "", type="string", pattern=f"^$|{VERSION}", title="Version", examples=["v1.1.0"],
+            description_md="Write it as v1.2.3: a semantic version, the tag of the image and of the commit",
         ),
         "image": Param(
             None, type=["null", "string"], title="Image",

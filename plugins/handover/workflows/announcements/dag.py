@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG, CronTriggerTimetable, Param
 
 from handover.plan.window import cron_before
-from handover.workflows.dags import FIRST_DAY, RETRIES
+from handover.workflows.dags import BY_PEOPLE_AND_TIME, FIRST_DAY, RETRIES
 from handover.workflows.deployment.request import VERSION
 from handover.workflows.redelivery.steps import HandOver
 
@@ -34,6 +34,7 @@ def announcements_dag(plan: Plan) -> DAG:
         ),
         start_date=FIRST_DAY,
         catchup=False,
+        **BY_PEOPLE_AND_TIME,
         max_active_runs=4,  # a run lasts a week, and so meets the one after it
         is_paused_upon_creation=False,
         default_args={
@@ -41,8 +42,8 @@ def announcements_dag(plan: Plan) -> DAG:
         },
         params={
             "version": Param(
-                None, type=["null", "string"], pattern=VERSION, title="Version", examples=["v1.1.0"],
-                description="Semantic version, the tag of the image",
+                "", type="string", pattern=f"^$|{VERSION}", title="Version", examples=["v1.1.0"],
+                description_md="Write it as v1.2.3: a semantic version, the tag of the image",
             ),
             "window_start": Param(
                 None, type=["null", "string"], title="Start of the window", format="date-time",

@@ -11,7 +11,7 @@ from airflow.sdk import DAG, CronTriggerTimetable, Param, TaskGroup, TriggerRule
 from handover.people.operators import Confirm
 from handover.plan.window import start_cron
 from handover.step import Step
-from handover.workflows.dags import FIRST_DAY, RETRIES, release_fields
+from handover.workflows.dags import BY_PEOPLE_AND_TIME, FIRST_DAY, RETRIES, release_fields
 from handover.workflows.deployment.deciding import Decide, RollBack
 from handover.workflows.deployment.request import MIN_REASON
 from handover.workflows.redelivery.steps import HandOver
@@ -28,6 +28,7 @@ def deployment_dag(plan: Plan) -> DAG:
         schedule=CronTriggerTimetable(start_cron(plan.window), timezone=plan.window.timezone),
         start_date=FIRST_DAY,
         catchup=False,
+        **BY_PEOPLE_AND_TIME,
         max_active_runs=2,  # a second one is refused by the lock at once, instead of waiting unseen
         is_paused_upon_creation=False,
         default_args={
@@ -49,16 +50,21 @@ def deployment_form(plan: Plan) -> dict[str, Param]:
     return {
         **release_fields(plan),
         **_migration_field(plan),
-        "banner": Param(True, type="boolean", title="Maintenance banner"),
-        "reason": Param(None, type=["null", "string"], minLength=MIN_REASON, title="Reason"),
+        "banner": Param(True, type=["null", "boolean"], title="Maintenance banner"),
+        "reason": Param(
+            "", type="string", pattern=f"^$|.{{{MIN_REASON}}}", title="Reason",
+            description_md="Why it is deployed, in a few words: it is recorded and told",
+        ),
         "window_override": Param(
-            False, type="boolean", title="Deploy outside the window", section="Deployment window",
+            False, type=["null", "boolean"], title="Deploy outside the window, or in a freeze",
+            description="Only with the reason below",
         ),
         "window_override_reason": Param(
-            None, type=["null", "string"], title="Reason of the override", section="Deployment window",
+            None, type=["null", "string"], title="Outside the window because",
+            description="A few words, recorded and told; only with the switch above",
         ),
         "readiness_override_reason": Param(
-            None, type=["null", "string"], title="Deploy without readiness because", section="Readiness",
+            None, type=["null", "string"], title="Deploy without readiness because",
             description=f"Empty: only with a pass of {plan.readiness_dag_id} for this version and image",
         ),
     }  # fmt: skip

@@ -48,7 +48,7 @@ def release_of(plan: Plan, asked: Mapping[str, Any], now: datetime.datetime | No
     if faults:
         raise BadRequest("nothing was touched, because of:\n- " + "\n- ".join(faults))
     return Release(
-        version=version, image=image, method=method, banner=bool(asked.get("banner", True)),
+        version=version, image=image, method=method, banner=asked.get("banner") in (None, True),
         reason=reason, window_override=override, window_override_reason=override_reason if override else "",
         readiness_override_reason=readiness_reason,
     )  # fmt: skip

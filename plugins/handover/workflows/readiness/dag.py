@@ -11,7 +11,7 @@ from airflow.sdk import DAG, CronTriggerTimetable, TaskGroup, TriggerRule
 from handover.plan.window import cron_before
 from handover.readiness.checklist import ChecklistError, load
 from handover.readiness.operators import CheckLine
-from handover.workflows.dags import FIRST_DAY, RETRIES, for_each_plan, release_fields, report
+from handover.workflows.dags import BY_PEOPLE_AND_TIME, FIRST_DAY, RETRIES, for_each_plan, release_fields, report
 from handover.workflows.readiness.checks import step_of
 from handover.workflows.readiness.steps import AskRole, form
 from handover.workflows.redelivery.steps import HandOver
@@ -52,6 +52,7 @@ def readiness_dag(plan: Plan) -> DAG:
         ),
         start_date=FIRST_DAY,
         catchup=False,
+        **BY_PEOPLE_AND_TIME,
         max_active_runs=2,
         max_active_tasks=AT_A_TIME,
         is_paused_upon_creation=False,
