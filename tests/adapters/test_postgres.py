@@ -14,9 +14,10 @@ from tests.support.postgres import PASSWORD, Servers
 
 HOSTILE = {
     "search_path": "hidden, public", "application_name": "x", "statement_timeout": "70s", "lock_timeout": "70s",
-    "row_security": "on", "client_encoding": "LATIN1", "DateStyle": "German, DMY", "IntervalStyle": "iso_8601", "bytea_output": "escape",
-    "extra_float_digits": "-10", "standard_conforming_strings": "off", "default_transaction_read_only": "on",
-    "default_transaction_isolation": "serializable", "default_transaction_deferrable": "on",
+    "row_security": "on", "client_encoding": "LATIN1", "DateStyle": "German, DMY", "IntervalStyle": "iso_8601",
+    "bytea_output": "escape", "extra_float_digits": "-10", "standard_conforming_strings": "off",
+    "default_transaction_read_only": "on", "default_transaction_isolation": "serializable",
+    "default_transaction_deferrable": "on",
     "transaction_timeout": "70s", "idle_in_transaction_session_timeout": "70s", "idle_session_timeout": "70s",
 }  # fmt: skip
 SAID = {"statement_timeout": "0", "lock_timeout": "1min", "DateStyle": "ISO, DMY"}

@@ -20,7 +20,7 @@ import pytest
 
 from handover import clock
 from handover.adapters.postgres import Database
-from handover.database import runner
+from handover.database import ledger, runner
 from handover.database.guard import Guard
 from handover.database.lag import LagSample, Replication, replication
 from handover.database.runner import MigrationFailed, StatementLimits
@@ -369,7 +369,7 @@ def test_guard_cancels_nothing_but_the_statements_of_a_migration(twins: TwinServ
 def test_guard_stops_a_migration_that_is_not_its_own(twins: TwinServers, database: Database) -> None:
     """Prisma's: whoever holds its lock is cancelled."""
     twins.trouble = "paused"
-    guard = Guard(database, [REPLICA], max_lag_seconds=0.3, cancels="holder")
+    guard = Guard(database, [REPLICA], max_lag_seconds=0.3, cancels=ledger.holders)
     with database.connect() as other:
         other.execute("SELECT pg_advisory_lock(72707369)")
         with guard.watching(), pytest.raises(psycopg.errors.QueryCanceled):
