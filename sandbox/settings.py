@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sandbox.kubernetes.description import Cluster
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-ROLES = ("lead", "backend", "frontend", "dba", "devops", "qa")
+ROLES = ("lead", "backend", "frontend", "dba", "devops", "qa", "cto")
 """People who answer questions; each is an Airflow user of the same name."""
 
 TEST_EMAIL = "test@example.com"
