@@ -15,6 +15,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from handover.adapters.airflow_connections import extra_of
 from handover.adapters.kube_access import Access, ClusterApi, HttpResponse, NoAccess, Query, Renewal, limit_of, within
 from handover.adapters.kube_users import access_from_file, access_from_text, access_in_pod
 from handover.models.annotations import AGENT, FORMER_AGENT
@@ -292,10 +293,9 @@ class PooledApi(ClusterApi):
 @asynccontextmanager
 async def connect(connection: str, namespace: str) -> AsyncIterator[KubeClient]:
     """The cluster behind an Airflow connection (of type kubernetes). Raises `NoAccess`."""
-    from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 
     async def fetch() -> Access:
-        extra = await get_async_extra_dejson(await get_async_connection(connection))
+        extra = await extra_of(connection)
         try:
             return await _access_of(extra)
         except NoAccess as error:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
+from handover.adapters.airflow_connections import beside_the_task
 from handover.adapters.postgres import Database
 from handover.database.lag import LagSample, LagTrouble, replication
 from handover.models.evidence import Measurement
@@ -110,12 +111,13 @@ class Guard:
             thread.join(10)
 
     async def _watch(self) -> None:
-        following = asyncio.create_task(self._follow())
-        try:
-            await self._sample()
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+        with beside_the_task():
+            following = asyncio.create_task(self._follow())
+            try:
+                await self._sample()
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
 
     async def _follow(self) -> None:
         """Whether the migration is still wanted. A cluster that does not answer stops nothing."""
