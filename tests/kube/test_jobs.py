@@ -380,7 +380,7 @@ def test_it_runs_with_the_settings_and_gives_its_output(in_cluster, plan):
     asked = command(*SAY, image=image("v1.0.0"), env={"EXTRA": "more"})
     result = in_cluster(lambda kube: jobs.run(kube, plan.cluster, asked))
     assert (result.succeeded, result.exit_code) == (True, 0)
-    assert sorted(result.output.split("\n")) == sorted(["out", "from the secret", "more", "err", ""])
+    assert sorted(result.printed.split("\n")) == sorted(["out", "from the secret", "more", "err", ""])
 
 
 @pytest.mark.sandbox

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from handover.models.redaction import redacted
+from handover.models.redaction import by_shape
 
 if TYPE_CHECKING:
     from handover.ports.kube import Json
@@ -65,7 +65,7 @@ class Trouble:
     """Of a container that ran and ended; None for one that never ran."""
 
     def __str__(self) -> str:
-        message = f": {redacted(self.message)[:MAX_MESSAGE]}" if self.message else ""
+        message = f": {by_shape(self.message)[:MAX_MESSAGE]}" if self.message else ""
         return f"{self.about} {self.reason}{self.detail}{message}"
 
     @property
