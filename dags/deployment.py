@@ -24,7 +24,14 @@ from handover.plan.model import Plan
 from handover.traffic.operators import PointPreview, SettleTraffic, SwitchTraffic
 from handover.workflows.dags import aside, for_each_plan, remind_of_questions, report_after
 from handover.workflows.deployment.closing import Close
-from handover.workflows.deployment.dag import deployment_dag, during, one_after_the_other, roll_back_on_failure
+from handover.workflows.deployment.dag import (
+    deployment_dag,
+    during,
+    during_migration,
+    one_after_the_other,
+    roll_back_on_failure,
+    window_if_first,
+)
 from handover.workflows.deployment.deciding import WindowOpen
 from handover.workflows.deployment.opening import GiveUp, Open, ReleaseDue
 from handover.workflows.watch.incident_steps import DocumentIncidents, FixOrRollback, FixWorks, MonitoringAfterFix
@@ -128,9 +135,8 @@ def build(plan: Plan) -> None:
         smoke_tests >> watch
 
         with TaskGroup(
-            "phase_3_database_migration", tooltip="T+45 to T+90 minutes",
-            default_args=during(None if plan.migrates_first else Phase.MIGRATION),
-        ) as phase_3:  # fmt: skip
+            "phase_3_database_migration", tooltip="T+45 to T+90 minutes", default_args=during_migration(plan)
+        ) as phase_3:
             with TaskGroup("pre_migration_validation", tooltip="3.1") as before:
                 SchemaCheck(task_id="schema_check") >> Backup(task_id="restore_point", kind="restore_point")
             migrate = Migrate(task_id="execute_migration")
@@ -146,8 +152,7 @@ def build(plan: Plan) -> None:
                 )
             client = ReleaseCommand(task_id="client_check", command=health.client_command)
             before >> migrate >> after >> client
-            if plan.migrates_first:
-                WindowOpen(task_id="window_open") >> before
+            window_if_first(plan, before)
 
         with TaskGroup(
             "phase_4_post_deployment_testing", tooltip="T+90 to T+120 minutes", default_args=during(Phase.TESTING)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param, TaskGroup, TriggerRule
 
+from handover.models.measures import Phase
 from handover.people.operators import Confirm
 from handover.plan.window import start_cron
 from handover.step import Step
 from handover.workflows.dags import BY_PEOPLE_AND_TIME, FIRST_DAY, RETRIES, release_fields
-from handover.workflows.deployment.deciding import Decide, RollBack
+from handover.workflows.deployment.deciding import Decide, RollBack, WindowOpen
 from handover.workflows.deployment.request import MIN_REASON
 from handover.workflows.redelivery.steps import HandOver
 
 if TYPE_CHECKING:
-    from handover.models.measures import Phase
     from handover.plan.model import Plan
 
 
@@ -79,9 +79,14 @@ def _migration_field(plan: Plan) -> dict[str, Param]:
     return {"method": Param(methods[0], enum=list(methods), title="Migration method", values_display=shown)}
 
 
-def during(phase: Phase | None) -> dict[str, Any]:
+def during(phase: Phase) -> dict[str, Any]:
     """Default arguments of a group of steps: with its first one this phase of the watch begins."""
     return {"watched_in": phase}
+
+
+def during_migration(plan: Plan) -> dict[str, Any]:
+    """A migration that comes first is over when the watch begins."""
+    return {} if plan.migrates_first else during(Phase.MIGRATION)
 
 
 def one_after_the_other(plan: Plan, *phases: TaskGroup) -> None:
@@ -91,6 +96,12 @@ def one_after_the_other(plan: Plan, *phases: TaskGroup) -> None:
         order[1], order[2] = order[2], order[1]
     for phase, then in itertools.pairwise(order):
         decide(plan, phase, then=then)
+
+
+def window_if_first(plan: Plan, migration: TaskGroup) -> None:
+    """Where the migration is the first to change production, it is what waits for the window."""
+    if plan.migrates_first:
+        WindowOpen(task_id="window_open", plan=plan) >> migration
 
 
 def decide(plan: Plan, phase: TaskGroup, *, then: TaskGroup) -> None:
