@@ -47,6 +47,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(RUNS))
 
 
+@pytest.fixture(autouse=True)
+def no_secrets_of_other_tests() -> None:
+    """Airflow hides whatever was a password in this process; that of a task knows only its own."""
+    from airflow.sdk._shared.secrets_masker import reset_secrets_masker
+
+    reset_secrets_masker()
+
+
 @pytest.fixture(scope="session")
 def real_cluster(tmp_path_factory: pytest.TempPathFactory):
     """A real Kubernetes of our own, empty; what keeps it from being started here is a failure, never a skip."""

@@ -117,9 +117,8 @@ def test_broken_indices_of_other_schemas_are_seen(connection: Connection) -> Non
     with pytest.raises(psycopg.errors.UniqueViolation):
         connection.execute("CREATE UNIQUE INDEX CONCURRENTLY bad ON app.twice (a)")
     connection.execute("ALTER TABLE app.twice ADD CONSTRAINT few CHECK (a > 1) NOT VALID")
-    assert [part.reason for part in validation.structure(connection)] == [
-        "not valid: app.bad", "not validated: app.twice.few",
-    ]  # fmt: skip
+    found = [part.reason for part in validation.structure(connection) if not part.passed]
+    assert found == ["not valid: app.bad", "not validated: app.twice.few"]
 
 
 def test_tables_of_an_extension_are_its_own(

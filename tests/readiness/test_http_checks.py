@@ -208,7 +208,6 @@ SOURCES = {
 def test_a_source_that_is_silent_refuses_or_is_not_configured_is_unknown(
     verdict, monkeypatch, waited, line, connection
 ):
-    monkeypatch.setattr("handover.readiness.web.TIMEOUT_SECONDS", 0.05)
     for end in (silent, nobody):
         with end() as (host, port):
             url = f"http://{host}:{port}"

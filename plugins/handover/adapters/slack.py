@@ -80,7 +80,8 @@ def hook_of(connection: str, seconds: int) -> SlackHook:
                 answer = http.request(
                     "POST", url, data=body, headers=dict(req.header_items()), timeout=self.timeout, proxies=proxies
                 )
-            return {"status": answer.status_code, "headers": answer.headers, "body": answer.text}
+            headers = {name.title(): value for name, value in answer.headers.items()}  # as the client looks them up
+            return {"status": answer.status_code, "headers": headers, "body": answer.text}
 
     class Hook(SlackHook):
         @cached_property

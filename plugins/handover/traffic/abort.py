@@ -50,6 +50,12 @@ class Position:
     ready: int
     wanted: int = 0
     version: str = ""
+    preview_version: str = ""
+    """What is deployed on the preview colour, "" for nothing."""
+
+    def shows(self, version: str) -> bool:
+        """Whether clients meet this version, by whosever hand."""
+        return self.token.preview in self.route.serving and self.preview_version == version
 
     @property
     def on_stable(self) -> bool:
@@ -106,9 +112,11 @@ def _position(
 ) -> Position:
     stable, preview = colours.get(token.stable), colours.get(token.preview)
     wanted = max(plan.cluster.replicas, declared(preview), _ready(preview))
-    return Position(
-        token, route, _ready(stable), wanted, version or (notes(stable).get("version", "") if stable else "")
-    )
+    return Position(token, route, _ready(stable), wanted, version or _written(stable), _written(preview))
+
+
+def _written(deployment: Json | None) -> str:
+    return notes(deployment).get("version", "") if deployment else ""
 
 
 def _ready(deployment: Json | None) -> int:

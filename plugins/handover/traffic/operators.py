@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from handover.models.deployment import DeploymentState
     from handover.ports.kube import Kube
     from handover.ports.router import Route
+    from handover.traffic.abort import Position
 
 Colour = Literal["new", "old"]
 FINAL = (FencedOut, promotion.Refused, NotReady, CutoverFailed)
@@ -159,10 +160,10 @@ class MoveTrafficBack(Step):
                 try:
                     route, _ = await abort(router, self.plan, position, reason)
                     seconds = clock.monotonic() - begun
-                    taken = await self._take_over(run, kube, state, reason, position.route)
+                    taken = await self._take_over(run, kube, state, reason, position)
                     weak.append(await strengthen(kube, router, self.plan, position))
                 except (NotReady, promotion.Asleep):
-                    taken = await self._take_over(run, kube, state, reason, position.route)
+                    taken = await self._take_over(run, kube, state, reason, position)
                     position = replace(position, token=taken.token)
                     route, _ = await abort_or_wake(kube, router, self.plan, position, reason, say=weak.append)
                     seconds = clock.monotonic() - begun
@@ -177,7 +178,7 @@ class MoveTrafficBack(Step):
         )  # fmt: skip
 
     async def _take_over(
-        self, run: StepRun, kube: Kube, known: DeploymentState, reason: str, found: Route
+        self, run: StepRun, kube: Kube, known: DeploymentState, reason: str, found: Position
     ) -> DeploymentState:
         """Takes the lock from the deployment, but not from another run that rolls it back at the moment.
 
@@ -201,7 +202,7 @@ class MoveTrafficBack(Step):
         except lock.Locked as error:
             raise skipped(another % error) from None
         route = await run.router(kube).read()
-        by_hand = clock.epoch() if known.preview in found.serving else None  # at the latest; nobody has noted when
+        by_hand = clock.epoch() if found.shows(known.version) else None  # at the latest; nobody has noted when
         change = {
             "status": Status.ROLLING_BACK, "generation": generation, "rollback_reason": reason,
             "rollback_run": run.run_id, "switched_at": met_at(known, route) or by_hand, "back_at": None,
