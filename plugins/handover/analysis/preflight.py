@@ -99,9 +99,7 @@ def problems(looks: Mapping[str, Sequence[Look]]) -> list[Problem]:
 
 def matters(problem: Problem, plan: Plan) -> bool:
     """Whether it leaves a measure without data that the plan needs."""
-    return any(
-        one.source == names.PODS and one.name in problem.measures and one.is_needed for one in measures_of(plan)
-    )
+    return any(one.source == names.PODS and one.name in problem.measures and one.is_needed for one in measures_of(plan))
 
 
 def _of_pod(looks: Sequence[Look]) -> Iterator[Problem]:
