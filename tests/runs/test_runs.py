@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from html import unescape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -146,7 +147,7 @@ def test_a_good_release_goes_out_without_losing_a_request(
     assert state["migration"]["compatible"] is True
     after = rows(endpoints["postgres"]["primary"])
     assert all(after[table] >= before[table] for table in before)
-    slack = [call["body"]["text"] for call in recorded("slack") if "text" in (call["body"] or {})]
+    slack = [unescape(call["body"]["text"]) for call in recorded("slack") if "text" in (call["body"] or {})]
     assert any(text.startswith("@here Starting production deployment v1.1.0") for text in slack)
     assert any("is deployed" in text for text in slack)
     assert {call["service"] for call in recorded()} >= {"slack", "statuspage", "smtp"}
