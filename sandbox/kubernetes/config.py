@@ -18,7 +18,7 @@ from sandbox.kubernetes.init import BIN, NODE
 
 NAME = "node"
 """Of the node, as the API knows it."""
-MIRRORED = ("ghcr.io",)
+MIRRORED = ("ghcr.io", "registry.example.com")
 """Registries whose images come from the cluster's own."""
 PAUSE = "docker.io/local/pause:1"
 ETC = f"{NODE}/etc"
