@@ -118,7 +118,7 @@ class OtherService:
             "name": self.name, "image": f"{self.image}:{next(iter(self.releases))}",
             "ports": [{"name": "http", "containerPort": self.port}],
             "lifecycle": {"preStop": {"sleep": {"seconds": 2}}},
-            "resources": {"limits": {"cpu": "1", "memory": "256Mi"}},
+            "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}},
             **({"envFrom": [{"secretRef": {"name": self.name}}]} if secret else {}), **self.container,
         }  # fmt: skip
         template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
