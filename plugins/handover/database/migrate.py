@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from handover.coordination.routing import moved_back
 from handover.database import ledger, migrations, runner, validation
@@ -14,6 +15,8 @@ from handover.database.migrations import Bundle, Row
 from handover.models.evidence import Evidence, Measurement, failed, passed
 
 if TYPE_CHECKING:
+    from psycopg import Connection
+
     from handover.database.operators import Migrate
     from handover.models.deployment import DeploymentState
     from handover.step import StepRun
@@ -22,11 +25,43 @@ log = logging.getLogger(__name__)
 PRISMA = ("npx", "prisma", "migrate", "deploy")
 
 
-class MigrationRun:
-    """One try of the step `handover.database.operators.Migrate`."""
+class GuardedRun:
+    """One try of the step `handover.database.operators.Migrate`: what is the same whoever runs the migrations."""
 
     def __init__(self, step: Migrate, step_run: StepRun) -> None:
         self.step, self.step_run, self.plan = step, step_run, step.plan
+
+    def begin(self, started: bool, first: Mapping[str, Any], **always: Any) -> DeploymentState:
+        """Writes down what is about to happen, so that a rollback knows it whatever happens to this process.
+
+        :param started: an earlier try has done so; then ``first`` is written already
+        """
+        self.step.fence(self.step_run)
+        if not started:
+            with self.step.primary.connect() as connection:
+                counts = validation.count(connection, self.plan.database.counted_tables)
+            facts = {"started": True, "method": self.step_run.release.method}
+            always |= {**facts, "counts": counts.rows, "last_keys": counts.last_keys, **first}
+        return self.step.remember_migration(self.step_run, running=True, **always)
+
+    def guard(self, cancels: Callable[[Connection[Any]], Sequence[int]] | None) -> Guard:
+        return Guard(
+            self.step.primary, self.step.replicas, self.plan.thresholds.max_migration_lag_seconds,
+            called_off=self._called_off, cancels=cancels,
+        )  # fmt: skip
+
+    async def _called_off(self) -> str:
+        async with self.step_run.kube() as kube:
+            if why := await moved_back(self.step_run.router(kube), self.step_run.token):
+                return why
+            return (await self.step_run.state(kube)).migration.cancelled
+
+
+class MigrationRun(GuardedRun):
+    """SQL of the release by our runner, or by its own Prisma."""
+
+    def __init__(self, step: Migrate, step_run: StepRun) -> None:
+        super().__init__(step, step_run)
         self.primary = step.primary
         self.limits = runner.StatementLimits.of(self.plan.database)
 
@@ -46,29 +81,14 @@ class MigrationRun:
             self.step.remember_migration(self.step_run, applied=applied)
             done = f"; this deployment has applied {', '.join(applied)}" if applied else ""
             return passed(self.step.task_id, f"nothing is pending{done}", *self._measured(applied, 0, 0))
-        state = self._begin(begun.started, tuple(dict.fromkeys((*begun.planned, *names))))
+        state = self.begin(begun.started, {}, planned=tuple(dict.fromkeys((*begun.planned, *names))))
         if why := state.migration.cancelled:
             return self._failed(f"cancelled before it began: {why}")
         return self._guarded(release)
 
-    def _begin(self, started: bool, planned: tuple[str, ...]) -> DeploymentState:
-        """Writes down what is about to happen, so that a rollback knows it whatever happens to this process."""
-        self.step.fence(self.step_run)
-        if started:
-            return self.step.remember_migration(self.step_run, planned=planned, running=True)
-        with self.primary.connect() as connection:
-            counts = validation.count(connection, self.plan.database.counted_tables)
-        return self.step.remember_migration(
-            self.step_run, started=True, running=True, planned=planned, method=self.step_run.release.method,
-            counts=counts.rows, last_keys=counts.last_keys,
-        )  # fmt: skip
-
     def _guarded(self, release: Bundle) -> Evidence:
         prisma = self.step_run.release.method == "prisma"
-        guard = Guard(
-            self.primary, self.step.replicas, self.plan.thresholds.max_migration_lag_seconds,
-            called_off=self._called_off, cancels=ledger.holders if prisma else None,
-        )  # fmt: skip
+        guard = self.guard(ledger.holders if prisma else None)
         cpu = Cpu(self.plan.database.cpu)
         seconds, waits, failure = 0.0, 0, ""
         with guard.watching(), cpu.watching():
@@ -88,12 +108,6 @@ class MigrationRun:
         if failure := failure or guard.breach() or "":
             return self._failed(failure, *seen)
         return passed(self.step.task_id, f"applied {', '.join(applied)}", *seen)
-
-    async def _called_off(self) -> str:
-        async with self.step_run.kube() as kube:
-            if why := await moved_back(self.step_run.router(kube), self.step_run.token):
-                return why
-            return (await self.step_run.state(kube)).migration.cancelled
 
     async def _prisma(self, release: Bundle) -> str:
         """The release's own ``prisma migrate deploy``; what it failed with, empty when its table says all is well.

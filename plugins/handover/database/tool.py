@@ -11,11 +11,11 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from handover.coordination.routing import moved_back
-from handover.database import history, undo, validation
+from handover.database import history, undo
 from handover.database.cpu import Cpu
 from handover.database.guard import Guard
 from handover.database.history import History, HistoryUnreadable
+from handover.database.migrate import GuardedRun
 from handover.database.reverse import DatabaseRollback
 from handover.database.undo import Action, UndoChoice
 from handover.kube import jobs
@@ -58,7 +58,7 @@ class ToolJob:
             )  # fmt: skip
             name = await jobs.submit(kube, self.plan.cluster, command)
             stopping = asyncio.create_task(_until_breach(guard)) if guard else None
-            running = asyncio.create_task(jobs.run(kube, self.plan.cluster, command))
+            running = asyncio.create_task(jobs.finished(kube, self.plan.cluster, name))
             await asyncio.wait([one for one in (running, stopping) if one], return_when=asyncio.FIRST_COMPLETED)
             if not running.done():
                 await jobs.answered(kube, jobs.JobEnd(name, None))
@@ -102,11 +102,11 @@ def order(connection: Connection[Any], tool: MigrationTool | None) -> dict[str, 
     return {"the history of migrations is in order": list(found.wrong)} if found else {}
 
 
-class ToolRun:
-    """One try of step 3.2. A killed try's Job is found again, and what was applied before it is remembered."""
+class ToolRun(GuardedRun):
+    """A killed try's Job is found again, and what was applied before it is remembered."""
 
     def __init__(self, step: Migrate, step_run: StepRun) -> None:
-        self.step, self.step_run, self.plan = step, step_run, step.plan
+        super().__init__(step, step_run)
         self.job = ToolJob(step, step_run)
 
     def run(self) -> Evidence:
@@ -117,33 +117,19 @@ class ToolRun:
         begun = self.step.state(self.step_run).migration
         if before and before.wrong and not begun.started:
             return failed(self.step.task_id, f"refused, nothing was changed: {'; '.join(before.wrong)}")
-        state = self._begin(before)
+        unknown = () if before else (" ".join(tool_of(self.step).command),)  # nobody could tell after a kill
+        state = self.begin(begun.started, {"known": before.applied if before else None, "applied": unknown})
         if why := state.migration.cancelled:
             return failed(self.step.task_id, f"cancelled before it began: {why}")
         return self._guarded()
 
-    def _begin(self, before: History | None) -> DeploymentState:
-        self.step.fence(self.step_run)
-        if self.step.state(self.step_run).migration.started:
-            return self.step.remember_migration(self.step_run, running=True)
-        with self.step.primary.connect() as connection:
-            counts = validation.count(connection, self.plan.database.counted_tables)
-        return self.step.remember_migration(
-            self.step_run, started=True, running=True, method="tool", counts=counts.rows, last_keys=counts.last_keys,
-            known=before.applied if before else None,
-            applied=() if before else (" ".join(tool_of(self.step).command),),  # nobody could tell after a kill
-        )  # fmt: skip
-
     def _guarded(self) -> Evidence:
-        guard = Guard(
-            self.step.primary, self.step.replicas, self.plan.thresholds.max_migration_lag_seconds,
-            called_off=self._called_off, cancels=self.job.sessions,
-        )  # fmt: skip
+        guard = self.guard(self.job.sessions)
         cpu, tool = Cpu(self.plan.database.cpu), tool_of(self.step)
         with guard.watching(), cpu.watching():
             self.step.fence(self.step_run)
             failure = asyncio.run(self.job.run(tool.command, guard)) or guard.breach() or ""
-        applied, wrong = self._applied(" ".join(tool.command), failure)
+        applied, wrong = self._applied(" ".join(tool.command))
         self.step.remember_migration(self.step_run, applied=applied, running=False)
         count = Measurement(what="migrations_applied", value=len(applied), source="database")
         seen = (count, *guard.seen.measurements(), *cpu.measurements())
@@ -151,7 +137,7 @@ class ToolRun:
             return failed(self.step.task_id, "; ".join(problems), *seen)
         return passed(self.step.task_id, f"applied {', '.join(applied)}" if applied else "nothing was pending", *seen)
 
-    def _applied(self, command: str, failure: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _applied(self, command: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Names that this deployment has applied, and what the history has against it."""
         try:
             after = look(self.step)
@@ -161,12 +147,6 @@ class ToolRun:
             return (command,), ()
         known = self.step.state(self.step_run).migration.known or ()
         return tuple(name for name in after.applied if name not in known), after.wrong
-
-    async def _called_off(self) -> str:
-        async with self.step_run.kube() as kube:
-            if why := await moved_back(self.step_run.router(kube), self.step_run.token):
-                return why
-            return (await self.step_run.state(kube)).migration.cancelled
 
 
 class ToolRollback(DatabaseRollback):

@@ -249,7 +249,11 @@ def _with_reason_of(pod: Json, reason: str) -> str:
 
 async def run(kube: Kube, cluster: Cluster, command: Command) -> JobResult:
     """Submits, waits and reads, within a task; for no longer than the plan's job_timeout_seconds."""
-    name = await submit(kube, cluster, command)
+    return await finished(kube, cluster, await submit(kube, cluster, command))
+
+
+async def finished(kube: Kube, cluster: Cluster, name: str) -> JobResult:
+    """Waits for a Job that was submitted, and reads it."""
     end = await wait(kube, name, clock.epoch() + cluster.job_timeout_seconds)
     return await result(kube, end, cluster.container)
 
