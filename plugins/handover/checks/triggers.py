@@ -53,6 +53,7 @@ class HealthTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]
         self.check, self.connection, self.path, self.deadline = check, connection, path, deadline
         self.bearer, self.origin, self.wanted = bearer, origin, wanted
+        self._told = Origin(**origin) if origin is not None else None
         self.successes, self.poll_seconds = successes, poll_seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -93,18 +94,17 @@ class HealthTrigger(BaseTrigger):
             return status, Said(verdict, silence(status))
         if verdict is Answered.BAD:
             return status, Said(verdict, f"status {status}: {text[:200]}")
-        if self.origin is not None and not Origin(**self.origin).is_from(seen, self.wanted):
+        if self._told is not None and not self._told.is_from(seen, self.wanted):
             return status, Said(Answered.BAD, f"answered by {seen or 'an unnamed version'} instead of {self.wanted}")
         return status, Said(verdict)
 
     async def _origin(self, http: aiohttp.ClientSession, url: str, answer: aiohttp.ClientResponse, text: str) -> str:
         """What says which version answered: the answer itself, or one to the path that tells it."""
-        if self.origin is None:
+        if self._told is None:
             return ""
-        origin = Origin(**self.origin)
-        if origin.path not in (None, self.path):
-            return await origin_of(http, url, self.path, origin)
-        return origin.said(answer.headers, text)
+        if self._told.path not in (None, self.path):
+            return await origin_of(http, url, self.path, self._told)
+        return self._told.said(answer.headers, text)
 
     def _event(self, conclude: Callable[..., Evidence], reason: str) -> TriggerEvent:
         healthy = 1.0 if conclude is passed else 0.0
