@@ -14,6 +14,7 @@ from pydantic import ByteSize, Field, StringConstraints, model_validator
 from handover.models.incident import Severity
 from handover.plan.change import Freeze, ReadinessRules, WindowRules
 from handover.plan.data import Data
+from handover.plan.data_migrations import DataMigrations
 from handover.plan.followups import Followups
 from handover.plan.health import Health
 from handover.plan.image import Image
@@ -235,6 +236,7 @@ class Plan(Section):
     rollback: RollbackRules
     record: RecordRules | None = None
     data: Data | None = None
+    data_migrations: DataMigrations | None = None
     announcements: Announcements | None = None
     followups: Followups | None = None
 
@@ -247,7 +249,8 @@ class Plan(Section):
                 raise ValueError(f"team.{who}.escalates_to: a role cannot be above itself")
         announcing = [self.announcements.role] if self.announcements else []
         asked = [*(FOLLOWED_BY if self.followups else ("lead",)), *announcing]
-        for section in (*asked, self.briefing.role, self.acceptance.role, self.incidents.role):
+        moving = [self.data_migrations.role] if self.data_migrations else []
+        for section in (*asked, *moving, self.briefing.role, self.acceptance.role, self.incidents.role):
             if section not in self.team:
                 raise ValueError(f"no role {section!r} in team")
         if self.rollback.window_seconds >= self.watch.stabilization_seconds:
@@ -260,6 +263,8 @@ class Plan(Section):
         all_or_none(self, "migration", "backup")
         if self.data and not self.migration:
             raise ValueError("data without migration: that section says where the database is")
+        if self.data_migrations and not self.migration:
+            raise ValueError("data_migrations without migration: that section says where the database is")
         return self
 
     @model_validator(mode="after")
@@ -303,6 +308,15 @@ class Plan(Section):
     @property
     def import_dag_id(self) -> str:
         return f"{self.name}_data_import"
+
+    @property
+    def data_migration_dag_id(self) -> str:
+        return f"{self.name}_data_migration"
+
+    @property
+    def data_migration_control_dag_id(self) -> str:
+        """Pauses, goes on, gives up and contracts."""
+        return f"{self.name}_data_migration_control"
 
     @property
     def seed_dag_id(self) -> str:
