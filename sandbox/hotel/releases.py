@@ -12,6 +12,7 @@ BASE = ("20260901090000_init", "20260915090000_payments", "20260920090000_bookin
 CHANNEL = "20261103100000_booking_channel"
 FAILING = "20261110100000_one_guest_per_room_night"
 CORRUPTING = "20261117100000_forget_inactive_guests"
+NIGHTS = "20261124100000_booking_nights"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ RELEASES = (
     Release("v1.6.0", "its migration fails", migrations=(*BASE, CHANNEL, FAILING)),
     Release("v1.7.0", "its migration corrupts data", migrations=(*BASE, CHANNEL, CORRUPTING)),
     Release("v1.8.0", "has known vulnerabilities", vulnerabilities=("CRITICAL:CVE-2026-0001", "LOW:CVE-2026-0002")),
+    Release("v1.9.0", "good, with a column that is filled in the background", migrations=(*BASE, CHANNEL, NIGHTS)),
 )
 
 

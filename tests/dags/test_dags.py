@@ -58,8 +58,8 @@ def plans(tmp_path, monkeypatch):
 
 
 DAGS = (
-    "announcements", "data_import", "deployment", "dry_run", "followups", "readiness", "redelivery", "rollback", "seed",
-    "watchdog",
+    "announcements", "data_import", "data_migration", "data_migration_control", "deployment", "dry_run", "followups",
+    "readiness", "redelivery", "rollback", "seed", "watchdog",
 )  # fmt: skip
 
 
@@ -203,7 +203,8 @@ def test_rollback_moves_traffic_before_anything_else(bag):
 
 
 def test_data_is_touched_only_after_a_look_at_the_lock(bag):
-    for dag_id, step in (("pms_data_import", "import_rows"), ("pms_seed", "seed")):
+    steps = (("pms_data_import", "import_rows"), ("pms_seed", "seed"), ("pms_data_migration", "check"))
+    for dag_id, step in steps:
         dag = bag.dags[dag_id]
         assert [task.task_id for task in dag.roots] == ["nobody_deploys"]
         assert dag.get_task(step).upstream_task_ids == {"nobody_deploys"}

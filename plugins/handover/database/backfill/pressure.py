@@ -6,6 +6,7 @@ In a thread of its own, so that it sees what happens during a batch; a batch tha
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -98,7 +99,10 @@ class Pressure:
 
     @contextmanager
     def watching(self) -> Iterator[Pressure]:
-        thread = threading.Thread(target=lambda: asyncio.run(self._watch()), name="data-migration", daemon=True)
+        here = contextvars.copy_context()  # what stands behind the ports here does so there
+        thread = threading.Thread(
+            target=lambda: here.run(lambda: asyncio.run(self._watch())), name="data-migration", daemon=True
+        )
         thread.start()
         self._first.wait(10)
         try:

@@ -174,6 +174,7 @@ class Backfill(_MigrationStep):
             async with run.kube() as kube:
                 return await lock.holder(kube, self.plan.lock_name)
 
+        deploying(self.plan, run)  # the task's own loop looks the cluster up, which the thread beside it may not
         shape, primary = self.shape(self.move), self.primary
         with primary.connect() as connection:
             table = catalog.find(connection, shape.table)
