@@ -1,5 +1,5 @@
-"""Rows filled in a second while two writers go on and a replica follows: ours beside one big UPDATE, and beside the rules
-of pgroll (1000 rows, no throttle) and GitLab (an average of the last batches), as simulated here.
+"""Rows filled in a second while two writers go on and a replica follows: ours beside one big UPDATE, and the rules of
+pgroll (1000 rows, no throttle) and of GitLab (an average of the last batches), as simulated here.
 """
 
 from __future__ import annotations
