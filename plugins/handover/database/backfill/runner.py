@@ -49,11 +49,13 @@ class Ended:
 
 
 class Backfill:
-    """One worker. Raises `RowFailed`, and `handover.database.backfill.checkpoint.Superseded`."""
+    """One worker. Raises `RowFailed`, and `handover.database.backfill.checkpoint.Superseded`. ``undone``: batches that
+    were, so far.
+    """
 
     def __init__(self, primary: Database, shape: Shape, rules: DataMigrations, pressure: Pressure, owner: str) -> None:
         self._primary, self._shape, self._rules, self._pressure, self._owner = primary, shape, rules, pressure, owner
-        self._undone = 0
+        self.undone = 0
         self._told = -PROGRESS_SECONDS
 
     def run(self, seconds: float) -> Ended:
@@ -75,7 +77,7 @@ class Backfill:
                 self._find_end(connection)
             how, why = self._batches(connection, state, begin, seconds)
             left = checkpoint.read(connection, self._shape.name) or state
-            return Ended(how, left, why, self._undone, clock.monotonic() - begin)
+            return Ended(how, left, why, self.undone, clock.monotonic() - begin)
 
     def _find_end(self, connection: psycopg.Connection[Any]) -> None:
         last = connection.execute(statements.edge(self._shape, "DESC")).fetchone()
@@ -114,7 +116,7 @@ class Backfill:
             except Paused as error:
                 return "paused", str(error)
             except psycopg.Error as error:
-                self._undone += 1
+                self.undone += 1
                 pace, failures = self._smaller(connection, claimed.generation, pace, error, failures)
         return "slice", ""
 
