@@ -75,6 +75,8 @@ class Secrets:
     staging_jwt: str = field(default_factory=lambda: secrets.token_hex(48))
     service: str = field(default_factory=_token)
     """What the outside services (Slack, Jira ...) would be given."""
+    evidence: str = field(default_factory=lambda: secrets.token_hex(32))
+    """With which steps seal what they leave."""
     airflow_user: str = field(default_factory=_token)
     """What the passwords of Airflow's users are made from; none of them tells another."""
 

@@ -84,6 +84,7 @@ def settings(url: str, publish: str) -> dict[str, str]:
         "FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
         "API_SECRET_KEY": secrets.token_urlsafe(48),
         "JWT_SECRET": secrets.token_urlsafe(48),
+        "HANDOVER_EVIDENCE_KEY": secrets.token_urlsafe(48),
         "POSTGRES_PASSWORD": secrets.token_urlsafe(24),
         "REDIS_PASSWORD": secrets.token_urlsafe(24),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.support.summary import Summary
 # How long an example takes says something about this machine, and nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+os.environ["HANDOVER_EVIDENCE_KEY"] = "a key for every test of this process"
 
 TESTS = REPOSITORY / "tests"
 OVERLAY = REPOSITORY / "sandbox" / "overlay.yaml"

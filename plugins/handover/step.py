@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
+from handover.evidence_seal import leave
 from handover.models.deployment import DeploymentState, FencingToken, Release
 from handover.models.evidence import Evidence, failed, passed
 from handover.models.redaction import redacted
@@ -210,7 +211,7 @@ class Step(BaseOperator):
             raise
 
     def _leave(self, context: Context, evidence: Evidence) -> None:
-        context["ti"].xcom_push(key=EVIDENCE_KEY, value=evidence.model_dump(mode="json"))
+        leave(context["ti"], EVIDENCE_KEY, evidence.model_dump(mode="json"))
 
 
 def _tellable(evidence: Evidence) -> Evidence:

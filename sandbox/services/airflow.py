@@ -123,6 +123,7 @@ def environment(settings: Settings) -> dict[str, str]:
     }
     env |= {f"AIRFLOW__{key.upper()}": value for key, value in _configuration(settings).items()}
     env |= {f"AIRFLOW_CONN_{key.upper()}": json.dumps(value) for key, value in connections(settings).items()}
+    env["HANDOVER_EVIDENCE_KEY"] = settings.secrets.evidence
     if settings.overlay:
         env["PMS_PLAN_OVERLAY"] = str(settings.overlay.resolve())
     if settings.plans:

@@ -11,6 +11,7 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
 from handover.coordination import lock, state
+from handover.evidence_seal import leave
 from handover.models.deployment import Status
 from handover.models.evidence import Evidence, failed, passed
 from handover.models.incident import Resolution, Severity, began
@@ -48,7 +49,9 @@ class RunTi:
         return self.left.get(task_ids, {}).get(key)
 
     def found(self, task: str, evidence: Evidence) -> None:
-        self.left[task] = {EVIDENCE_KEY: evidence.model_dump(mode="json")}
+        mine, self.task_id = self.task_id, task
+        leave(self, EVIDENCE_KEY, evidence.model_dump(mode="json"))
+        self.task_id = mine
 
     @property
     def evidence(self) -> Evidence:

@@ -50,18 +50,25 @@ def image_of(deployment):
 
 
 @pytest.mark.parametrize("asked", [f"{REPOSITORY}:v1.1.0", f"{REPOSITORY}@{digest('v1.1.0')}"])
-def test_an_image_is_kept_by_digest(in_cluster, plan, token, registry, asked):
+def test_an_image_is_kept_by_digest(in_cluster, plan, registry, asked):
+    token = in_cluster(lambda kube: opened(kube, plan.lock_name, asked))
     ran = run(ImagePresent(task_id="image", plan=plan), token, release(asked))
     assert ran.evidence.passed
     assert ran.xcom["image"] == image("v1.1.0")
     assert known(in_cluster, plan).image == image("v1.1.0")
 
 
-def test_a_missing_image_fails_for_good(in_cluster, plan, token, registry):
+def test_an_image_that_somebody_swaps_in_the_release_is_not_the_one_that_was_opened(in_cluster, plan, token, registry):
+    ran = run(ImagePresent(task_id="image", plan=plan), token, release(f"{REPOSITORY}:v1.0.0"))
+    assert ran.evidence.passed and known(in_cluster, plan).image == image("v1.1.0")
+
+
+def test_a_missing_image_fails_for_good(in_cluster, plan, registry):
+    token = in_cluster(lambda kube: opened(kube, plan.lock_name, f"{REPOSITORY}:v9.9.9"))
     ran = run(ImagePresent(task_id="image", plan=plan), token, release(f"{REPOSITORY}:v9.9.9"))
     assert ran.evidence.verdict is Verdict.FAIL
     assert "push it, or correct the release" in str(ran.error)
-    assert known(in_cluster, plan).image == f"{REPOSITORY}:v1.1.0"
+    assert known(in_cluster, plan).image == f"{REPOSITORY}:v9.9.9"
 
 
 # --- the idle colour

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from handover import clock
 from handover.coordination.lock import FencedOut
 from handover.coordination.state import NoDeployment
+from handover.evidence_seal import leave
 from handover.models.annotations import AGENT
 from handover.models.deployment import DeploymentState
 from handover.models.evidence import Evidence, Verdict, failed, passed
@@ -157,7 +158,7 @@ class Confirm(RoleQuestion):
         title = self.plan.team[self.asked.role].title
         if over := self._over(context):
             evidence = failed(self.task_id, f"withdrawn, so {choice} by {who} changes nothing: {over}")
-            context["ti"].xcom_push(key=EVIDENCE_KEY, value=evidence.model_dump(mode="json"))
+            leave(context["ti"], EVIDENCE_KEY, evidence.model_dump(mode="json"))
             raise AirflowFailException(evidence.reason)
         evidence = Evidence(
             check=self.task_id,
@@ -165,7 +166,7 @@ class Confirm(RoleQuestion):
             reason=f"{self.answered_as(by) if by else title}: {choice} by {who}",
         )
         decision = Decision(at=clock.epoch(), question=self.subject, choice=choice, who=who, why=f"asked as {title}")
-        context["ti"].xcom_push(key=EVIDENCE_KEY, value=evidence.model_dump(mode="json"))
+        leave(context["ti"], EVIDENCE_KEY, evidence.model_dump(mode="json"))
         context["ti"].xcom_push(key=DECISION_KEY, value=decision.model_dump(mode="json"))
         self.log.info("%s", evidence.reason)
         return evidence.reason

@@ -27,20 +27,21 @@ class ImagePresent(Step):
         from handover.workload.registry import ImageMissing, pinned
 
         try:
-            image = pinned(self.plan, asyncio.run(self._wanted(run)))
+            wanted = asyncio.run(self._wanted(run))
+            image = pinned(self.plan, wanted)
         except ImageMissing as missing:
             return failed(self.task_id, str(missing))
         asyncio.run(_keep(run, image))
         run.context["ti"].xcom_push(key="image", value=image)
         return passed(
-            self.task_id, f"{run.release.image} is {image}",
+            self.task_id, f"{wanted} is {image}",
             Measurement(what="image_present", value=1, source=f"registry {self.plan.image.connection}"),
         )  # fmt: skip
 
     async def _wanted(self, run: StepRun) -> str:
+        """As the cluster has it since the deployment was opened: an XCom may be anybody's."""
         async with run.kube() as kube:
-            known = (await run.state(kube)).image
-        return known if self.plan.image.build and ImageReference.parse(known).pinned else run.release.image
+            return (await run.state(kube)).image
 
 
 class _ImageStep(JobStep):

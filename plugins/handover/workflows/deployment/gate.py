@@ -66,7 +66,7 @@ async def readiness_gate(kube: Kube, plan: Plan, release: Release) -> tuple[Rele
             f"ready until {until:%Y-%m-%d %H:%M} UTC ({known.run})", known.run
         )
     if release.readiness_override_reason:
-        return release, Gate(
+        return release.model_copy(update={"image": image}), Gate(
             f"readiness overridden ({release.readiness_override_reason}): {problem}", overridden=problem
         )
     raise AirflowFailException(

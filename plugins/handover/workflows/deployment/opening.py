@@ -12,6 +12,7 @@ from handover import clock
 from handover.coordination import lock, state
 from handover.coordination.promotion import Refused
 from handover.coordination.serving import Serving, serving
+from handover.evidence_seal import NotSealed, key_problem, leave, left
 from handover.models.deployment import DeploymentState, FencingToken, Release, Status
 from handover.models.evidence import Evidence, passed
 from handover.models.record import DEPLOYMENT_KEY, Deployment
@@ -50,7 +51,7 @@ class ReleaseDue(BaseOperator):
             raise AirflowFailException(str(error)) from None
         if release.window_override:
             self.log.warning("deployment window overridden: %s", release.window_override_reason)
-        context["ti"].xcom_push(key=RELEASE_KEY, value=release.model_dump(mode="json"))
+        leave(context["ti"], RELEASE_KEY, release.model_dump(mode="json"))
         return f"{release.version} as {release.image}"
 
     def _due(self) -> dict[str, Any]:
@@ -90,7 +91,12 @@ class Open(Step):
     """Checks what the whole deployment rests on, takes the lock, and begins the deployment's state."""
 
     def work(self, run: StepRun) -> Evidence:
-        release = Release.model_validate(run.context["ti"].xcom_pull(task_ids="release_due", key=RELEASE_KEY))
+        if problem := key_problem():
+            raise AirflowFailException(f"nothing was touched: {problem}: nobody could tell evidence from a forgery")
+        try:
+            release = Release.model_validate(left(run.context["ti"], "release_due", RELEASE_KEY))
+        except NotSealed as error:
+            raise AirflowFailException(f"nothing was touched: {error}") from None
         self._connections_exist()
         self._nets_are_there()
         return asyncio.run(self._open(run, release))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException
 
 from handover import clock
+from handover.evidence_seal import leave
 from handover.models.evidence import Evidence, failed, passed
 from handover.models.incident import Resolution, given_up, pending
 from handover.models.record import DECISION_KEY, Decision
@@ -75,7 +76,7 @@ class FixOrRollback(RoleQuestion):
         return self._conclude(context, conclude(self.task_id, f"{said}: {state.incidents[-1].reason}"))
 
     def _conclude(self, context: Context, evidence: Evidence) -> str:
-        context["ti"].xcom_push(key=EVIDENCE_KEY, value=evidence.model_dump(mode="json"))
+        leave(context["ti"], EVIDENCE_KEY, evidence.model_dump(mode="json"))
         if not evidence.passed:
             raise AirflowFailException(f"{self.task_id}: {evidence.reason}")
         self.log.info("%s", evidence.reason)
