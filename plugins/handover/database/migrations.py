@@ -306,6 +306,12 @@ def pending(bundle: Bundle, rows: Sequence[Row]) -> tuple[Script, ...]:
     return tuple(script for script in bundle.scripts if script.name not in done)
 
 
+def rolled_back(scripts: Iterable[Script], rows: Iterable[Row]) -> list[str]:
+    """Names of those that were applied, or begun, and rolled back before: they would run again."""
+    undone = {row.name for row in rows if row.rolled_back}
+    return [script.name for script in scripts if script.name in undone]
+
+
 def drift(bundle: Bundle, rows: Iterable[Row]) -> list[str]:
     """How the database's history departs from the release: applied migrations that were edited or are missing."""
     problems = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from handover.adapters.postgres import Database
 from handover.coordination import lock
+from handover.database import ledger
 from handover.kube.permissions import granted, rendered
 from handover.models.evidence import Evidence, Verdict
 from handover.step import EVIDENCE_KEY, RELEASE_KEY
@@ -237,3 +239,32 @@ def test_a_step_that_changes_production_fails_in_a_dry_run(world, in_cluster):
     with pytest.raises(AirflowFailException, match="left no fencing_token"):
         run(DeployIdleColour, "deploy")
     assert versions(in_cluster) == before
+
+
+def test_what_the_database_has_against_a_migration_is_named(world, servers, monkeypatch):
+    own = servers.copy("hotel", "owner", small_hotel)
+    connect_to(
+        monkeypatch, "pms_primary", conn_type="postgres", login="owner", password=PASSWORD, host=own.host,
+        port=own.port, schema=own.name,
+    )  # fmt: skip
+    run = Run(world)
+    run(ReleaseToTry, "release")
+    (name,) = re.findall(r"^by sql: (\S+) \(", run(WouldMigrate, "migrate").reason)
+
+    with own.connect() as session:
+        ledger.create(session)
+        session.execute(
+            "INSERT INTO public._prisma_migrations (id, checksum, migration_name, rolled_back_at)"
+            " VALUES ('1', '', %s, now())", (name,),
+        )  # fmt: skip
+    again = run(WouldMigrate, "migrate")
+    assert again.passed, again.reason
+    assert again.reason.endswith(f"; rolled back before, and pending again: {name}")
+
+    servers.ask(own, "UPDATE public._prisma_migrations SET rolled_back_at = NULL, logs = 'somebody''s own'")
+    failing = run(WouldMigrate, "migrate")
+    assert failing.verdict is Verdict.FAIL
+    assert failing.reason.startswith(f"{name} began and did not end")
+
+    servers.ask(own, f"ALTER DATABASE {own.name} SET default_transaction_read_only = on")
+    assert run(WouldMigrate, "migrate").reason == "somebody has made it read-only (default_transaction_read_only)"

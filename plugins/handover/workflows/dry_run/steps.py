@@ -183,7 +183,7 @@ class WouldMigrate(Preview):
 
     async def act(self, run: StepRun) -> Evidence:
         from handover.adapters.postgres import database
-        from handover.database import ledger, migrations, release
+        from handover.database import ledger, migrations, release, runner
         from handover.workload.registry import ImageMissing, pinned
 
         if run.release.method == "none":
@@ -198,13 +198,19 @@ class WouldMigrate(Preview):
             return failed(self.task_id, str(error))
         with (await asyncio.to_thread(database, self.plan.database.primary_connection)).connect() as connection:
             connection.execute("SET default_transaction_read_only = on")
-            rows = ledger.rows(connection)
-        pending = migrations.pending(bundle, rows)
-        problems = migrations.stuck(rows, ledger.OURS) + migrations.drift(bundle, rows)
-        problems += migrations.unfit(pending) if run.release.method == "sql" else []
+            problems = ledger.obstacles(connection)
+            rows = [] if problems else ledger.rows(connection)
+            pending = migrations.pending(bundle, rows)
+            problems = problems or ledger.obstacles(connection, pending)
+        if run.release.method == "sql":
+            problems += runner.refusals(bundle, rows)
+        else:
+            problems += migrations.stuck(rows) + migrations.drift(bundle, rows) + migrations.unreadable(pending)
         if problems:
             return failed(self.task_id, "; ".join(problems))
         text = "; ".join(_script(script) for script in pending) or "nothing is pending"
+        if again := migrations.rolled_back(pending, rows):
+            text += f"; rolled back before, and pending again: {', '.join(again)}"
         return passed(self.task_id, f"by {run.release.method}: {text}")
 
     def _by_tool(self, tool: MigrationTool) -> Evidence:
