@@ -184,8 +184,8 @@ def test_anything_less_is_refused_with_what_to_do(gate, known, reason):
 
 @pytest.mark.parametrize(("known", "reason"), REFUSED, ids=[reason for _, reason in REFUSED])
 def test_an_override_passes_and_says_what_was_missing(gate, known, reason):
-    _, why = gate(known, readiness_override_reason="security fix")
-    assert reason in why.overridden
+    opened, why = gate(known, readiness_override_reason="security fix")
+    assert reason in why.overridden and opened.image == f"{REPOSITORY}@{digest('v1.1.0')}"
     assert "security fix" in why.text
     asked_for = release("i").model_copy(update={"readiness_override_reason": "security fix"})
     text = messages.readiness_overridden(PLAN, asked_for, why.overridden).slack
