@@ -12,7 +12,8 @@ export PYTHONPATH := plugins:config:.
 
 .DEFAULT_GOAL := help
 .PHONY: help venv lock format lint coverage test test-all test-cluster test-compose simulate up down status \
-	cluster-up cluster-down cluster-status demo bench bench-watch bench-load bench-verdicts bench-cluster bench-import cutover clean
+	cluster-up cluster-down cluster-status demo bench bench-watch bench-load bench-verdicts bench-cluster bench-import \
+	bench-database cutover clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +99,9 @@ cutover: venv  ## 20 switches and 5 rollbacks under load, on a real Kubernetes
 
 bench-import: venv  ## Measure the import of a CSV file beside PostgreSQL's own COPY
 	$(BIN)/python -m sandbox bench-import --home $(HOME_DIR)
+
+bench-database: venv  ## Backup, backfill, validation and rehearsal of 2 GB beside the alternatives
+	$(BIN)/python -m sandbox.bench_database --home $(HOME_DIR)
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
