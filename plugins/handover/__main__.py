@@ -15,6 +15,7 @@ UNANSWERED = 2
 
 COMMANDS = {
     "adopt": ("adopt", "draft the plan of a service that runs already"),
+    "prepare": ("prepare", "bring an adopted service to two colours, without a request lost"),
     "check": ("check", "say what is wrong with plan files, and what they come to"),
     "back": ("traffic", "move traffic back to the previous version, now"),
     "status": ("traffic", "where traffic is, and which deployment is under way"),

@@ -99,8 +99,7 @@ def test_files_are_written_once(asked, tmp_path, capsys, monkeypatch):
     assert drafted["shop_api"] == {"conn_type": "http", "host": "http://shop.example.com"}
     assert drafted["shop_kubernetes"]["extra"] == {"kube_config_path": str(tmp_path / "kubeconfig")}
     said = capsys.readouterr().out
-    assert "kubectl -n shop patch service web" in said
-    assert "python -m handover check --plan shop" in said
+    assert f"python -m handover prepare --plan shop --kubeconfig {tmp_path / 'kubeconfig'}" in said
     before = (folder / "plans" / "shop.yaml").read_text()
     assert main([*asked, "--service", "web", "--name", "shop", "--write", str(folder)]) == 1
     assert "there already; nothing was written" in capsys.readouterr().err

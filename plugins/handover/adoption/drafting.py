@@ -18,7 +18,7 @@ from handover.plan.traffic import Origin
 BLIND_SECONDS = 10.0
 """How long both versions serve at a cutover where answers do not say who gave them."""
 NOTHING = "nothing was recognised there"
-VERSION = "handover/version"
+VERSION, INSTEAD_OF = "handover/version", "handover/instead-of"
 FIRST = "blue"
 """The colour of a service that has none yet."""
 _OF_THE_CLUSTER = ("pod-template-hash", "controller-revision-hash")
@@ -87,7 +87,10 @@ def to_apply(found: FoundService) -> str:
     objects = [preview]
     if not found.is_blue_green:
         first = _colour_of(found, {found.app_label: found.app, found.colour_key: colour}, escape=False)
-        first["metadata"] |= {"name": found.pattern.format(colour=colour), "namespace": found.namespace}
+        first["metadata"] |= {
+            "name": found.pattern.format(colour=colour), "namespace": found.namespace,
+            "annotations": {INSTEAD_OF: found.deployment["metadata"]["name"]},
+        }  # fmt: skip
         first["spec"]["replicas"] = found.replicas
         objects.append(first)
     return "---\n".join(_yaml(one) for one in objects)
@@ -106,21 +109,6 @@ def connections(found: FoundService, name: str, kubeconfig: str) -> str:
         "airflow": {"conn_type": "http", "host": "http://localhost:8080", "login": "", "password": ""},
     }
     return json.dumps({f"{name}_{what}": one for what, one in known.items()}, indent=2) + "\n"
-
-
-def steps(found: FoundService, file: str) -> list[str]:
-    """The commands that bring it there, without a request lost: both Deployments serve before one is left out."""
-    apply = [f"kubectl apply -f {file}"]
-    if found.is_blue_green:
-        return apply
-    name, old = found.pattern.format(colour=FIRST), found.deployment["metadata"]["name"]
-    of = f"-n {found.namespace}"
-    patch = f'{{"spec":{{"selector":{{"{found.colour_key}":"{FIRST}"}}}}}}'
-    return [
-        *apply, f"kubectl {of} rollout status deployment/{name}",
-        f"kubectl {of} patch service {found.service} -p '{patch}'",
-        f"kubectl {of} scale deployment/{old} --replicas=0   # once its connections have ended",
-    ]  # fmt: skip
 
 
 def _colour_of(found: FoundService, labels: dict[str, str], *, escape: bool = True) -> Json:

@@ -1,8 +1,8 @@
 """Drafts the plan of a service that runs in a cluster already: ``python -m handover adopt --namespace N --service S``.
 
 Looks and changes nothing. Prints the plan, or writes with ``--write DIR`` (``include`` by default) the plan, the
-manifest of its Deployments and what the cluster lacks to begin with, and says by which commands a person brings it
-there without a request lost. Files that are there already are kept.
+manifest of its Deployments, what the cluster lacks to begin with, and the connections for Airflow. Then `prepare`
+brings the service there. Files that are there already are kept.
 
 Exit codes: 0 drafted, 1 the service cannot be deployed blue-green as it is, or a file is there already (stderr says
 which), 2 the cluster did not answer or refused.
@@ -202,7 +202,5 @@ def _write(found: FoundService, name: str, folder: Path, kubeconfig: str) -> Non
         print(f"wrote {file}")
     for note in found.notes:
         print(f"note: {note}")
-    print("To begin with, look at what was written, and then:")
-    print("\n".join(f"  {step}" for step in drafting.steps(found, str(first))))
-    print(f"  python -m handover check --plan {name}")
-    print(f"  airflow connections import {connections}   # once its secrets are filled in")
+    print("Nothing was changed in the cluster. Look at what was written, fill in the connections' secrets, and then:")
+    print(f"  python -m handover prepare --plan {name} --kubeconfig {kubeconfig}")

@@ -31,14 +31,14 @@ SEVERAL = "several processes answer behind one port, each with counters of its o
 
 
 class PodReader:
-    """What `pods` and `read` give is of one colour.
+    """What `pods` and `read` give is of one colour; of all pods of the service without one.
 
     Where each look may meet another process, no counter means anything: a pod is looked at again at once when its
     counters fell, and at first also when its errors grew. What an old process had counted does not come back after a
     restart; what another one has counted does.
     """
 
-    def __init__(self, kube: Kube, plan: Plan, colour: str) -> None:
+    def __init__(self, kube: Kube, plan: Plan, colour: str | None) -> None:
         self._kube, self._cluster, self._rules = kube, plan.cluster, plan.pod_metrics
         self._labels, self._reader = plan.cluster.selector_of(colour), reader_of(plan)
         self._asked_by_clients = {*plan.health.key_endpoints, "/"}

@@ -45,6 +45,36 @@ async def look(reader: PodReader) -> Look:
     )
 
 
+@dataclass
+class Silence:
+    """Looks now and then, until nobody asked for ``seconds``. ``last``: what was seen last, for who gives up."""
+
+    reader: PodReader
+    seconds: float
+    last: str = "the request counters were not read yet"
+    _before: tuple[float, Look] | None = None
+
+    async def look(self, now: float) -> str | None:
+        """How it is known that nobody is served; None while somebody is, or nobody knows. Raises `KubeError`.
+
+        :param now: seconds since the epoch
+        """
+        if self._before and now - self._before[0] < self.seconds:
+            return None
+        found = await look(self.reader)
+        if not found.pods:
+            return "no pod is ready"
+        before, self._before = self._before, (now, found)
+        if before is None:
+            return None
+        passed = now - before[0]
+        requests, problem = served(before[1], found, passed, self.reader.kubelet), found.problem
+        if requests == 0 and not problem and not before[1].problem:
+            return f"no request in {passed:.1f} s"
+        self.last = problem or f"{requests / passed:.1f} requests/s"
+        return None
+
+
 def served(before: Look, after: Look, seconds: float, kubelet: Mapping[str, float]) -> float:
     """Requests of clients that all pods have answered between two looks.
 

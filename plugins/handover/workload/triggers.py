@@ -119,32 +119,18 @@ class QuietTrigger(ClusterTrigger):
     def __init__(self, *, plan: dict[str, Any], colour: str, quiet_seconds: float, **common: Any) -> None:
         super().__init__(**common)
         self.plan, self.colour, self.quiet_seconds = plan, colour, quiet_seconds
-        self._reader: PodReader | None = None
-        self._before: tuple[float, quiet.Look] | None = None
-        self._last = "the request counters were not read yet"
+        self._silence: quiet.Silence | None = None
 
     def arguments(self) -> dict[str, Any]:
         own = {"plan": self.plan, "colour": self.colour, "quiet_seconds": self.quiet_seconds}
         return super().arguments() | own
 
     async def look(self, kube: Kube) -> dict[str, Any] | None:
-        now = clock.epoch()
-        if self._before and now - self._before[0] < self.quiet_seconds:
-            return None
-        if self._reader is None:
-            self._reader = PodReader(kube, Plan.model_validate(self.plan), self.colour)
-        found = await quiet.look(self._reader)
-        if not found.pods:
-            return {"quiet": True, "reason": "no pod is ready"}
-        before, self._before = self._before, (now, found)
-        if before is None:
-            return None
-        seconds = now - before[0]
-        requests, problem = quiet.served(before[1], found, seconds, self._reader.kubelet), found.problem
-        if requests == 0 and not problem and not before[1].problem:
-            return {"quiet": True, "reason": f"no request in {seconds:.1f} s"}
-        self._last = problem or f"{requests / seconds:.1f} requests/s"
-        return None
+        if self._silence is None:
+            reader = PodReader(kube, Plan.model_validate(self.plan), self.colour)
+            self._silence = quiet.Silence(reader, self.quiet_seconds)
+        reason = await self._silence.look(clock.epoch())
+        return {"quiet": True, "reason": reason} if reason else None
 
     def overdue(self, last: str) -> dict[str, Any]:
-        return {"quiet": False, "reason": last or self._last}
+        return {"quiet": False, "reason": last or (self._silence.last if self._silence else "no pod was seen")}
