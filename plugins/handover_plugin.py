@@ -1,12 +1,27 @@
-"""Registers the listener that sees what no callback sees: a deployment run marked failed by hand."""
+"""Registers the listener that sees what no callback sees (a deployment run marked failed by hand), and what the API
+server answers below ``/handover``.
+"""
 
 from __future__ import annotations
+
+import os
+from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
 from handover.workflows import listener
 
 
+def _routes() -> list[dict[str, Any]]:
+    """In the API server alone: no other process has anybody to answer, and each would pay for the imports."""
+    if os.environ.get("_AIRFLOW_PROCESS_CONTEXT") != "server":
+        return []
+    from handover.workflows.rollback import routes
+
+    return [{"app": routes.application(), "url_prefix": routes.PREFIX, "name": "handover"}]
+
+
 class HandoverPlugin(AirflowPlugin):
     name = "handover"
     listeners = [listener]  # noqa: RUF012 - Airflow declares it so
+    fastapi_apps = _routes()

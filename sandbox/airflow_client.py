@@ -44,14 +44,24 @@ class AirflowClient:
         answer = self._send("POST", "/auth/token", json={"username": self.user, "password": self._password})
         return str(_body(answer)["access_token"])
 
-    def call(self, method: str, path: str, *, json: Any = None, params: Mapping[str, Any] | None = None) -> Any:
+    def call(
+        self, method: str, path: str, *, json: Any = None, params: Mapping[str, Any] | None = None, at: str = "/api/v2"
+    ) -> Any:
         """`path` below /api/v2; gives the decoded answer, raises AirflowError for a status of 400 or more."""
         self._token = self._token or self.token()
-        answer = self._send(method, f"/api/v2{path}", json=json, params=params, bearer=self._token)
+        answer = self._send(method, f"{at}{path}", json=json, params=params, bearer=self._token)
         if _is_worn_out(answer):
             self._token = self.token()
-            answer = self._send(method, f"/api/v2{path}", json=json, params=params, bearer=self._token)
+            answer = self._send(method, f"{at}{path}", json=json, params=params, bearer=self._token)
         return _body(answer)
+
+    def where(self, plan: str) -> Json:
+        """Where traffic of a plan's service is."""
+        return dict(self.call("GET", f"/plans/{plan}", at="/handover"))
+
+    def roll_back_now(self, plan: str, reason: str) -> Json:
+        """Moves traffic back before it answers."""
+        return dict(self.call("POST", f"/plans/{plan}/rollback", json={"reason": reason}, at="/handover"))
 
     def health(self) -> dict[str, Json]:
         """Component to its state; needs no login."""

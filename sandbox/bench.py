@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
-from sandbox.rounds import NEW, ask_for_rollback, break_pods, new_pods, spread, under_watch
+from sandbox.rounds import NEW, ask_for_rollback, break_pods, new_pods, roll_back_now, spread, under_watch
 from sandbox.runs import DEPLOYMENT, Outcome, Team, time_of
 from sandbox.services.postgres import bin_dir
 
@@ -28,6 +28,7 @@ AIMS = {
     "parse_seconds": 0.3,
     "overhead_seconds": 30.0,
     "rest_to_traffic_back_seconds": 0.7,
+    "now_to_traffic_back_seconds": 0.1,
     "probe_to_traffic_back_seconds": 0.5,
     "slots_while_waiting": 0,
     "backup_ratio": None,
@@ -111,7 +112,7 @@ def bench(endpoints: dict[str, Any], home: Path, console: Console, cached_start:
     result["parse_seconds"] = round(statistics.median(_parse() for _ in range(ROUNDS)), 3)
     say("backup against pg_dump -Z0")
     result["backup_ratio"] = _backup(endpoints)
-    for name, cause in (("rest_to_traffic_back_seconds", _by_rest), ("probe_to_traffic_back_seconds", _by_fault)):
+    for name, cause in CAUSES.items():
         times = []
         for number in range(ROUNDS):
             times.append(_traffic_back(team, endpoints, cause))
@@ -223,9 +224,20 @@ def _by_rest(team: Team, _endpoints: dict[str, Any], run_id: str) -> float:
     return ask_for_rollback(team, run_id)
 
 
+def _now(team: Team, _endpoints: dict[str, Any], _run_id: str) -> float:
+    return roll_back_now(team)
+
+
 def _by_fault(_team: Team, endpoints: dict[str, Any], _run_id: str) -> float:
     """Every pod of the new version answers 500 from now on."""
     return break_pods(endpoints, new_pods(endpoints)).asked
+
+
+CAUSES = {
+    "rest_to_traffic_back_seconds": _by_rest,
+    "now_to_traffic_back_seconds": _now,
+    "probe_to_traffic_back_seconds": _by_fault,
+}
 
 
 def _print(console: Console, result: dict[str, Any]) -> bool:

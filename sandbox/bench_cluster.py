@@ -29,7 +29,7 @@ from sandbox.argo.observing import RATE, Disturbed, Event, observe
 from sandbox.argo.rollout import ABORT
 from sandbox.kubernetes import Cluster, build
 from sandbox.overlays import write_overlay
-from sandbox.rounds import NEW, OLD, ask_for_rollback, break_pods, new_pods, under_watch
+from sandbox.rounds import NEW, OLD, ask_for_rollback, break_pods, new_pods, roll_back_now, under_watch
 from sandbox.runs import Team
 from sandbox.services.access import Access
 from sandbox.settings import REPOSITORY, SandboxError
@@ -50,10 +50,13 @@ Say = Callable[[str], None]
 OUR_REASONS = {
     Cause.FAULT: "error_rate: ",
     Cause.HAND: "measuring",
+    Cause.NOW: "measuring now",
     Cause.COMMAND: "any more",
     Cause.SILENCE: "error_tracker gave no data",
 }
 """What the reason of our rollback says, for each cause."""
+ONE_SIDED = {(Who.OURS, Cause.FAULT_EVERY_SECOND), (Who.ARGO, Cause.NOW)}
+"""What the other side has nothing of."""
 ARGOS_REASONS = {
     Cause.FAULT: manifests.ANSWERS,
     Cause.FAULT_EVERY_SECOND: manifests.ANSWERS,
@@ -130,6 +133,7 @@ class Bench:
         events: dict[Cause, Event] = {
             Cause.FAULT: lambda: break_pods(self._endpoints, new_pods(self._endpoints)).begun,
             Cause.HAND: lambda: ask_for_rollback(self._team, run_id),
+            Cause.NOW: lambda: roll_back_now(self._team),
             Cause.COMMAND: self._our_command,
             Cause.SILENCE: self._silence,
         }
@@ -207,7 +211,7 @@ def _order(rounds: int) -> Iterator[tuple[int, Cause, Who]]:
     """One side after the other, so that both meet the same machine."""
     for number in range(1, rounds + 1):
         for cause in Cause:
-            yield from ((number, cause, who) for who in Who if (who, cause) != (Who.OURS, Cause.FAULT_EVERY_SECOND))
+            yield from ((number, cause, who) for who in Who if (who, cause) not in ONE_SIDED)
 
 
 def rules(plan: Plan) -> dict[str, dict[str, Any]]:

@@ -27,7 +27,9 @@ class Cause(StrEnum):
     FAULT_EVERY_SECOND = "fault_every_second"
     """The same for Argo alone, which samples answers every second."""
     HAND = "hand"
-    """A rollback by the API: ours of Airflow, Argo's of the cluster."""
+    """A rollback by the API: ours by a run of the rollback DAG, Argo's of the cluster."""
+    NOW = "now"
+    """The same for ours alone, by "roll back now"."""
     COMMAND = "command"
     """A rollback by a command line, from the start of its process."""
     SILENCE = "silence"
@@ -81,6 +83,10 @@ ORCHESTRATED = (
     "The request starts a run of the rollback DAG: a scheduler, a queue and a new process lie between it and the "
     "patch, where Argo's controller waits for nothing but this. Whoever cannot wait takes the command line."
 )
+CHECKED = (
+    "Ours asks what the person may and reads four objects before its one patch; Argo's abort is one patch by whoever "
+    "has a kubeconfig."
+)
 INTERPRETED = (
     "Most of it is the start of Python and its imports, where kubectl is a compiled program; both then send one patch."
 )
@@ -98,10 +104,12 @@ LINES = (
     Line("bad_answers_on_new_connections", Cause.FAULT, "bad_on_new_connections", SLOW_FAULT),
     Line("bad_answers_on_kept_connections", Cause.FAULT, "bad_on_kept_connections", SLOW_FAULT),
     Line("by_hand_to_traffic_back_seconds", Cause.HAND, "traffic_back_seconds", ORCHESTRATED),
+    Line("now_to_traffic_back_seconds", Cause.NOW, "traffic_back_seconds", CHECKED, Cause.HAND),
     Line("by_command_to_traffic_back_seconds", Cause.COMMAND, "traffic_back_seconds", INTERPRETED),
     Line("source_dead_to_decision_seconds", Cause.SILENCE, "decision_seconds", SILENT),
     Line("source_dead_to_traffic_back_seconds", Cause.SILENCE, "traffic_back_seconds", SILENT),
-    *(Line(f"failed_requests_{cause.value}", cause, "failed", LOST) for cause in Cause),
+    *(Line(f"failed_requests_{one.value}", one, "failed", LOST) for one in Cause if one is not Cause.NOW),
+    Line("failed_requests_now", Cause.NOW, "failed", LOST, Cause.HAND),
 )
 
 

@@ -135,6 +135,7 @@ def test_killed_at_any_call_and_run_again_it_gets_there(include, virtual_time, a
         except Killed:
             virtual_time.run(web.preparation().run())
             assert web.state() == DONE
+            assert virtual_time.run(lock.holder(web.kube(), web.plan.lock_name)) == ""
         else:
             break
     assert calls > 20

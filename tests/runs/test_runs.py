@@ -12,6 +12,7 @@ from html import unescape
 from pathlib import Path
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from handover.kube.permissions import RBAC_NODES, granted, rendered
@@ -54,11 +55,15 @@ def test_data_that_a_migration_corrupts_comes_back(team, production, guests, end
 
 
 @pytest.mark.plan("Security issue discovered")
-def test_a_person_rolls_back_through_the_rest_api(team, production, guests):
+def test_a_person_rolls_back_now_and_another_through_the_rest_api(team, production, guests, endpoints):
     run_id = team.start("v1.1.0")
     team.until(run_id, "phase_5_monitoring.stabilization", "deferred")
-    rollback = team.roles["lead"].trigger("pms_rollback", {"reason": "the lead has seen enough"})
-    assert team.follow_rollback(rollback)["state"] == "success"
+    stranger = httpx.post(f"{endpoints['airflow']['url']}/handover/plans/pms/rollback", json={"reason": "as nobody"})
+    assert (stranger.status_code, team.roles["lead"].where("pms")["version"]) == (401, "v1.1.0")
+    told = team.roles["lead"].roll_back_now("pms", "the lead has seen enough")
+    assert (told["back"], told["moved"], told["rollback"]) == (True, True, f"rollback__{run_id}")
+    assert httpx.get(f"{endpoints['public']}/health").headers["X-Version"] == "v1.0.0"
+    assert team.follow_rollback(told["rollback"])["state"] == "success"
     again = team.roles["qa"].trigger("pms_rollback", {"reason": "somebody else has seen it too"})
     assert team.follow_rollback(again)["state"] == "success"
     outcome = team.follow("v1.1.0", run_id)

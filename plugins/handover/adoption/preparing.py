@@ -123,13 +123,18 @@ class Preparation:
 
     async def run(self) -> None:
         """Raises `CannotPrepare`, `NotReady`, `lock.Locked` and `KubeError`; then it may be run again."""
+        name = self.plan.lock_name
         if not await self.look():
+            generation, holder = await lock.look(self.kube, name)
+            if holder == HOLDER:  # of one that was killed before it gave it back
+                await lock.release(self.kube, name, generation)
             self.say("there is nothing to do: both colours are as the plan has them")
             return
-        name = self.plan.lock_name
         generation = await lock.acquire(self.kube, name, HOLDER, f"two colours for {self.plan.cluster.service}")
-        await self._steps()
-        await lock.release(self.kube, name, generation)
+        try:
+            await self._steps()
+        finally:
+            await lock.release(self.kube, name, generation)
 
     async def _steps(self) -> None:
         if not await self._preview():
