@@ -106,6 +106,13 @@ class StepRun:
 
         return await state.update(kube, self.plan.lock_name, self.token, change)
 
+    async def deploying(self) -> str:
+        """Who deploys or rolls back now, and why; "" when nobody does."""
+        from handover.coordination import lock
+
+        async with self.kube() as kube:
+            return await lock.holder(kube, self.plan.lock_name)
+
     async def enter(self, phase: Phase) -> None:
         """Tells whoever watches where the deployment is by now."""
         async with self.kube() as kube:

@@ -107,7 +107,7 @@ class Preparation:
         steps = [] if await self._preview() else [f"apply Service {self.plan.cluster.preview_service}"]
         if self.first.deployment is None:
             return steps
-        cluster, name = self.plan.cluster, cluster_name(self.plan, self.first)
+        cluster, name = self.plan.cluster, self.first.deployment["metadata"]["name"]
         service, old = await asyncio.gather(
             self.kube.get(SERVICES, cluster.service), self.kube.find(DEPLOYMENTS, self.first.instead_of)
         )
@@ -264,11 +264,6 @@ class Preparation:
                 pass
             self.say(f"scaled Deployment {old} to 0: {how}")
             return
-
-
-def cluster_name(plan: Plan, first: First) -> str:
-    """Of the Deployment of the first colour."""
-    return plan.cluster.deployment_of(first.colour)
 
 
 def _images(deployment: Json) -> dict[str, str]:

@@ -8,13 +8,14 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
 from handover.adapters.airflow_connections import beside_the_task
 from handover.adapters.postgres import Database
+from handover.database.cancelling import Running
 from handover.database.lag import LagSample, LagTrouble, replication
 from handover.models.evidence import Measurement
 
@@ -78,8 +79,7 @@ class Guard:
         self._primary, self._replicas, self._limit = primary, tuple(replicas), max_lag_seconds
         self._called_off, self._cancels = called_off, cancels
         self._reason: str | None = None
-        self._session: Connection[Any] | None = None
-        self._cancelling = threading.Lock()
+        self._running = Running()
         self._over = threading.Event()
         self._looked = threading.Event()
 
@@ -87,16 +87,9 @@ class Guard:
         """Why what runs has to stop, or None."""
         return self._reason
 
-    @contextmanager
-    def cancellable(self, connection: Connection[Any]) -> Iterator[None]:
-        """When it ends, no cancellation is on its way any more: what comes next on the connection is not hit."""
-        with self._cancelling:
-            self._session = connection
-        try:
-            yield
-        finally:
-            with self._cancelling:
-                self._session = None
+    def cancellable(self, connection: Connection[Any]) -> AbstractContextManager[None]:
+        """See `Running.on`."""
+        return self._running.on(connection)
 
     @contextmanager
     def watching(self) -> Iterator[Guard]:
@@ -153,9 +146,7 @@ class Guard:
 
         try:
             if self._cancels is None:
-                with self._cancelling:
-                    if self._session is not None:
-                        self._session.cancel_safe(timeout=2.0)
+                self._running.cancel(timeout=2.0)
                 return
             with self._primary.connect() as connection:
                 for pid in self._cancels(connection):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from handover import clock
@@ -27,12 +27,18 @@ class DatabaseRefused(Exception):
     """A database said no, or nothing at all."""
 
 
-class _DatabaseStep(Step):
-    """What these steps share."""
+class DatabaseStep(Step):
+    """What steps share that ask the plan's databases."""
 
     needs = "migration"
 
     def execute(self, context: Context) -> Any:
+        return self.asking(context, lambda: super(DatabaseStep, self).execute(context))
+
+    def resumed(self, context: Context, event: Any) -> Any:
+        return self.asking(context, lambda: super(DatabaseStep, self).resumed(context, event))
+
+    def asking(self, context: Context, work: Callable[[], Any]) -> Any:
         """Whatever the database says where nobody expects it is tried again, as a network may come back; but it is the
         step's reason meanwhile, and quotes no row (psycopg's own text does).
         """
@@ -41,7 +47,7 @@ class _DatabaseStep(Step):
         from handover.adapters.postgres import cause
 
         try:
-            return super().execute(context)
+            return work()
         except psycopg.Error as error:
             reason = f"{type(error).__name__}: {cause(error)}"
         self._leave(context, failed(self.task_id, reason))
@@ -104,7 +110,7 @@ class _DatabaseStep(Step):
         return f"{self.plan.name}_{what}_{run.token.generation}"
 
 
-class Backup(_DatabaseStep):
+class Backup(DatabaseStep):
     """Plan 1.2 and the point before 3.2: a backup of production in S3, hashed end to end.
 
     Run twice it takes one backup. The object is ``<prefix><kind>_<UTC time>_<deployment>.dump``.
@@ -163,7 +169,7 @@ def too_small(size: int, least: int) -> str:
     return f"the backup has {size} bytes, realistic data has at least {least} (backup.min_bytes)"
 
 
-class TestRestore(_DatabaseStep):
+class TestRestore(DatabaseStep):
     """Plan 1.2 "restore test successful (on non-prod DB)": reads the whole backup back into a database of its own.
 
     Passes when every byte is what was written and the restored database has as many rows, constraints and indices as
@@ -184,7 +190,7 @@ class TestRestore(_DatabaseStep):
         )  # fmt: skip
 
 
-class SchemaCheck(_DatabaseStep):
+class SchemaCheck(DatabaseStep):
     """Plan 3.1: may the migration begin? Counts the rows for 3.3.
 
     Passes when the plan's SQL checks of schema and data hold, no migration is stuck, edited or missing, every index is
@@ -232,7 +238,7 @@ class SchemaCheck(_DatabaseStep):
         }
 
 
-class Migrate(_DatabaseStep):
+class Migrate(DatabaseStep):
     """Plan 3.2: applies the release's migrations while users go on.
 
     In `handover.database`, ``migrations`` decides what is pending and whether it may run, ``runner`` runs it (method
@@ -250,7 +256,7 @@ class Migrate(_DatabaseStep):
         return ToolRun(self, run).run() if run.release.method == "tool" else MigrationRun(self, run).run()
 
 
-class DataIntegrity(_DatabaseStep):
+class DataIntegrity(DatabaseStep):
     """Plan 3.3: the data after the migration is the data before it, plus what users added.
 
     Lost rows and broken data checks are remembered as corruption before the step fails, so that the rollback repairs
@@ -299,7 +305,7 @@ class DataIntegrity(_DatabaseStep):
         }
 
 
-class RollBackDatabase(_DatabaseStep):
+class RollBackDatabase(DatabaseStep):
     """Rollback step 4: keeps, reverses or repairs the database, as `handover.database.undo` decides."""
 
     def work(self, run: StepRun) -> Evidence:

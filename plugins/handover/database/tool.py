@@ -25,7 +25,7 @@ from handover.plan.parts import required
 if TYPE_CHECKING:
     from psycopg import Connection
 
-    from handover.database.operators import Migrate, _DatabaseStep
+    from handover.database.operators import DatabaseStep, Migrate
     from handover.models.deployment import DeploymentState
     from handover.plan.migration import MigrationTool
     from handover.step import StepRun
@@ -39,7 +39,7 @@ _SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND pi
 class ToolJob:
     """A command of the tool, in the image of the new release; its sessions bear a name, so that they can be ended."""
 
-    def __init__(self, step: _DatabaseStep, step_run: StepRun) -> None:
+    def __init__(self, step: DatabaseStep, step_run: StepRun) -> None:
         self.step, self.step_run, self.plan = step, step_run, step.plan
         self.session_name = f"{self.plan.name}-migration-{step_run.token.generation}"
 
@@ -82,12 +82,12 @@ async def _until_breach(guard: Guard) -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def tool_of(step: _DatabaseStep) -> MigrationTool:
+def tool_of(step: DatabaseStep) -> MigrationTool:
     """Raises `handover.plan.parts.LeftOut`."""
     return required(step.plan.database.tool, "migration.tool")
 
 
-def look(step: _DatabaseStep) -> History | None:
+def look(step: DatabaseStep) -> History | None:
     """Raises `HistoryUnreadable`."""
     with step.primary.connect() as connection:
         return history.read(connection, tool_of(step))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from handover.adapters.postgres import cause
 from handover.database import catalog
-from handover.database.backfill.shape import Shape, Side
+from handover.database.backfill.shape import Shape, Side, guard
 from handover.database.statements import read
 from handover.models import table_name
 
@@ -71,7 +71,7 @@ def shape(connection: Connection[Any], name: str, move: DataMigration, dense: fl
     wrong = _facts(connection, table, move) + _columns(connection, table, move, there)
     key, why = _key(connection, table, move, there)
     fires, stops = _triggers(connection, table, name, move)
-    if len(f"zzz_handover_{name}_check") > table_name.MAX_BYTES:
+    if len(f"{guard(name)}_check") > table_name.MAX_BYTES:
         wrong.append(f"the name {name} is too long for the trigger that is called by it")
     wrong += [f"column {one} is part of the key" for one in key if one in {**move.columns, **move.reverse}]
     wrong += why + stops + _taken(connection, name, move)
@@ -113,13 +113,14 @@ def _columns(
     connection: Connection[Any], table: int, move: DataMigration, there: Mapping[str, catalog.Column]
 ) -> list[str]:
     found = []
+    defaults = {row[0] for row in connection.execute(_HAS_DEFAULT, (table,))}
     for name in move.columns:
         if name not in there:
             if name not in move.add:
                 found.append(f"there is no column {name}: a migration of the release adds it, or `add` of the plan")
         elif there[name].computed or there[name].always:
             found.append(f"column {name} gets its values by itself, nobody can write it")
-        elif move.reverse and name in {row[0] for row in connection.execute(_HAS_DEFAULT, (table,))}:
+        elif move.reverse and name in defaults:
             found.append(f"column {name} has a default: a row that the old application writes could not be told")
     for name in (*move.reverse, *(move.key or ())):
         if name not in there:
@@ -150,12 +151,12 @@ def _triggers(connection: Connection[Any], table: int, name: str, move: DataMigr
     """Whether others fire for filled rows, and which are in the way."""
     wrong, fires = [], False
     for trigger, before, update in connection.execute(_TRIGGERS, (table,)):
-        if trigger.startswith("zzz_handover_"):
+        if trigger.startswith(guard("")):
             continue
         if update and trigger not in move.fires:
             wrong.append(f"trigger {trigger} would fire for every row that is filled: name it in `fires` if it may")
         fires = fires or update
-        if before and trigger > f"zzz_handover_{name}":
+        if before and trigger > guard(name):
             wrong.append(f"trigger {trigger} fires after the one of this data migration, and could change its columns")
     return fires, wrong
 
@@ -163,7 +164,7 @@ def _triggers(connection: Connection[Any], table: int, name: str, move: DataMigr
 def _taken(connection: Connection[Any], name: str, move: DataMigration) -> list[str]:
     from handover.database.backfill.statements import MARK
 
-    schema, function = table_name.split(move.table)[0], f"zzz_handover_{name}"
+    schema, function = table_name.split(move.table)[0], guard(name)
     said = connection.execute(_MINE, (schema, function)).fetchone()
     if said is None or said[0].startswith(MARK):
         return []
@@ -174,13 +175,12 @@ def _side(
     connection: Connection[Any], table: str, columns: Mapping[str, str], types: Mapping[str, str]
 ) -> tuple[Side, list[str]]:
     """These columns as PostgreSQL understands them, and what it does not take."""
-    reads, wrong = set[str](), list[str]()
+    reads, wrong, bare = set[str](), list[str](), dict[str, str]()
     for name, text in columns.items():
-        bare, problem = _one_expression(text)
-        problem = problem or _probed(connection, table, name, bare, types, columns, reads)
+        bare[name], problem = _one_expression(text)
+        problem = problem or _probed(connection, table, name, bare[name], types, columns, reads)
         wrong += [f"column {name}: {problem}"] if problem else []
-    bare_texts = {name: _one_expression(text)[0] for name, text in columns.items()}
-    return Side(bare_texts, {name: types[name] for name in columns}, tuple(sorted(reads))), wrong
+    return Side(bare, {name: types[name] for name in columns}, tuple(sorted(reads))), wrong
 
 
 def _one_expression(text: str) -> tuple[str, str]:

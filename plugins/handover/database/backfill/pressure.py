@@ -10,12 +10,13 @@ import contextvars
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
 from handover.adapters.airflow_connections import beside_the_task
+from handover.database.cancelling import Running
 from handover.database.lag import replication
 
 if TYPE_CHECKING:
@@ -70,9 +71,7 @@ class Pressure:
         self._primary, self._replicas, self._rules, self._table, self._held = primary, replicas, rules, table, held
         self._reasons: dict[str, str] = {"lag": "replication lag is not known yet"}
         self._looked = -STALE_SECONDS
-        self._session: Connection[Any] | None = None
-        self._pid = 0
-        self._cancelling = threading.Lock()
+        self._running = Running()
         self._over = threading.Event()
         self._first = threading.Event()
 
@@ -86,16 +85,9 @@ class Pressure:
         """For a while, or until it is over."""
         self._over.wait(seconds)
 
-    @contextmanager
-    def batch(self, connection: Connection[Any]) -> Iterator[None]:
-        """When it ends, no cancellation is on its way any more."""
-        with self._cancelling:
-            self._session, self._pid = connection, connection.info.backend_pid
-        try:
-            yield
-        finally:
-            with self._cancelling:
-                self._session = None
+    def batch(self, connection: Connection[Any]) -> AbstractContextManager[None]:
+        """See `Running.on`."""
+        return self._running.on(connection)
 
     @contextmanager
     def watching(self) -> Iterator[Pressure]:
@@ -164,7 +156,8 @@ class Pressure:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _writers(self, connection: asyncpg.Connection) -> None:
-        seconds = await connection.fetchval(_WAITING, self._pid) if self._session is not None else 0.0
+        pid = self._running.pid
+        seconds = await connection.fetchval(_WAITING, pid) if pid is not None else 0.0
         self.seen.max_wait = max(self.seen.max_wait, seconds)
         self._reasons["writers"] = ""
         if seconds > self._rules.max_wait_seconds:
@@ -181,8 +174,6 @@ class Pressure:
         import psycopg
 
         try:
-            with self._cancelling:
-                if self._session is not None:
-                    self._session.cancel_safe(timeout=1.0)
+            self._running.cancel(timeout=1.0)
         except psycopg.Error as error:
             log.warning("a batch that a writer waits for could not be cancelled: %s", type(error).__name__)

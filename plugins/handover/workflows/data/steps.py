@@ -35,15 +35,9 @@ class NobodyDeploys(Step):
     """Refuses to go on while a deployment or rollback holds the lock: a migration may be changing the tables."""
 
     def work(self, run: StepRun) -> Evidence:
-        if who := asyncio.run(self._holder(run)):
+        if who := asyncio.run(run.deploying()):
             return failed(self.task_id, f"nothing was touched: {who} holds the lock; run this again when it has ended")
         return passed(self.task_id, "no deployment is under way")
-
-    async def _holder(self, run: StepRun) -> str:
-        from handover.coordination import lock
-
-        async with run.kube() as kube:
-            return await lock.holder(kube, self.plan.lock_name)
 
 
 class _DataStep(Step):

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import threading
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
+from handover.database.operators import DatabaseStep
 from handover.models.evidence import Evidence, Measurement, failed, passed
 from handover.models.names import DATABASE
 from handover.people.question import RoleQuestion
 from handover.plan.parts import required
-from handover.step import Step, StepRun
+from handover.step import StepRun
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow.sdk import Context
+    from airflow.sdk.exceptions import TaskDeferred
 
-    from handover.adapters.postgres import Database
     from handover.database.backfill.runner import Ended
     from handover.database.backfill.shape import Shape
     from handover.database.backfill.stages import Difference, Stages
@@ -31,54 +33,31 @@ PAUSED_SECONDS, HELD_SECONDS, NEXT_SECONDS = 15.0, 15.0, 5.0
 """How long a worker slot is given back for."""
 
 
-class DataRefused(Exception):
-    """A database said no, or nothing at all; it is tried again."""
-
-
-class _MigrationStep(Step):
+class _MigrationStep(DatabaseStep):
     """What these steps share."""
 
     needs = "data_migrations"
 
-    def execute(self, context: Context) -> Any:
-        return self._said(context, lambda: super(_MigrationStep, self).execute(context))
-
-    def resumed(self, context: Context, event: Any) -> Any:
-        return self._said(context, lambda: super(_MigrationStep, self).resumed(context, event))
-
-    def _said(self, context: Context, work: Any) -> Any:
-        """What cannot be done is the step's reason. What the database says quotes no row (psycopg's own text does)."""
-        import psycopg
-
-        from handover.adapters.postgres import cause
+    def asking(self, context: Context, work: Callable[[], Any]) -> Any:
+        """What cannot be done is the step's reason."""
         from handover.database.backfill import checked, checkpoint, runner, stages
 
-        refusals = (checked.NotPossible, checkpoint.Superseded, runner.RowFailed, stages.NotNow)
         try:
-            return work()
-        except refusals as error:
+            return super().asking(context, work)
+        except (checked.NotPossible, checkpoint.Superseded, runner.RowFailed, stages.NotNow) as error:
             return self.conclude(context, failed(self.task_id, str(error)))
-        except psycopg.Error as error:
-            reason = f"{type(error).__name__}: {cause(error)}"
-        self._leave(context, failed(self.task_id, reason))
-        raise DataRefused(reason)
+
+    def later(self, seconds: float) -> TaskDeferred:
+        """To be raised: goes on in `resume` after so long."""
+        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+        moment = clock.utc() + datetime.timedelta(seconds=seconds)
+        self.log.info("waiting until %s", moment)
+        return self.waiting(DateTimeTrigger(moment=moment), seconds)
 
     @property
     def rules(self) -> DataMigrations:
         return required(self.plan.data_migrations, self.needs)
-
-    @property
-    def primary(self) -> Database:
-        return self._database(self.plan.database.primary_connection)
-
-    @property
-    def replicas(self) -> list[Database]:
-        return [self._database(name) for name in self.plan.database.replica_connections]
-
-    def _database(self, connection_id: str) -> Database:
-        from handover.adapters.postgres import database
-
-        return database(connection_id)
 
     def stages(self) -> Stages:
         from handover.database.backfill.stages import Stages
@@ -151,35 +130,27 @@ class Backfill(_MigrationStep):
         self.move = move
 
     def work(self, run: StepRun) -> Evidence:
-        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
-
         ended, seen = self._slice(run)
         if ended.how == "done":
             return passed(self.task_id, self._told(ended), *self._measured(ended), *seen)
         seconds = {"paused": PAUSED_SECONDS, "held": HELD_SECONDS, "slice": NEXT_SECONDS}[ended.how]
         self.log.info("%s: %s, looked at again in %.0f s: %s", self.move, ended.how, seconds, ended.why or "its turn")
-        moment = clock.utc() + datetime.timedelta(seconds=seconds)
-        raise self.waiting(DateTimeTrigger(moment=moment), seconds)
+        raise self.later(seconds)
 
     def resume(self, context: Context, event: Any) -> Any:
         return self.conclude(context, self.work(self.step_run(context)))
 
     def _slice(self, run: StepRun) -> tuple[Ended, tuple[Measurement, ...]]:
-        from handover.coordination import lock
         from handover.database import catalog
         from handover.database.backfill import runner
         from handover.database.backfill.pressure import Pressure
 
-        async def held() -> str:
-            async with run.kube() as kube:
-                return await lock.holder(kube, self.plan.lock_name)
-
-        deploying(self.plan, run)  # the task's own loop looks the cluster up, which the thread beside it may not
+        asyncio.run(run.deploying())  # the task's own loop looks the cluster up, which the thread beside it may not
         shape, primary = self.shape(self.move), self.primary
         with primary.connect() as connection:
             table = catalog.find(connection, shape.table)
         assert table is not None  # the shape was just made of it
-        pressure = Pressure(primary, self.replicas, self.rules, table, held)
+        pressure = Pressure(primary, self.replicas, self.rules, table, run.deploying)
         with pressure.watching():
             worker = runner.Backfill(primary, shape, self.rules, pressure, run.run_id)
             ended = worker.run(self.rules.slice_seconds)
@@ -263,18 +234,15 @@ class CutOver(_MigrationStep):
             return failed(self.task_id, "nothing is cut over: nobody has said so; run this again to be asked again")
         hours = self.rules.low_traffic
         if hours and (seconds := hours.seconds_until(clock.utc())):
-            from airflow.providers.standard.triggers.temporal import DateTimeTrigger
-
-            moment = clock.utc() + datetime.timedelta(seconds=seconds)
-            self.log.info("waiting for the hours of low traffic, until %s", moment)
-            raise self.waiting(DateTimeTrigger(moment=moment), seconds)
+            self.log.info("the hours of low traffic have not begun")
+            raise self.later(seconds)
         return self._done(run)
 
     def resume(self, context: Context, event: Any) -> Any:
         return self.conclude(context, self._done(self.step_run(context)))
 
     def _done(self, run: StepRun) -> Evidence:
-        if who := deploying(self.plan, run):
+        if who := asyncio.run(run.deploying()):
             return failed(self.task_id, f"nothing was changed: {who} holds the lock; clear this task when it has ended")
         stages, done = self.stages(), []
         for move, shape in self.shapes():
@@ -300,7 +268,7 @@ class Control(_MigrationStep):
             return self._pause(run, name, f"by {run.asked_by}" if action == "pause" else "")
         if action not in ("abort", "contract"):
             return failed(self.task_id, f"action: {action!r} is none of pause, go on, abort, contract")
-        if who := deploying(self.plan, run):
+        if who := asyncio.run(run.deploying()):
             return failed(self.task_id, f"nothing was changed: {who} holds the lock; run this again when it has ended")
         stages, known = self.stages(), f"{self.plan.name}_{name}"
         if action == "abort":
@@ -318,16 +286,3 @@ class Control(_MigrationStep):
             if not checkpoint.pause(connection, f"{self.plan.name}_{name}", why):
                 return failed(self.task_id, f"{name} never began")
         return passed(self.task_id, f"{name} is paused {why}" if why else f"{name} goes on")
-
-
-def deploying(plan: Plan, run: StepRun) -> str:
-    """Who holds the lock of the deployments."""
-    import asyncio
-
-    from handover.coordination import lock
-
-    async def holder() -> str:
-        async with run.kube() as kube:
-            return await lock.holder(kube, plan.lock_name)
-
-    return asyncio.run(holder())

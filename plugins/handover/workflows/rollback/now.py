@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from handover.models.deployment import DeploymentState
     from handover.plan.model import Plan
     from handover.ports.kube import Kube
+    from handover.ports.router import Router
     from handover.traffic.abort import Position
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ class RollBackNow:
             back, said = False, f"traffic has not moved yet: {error}"
         took = round((clock.monotonic() - begun) * 1000, 1)
         if back:
-            self._beside(self._afterwards(kube, state, position, asked, who))
+            self._beside(self._afterwards(kube, router, state, position, asked, who))
         run = await self._start(state, reason)
         return RolledBack(
             deployment=state.deployment, back=back, moved=moved, milliseconds=took, rollback=run,
@@ -131,13 +132,12 @@ class RollBackNow:
     # --- what nobody waits for
 
     async def _afterwards(
-        self, kube: Kube, state: DeploymentState, position: Position, asked: RollbackAsked, who: str
+        self, kube: Kube, router: Router, state: DeploymentState, position: Position, asked: RollbackAsked, who: str
     ) -> None:
         """Enough pods behind traffic, kept connections over to them, and the decision on record. The rollback DAG does
         the first two again.
         """
         plan = self._plan
-        router = outside().router(kube, plan.cluster, plan.cluster.service)
         if weak := await strengthen(kube, router, plan, position):
             log.warning("%s", weak)
         async with outside().public(plan.traffic.api_connection) as public:
