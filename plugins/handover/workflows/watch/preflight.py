@@ -32,11 +32,12 @@ class WatchPreflight(Step):
     async def act(self, run: StepRun) -> Evidence:
         async with run.kube() as kube, run.public() as public:
             state = await run.state(kube)
+            answered = await _of_public(self.plan, public, state)  # first: a counter may know nothing until it is asked
             looks = await preflight.looks_at(PodMetrics(kube, self.plan, state.stable))
             found = [
                 *((str(one), _of_pods(self.plan, one.measures)) for one in preflight.problems(looks)),
                 *await _of_sources(self.plan, sources_of(self.plan, state.previous_version, state.stable)),
-                *await _of_public(self.plan, public, state),
+                *answered,
             ]
         wrong = [reason for reason, counts in found if counts]
         left_out = [reason for reason, counts in found if not counts]
