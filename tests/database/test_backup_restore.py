@@ -17,7 +17,7 @@ import pytest
 from handover.adapters.postgres import Database
 from handover.database import catalog, storage, tools
 from handover.database.dump import DumpFailed, Taken, dump_to_s3
-from handover.database.rehearsal import rehearse
+from handover.database.restore_test import prove_restore
 from handover.database.restore import RestoreFailed, differences, restore, scratch_database
 from handover.models.deployment import BackupRecord
 from tests.database.conftest import fill
@@ -209,7 +209,7 @@ def test_what_belongs_to_the_cluster_is_left_out_and_said(servers: Servers, data
     ):  # fmt: skip
         servers.ask(mine, statement)
     elsewhere = Database(servers.other_address, database.port, "postgres", database.user, PASSWORD)
-    found = rehearse(
+    found = prove_restore(
         "restore_test", record, s3, server=elsewhere, production=database, scratch=f"{database.name}_cluster",
         timeout_seconds=120,
     )  # fmt: skip

@@ -178,12 +178,12 @@ class TestRestore(DatabaseStep):
 
     def work(self, run: StepRun) -> Evidence:
         from handover.database import storage
-        from handover.database.rehearsal import rehearse
+        from handover.database.restore_test import prove_restore
 
         record, plan = self.state(run).backup, self.plan.backups
         if record is None:
             return failed(self.task_id, "there is no backup to test")
-        return rehearse(
+        return prove_restore(
             self.task_id, record, storage.s3(plan.connection), server=self._database(plan.restore_connection),
             production=self.primary, scratch=self.scratch_name(run, "restore_test"),
             timeout_seconds=plan.timeout_seconds,
@@ -203,7 +203,8 @@ class SchemaCheck(DatabaseStep):
         plan = self.plan.database
         release = None if plan.tool else self.bundle(run)
         with self.primary.connect() as connection:
-            parts = validation.history(self._before(connection, release, run))
+            before, warnings = self._before(connection, release, run)
+            parts = validation.history(before)
             parts += validation.structure(connection) + validation.quiet(connection)
             parts.append(validation.missing(connection, plan.counted_tables))
             for name in (plan.schema_check, plan.integrity_checks):
@@ -216,26 +217,31 @@ class SchemaCheck(DatabaseStep):
             self.remember_migration(run, counts=counts.rows, last_keys=counts.last_keys)
         seen = [Measurement(what=f"{table}_count", value=n, source="database") for table, n in counts.rows.items()]
         verdict = combined(self.task_id, parts)
-        reason = verdict.reason if not verdict.passed else f"{len(parts)} checks passed"
+        reason = verdict.reason if not verdict.passed else f"{len(parts)} checks passed{warnings}"
         return verdict.model_copy(update={"reason": reason, "measurements": (*seen, *verdict.measurements)})
 
-    def _before(self, connection: Connection[Any], release: Bundle | None, run: StepRun) -> dict[str, list[str]]:
-        """What has to be empty, by what is looked at."""
-        from handover.database import ledger, migrations, tool
+    def _before(
+        self, connection: Connection[Any], release: Bundle | None, run: StepRun
+    ) -> tuple[dict[str, list[str]], str]:
+        """What has to be empty, by what is looked at; and the warnings, as the end of a sentence."""
+        from handover.adapters.postgres import server_major
+        from handover.database import ledger, lint, migrations, tool
 
         if release is None:
-            return tool.order(connection, self.plan.database.tool)
+            return tool.order(connection, self.plan.database.tool), ""
         if run.release.method != "none" and (obstacles := ledger.obstacles(connection)):
-            return {"the database can be migrated": obstacles}
+            return {"the database can be migrated": obstacles}, ""
         rows = ledger.rows(connection)
         pending = migrations.pending(release, rows) if run.release.method != "none" else ()
         fit = migrations.unfit if run.release.method == "sql" else migrations.unreadable
+        judged = lint.judged(pending, self.plan.database.lint, server_major(connection))
         return {
             "the database can be migrated": ledger.obstacles(connection, pending) if pending else [],
             "no migration is stuck": migrations.stuck(rows, ledger.OURS),
             "applied migrations are the release's": migrations.drift(release, rows),
             "new migrations can be run": fit(pending),
-        }
+            "new migrations break no rule": judged.refusals,
+        }, judged.told
 
 
 class Migrate(DatabaseStep):

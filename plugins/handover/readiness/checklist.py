@@ -16,7 +16,7 @@ from handover.readiness.kinds import AnyCheck
 if TYPE_CHECKING:
     from handover.plan.model import Plan
 
-STEPS = frozenset({"backup_rehearsal", "data_checks", "replication_lag"})
+STEPS = frozenset({"data_checks", "replication_lag", "tested_backup"})
 """Lines that a step of another concern covers; `handover.workflows.readiness.dag` makes them."""
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from handover.plan.model import Plan
 
 
-class RehearseBackup(Step):
+class TestedBackup(Step):
     """Takes a full backup of production now and restores it elsewhere; the measured time is that of the RTO."""
 
     needs = "backup"
@@ -23,7 +23,7 @@ class RehearseBackup(Step):
         from handover.database import storage
         from handover.database.dump import DumpFailed, dump_to_s3
         from handover.database.operators import too_small
-        from handover.database.rehearsal import rehearse
+        from handover.database.restore_test import prove_restore
         from handover.database.tools import ToolMissing
 
         plan: Plan = self.plan
@@ -43,7 +43,7 @@ class RehearseBackup(Step):
         if record.size_bytes < plan.backups.min_bytes:
             storage.delete(client, plan.backups.bucket, key)
             return failed(self.task_id, too_small(record.size_bytes, plan.backups.min_bytes), size)
-        tested = rehearse(
+        tested = prove_restore(
             self.task_id, record, client, server=database(plan.backups.restore_connection), production=primary,
             scratch=f"{plan.name}_readiness_test", timeout_seconds=plan.backups.timeout_seconds,
         )  # fmt: skip
@@ -81,4 +81,4 @@ def step_of(name: str, plan: Plan, **task: Any) -> Step:
 
     if name == "replication_lag":
         return ReplicationLag(plan=plan, limit_seconds=plan.thresholds.max_replication_lag_seconds, **task)
-    return {"backup_rehearsal": RehearseBackup, "data_checks": DataChecks}[name](plan=plan, **task)
+    return {"tested_backup": TestedBackup, "data_checks": DataChecks}[name](plan=plan, **task)

@@ -9,7 +9,7 @@ from handover.models.deployment import BackupRecord
 from handover.models.evidence import Evidence, Measurement, failed, passed
 
 
-def rehearse(
+def prove_restore(
     check: str, record: BackupRecord, client: Any, *, server: Database, production: Database, scratch: str,
     timeout_seconds: float,
 ) -> Evidence:  # fmt: skip
