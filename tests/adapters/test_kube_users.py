@@ -222,7 +222,8 @@ def test_a_file_with_a_colon_in_its_name_is_one_file(tmp_path):
         (kubeconfig({}, {"proxy-url": "::bad::"}), "cluster there: its proxy is no address"),
         (
             kubeconfig({}, {"proxy-url": "socks5://p:1"}),
-            "its proxy is of the kind socks5, and only http, https are known",
+            "its proxy is of the kind socks5, and only http, https are known: name a proxy of these in proxy-url or "
+            "HTTPS_PROXY, or forward a port",
         ),
         (kubeconfig({}, {"certificate-authority": "/nowhere/ca"}), "cluster there: /nowhere/ca: No such file"),
         (kubeconfig({"token": f"{SECRET} {SECRET}"}), "user ada: its token is none"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -41,7 +43,7 @@ WRONG: list[tuple[Any, str]] = [
     (with_cluster(server="https://127.0.0.1:1", **{"certificate-authority": "ca"}), "/ca: No such file"),
     (with_cluster(server="https://127.0.0.1:1", **{"certificate-authority-data": "c2VzYW1l"}),
      "certificate-authority of https://127.0.0.1:1 cannot be read"),
-    (with_cluster(server="http://there", **{"proxy-url": "socks5://p"}), "its proxy is of the kind socks5"),
+    (with_cluster(server="http://there", **{"proxy-url": "socks5://p"}), "only http, https are known: name a proxy"),
     (with_user(**{"client-certificate": "c.pem", "client-key": "k.pem"}), "/c.pem: No such file"),
     (with_user(**{"auth-provider": {"name": "magic"}}), "nobody knows its auth-provider magic any more"),
     (with_user(exec={"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin"}), "cannot be run"),
@@ -51,18 +53,34 @@ WRONG: list[tuple[Any, str]] = [
 
 
 PLAN = ["--plan", "include/plans/pms.yaml"]
+ADOPTED = "{folder}/plans/pms.yaml"
 COMMANDS = {
-    "back": PLAN, "status": PLAN, "permissions": PLAN, "adopt": ["--namespace", "production", "--service", "web"],
+    "back": PLAN, "status": PLAN, "permissions": PLAN, "prepare": ["--plan", ADOPTED],
+    "adopt": ["--namespace", "production", "--service", "web"],
 }  # fmt: skip
+
+
+@pytest.fixture
+def arguments(tmp_path) -> Callable[[str], list[str]]:
+    """Of a command; `prepare` finds what `adopt --write` leaves beside a plan."""
+    preview = {
+        "kind": "Service", "metadata": {"name": "pms-preview", "namespace": "production"},
+        "spec": {"selector": {"app": "pms", "version": "blue"}},
+    }  # fmt: skip
+    (tmp_path / "plans").mkdir()
+    shutil.copy("include/plans/pms.yaml", tmp_path / "plans")
+    (tmp_path / "k8s").mkdir()
+    (tmp_path / "k8s" / "pms-first.yaml").write_text(yaml.safe_dump(preview))
+    return lambda command: [command, *(one.format(folder=tmp_path) for one in COMMANDS[command])]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(("config", "said"), WRONG, ids=[said[:30] for _, said in WRONG])
-def test_it_says_in_one_line_what_is_wrong_in_which_file(tmp_path, capsys, command, config, said):
+def test_it_says_in_one_line_what_is_wrong_in_which_file(tmp_path, capsys, arguments, command, config, said):
     path = tmp_path / "config"
     text = config if isinstance(config, (bytes, str)) else yaml.safe_dump(config)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    code = __main__.main([command, *COMMANDS[command], "--kubeconfig", str(path)])
+    code = __main__.main([*arguments(command), "--kubeconfig", str(path)])
     out, error = capsys.readouterr()
     assert (code, out, error.count("\n")) == (2, "", 1)
     assert error.startswith("failed: ") and said in error and str(path) in error
@@ -70,10 +88,10 @@ def test_it_says_in_one_line_what_is_wrong_in_which_file(tmp_path, capsys, comma
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_user_that_is_not_there_asks_as_nobody_and_a_context_may_be_said(tmp_path, capsys, command):
+def test_a_user_that_is_not_there_asks_as_nobody_and_a_context_may_be_said(tmp_path, capsys, arguments, command):
     path = tmp_path / "config"
     path.write_text(yaml.safe_dump({**GOOD, "users": [], "current-context": ""}))
-    asked = [command, *COMMANDS[command], "--kubeconfig", str(path), "--context", "home"]
+    asked = [*arguments(command), "--kubeconfig", str(path), "--context", "home"]
     assert __main__.main(asked) == 2
     error = capsys.readouterr().err
     assert "did not answer" in error and error.count("\n") == 1

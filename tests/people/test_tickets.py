@@ -25,6 +25,7 @@ from tests.twins.channels import TICKETS, TwinChannels
 from tests.twins.world import quick_plan, twin, virtual_time, world  # noqa: F401 - fixtures
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
+KEYS = "messages.ticket_incident_type and messages.ticket_task_type"
 SERVER, CLOUD = "/rest/api/2/search", "/rest/api/3/search/jql"
 IMAGE = "registry.example.com/shop/web@sha256:1"
 
@@ -290,7 +291,7 @@ def test_a_kind_that_the_project_lacks_is_told_with_those_that_it_has(jira_at, s
         jira_at(web)
         said = tickets.key_or_reason(PLAN, ticket(kind="Incident"))
     refused = "POST /rest/api/2/issue: 400 issuetype: The issue type selected is invalid."
-    assert said == f"none ({refused} The project PMS has: Task, Bug.)"
+    assert said == f"none ({refused} The project PMS has: Task, Bug. Say which in {KEYS}.)"
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,10 @@ class Jira:
             return _key(self._ask("POST", self._path, {"fields": fields}))
         except ServiceRefused as error:
             if error.status == 400 and "issuetype" in str(error) and (kinds := self._kinds()):
-                there = f"{error} The project {self._project} has: {', '.join(kinds)}."
+                there = (
+                    f"{error} The project {self._project} has: {', '.join(kinds)}. Say which in "
+                    "messages.ticket_incident_type and messages.ticket_task_type."
+                )
                 raise ServiceRefused(there, error.status) from None
             raise
 

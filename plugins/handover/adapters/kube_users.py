@@ -131,7 +131,11 @@ def _proxy(identity: Identity, server: str) -> str:
     if not good:
         raise identity.of_cluster("its proxy is no address")
     if written and where.scheme not in PROXIES:
-        raise identity.of_cluster(f"its proxy is of the kind {where.scheme}, and only {', '.join(PROXIES)} are known")
+        raise identity.of_cluster(
+            f"its proxy is of the kind {where.scheme}, and only {', '.join(PROXIES)} are known: name a proxy of these "
+            "in proxy-url or HTTPS_PROXY, or forward a port of this machine through it (ssh -L) and make that the "
+            "server, with tls-server-name"
+        )
     return written
 
 

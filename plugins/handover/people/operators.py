@@ -13,6 +13,7 @@ from handover import clock
 from handover.coordination.lock import FencedOut
 from handover.coordination.state import NoDeployment
 from handover.evidence_seal import leave
+from handover.foundation import EVIDENCE_KEY
 from handover.models.annotations import AGENT
 from handover.models.deployment import DeploymentState
 from handover.models.evidence import Evidence, Verdict, failed, passed
@@ -23,7 +24,7 @@ from handover.people.question import RoleQuestion
 from handover.plan.parts import required
 from handover.ports.channel import NewTicket
 from handover.ports.kube import KubeError
-from handover.step import EVIDENCE_KEY, Step, StepRun
+from handover.step import Step, StepRun
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -186,7 +187,8 @@ class OpenTicket(Step):
         due = clock.utc() + datetime.timedelta(hours=self.plan.messages.post_mortem_hours)
         wanted = NewTicket(
             label=label(self.plan, POST_MORTEM, state.deployment),  # the follow-ups find it by this
-            kind="Incident", summary=f"{self.plan.title} {state.version} was rolled back",
+            kind=self.plan.messages.ticket_incident_type,
+            summary=f"{self.plan.title} {state.version} was rolled back",
             description=f"Reason: {state.rollback_reason}\nDeployment: {state.deployment}\n{_timelines(state)}"
             f"Post-mortem due: {due:%Y-%m-%d %H:%M} UTC",
             due=f"{due:%Y-%m-%d}",

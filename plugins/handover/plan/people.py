@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints, model_validator
 from handover.plan.parts import ConnectionId, Count, Items, Seconds, Section, UrlPath, all_or_none
 
 SlackChannel = Annotated[str, StringConstraints(pattern=r"^#[a-z0-9_-]+$")]
+TicketType = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -57,6 +58,9 @@ class Messages(Section):
     ticket_connection: ConnectionId | None = None
     ticket_path: UrlPath | None = None
     ticket_project: str | None = None
+    ticket_incident_type: TicketType = "Incident"
+    ticket_task_type: TicketType = "Task"
+    """Types of the tickets of incidents and of what there is to do, as the project has them."""
     post_mortem_hours: Count
     timeout_seconds: Seconds
 

@@ -49,6 +49,12 @@ def test_each_incident_has_a_ticket_of_its_own(plan, token, people):
     assert "high incident, noted: cpu" in told[0].description
 
 
+def test_a_ticket_is_of_the_type_that_the_plan_names(plan, token, people):
+    messages = plan.messages.model_copy(update={"ticket_incident_type": "Outage"})
+    document(plan.model_copy(update={"messages": messages}), token)
+    assert {ticket.kind for _, ticket in people.opened.values()} == {"Outage"}
+
+
 def test_a_step_that_is_killed_before_it_hears_of_a_ticket_opens_no_second_one(plan, token, people):
     people.lost = Killed()
     with pytest.raises(Killed):

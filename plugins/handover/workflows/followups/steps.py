@@ -192,8 +192,8 @@ class Ticket(Dated):
         ended = followed(run.context)
         due = f"{datetime.datetime.fromtimestamp(self.due(ended), datetime.UTC):%Y-%m-%d}"
         wanted = NewTicket(
-            label=label(self.plan, self.purpose, ended.deployment), kind="Task", summary=self.title(ended),
-            description=self._text(ended), due=due,
+            label=label(self.plan, self.purpose, ended.deployment), kind=self.plan.messages.ticket_task_type,
+            summary=self.title(ended), description=self._text(ended), due=due,
         )  # fmt: skip
         key, new = open_once(self.plan, wanted)
         return passed(self.task_id, f"ticket {key}, due {due}" if new else f"ticket {key} exists already")

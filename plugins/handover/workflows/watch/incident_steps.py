@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from handover import clock
 from handover.evidence_seal import leave
+from handover.foundation import EVIDENCE_KEY
 from handover.models.evidence import Evidence, failed, passed
 from handover.models.incident import Resolution, given_up, pending
 from handover.models.record import DECISION_KEY, Decision
@@ -17,7 +18,7 @@ from handover.people.details import details, of_deployment, taking_back
 from handover.people.operators import ROLLBACK
 from handover.people.question import RoleQuestion
 from handover.ports.channel import NewTicket
-from handover.step import EVIDENCE_KEY, Step, StepRun
+from handover.step import Step, StepRun
 from handover.workflows.watch import incidents
 from handover.workflows.watch.steps import Soak
 
@@ -138,7 +139,8 @@ class DocumentIncidents(Step):
         wanted = [
             NewTicket(
                 label=label(self.plan, INCIDENT, state.deployment, found.rule, f"{found.began:.3f}"),
-                kind="Incident", summary=f"{self.plan.title} {state.version}: {found.severity} incident, {found.rule}",
+                kind=self.plan.messages.ticket_incident_type,
+                summary=f"{self.plan.title} {state.version}: {found.severity} incident, {found.rule}",
                 description=str(found), due=f"{due:%Y-%m-%d}",
             )
             for found in state.incidents
