@@ -23,6 +23,7 @@ from rich.table import Table
 
 from handover.plan.load import OVERLAY_VARIABLE, load_plan
 from handover.plan.model import Plan
+from sandbox.airflow_client import AirflowError
 from sandbox.argo import Argo, Rollout, manifests
 from sandbox.argo.comparison import Cause, Round, Who, as_json, compare
 from sandbox.argo.observing import RATE, Disturbed, Event, observe
@@ -141,7 +142,7 @@ class Bench:
         found, disturbance = None, ""
         try:
             found = self._observe(Who.OURS, cause, events[cause], self._endpoints, self._we_decided)
-        except Disturbed as error:
+        except (Disturbed, AirflowError) as error:  # a run of the rollback is there already: the watch has seen more
             disturbance = str(error)
         outcome = self._team.follow(NEW, run_id)
         if outcome.outcome != "rolled_back":
