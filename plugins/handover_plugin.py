@@ -16,9 +16,9 @@ def _routes() -> list[dict[str, Any]]:
     """In the API server alone: no other process has anybody to answer, and each would pay for the imports."""
     if os.environ.get("_AIRFLOW_PROCESS_CONTEXT") != "server":
         return []
-    from handover.workflows.rollback import routes
+    from handover.workflows.page.application import PREFIX, application
 
-    return [{"app": routes.application(), "url_prefix": routes.PREFIX, "name": "handover"}]
+    return [{"app": application(), "url_prefix": PREFIX, "name": "handover"}]
 
 
 class HandoverPlugin(AirflowPlugin):

@@ -46,9 +46,13 @@ async def beat(kube: Kube, name: str, token: FencingToken, heartbeat: Heartbeat)
 
 async def read(kube: Kube, name: str, token: FencingToken) -> list[Heartbeat]:
     """The last sign of life of each watch of this generation; what cannot be read is none. Raises like `beat`."""
-    found = notes(await _lease(kube, name, token))
+    return beats_of(await _lease(kube, name, token))
+
+
+def beats_of(lease: Json) -> list[Heartbeat]:
+    """The same, of a lock that was read already."""
     beats = []
-    for key, text in found.items():
+    for key, text in notes(lease).items():
         if key.startswith(PREFIX):
             try:
                 beats.append(Heartbeat.model_validate_json(text))

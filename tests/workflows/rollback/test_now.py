@@ -20,6 +20,7 @@ from handover.coordination.routing import move
 from handover.models.deployment import Status
 from handover.outside import outside, standing_in
 from handover.ports.kube import KubeError
+from handover.workflows.page.application import application
 from handover.workflows.rollback import routes
 from handover.workflows.rollback.now import RollBackNow
 from handover.workflows.rollback.start import rollback_run_id
@@ -37,7 +38,7 @@ class Api:
 
     def __init__(self, world):  # noqa: F811
         self.world, self.airflow, self.rights = world, TwinAirflow(), {"GET", "POST"}
-        self.app = routes.application()
+        self.app = application()
         self.app.state.plans = {"pms": RollBackNow(world.plan.model_copy(update={"record": None}))}
         self.app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username="lead", role="op")
         for method, route in {"GET": routes._may_look, "POST": routes._may_roll_back}.items():

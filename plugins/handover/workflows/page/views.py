@@ -82,17 +82,19 @@ class TrafficNow(Frozen):
 
 
 class LockNow(Frozen):
-    """Who may change production now. ``holder`` "": nobody holds it, and the rest is of whoever held it last."""
+    """Who may change production now. ``holder`` "": nobody holds it, and the rest is of whoever held it last;
+    ``since`` None: nobody knows.
+    """
 
     holder: str
-    since: str
+    since: float | None
     reason: str
     generation: int
 
 
 class Watching(Frozen):
-    """The last sign of life of one watch. ``silent``: it is older than the plan lets a source be; ``clean_since``: since
-    when the version that clients meet was seen without a breach, None while it is not.
+    """The last sign of life of one watch. ``silent``: it is older than the plan lets a source be; ``clean_since``:
+    since when the version that clients meet was seen without a breach, None while it is not.
     """
 
     watcher: str
@@ -134,8 +136,8 @@ class DeploymentNow(Frozen):
 
     ``watch_phase``: of the watch, from before the first patch on. ``switched_at``: the cutover, None while clients have
     not met the new version; ``back_at``: since when the stable colour serves alone again; ``decision_at``: until then a
-    critical breach is rolled back by itself, and asked about after it; ``watch_until``: the end of the monitoring; both
-    None until the stabilization has begun. ``stopped``: taken back before any client met it, so nothing moved.
+    critical breach is rolled back by itself, and asked about after it, at the earliest; ``watch_until``: the end of the
+    monitoring; None while nobody knows. ``stopped``: taken back before any client met it, so nothing moved.
     ``whereabouts``: where traffic is once it was taken back, "" before. ``rollback_run`` "": none has taken over.
     ``steps``: what is under way now; ``last_step`` None where nothing is recorded yet.
     """
@@ -240,13 +242,13 @@ class PlanCard(Frozen):
 
 
 class Plans(Frozen):
-    """``GET /plans``. Plans that this person may not read are left out; ``broken``: plan files that cannot be read, with
-    file, key and reason.
+    """``GET /plans``. Plans that this person may not read are left out; ``broken``: how many plan files cannot be
+    read (Airflow shows why among the DAGs' import errors).
     """
 
     at: float
     plans: tuple[PlanCard, ...]
-    broken: tuple[str, ...]
+    broken: int
 
 
 class DeploymentRow(Frozen):
@@ -305,8 +307,8 @@ class DecisionView(Frozen):
 
 
 class MessageView(Frozen):
-    """What people were told. ``problem``: why it was not delivered, "" when it was; ``arrived``: whether it was, then or
-    at a later try.
+    """What people were told. ``problem``: why it was not delivered, "" when it was; ``arrived``: whether it was, then
+    or at a later try.
     """
 
     run: str
@@ -464,8 +466,8 @@ class Numbers(Frozen):
 
 
 class Changed(Frozen):
-    """Data of the event ``changed`` of ``GET /plans/{plan}/events``: what to ask for again. ``run``: the deployment that
-    the last two are of.
+    """Data of the event ``changed`` of ``GET /plans/{plan}/events``: what to ask for again. ``run``: the deployment
+    that the last two are of, "" before the first.
     """
 
     what: tuple[Literal["now", "deployment", "measurements"], ...]

@@ -1,4 +1,4 @@
-"""What Airflow's API server answers below ``/handover``: where traffic is, and "roll back now".
+"""Where traffic is, and "roll back now", as Airflow's API server answers it (`handover.workflows.page.application`).
 
 No route of a plugin has a login by itself (apache/airflow#63081), so each asks for the right that its like in Airflow
 has: to look, the rollback DAG's runs; to roll back, to start one. Imported by the API server alone.
@@ -6,15 +6,13 @@ has: to look, the rollback DAG's runs; to roll back, to start one. Imported by t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
-from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
 from pydantic import ValidationError
 
 from handover.adapters.kube_access import NoAccess
@@ -25,7 +23,7 @@ from handover.ports.kube import KubeError
 from handover.traffic.abort import NothingToRollBack
 from handover.workflows.rollback.now import RollbackAsked, RollBackNow, RolledBack, Whereabouts
 
-PREFIX = "/handover"
+router = APIRouter()
 MAX_BYTES = 2**14
 """Of what is sent: a reason, and a name."""
 HEADER = "X-Handover"
@@ -65,16 +63,6 @@ async def _asked(request: Request) -> RollbackAsked:
         raise HTTPException(422, wrong) from None
 
 
-@asynccontextmanager
-async def _kept(app: FastAPI) -> AsyncIterator[None]:
-    app.state.plans = {}
-    try:
-        yield
-    finally:
-        for one in app.state.plans.values():
-            await one.close()
-
-
 def _plan_of(plan: Name, request: Request) -> RollBackNow:
     """Plans are read when they are first asked for: a new one needs a restart, as it does for its DAGs' plugins."""
     kept: dict[str, RollBackNow] = request.app.state.plans
@@ -86,33 +74,28 @@ def _plan_of(plan: Name, request: Request) -> RollBackNow:
     return kept[plan]
 
 
-def application() -> FastAPI:
-    """The plugin's part of the API server."""
-    app = FastAPI(title="handover", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_kept)
+@router.get("/plans/{plan}", dependencies=[Depends(_may_look)])
+async def where(plan: Annotated[RollBackNow, Depends(_plan_of)], response: Response) -> Whereabouts:
+    response.headers["Cache-Control"] = "no-store"
+    try:
+        return await plan.where()
+    except (KubeError, NoAccess) as error:
+        raise HTTPException(503, f"the cluster did not answer: {error}") from None
 
-    @app.get("/plans/{plan}", dependencies=[Depends(_may_look)])
-    async def where(plan: Annotated[RollBackNow, Depends(_plan_of)], response: Response) -> Whereabouts:
-        response.headers["Cache-Control"] = "no-store"
-        try:
-            return await plan.where()
-        except (KubeError, NoAccess) as error:
-            raise HTTPException(503, f"the cluster did not answer: {error}") from None
 
-    @app.post("/plans/{plan}/rollback", dependencies=[Depends(_may_roll_back), Depends(_from_here)])
-    async def roll_back(
-        plan: Annotated[RollBackNow, Depends(_plan_of)],
-        asked: Annotated[RollbackAsked, Depends(_asked)],
-        user: User,
-        response: Response,
-    ) -> RolledBack:
-        try:
-            told = await plan.roll_back(asked, user.get_name())
-        except (NothingToRollBack, FencedOut, Refused) as error:
-            raise HTTPException(409, str(error)) from None
-        except (KubeError, NoAccess) as error:
-            said = f"traffic was not moved: {error}; with a kubeconfig: python -m handover back"
-            raise HTTPException(503, said) from None
-        response.status_code = 200 if told.back else 202
-        return told
-
-    return app
+@router.post("/plans/{plan}/rollback", dependencies=[Depends(_may_roll_back), Depends(_from_here)])
+async def roll_back(
+    plan: Annotated[RollBackNow, Depends(_plan_of)],
+    asked: Annotated[RollbackAsked, Depends(_asked)],
+    user: User,
+    response: Response,
+) -> RolledBack:
+    try:
+        told = await plan.roll_back(asked, user.get_name())
+    except (NothingToRollBack, FencedOut, Refused) as error:
+        raise HTTPException(409, str(error)) from None
+    except (KubeError, NoAccess) as error:
+        said = f"traffic was not moved: {error}; with a kubeconfig: python -m handover back"
+        raise HTTPException(503, said) from None
+    response.status_code = 200 if told.back else 202
+    return told

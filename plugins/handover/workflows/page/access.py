@@ -1,0 +1,46 @@
+"""Who may see what of the page: as Airflow has it for the DAGs of the plan.
+
+No route of a plugin has a login by itself (apache/airflow#63081), so every route asks for one of these.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
+from fastapi import Depends, HTTPException, Path, Request
+
+Name = Annotated[str, Path(pattern="^[a-z][a-z0-9_]{0,63}$")]
+RunId = Annotated[str, Path(min_length=1, max_length=250)]
+User = Annotated[BaseUser, Depends(get_user)]
+"""Whoever is signed in; nobody is answered 401."""
+
+
+def may_read(plan: Name, request: Request, user: User) -> None:
+    """Raises 403 for whoever may not read the runs of the deployment DAG."""
+    requires_access_dag("GET", DagAccessEntity.RUN, f"{plan}_deployment")(request, user)
+
+
+def reads(plan: str, request: Request, user: BaseUser) -> bool:
+    """The same as an answer."""
+    try:
+        may_read(plan, request, user)
+    except HTTPException:
+        return False
+    return True
+
+
+def rolls_back(plan: str, request: Request, user: BaseUser) -> bool:
+    """Whether they may start the rollback DAG, and so roll back from here."""
+    try:
+        requires_access_dag("POST", DagAccessEntity.RUN, f"{plan}_rollback")(request, user)
+    except HTTPException:
+        return False
+    return True
+
+
+def may_roll_back(plan: Name, request: Request, user: User) -> bool:
+    """For routes of a plan that tell people what they may do."""
+    return rolls_back(plan, request, user)
