@@ -7,11 +7,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from handover.adapters.postgres import server_major
 from handover.coordination.routing import moved_back
-from handover.database import ledger, migrations, runner, validation
+from handover.database import ledger, lint, migrations, runner, validation
 from handover.database.cpu import Cpu
 from handover.database.guard import Guard
-from handover.database.migrations import Bundle, Row
+from handover.database.migrations import Bundle, Row, Script
 from handover.models.evidence import Evidence, Measurement, failed, passed
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class MigrationRun(GuardedRun):
             problems = ledger.obstacles(connection)
             rows = [] if problems else ledger.rows(connection)
             pending = migrations.pending(release, rows)
-            problems = problems or self._refusals(release, rows) + ledger.obstacles(connection, pending)
+            problems = problems or self._against(release, rows, pending, connection)
         if problems:
             return self._failed("refused, nothing was changed: " + "; ".join(problems))
         names = tuple(script.name for script in pending)
@@ -144,6 +145,13 @@ class MigrationRun(GuardedRun):
     def _rows(self) -> list[Row]:
         with self.primary.connect() as connection:
             return ledger.rows(connection)
+
+    def _against(
+        self, release: Bundle, rows: list[Row], pending: Sequence[Script], connection: Connection[Any]
+    ) -> list[str]:
+        judged = lint.judged(pending, self.plan.database.lint, server_major(connection))
+        found = self._refusals(release, rows) + judged.refusals + ledger.obstacles(connection, pending)
+        return list(dict.fromkeys(found))
 
     def _refusals(self, release: Bundle, rows: list[Row]) -> list[str]:
         if self.step_run.release.method == "sql":

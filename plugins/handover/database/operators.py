@@ -193,8 +193,9 @@ class TestRestore(DatabaseStep):
 class SchemaCheck(DatabaseStep):
     """Plan 3.1: may the migration begin? Counts the rows for 3.3.
 
-    Passes when the plan's SQL checks of schema and data hold, no migration is stuck, edited or missing, every index is
-    valid, every constraint is validated, and no transaction has been open for long.
+    Passes when the plan's SQL checks of schema and data hold, no migration is stuck, edited or missing, none breaks a
+    rule of the linter that refuses, every index is valid, every constraint is validated, and no transaction has been
+    open for long.
     """
 
     def work(self, run: StepRun) -> Evidence:

@@ -45,6 +45,41 @@ class MigrationTool(Section):
         return self
 
 
+UNREAD = "syntax-error"
+"""What the linter calls a file that it cannot read to its end: what stands behind that place was not judged."""
+LintRule = Annotated[str, Field(pattern=r"^[a-z]+(-[a-z]+)*$")]
+
+
+class LintRules(Section):
+    """Rules of squawk, the linter of migrations (docs/database.md). One that is in neither list warns.
+
+    ``refuse``: no migration runs that breaks one of them; ``ignore``: nobody hears of them.
+    """
+
+    refuse: tuple[LintRule, ...] = (
+        UNREAD,
+        "ban-concurrent-index-creation-in-transaction",
+        "ban-drop-database",
+        "ban-truncate-cascade",
+    )
+    ignore: tuple[LintRule, ...] = (
+        "ban-char-field",
+        "prefer-bigint-over-int",
+        "prefer-bigint-over-smallint",
+        "prefer-identity",
+        "prefer-text-field",
+        "prefer-timestamp-tz",
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> LintRules:
+        if both := sorted(set(self.refuse) & set(self.ignore)):
+            raise ValueError(f"{', '.join(both)} is both in refuse and in ignore")
+        if UNREAD in self.ignore:
+            raise ValueError(f"{UNREAD} cannot be ignored: leave it out of refuse, and it is a warning")
+        return self
+
+
 class MigrationRules(Section):
     primary_connection: ConnectionId
     replica_connections: tuple[ConnectionId, ...] = ()
@@ -64,6 +99,7 @@ class MigrationRules(Section):
     integrity_checks: SqlFile | None = None
     critical_queries: SqlFile | None = None
     max_query_seconds: Seconds = 1.0
+    lint: LintRules = LintRules()
     lag_timeout_seconds: Seconds = 120.0
     cpu: DatabaseCpu | None = None
 
