@@ -17,8 +17,8 @@ import pytest
 from handover.adapters.postgres import Database
 from handover.database import catalog, storage, tools
 from handover.database.dump import DumpFailed, Taken, dump_to_s3
-from handover.database.restore_test import prove_restore
 from handover.database.restore import RestoreFailed, differences, restore, scratch_database
+from handover.database.restore_test import prove_restore
 from handover.models.deployment import BackupRecord
 from tests.database.conftest import fill
 from tests.support.postgres import PASSWORD, Servers
@@ -409,16 +409,36 @@ def _fake(folder: Path, major: int) -> None:
     program.chmod(0o755)
 
 
-def test_best_compression_that_pg_dump_has() -> None:
+def test_best_compression_that_pg_dump_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(wanted: str, *built_with: str) -> tools.Compression:
+        monkeypatch.setattr(tools, "_compresses", lambda _program, switch: switch in built_with)
+        tools.compression.cache_clear()
+        return tools.compression("/pg_dump", wanted)
+
+    assert found("auto", "zstd:1", "lz4", "gzip:1") == tools.Compression("zstd:1")
+    assert found("auto", "lz4", "gzip:1") == tools.Compression("lz4")
+    assert found("auto", "gzip:1") == found("zstd") == tools.Compression("0", packed=True)
+    assert found("gzip", "1") == tools.Compression("1")
+    assert found("none") == tools.Compression("0")
+    with pytest.raises(tools.ToolMissing, match="without lz4"):
+        found("lz4", "gzip:1")
+    tools.compression.cache_clear()
+
+
+def test_what_the_installed_pg_dump_compresses_with() -> None:
     pg_dump = tools.program("pg_dump", 18)
     said = subprocess.run(
         [pg_dump, "--compress=zstd:1", "--host=/nonexistent"], capture_output=True, text=True, check=False
     )
-    assert tools.compression(pg_dump, "auto") == ("gzip:1" if "compress" in said.stderr else "zstd:1")
-    assert tools.compression(pg_dump, "none") == "0"
-    if "compress" in said.stderr:
-        with pytest.raises(tools.ToolMissing, match="without zstd"):
-            tools.compression(pg_dump, "zstd")
+    without = "compress" in said.stderr
+    assert str(tools.compression(pg_dump, "auto")) == f"--compress={'0, zstd:1 by us' if without else 'zstd:1'}"
+
+
+@pytest.mark.parametrize("compression", ["auto", "gzip", "none"])
+def test_however_it_was_compressed_it_comes_back(shop: Database, s3: Any, compression: str, programs: None) -> None:
+    taken = dump_to_s3(shop, s3, "backups", f"production/{compression}.dump", compression=compression)
+    with scratch_database(shop, f"shop_{compression}") as target:
+        assert differences(taken.record, restore(s3, taken.record, target)) == []
 
 
 def test_password_is_in_no_representation(shop: Database) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from handover import clock
 from handover.adapters.postgres import Database, cause, server_major
-from handover.database import catalog, storage, tools
+from handover.database import catalog, packing, storage, tools
 from handover.models import table_name
 from handover.models.deployment import BackupRecord
 
@@ -42,7 +42,7 @@ class Taken:
 
     record: BackupRecord
     seconds: float
-    compression: str
+    compression: tools.Compression
 
     @property
     def bytes_per_second(self) -> float:
@@ -68,13 +68,13 @@ def dump_to_s3(
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         snapshot = catalog.export_snapshot(connection)
         command = [
-            pg_dump, "--format=custom", f"--compress={method}", f"--snapshot={snapshot}", "--no-password",
+            pg_dump, "--format=custom", f"--compress={method.switch}", f"--snapshot={snapshot}", "--no-password",
             f"--lock-wait-timeout={int(lock_wait_seconds * 1000)}",
         ]  # fmt: skip
         inside = beside.submit(_count, connection)
         try:
             with _running(command, database, timeout_seconds) as output:
-                hashing = storage.Hashing(output)
+                hashing = storage.Hashing(packing.packed(output) if method.packed else output)
                 storage.write(client, bucket, key, hashing, expected_bytes=size)
             counts, objects = _counted(inside)
             record = BackupRecord(

@@ -153,7 +153,7 @@ class Backup(DatabaseStep):
         )
 
     def _measured(self, taken: Taken) -> Sequence[Measurement]:
-        source = f"pg_dump --compress={taken.compression}"
+        source = f"pg_dump {taken.compression}"
         rate = round(taken.bytes_per_second)
         return (
             self._size(taken.record),

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from handover import clock
 from handover.adapters.postgres import Database, server_major
-from handover.database import catalog, storage, tools
+from handover.database import catalog, packing, storage, tools
 from handover.models.deployment import BackupRecord
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _pump(archive: storage.Proven, process: subprocess.Popen[bytes]) -> None:
     """Feeds pg_restore until it wants no more."""
     assert process.stdin is not None
     with suppress(BrokenPipeError), process.stdin, closing(archive.read()) as blocks:
-        for data in blocks:
+        for data in packing.unpacked(blocks):
             process.stdin.write(data)
 
 

@@ -5,14 +5,30 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from handover.database import packing
+
 USUAL_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
 PROBE_SECONDS = 10
-METHODS = {"zstd": "zstd:1", "lz4": "lz4", "gzip": "gzip:1", "none": "none"}
+METHODS = {"zstd": "zstd:1", "lz4": "lz4", "gzip": "gzip:1"}
 """What to ask pg_dump for, best first; measured on a 2.6 GB database (wall seconds): uncompressed 13.7, lz4 13.6,
 zstd:1 14.6, gzip:1 20.6, gzip's default level 37.5."""
+QUICK = ("zstd", "lz4")
+"""Methods that hold up no dump."""
+
+
+@dataclass(frozen=True)
+class Compression:
+    """``switch``: what pg_dump's ``--compress`` gets; ``packed``: what it gives is compressed by us (`packing`)."""
+
+    switch: str
+    packed: bool = False
+
+    def __str__(self) -> str:
+        return f"--compress={self.switch}{f', {packing.METHOD} by us' if self.packed else ''}"
 
 
 class ToolMissing(Exception):
@@ -55,19 +71,20 @@ def _major(file: str) -> int | None:
 
 
 @lru_cache
-def compression(pg_dump: str, wanted: str) -> str:
-    """The value of ``--compress`` for ``wanted``; ``auto`` is the first of `METHODS` that this pg_dump was built with.
+def compression(pg_dump: str, wanted: str) -> Compression:
+    """How a dump is compressed. ``auto`` is the first of `QUICK` that this pg_dump was built with, or else we do it, as
+    for a ``zstd`` that it was built without.
 
     Raises `ToolMissing` when it cannot do what the plan asks for.
     """
     if wanted == "none":
-        return "0"
-    for method in METHODS if wanted == "auto" else (wanted,):
-        if method == "none":
-            return "0"
-        for value in (METHODS[method], "1") if method == "gzip" else (METHODS[method],):
-            if _compresses(pg_dump, value):
-                return value
+        return Compression("0")
+    for method in QUICK if wanted == "auto" else (wanted,):
+        for switch in (METHODS[method], "1") if method == "gzip" else (METHODS[method],):
+            if _compresses(pg_dump, switch):
+                return Compression(switch)
+    if wanted in ("auto", "zstd"):
+        return Compression("0", packed=True)
     raise ToolMissing(f"{pg_dump} was built without {wanted}")
 
 
