@@ -127,7 +127,9 @@ class DatabaseRollback:
                     ledger.roll_back(connection, row.name)
 
 
-def reverse(database: Database, scripts: Sequence[Script], limits: runner.StatementLimits) -> list[str]:
+def reverse(
+    database: Database, scripts: Sequence[Script], limits: runner.StatementLimits, stop: runner.Stop | None = None
+) -> list[str]:
     """Runs ``down.sql`` of the given migrations in the given order (newest first); gives the names that were undone.
 
     Each is one transaction that also marks its row as rolled back, or a statement that PostgreSQL takes only alone;
@@ -141,19 +143,20 @@ def reverse(database: Database, scripts: Sequence[Script], limits: runner.Statem
             if script.name in done:
                 if not script.reversible:
                     raise runner.StatementFailed("", script.problem or f"{script.name} has no down.sql", 0)
-                runner.patiently(partial(_undo_one, connection, script, limits), limits)
+                runner.patiently(partial(_undo_one, connection, script, limits, stop or runner.Never()), limits)
                 undone.append(script.name)
     return undone
 
 
-def _undo_one(connection: Connection[Any], script: Script, limits: runner.StatementLimits) -> None:
+def _undo_one(connection: Connection[Any], script: Script, limits: runner.StatementLimits, stop: runner.Stop) -> None:
     assert script.back is not None
     if one := script.back.alone:
-        runner.run_alone(connection, script.back, one, set(alone.invalid(connection, one)), limits)
+        runner.run_alone(connection, script.back, one, set(alone.invalid(connection, one)), limits, stop)
         ledger.roll_back(connection, script.name)
         return
     with runner.transaction(connection):
         runner.set_limits(connection, limits)
-        runner.execute_script(connection, script.back.sent)
+        with stop.cancellable(connection):
+            runner.execute_script(connection, script.back.sent)
         runner.own_again(connection, limits)
         ledger.roll_back(connection, script.name)

@@ -93,6 +93,23 @@ def tag_restored(client: Any, record: BackupRecord, seconds: float) -> None:
     client.put_object_tagging(Bucket=bucket, Key=key, Tagging={"TagSet": tags})
 
 
+def newest_verified(client: Any, bucket: str, prefix: str) -> BackupRecord | None:
+    """The newest backup that was read back whole by a test restore, None when there is none. Of its rows and objects
+    the record says nothing.
+    """
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    found = [one for page in pages for one in page.get("Contents", []) if one["Key"].endswith(".dump")]
+    for one in sorted(found, key=lambda one: one["LastModified"], reverse=True):
+        tags = client.get_object_tagging(Bucket=bucket, Key=one["Key"])["TagSet"]
+        known = {tag["Key"]: tag["Value"] for tag in tags}
+        if known.keys() >= {SHA256, RESTORE_SECONDS_TAG}:
+            return BackupRecord(
+                uri=f"s3://{bucket}/{one['Key']}", size_bytes=one["Size"], sha256=known[SHA256],
+                taken_at=one["LastModified"].timestamp(),
+            )  # fmt: skip
+    return None
+
+
 def intact(client: Any, record: BackupRecord) -> bool:
     """Whether the object is still there with its size and tag. A quick look, not a proof: `prove` is that."""
     from botocore.exceptions import ClientError

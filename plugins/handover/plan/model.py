@@ -40,6 +40,7 @@ from handover.plan.parts import (
 from handover.plan.people import Announcements, Asking, Messages, Question, Role
 from handover.plan.pod_metrics import PodMetricsRules
 from handover.plan.record import RecordRules
+from handover.plan.rehearsal import RehearsalRules
 from handover.plan.sources import MonitorName, Source, ask_for_all
 from handover.plan.traffic import Traffic
 from handover.plan.watch import WatchRules
@@ -227,6 +228,7 @@ class Plan(Section):
     sources: dict[MonitorName, Source] = Field(default_factory=dict)
     pod_metrics: PodMetricsRules = PodMetricsRules()
     migration: MigrationRules | None = None
+    rehearsal: RehearsalRules | None = None
     functional: Functional | None = None
     performance: PerformanceRules
     acceptance: Question
@@ -265,6 +267,8 @@ class Plan(Section):
             raise ValueError("data without migration: that section says where the database is")
         if self.data_migrations and not self.migration:
             raise ValueError("data_migrations without migration: that section says where the database is")
+        if self.rehearsal and not self.migration:
+            raise ValueError("rehearsal without migration: that section says where the database is")
         return self
 
     @model_validator(mode="after")

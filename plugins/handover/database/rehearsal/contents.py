@@ -1,0 +1,87 @@
+"""What a copy's schema and data are, so that two moments of it can be compared by names and never by rows."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from handover.adapters.postgres import Database, server_major
+from handover.database import catalog, tools
+from handover.database.digest import Digest, content_digests
+
+DUMP_SECONDS = 300
+_HEADER = re.compile(r"^-- Name: (?P<name>.+); Type: (?P<type>.+?); Schema: (?P<schema>.+); Owner: ?.*$")
+_BETWEEN = ("\\restrict ", "\\unrestrict ", "SET default_tablespace ", "SET default_table_access_method ")
+"""How lines begin that are of no object; the key of ``\\restrict`` is drawn for each dump."""
+
+
+class SchemaUnreadable(Exception):
+    """pg_dump could not read a copy's schema."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """``schema``: the lines that define each object, by its kind and name; ``data``: by table."""
+
+    schema: Mapping[str, tuple[str, ...]]
+    data: Mapping[str, Digest]
+
+
+def look(database: Database) -> Contents:
+    """Of all but the history of migrations. Raises `SchemaUnreadable`."""
+    found = schema(database)
+    with database.connect() as connection:
+        tables = [table for table in catalog.tables(connection) if table != catalog.MIGRATIONS_TABLE]
+        return Contents(found, content_digests(connection, tables))
+
+
+def schema(database: Database) -> dict[str, tuple[str, ...]]:
+    """Raises `SchemaUnreadable`. The order of columns is no difference: what is made again comes last."""
+    with database.connect() as connection:
+        major, broken = server_major(connection), catalog.invalid_indices(connection)
+    done = subprocess.run(
+        [
+            tools.program("pg_dump", major), "--schema-only", "--no-owner", "--no-privileges", "--no-tablespaces",
+            f"--exclude-table=public.{catalog.MIGRATIONS_TABLE}", "--no-password",
+        ],
+        check=False, capture_output=True, env=database.environment(), timeout=DUMP_SECONDS,
+    )  # fmt: skip
+    if done.returncode:
+        raise SchemaUnreadable(f"pg_dump ended with {done.returncode}: {done.stderr.decode('utf-8', 'replace')[-500:]}")
+    found: dict[str, list[str]] = {}
+    for name, line in _lines(done.stdout.decode("utf-8", "surrogateescape")):
+        found.setdefault(name, []).append(line)
+    invalid = {f"INVALID INDEX {name}": ("",) for name in broken}
+    return {name: tuple(sorted(of) if name.startswith("TABLE ") else of) for name, of in found.items()} | invalid
+
+
+def _lines(dump: str) -> Iterator[tuple[str, str]]:
+    """The lines that define something, each with what it is of."""
+    name = ""
+    for line in dump.splitlines():
+        if header := _HEADER.match(line):
+            name = f"{header['type']} {header['schema']}.{header['name']}".replace(" -.", " ")
+        elif name and line.rstrip("-") and not line.startswith(_BETWEEN):
+            yield name, line.rstrip(",")
+
+
+def schema_differences(before: Mapping[str, tuple[str, ...]], after: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """In words, by names; empty when it is the same schema."""
+    found = [f"{name} is gone" for name in sorted(before.keys() - after.keys())]
+    found += [f"{name} is left behind" for name in sorted(after.keys() - before.keys())]
+    changed = sorted(name for name in before if after.get(name, before[name]) != before[name])
+    return found + [f"{name} is another one" for name in changed]
+
+
+def differences(before: Contents, after: Contents) -> list[str]:
+    """The same, and the tables whose rows differ. A table that is gone or new is told by its schema."""
+    found = schema_differences(before.schema, after.schema)
+    for table, was in before.data.items():
+        now = after.data.get(table)
+        if now and now.rows != was.rows:
+            found.append(f"{table} has {now.rows} rows instead of {was.rows}")
+        elif now and now != was:
+            found.append(f"rows of {table} hold other values")
+    return found

@@ -1,0 +1,81 @@
+"""The copy on which a release is rehearsed: the newest verified backup, restored where production is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from handover import clock
+from handover.adapters.postgres import Database
+from handover.database import storage
+from handover.database.restore import restore, scratch_database
+from handover.models.deployment import BackupRecord
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from handover.plan.model import BackupRules
+
+LOCK = 0x6861_6E64_6F76
+"""Advisory lock of the restore server: two rehearsals would measure each other."""
+_IDENTITY = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
+
+
+class NoCopy(Exception):
+    """There is nothing that a release could be rehearsed on; nothing was changed anywhere."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """``left_out``: what the restore has left out, since it belongs to the cluster."""
+
+    database: Database
+    backup: BackupRecord
+    left_out: tuple[str, ...]
+
+
+@contextmanager
+def copied(
+    client: Any, backups: BackupRules, *, server: Database, production: Database, name: str, max_age_seconds: float
+) -> Iterator[Copy]:  # fmt: skip
+    """A database ``name`` on ``server`` with what the newest verified backup has; dropped at the end. What a killed
+    rehearsal left is dropped first: the lock says that nobody is at it any more.
+
+    Raises `NoCopy`, `handover.database.storage.BackupDamaged` or `handover.database.restore.RestoreFailed`.
+    """
+    apart(server, production)
+    backup = storage.newest_verified(client, backups.bucket, backups.prefix)
+    if backup is None:
+        raise NoCopy(f"no backup in s3://{backups.bucket}/{backups.prefix} was ever restored for a test")
+    if (age := clock.epoch() - backup.taken_at) > max_age_seconds:
+        hours = f"{age / 3600:.1f} h old, at most {max_age_seconds / 3600:g} h are allowed"
+        raise NoCopy(f"the newest verified backup, {backup.uri}, is {hours}")
+    with server.connect() as admin, _alone(admin), scratch_database(server, name, like=production) as database:
+        restored = restore(client, backup, database, timeout_seconds=backups.timeout_seconds)
+        yield Copy(database, backup, restored.left_out)
+
+
+def apart(server: Database, production: Database) -> None:
+    """Raises `NoCopy` unless the two are known to be different servers, whatever their addresses say."""
+    import psycopg
+
+    found = []
+    for one in (production, server):
+        try:
+            with one.connect() as connection:
+                found.append(connection.execute(_IDENTITY).fetchone())
+        except psycopg.errors.InsufficientPrivilege:
+            raise NoCopy(f"{one.user} may not call pg_control_system(): nobody knows which server this is") from None
+    if found[0] == found[1]:
+        raise NoCopy("backup.restore_connection leads to production, or to a physical copy of it")
+
+
+@contextmanager
+def _alone(admin: Connection[Any]) -> Iterator[None]:
+    """Holds the lock until the session ends. Raises `NoCopy`."""
+    found = admin.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (LOCK,)).fetchone()
+    if found != (True,):
+        raise NoCopy("another rehearsal is under way on the restore server")
+    yield
