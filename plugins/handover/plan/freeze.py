@@ -5,7 +5,8 @@ too. The time is always given.
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from handover.plan.parts import included
@@ -20,6 +21,15 @@ class BrokenCalendar(ValueError):
     """The calendar cannot be read, so nobody knows whether today is frozen; the text says what is wrong."""
 
 
+@dataclass(frozen=True)
+class FrozenSpan:
+    """Nothing goes out from ``starts`` until ``ends``."""
+
+    starts: datetime.datetime
+    ends: datetime.datetime
+    why: str
+
+
 def frozen(freeze: Freeze, timezone: str, now: datetime.datetime) -> str | None:
     """Why nothing may be deployed at this time, or None. Raises `BrokenCalendar`.
 
@@ -32,24 +42,56 @@ def frozen(freeze: Freeze, timezone: str, now: datetime.datetime) -> str | None:
     return _in_calendar(freeze.calendar, timezone, now) if freeze.calendar else None
 
 
+def spans(freeze: Freeze, timezone: str, first: datetime.datetime, until: datetime.datetime) -> list[FrozenSpan]:
+    """Every freeze that touches this time, in the order in which they begin. Raises `BrokenCalendar`."""
+    zone = ZoneInfo(timezone)
+    found = [
+        FrozenSpan(_midnight(period.first, zone), _midnight(period.last + datetime.timedelta(days=1), zone), period.why)
+        for period in freeze.periods
+    ]
+    if freeze.calendar:
+        found += [
+            FrozenSpan(_moment(event.start, zone), _moment(event.end, zone), _why(event))
+            for event in _events(freeze.calendar, first.astimezone(zone), until.astimezone(zone))
+        ]
+    return sorted((one for one in found if one.starts < until and one.ends > first), key=lambda one: one.starts)
+
+
+def _moment(day: datetime.date, zone: ZoneInfo) -> datetime.datetime:
+    """A whole day begins at midnight; a time without a zone is of the plan's."""
+    if not isinstance(day, datetime.datetime):
+        return _midnight(day, zone)
+    return day if day.tzinfo else day.replace(tzinfo=zone)
+
+
+def _midnight(day: datetime.date, zone: ZoneInfo) -> datetime.datetime:
+    return datetime.datetime.combine(day, datetime.time(), zone)
+
+
 def _in_calendar(name: str, timezone: str, now: datetime.datetime) -> str | None:
+    local = now.astimezone(ZoneInfo(timezone))
+    events = _events(name, local, local + MOMENT)
+    return f"{_why(events[0])} (calendar {name}, until {_end(events[0])})" if events else None
+
+
+def _events(name: str, first: datetime.datetime, until: datetime.datetime) -> list[Any]:
+    """Recurring ones too. Raises `BrokenCalendar`."""
     import recurring_ical_events
     from icalendar import Calendar
 
     try:
         calendar = Calendar.from_ical(included("calendars", name).read_bytes())
-        local = now.astimezone(ZoneInfo(timezone))
-        events = recurring_ical_events.of(calendar).between(local, local + MOMENT)
+        return list(recurring_ical_events.of(calendar).between(first, until))
     except Exception as error:  # whatever the parsers make of a broken file
         raise BrokenCalendar(f"include/calendars/{name}: {type(error).__name__}: {error}") from error
-    if not events:
-        return None
-    why = str(events[0].get("SUMMARY", "")).strip() or "an event without a summary"
-    return f"{why} (calendar {name}, until {_end(events[0])})"
 
 
-def _end(event: object) -> str:
-    end = event.end  # type: ignore[attr-defined]
+def _why(event: Any) -> str:
+    return str(event.get("SUMMARY", "")).strip() or "an event without a summary"
+
+
+def _end(event: Any) -> str:
+    end = event.end
     if isinstance(end, datetime.datetime):
         return f"{end:%A %Y-%m-%d %H:%M}"
     return f"{end - datetime.timedelta(days=1):%A %Y-%m-%d}"  # a whole day's end is the day after it

@@ -1,28 +1,18 @@
-"""Reads the ledger for people who look around in it: a page of deployments, and measurements thinned to a plot's width.
-
-Every call is a session of its own that only reads, and ends after a few seconds; it raises `psycopg.Error` when the
-ledger is away.
-"""
+"""Reads the ledger for people who look around in it: a page of deployments, and measurements thinned to a plot's width."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from handover.models.deployment import Status
 from handover.models.evidence import Verdict
+from handover.record.ledger import WAIT_SECONDS, Ledger, NotRecorded
 
-if TYPE_CHECKING:
-    from psycopg import Connection
-
-    from handover.adapters.postgres import Database
-
-SECONDS = 5
-"""What takes longer is not worth waiting for; the page asks again."""
-WAIT_SECONDS = 2
+SECONDS = 5.0
+"""A statement that takes longer is not worth waiting for; who looks asks again."""
 POINTS = 400
 """Of one measure, at most."""
 STRETCHES = (0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400)
@@ -64,6 +54,7 @@ _THINNED = f"""
     FROM measurements m WHERE {_OF_PAIR} AND m.at >= to_timestamp(%(since)s) GROUP BY slot
 ) thin ORDER BY pairs.what, pairs.source, thin.slot
 """  # noqa: S608 - texts of ours
+_IS_OF = "SELECT 1 FROM deployments WHERE deployment = %s AND plan = %s"
 _LAST_STEP = """
 SELECT step, verdict, reason, date_part('epoch', at) FROM checks WHERE deployment = %s
 ORDER BY at DESC, recorded_at DESC LIMIT 1
@@ -130,21 +121,18 @@ class Mark:
     at: float = 0.0
 
 
-class Browser:
-    """Of one ledger."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class Browser(Ledger):
+    """The ledger as it is looked around in."""
 
     def page(self, plan: str, limit: int, offset: int) -> tuple[int, list[Row]]:
         """Newest first; and how many there are."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             total = connection.execute("SELECT count(*) FROM deployments WHERE plan = %s", (plan,)).fetchone()
             found = connection.execute(_PAGE, (plan, limit, offset)).fetchall()
         return (total[0] if total else 0), [_row(one) for one in found]
 
     def mark(self, deployment: str) -> Mark:
-        with self._reading() as connection:
+        with self.reading() as connection:
             asked = {"run": deployment}
             entries = connection.execute(_NEWEST, asked).fetchone()
             span = connection.execute(_SPAN.encode(), asked).fetchone()
@@ -154,11 +142,13 @@ class Browser:
             (entries[0] if entries else "") or "", (span[1] if span else 0.0) or 0.0, step, Verdict(verdict), reason, at
         )
 
-    def thinned(self, deployment: str, since: float, points: int = POINTS) -> Thinned:
+    def thinned(self, plan: str, deployment: str, since: float, points: int = POINTS) -> Thinned:
         """All measures since the stretch in which ``since`` lies. However long the deployment, a measure has at most so
-        many points; what was highest and lowest in a stretch is never lost.
+        many points; what was highest and lowest in a stretch is never lost. Raises `NotRecorded`.
         """
-        with self._reading() as connection:
+        with self.reading() as connection:
+            if not connection.execute(_IS_OF, (deployment, plan)).fetchone():
+                raise NotRecorded(f"the ledger knows no deployment {deployment} of {plan}")
             span = connection.execute(_SPAN.encode(), {"run": deployment}).fetchone()
             first, last = span or (None, None)
             if first is None or last is None:
@@ -167,13 +157,6 @@ class Browser:
             asked = {"run": deployment, "seconds": seconds, "since": math.floor(since / seconds) * seconds}
             found = connection.execute(_THINNED.encode(), asked).fetchall()
         return Thinned(seconds, tuple(_lines(found)))
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection[Any]]:
-        with self._database.connect(autocommit=False, wait_seconds=WAIT_SECONDS) as connection:
-            connection.execute("SET TRANSACTION READ ONLY")
-            connection.execute(f"SET LOCAL statement_timeout = '{SECONDS}s'".encode())
-            yield connection
 
 
 def stretch(span: float, points: int = POINTS) -> float:
@@ -203,4 +186,4 @@ def browser(connection_id: str) -> Browser:
     """The ledger behind an Airflow connection."""
     from handover.adapters.postgres import database
 
-    return Browser(database(connection_id))
+    return Browser(database(connection_id), WAIT_SECONDS, SECONDS)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -72,8 +73,10 @@ class Record:
 class Ledger:
     """Every call is a session of its own and raises `psycopg.Error` when the ledger is away."""
 
-    def __init__(self, database: Database, wait_seconds: int = WAIT_SECONDS) -> None:
-        self._database, self._wait = database, wait_seconds
+    def __init__(
+        self, database: Database, wait_seconds: int = WAIT_SECONDS, statement_seconds: float = STATEMENT_SECONDS
+    ) -> None:
+        self._database, self._wait, self._statement = database, wait_seconds, statement_seconds
 
     def write(self, entries: Iterable[RecordEntry]) -> int:
         """All or nothing; gives how many entries were new. The first one of a name stays; one that says something else
@@ -81,7 +84,7 @@ class Ledger:
         """
         new, entries = 0, list(entries)
         with self._database.connect(autocommit=False, wait_seconds=self._wait) as connection:
-            connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS:g}s'".encode())
+            connection.execute(f"SET LOCAL statement_timeout = '{self._statement:g}s'".encode())
             for kind, group in _by_kind(entries):
                 with connection.cursor() as cursor:
                     cursor.executemany(_insert(kind, "%s").encode(), [_values(entry) for entry in group])
@@ -104,17 +107,23 @@ class Ledger:
         """Raises `NotRecorded`."""
         return self.read_all([deployment])[0]
 
-    def read_all(self, deployments: Sequence[str], *, samples: bool = True) -> list[Record]:
-        """In the order of the ids that were given. Raises `NotRecorded`."""
-        kinds = [kind for kind in TABLES if samples or kind is not Sample]
-        with self._database.connect(wait_seconds=self._wait) as connection:
+    def read_all(
+        self, deployments: Sequence[str], *, samples: bool = True, only: Collection[type[RecordEntry]] = tuple(TABLES)
+    ) -> list[Record]:
+        """In the order of the ids that were given. Raises `NotRecorded`.
+
+        :param only: kinds of entries beside which the rest is left out
+        """
+        kinds = [kind for kind in TABLES if (samples or kind is not Sample) and (kind in only or kind is Deployment)]
+        with self.reading() as connection:
 
             def entries(kind: type[E_], owners: Sequence[str]) -> list[E_]:
                 return [_entry(kind, row) for row in connection.execute(_select(kind).encode(), (list(owners),))]
 
             found: dict[type[RecordEntry], list[Any]] = {kind: [] for kind in TABLES}
             found |= {kind: entries(kind, deployments) for kind in kinds}
-            behind = entries(Check, [opened.readiness for opened in found[Deployment] if opened.readiness])
+            rests_on = [opened.readiness for opened in found[Deployment] if opened.readiness and Check in only]
+            behind = entries(Check, rests_on)
         return [_record(found, behind, name) for name in deployments]
 
     def deployments(self, since: float = 0.0, plan: str = "") -> list[str]:
@@ -123,8 +132,16 @@ class Ledger:
             "SELECT deployment FROM deployments WHERE started_at >= to_timestamp(%s) AND %s IN ('', plan) "
             "ORDER BY started_at"
         )
-        with self._database.connect(wait_seconds=self._wait) as connection:
+        with self.reading() as connection:
             return [row[0] for row in connection.execute(query, (since, plan))]
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection[Any]]:
+        """A session in which nothing is written."""
+        with self._database.connect(autocommit=False, wait_seconds=self._wait) as connection:
+            connection.execute("SET TRANSACTION READ ONLY")
+            connection.execute(f"SET LOCAL statement_timeout = '{self._statement:g}s'".encode())
+            yield connection
 
 
 async def write_samples(connection: asyncpg.Connection, samples: Sequence[Sample]) -> None:

@@ -125,7 +125,7 @@ def build(plan: Plan, checklist: ReportChecklist, record: Record) -> DeploymentR
         started_at=deployment.started_at,
         ended_at=last.at if last else max((line.at for line in log), default=deployment.started_at),
         ended=last is not None,
-        phases=tuple(_phases(record.checks)),
+        phases=tuple(phases(record.checks)),
         sections=tuple(
             JudgedSection(
                 section.title,
@@ -144,7 +144,7 @@ def _words(last: Outcome) -> str:
     return f"was {last}" if last.stopped else OUTCOMES.get(last.status, str(last.status))
 
 
-def _phases(checks: Iterable[Check]) -> Iterator[PhaseSpan]:
+def phases(checks: Iterable[Check]) -> Iterator[PhaseSpan]:
     """In the order in which they began; the same phase of another run (a rollback's) is another one.
 
     Counted are steps by their last try.

@@ -4,28 +4,59 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from starlette.datastructures import MutableHeaders
+from starlette.responses import JSONResponse, Response
 
+from handover.workflows.page import files
 from handover.workflows.page import routes as page
+from handover.workflows.page.streams import Streams
 from handover.workflows.rollback import routes as rollback
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PREFIX = "/handover"
 
 
+class SafeHeaders:
+    """Every answer has `files.SAFE`, an error's and a stream's too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(files.SAFE)
+            await send(message)
+
+        await self._app(scope, receive, safely)
+
+
 @asynccontextmanager
 async def _kept(app: FastAPI) -> AsyncIterator[None]:
-    app.state.plans, app.state.readers = {}, {}
     try:
         yield
     finally:
+        await app.state.streams.close()
         for one in (*app.state.plans.values(), *app.state.readers.values()):
             await one.close()
+
+
+async def _away(_: Request, error: Exception) -> Response:
+    assert isinstance(error, page.PartAway)
+    return JSONResponse(error.body.model_dump(mode="json"), error.status)
 
 
 def application() -> FastAPI:
     """The plugin's part of the API server."""
     app = FastAPI(title="handover", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_kept)
-    app.include_router(rollback.router)
-    app.include_router(page.router)
+    app.state.plans, app.state.readers, app.state.streams, app.state.files = {}, {}, Streams(), files.found()
+    app.add_middleware(SafeHeaders)
+    app.add_exception_handler(page.PartAway, _away)
+    for router in (rollback.router, page.router, files.router):
+        app.include_router(router)
     return app

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 1.0
 SLOW_SECONDS = 2.0
 """How often Airflow and the ledger are asked."""
+DUE_SECONDS = 10.0
 UNDER_WAY = frozenset({
     "running", "deferred", "queued", "scheduled", "restarting", "up_for_retry", "up_for_reschedule", "awaiting_input",
 })  # fmt: skip
@@ -46,6 +47,7 @@ class Reader:
         self.cluster: Part[ClusterSeen] = Part("the cluster", self._look, LOOK_SECONDS)
         self.airflow: Part[list[StepNow]] = Part("Airflow", self._steps, SLOW_SECONDS)
         self.ledger: Part[Mark] = Part("the ledger", self._mark, SLOW_SECONDS)
+        self.due: Part[Any] = Part("Airflow", self._due, DUE_SECONDS)
 
     async def now(self) -> Now:
         """Of this moment, at most `LOOK_SECONDS` old. What this person may is not in it. Never raises."""
@@ -76,8 +78,8 @@ class Reader:
         )  # fmt: skip
 
     async def close(self) -> None:
-        for part in (self.cluster, self.airflow, self.ledger):
-            await part.close()
+        for close in (self.cluster.close, self.airflow.close, self.ledger.close, self.due.close):
+            await close()
         await self._kept.aclose()
 
     @property
@@ -115,6 +117,14 @@ class Reader:
             _, rows = await asyncio.to_thread(browse.page, self.plan.name, 1, 0)
             run = rows[0].deployment if rows else ""
         return await asyncio.to_thread(browse.mark, run) if run else Mark()
+
+    async def _due(self) -> Any:
+        """What the Variable says is due, None for nothing."""
+        from airflow.sdk import Variable
+
+        return await asyncio.to_thread(
+            Variable.get, f"{self.plan.name}_release_due", default=None, deserialize_json=True
+        )
 
     async def _steps(self) -> list[StepNow]:
         state = self.cluster.value.state if self.cluster.value else None
