@@ -1,0 +1,105 @@
+"""Wall time of our backup to S3 over ``pg_dump -Fc -Z0`` to nowhere, in turn on the same rows of text, the best of both;
+and what it costs to let a pg_dump without zstd compress with gzip.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from handover.adapters.postgres import Database
+from handover.database import tools
+from handover.database.dump import Taken, dump_to_s3
+from handover.database.storage import delete, place
+from sandbox.bench_database.bench import Bench, Line, Part, timed
+from sandbox.processes import Process
+from sandbox.services import ready
+from sandbox.services.postgres import bin_dir
+
+ROUNDS = 3
+RATIO = 1.15
+ROW_BYTES = 330
+"""Of the table and its key, about."""
+BUCKET = "bench"
+TABLE = """
+CREATE UNLOGGED TABLE letters (id bigint PRIMARY KEY, sender text NOT NULL, at timestamptz NOT NULL, body text);
+INSERT INTO letters SELECT n, 'guest-' || n % 90001 || '@example.com', timestamptz '2026-01-01' + n * interval '7 s',
+    'Dear team, this is about booking ' || n || '. We arrive at ' || n % 24 || ':00 with ' || n % 5 || ' people and'
+    || ' would like a quiet room with a view of the garden, two extra pillows and breakfast at ' || 6 + n % 5
+    || '. Our code is ' || md5(n::text) || '. Many thanks and kind regards'
+FROM generate_series(1, {rows}) n;
+"""
+
+
+def measure(bench: Bench) -> Part:
+    """All of the gigabytes in one table: a single COPY, as the floor's."""
+    os.environ["PATH"] = f"{bin_dir()}{os.pathsep}{os.environ['PATH']}"
+    rows = int(bench.gigabytes * 1e9 / ROW_BYTES)
+    database = bench.servers.new("backup")
+    bench.say(f"{rows} rows")
+    with database.connect() as connection:
+        connection.execute(TABLE.format(rows=rows).encode())
+        connection.execute("VACUUM ANALYZE letters")
+    with _store(bench) as client:
+        floors, ours = list[float](), list[Taken]()
+        for number in range(1, ROUNDS + 1):
+            floors.append(_floor(database))
+            ours.append(_ours(database, client, "auto"))
+            bench.say(f"round {number}: floor {floors[-1]:.1f} s, ours {ours[-1].seconds:.1f} s")
+        gzip = _ours(database, client, "gzip")
+    bench.servers.drop(database)
+    floor, last = min(floors), ours[-1]
+    ratio = min(taken.seconds for taken in ours) / floor
+    lines = [
+        Line(f"backup over pg_dump -Z0 to nowhere ({last.compression})", f"{ratio:.2f}", f"at most {RATIO}",
+             ratio <= RATIO),
+        Line(f"the same by pg_dump {gzip.compression}", f"{gzip.seconds / floor:.2f}"),
+        Line("size in S3", f"{last.record.size_bytes / 1e6:.0f} MB, gzip {gzip.record.size_bytes / 1e6:.0f} MB"),
+    ]  # fmt: skip
+    detail = {
+        "rows": rows, "floor_seconds": floors, "backup_seconds": [taken.seconds for taken in ours],
+        "gzip_seconds": gzip.seconds, "bytes": last.record.size_bytes,
+    }  # fmt: skip
+    return Part({"backup_ratio": round(ratio, 3)}, lines, detail)
+
+
+def _floor(database: Database) -> float:
+    """Seconds that pg_dump alone takes."""
+    pg_dump = tools.program("pg_dump", 18)
+    with timed() as watch:
+        subprocess.run(
+            [pg_dump, "-Fc", "-Z0", "--no-password"], stdout=subprocess.DEVNULL, env=database.environment(), check=True
+        )
+    return watch.seconds
+
+
+def _ours(database: Database, client: Any, compression: str) -> Taken:
+    taken = dump_to_s3(database, client, BUCKET, f"{compression}.dump", compression=compression)
+    delete(client, *place(taken.record.uri))
+    return taken
+
+
+@contextmanager
+def _store(bench: Bench) -> Iterator[Any]:
+    """moto's S3 in a process of its own, which keeps on a disk what is large."""
+    import boto3
+    from botocore.config import Config
+
+    host, port = f"{bench.servers.address}.0.5", 15433
+    process = Process("s3", [sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)],
+                      bench.servers.folder / "s3.log")  # fmt: skip
+    try:
+        ready.until_answering(f"http://{host}:{port}/moto-api/data.json", process)
+        client = boto3.client(
+            "s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", aws_access_key_id="bench",
+            aws_secret_access_key="bench", config=Config(proxies={}),
+        )  # fmt: skip
+        with closing(client):
+            client.create_bucket(Bucket=BUCKET)
+            yield client
+    finally:
+        process.stop()
