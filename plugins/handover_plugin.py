@@ -1,5 +1,5 @@
 """Registers the listener that sees what no callback sees (a deployment run marked failed by hand), and what the API
-server answers below ``/handover``.
+server answers below ``/handover``, with the places of its page in Airflow's own UI.
 """
 
 from __future__ import annotations
@@ -11,17 +11,28 @@ from airflow.plugins_manager import AirflowPlugin
 
 from handover.workflows import listener
 
+SERVER = os.environ.get("_AIRFLOW_PROCESS_CONTEXT") == "server"
+"""No other process has anybody to answer, and each would pay for the imports."""
+
 
 def _routes() -> list[dict[str, Any]]:
-    """In the API server alone: no other process has anybody to answer, and each would pay for the imports."""
-    if os.environ.get("_AIRFLOW_PROCESS_CONTEXT") != "server":
+    if not SERVER:
         return []
     from handover.workflows.page.application import PREFIX, application
 
     return [{"app": application(), "url_prefix": PREFIX, "name": "handover"}]
 
 
+def _views() -> list[dict[str, Any]]:
+    if not SERVER:
+        return []
+    from handover.workflows.page.application import views
+
+    return views()
+
+
 class HandoverPlugin(AirflowPlugin):
     name = "handover"
     listeners = [listener]  # noqa: RUF012 - Airflow declares it so
     fastapi_apps = _routes()
+    external_views = _views()

@@ -1,4 +1,4 @@
-"""Reads the ledger for people who look around in it: a page of deployments, and measurements thinned to a plot's width."""
+"""Reads the ledger for people who look around in it: pages of deployments, and measurements thinned for a plot."""
 
 from __future__ import annotations
 

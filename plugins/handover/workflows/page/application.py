@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from starlette.datastructures import MutableHeaders
@@ -19,6 +20,22 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PREFIX = "/handover"
+
+
+def views() -> list[dict[str, Any]]:
+    """Where Airflow's UI shows the page: for all services an entry of its own, and for one deployment a tab of the run.
+    Airflow shows that tab beside the runs of every DAG; of those of others the page says that they are none of ours.
+    """
+    from airflow.configuration import conf
+
+    here = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/") + PREFIX
+    icons = {"icon": f"{here}/static/{files.ICON}", "icon_dark_mode": f"{here}/static/{files.DARK_ICON}"}
+    return [
+        {"name": "Services", "href": f"{here}/", "destination": "nav", "url_route": "services", "nav_top_level": True,
+         **icons},
+        {"name": "Deployment", "href": f"{here}/runs/{{DAG_ID}}/{{RUN_ID}}", "destination": "dag_run",
+         "url_route": "service-deployment", **icons},
+    ]  # fmt: skip
 
 
 class SafeHeaders:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header, HTTPException, Request, Response
 
 from handover.workflows.page.access import User
 
+ICON, DARK_ICON = "icon.svg", "icon-dark.svg"
 FOLDER = Path(__file__).parent / "static"
 TYPES = {
     ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Annotated, TypeVar
+from urllib.parse import quote
 
 import psycopg
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import HTMLResponse, RedirectResponse
 
 from handover import clock
 from handover.models.record import Change, IncidentEntry, Outcome, Sample
@@ -33,12 +35,18 @@ from handover.workflows.page.views import (
     PlanCard,
     Plans,
 )
+from handover.workflows.rollback.start import rollback_run_id
 
 T = TypeVar("T")
 router = APIRouter()
 DAY = 86400.0
 MOST_ROWS, MOST_OFFSET = 200, 1_000_000
 FOR_DORA = (Outcome, IncidentEntry, Change)
+NOT_OURS = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark"><title>Deployment</title></head>
+<body><main><h1>No deployment</h1><p>This run belongs to no service that is deployed from here.</p>
+<p><a href="../../">All services</a></p></main></body></html>
+"""
 BUT_SAMPLES = tuple(kind for kind in TABLES if kind is not Sample)
 
 
@@ -99,6 +107,19 @@ async def _card(plan: Reader, allowed: bool) -> PlanCard:
         window=schedule.next_window(plan.plan, at, frozen, unknown),
         readiness=schedule.readiness_of(ready, problem, due, at.timestamp()),
     )  # fmt: skip
+
+
+@router.get("/runs/{dag}/{run}", dependencies=[Depends(_fresh)])
+async def of_run(dag: RunId, run: RunId, _: User) -> Response:
+    """From a run of Airflow to its place on the page: what the tab of a run leads to."""
+    names, _broken = await run_in_threadpool(_known)
+    plan = next((one for one in names if dag.startswith(f"{one}_")), None)
+    if plan is None:
+        return HTMLResponse(NOT_OURS)
+    deployment = run.removeprefix(rollback_run_id("")) if dag == f"{plan}_rollback" else run
+    ours = dag in (f"{plan}_deployment", f"{plan}_rollback")
+    place = f"{plan}/deployments/{quote(deployment, safe='')}" if ours else plan
+    return RedirectResponse(f"../../#/plans/{place}", 303)
 
 
 @router.get("/plans/{plan}/now", dependencies=READ)
