@@ -50,6 +50,7 @@ def databases(settings: Settings) -> dict[str, Connection]:
 
 MINIFLUX = OtherService(
     name=NAME,
+    image="ghcr.io/miniflux/miniflux",
     port=8080,
     releases={FIRST: {}, NEXT: {}},
     programs=programs,

@@ -8,6 +8,7 @@ from sandbox.others.service import OtherService
 FIRST, GOOD, BAD, NEVER_READY = "6.9.2", "6.9.3", "6.9.4", "6.9.5"
 PODINFO = OtherService(
     name="podinfo",
+    image="ghcr.io/stefanprodan/podinfo",
     port=9898,
     releases={
         FIRST: {}, GOOD: {},

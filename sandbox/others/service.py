@@ -6,45 +6,41 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 
 from sandbox.airflow_client import AirflowClient
 from sandbox.hotel.build import manifest_bytes
 from sandbox.images import layers, layout
 from sandbox.images.layout import Image, Recipe
 from sandbox.images.push import push
+from sandbox.others.person import Person
 from sandbox.processes import POLL_SECONDS
-from sandbox.services.access import Access, access
-from sandbox.services.connections import connections
+from sandbox.services.access import access
 from sandbox.services.registry import catalogue
-from sandbox.settings import REPOSITORY, SandboxError, Settings
+from sandbox.settings import SandboxError, Settings
 
 Object = dict[str, Any]
 REPLICAS = 2
-SAME = ("airflow", "registry")
-"""Connections of every plan that are those of the sandbox's own."""
 READY_SECONDS = 120
 USER = "65532:65532"
 
 
 @dataclass(frozen=True)
 class OtherService:
-    """``releases``: version to what its image sets in the environment, the one that runs at first before all others;
-    ``programs``: builds them; ``container``: what its container has besides name, image and port; ``secret``: the
-    environment that is secret; ``lines``: what a person adds to the drafted plan.
+    """``image``: its repository; ``releases``: version to what its image sets in the environment, the one that runs at
+    first before all others; ``programs``: builds them; ``container``: what its container has besides name, image and
+    port; ``secret``: the environment that is secret; ``lines``: what a person adds to the drafted plan.
     """
 
     name: str
+    image: str
     port: int
     releases: Mapping[str, Mapping[str, str]]
     programs: Callable[[], Mapping[str, Path]]
@@ -57,10 +53,6 @@ class OtherService:
     @property
     def namespace(self) -> str:
         return f"{self.name}-production"
-
-    @property
-    def image(self) -> str:
-        return f"registry.example.com/shop/{self.name}"
 
     @property
     def services(self) -> str:
@@ -134,52 +126,26 @@ class OtherService:
             _made(kube.post(self.deployments, json={"metadata": {"name": self.name}, "spec": spec}))
             self._wait(kube, self.name)
 
-    def adopt(self, settings: Settings, include: Path, admin: AirflowClient) -> Adopted:
-        """Does what docs/adopt.md says, up to a plan in Airflow. ``include``: the folder of its files.
+    def adopt(self, settings: Settings, lead: AirflowClient, version: str) -> Adopted:
+        """Does what docs/adopt.md says, as somebody with a terminal and Airflow's UI, up to the dry run of a version;
+        writes what it took beside the benches' results.
 
         Raises `SandboxError`.
         """
-        kubeconfig = include.parent / "kubeconfig"
-        _write_kubeconfig(kubeconfig, access(settings))
-        command = ["adopt", "--kubeconfig", str(kubeconfig), "--namespace", self.namespace, "--service", self.name]
-        printed = _handover(*command, "--write", str(include))
-        typed = [line.strip() for line in printed.splitlines() if line.startswith("  ")]
-        self._two_colours(settings, include)
-        with access(settings).client() as kube:
-            if settings.cluster:  # this Airflow is not in it
-                _patch(kube, f"{self.services}/{self.name}-preview", {"spec": {"type": "NodePort"}})
-            urls = {name: self._url(settings, kube, name) for name in (self.name, f"{self.name}-preview")}
-        drafted = json.loads((include / "connections" / f"{self.name}.json").read_text())
-        for name, connection in (drafted | self._connections(settings, urls)).items():
-            admin.make_connection(name, connection)
-        plan = include / "plans" / f"{self.name}.yaml"
-        if self.lines:
-            plan.write_text(f"{plan.read_text()}\n{yaml.safe_dump(self.lines, sort_keys=False)}")
-        return Adopted(urls[self.name], plan, (f"python -m handover {' '.join(command)} --write", *typed))
-
-    def _two_colours(self, settings: Settings, include: Path) -> None:
-        with access(settings).client() as kube:
-            for body in yaml.safe_load_all((include / "k8s" / f"{self.name}-first.yaml").read_text()):
-                where = {"Service": self.services, "Deployment": self.deployments}[body["kind"]]
-                _made(kube.post(where, json=body))
-            self._wait(kube, f"{self.name}-blue")
-            _patch(kube, f"{self.services}/{self.name}", {"spec": {"selector": {"version": "blue"}}})
-            time.sleep(1)
-            _patch(kube, f"{self.deployments}/{self.name}", {"spec": {"replicas": 0}})
-
-    def _connections(self, settings: Settings, urls: Mapping[str, str]) -> dict[str, Object]:
-        known = connections(settings)
-        found = {f"{self.name}_{what}": known[f"pms_{what}"] for what in SAME} | dict(self.more(settings))
-        for what, name in (("api", self.name), ("preview", f"{self.name}-preview")):
-            found[f"{self.name}_{what}"] = {"conn_type": "http", "host": urls[name]}
+        begun, person = time.monotonic(), Person(self.name, settings)
+        cluster = ["--kubeconfig", person.kubeconfig(access(settings))]
+        person.types("adopt", *cluster, "--namespace", self.namespace, "--service", self.name, "--write")
+        person.writes(self.lines, self.more(settings))
+        person.types("prepare", "--plan", self.name, *cluster)
+        asked = {"version": version, "reason": "a rehearsal", "window_override": True}
+        asked |= dict.fromkeys(("window_override_reason", "readiness_override_reason"), "a rehearsal")
+        person.begins(f"{self.name}_dry_run", asked, lead)
+        minutes = round((time.monotonic() - begun) / 60, 2)
+        url = person.connections[f"{self.name}_api"]["host"]
+        found = Adopted(url, tuple(person.typed), person.lines, minutes)
+        report = settings.home.parent / f"adopted-{self.name}.json"
+        report.write_text(json.dumps(asdict(found), indent=1) + "\n")
         return found
-
-    def _url(self, settings: Settings, kube: httpx.Client, service: str) -> str:
-        """Where it answers on this machine."""
-        spec = kube.get(f"{self.services}/{service}").raise_for_status().json()["spec"]
-        if settings.cluster:
-            return f"http://{settings.cluster.node}:{spec['ports'][0]['nodePort']}"
-        return f"http://{spec['clusterIP']}:{spec['ports'][0]['port']}"
 
     def _wait(self, kube: httpx.Client, deployment: str) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -192,34 +158,14 @@ class OtherService:
 
 @dataclass(frozen=True)
 class Adopted:
-    """A service with a plan. ``commands``: those that a person typed to get there."""
+    """A service with a plan, after its first dry run. ``commands``: what a person typed to get there; ``lines``: what a
+    person wrote; ``minutes``: until the dry run had ended.
+    """
 
     url: str
-    plan: Path
     commands: tuple[str, ...]
-
-
-def _handover(*arguments: str) -> str:
-    env = {**os.environ, "PYTHONPATH": str(REPOSITORY / "plugins")}
-    argv = [sys.executable, "-m", "handover", *arguments]
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SandboxError(f"{' '.join(arguments)}: {done.stderr.strip()}")
-    return done.stdout
-
-
-def _write_kubeconfig(path: Path, found: Access) -> None:
-    cluster = {"server": found.url} | ({"certificate-authority": found.ca} if found.ca else {})
-    content = {
-        "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": cluster}], "users": [{"name": "u", "user": {"token": found.token}}],
-    }  # fmt: skip
-    path.touch(mode=0o600)
-    path.write_text(yaml.safe_dump(content))
-
-
-def _patch(kube: httpx.Client, path: str, body: Object) -> None:
-    _made(kube.patch(path, json=body, headers={"Content-Type": "application/merge-patch+json"}))
+    lines: int
+    minutes: float
 
 
 def _made(answer: httpx.Response) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 
 import pytest
@@ -75,6 +76,21 @@ def test_what_is_applied_once_serves_beside_what_was_there():
     assert SERVICE["spec"]["selector"].items() <= first["spec"]["template"]["metadata"]["labels"].items()
     assert first["spec"]["template"]["spec"] == DEPLOYMENT["spec"]["template"]["spec"]
     assert first["metadata"]["annotations"] == {"handover/instead-of": "web"}
+
+
+@pytest.mark.parametrize(("image", "host"), [
+    ("shop/web:1.4.2", "https://registry-1.docker.io"), ("docker.io/shop/web:1.4.2", "https://registry-1.docker.io"),
+    ("registry:5000/shop/web:1.4.2", "https://registry:5000"),
+])  # fmt: skip
+def test_the_registry_is_the_one_that_the_image_is_from(image, host):
+    found = find(seen(deployments=[changed(DEPLOYMENT, f"{WEB}.image", image)]))
+    assert json.loads(drafting.connections(found, "web", "config"))["web_registry"]["host"] == host
+
+
+def test_who_is_outside_of_the_cluster_reaches_the_preview_as_the_service():
+    service = changed(SERVICE, "spec.type", "NodePort")
+    preview, _ = yaml.safe_load_all(drafting.to_apply(find(seen(service=service))))
+    assert preview["spec"]["type"] == "NodePort"
 
 
 def test_a_service_that_is_blue_green_lacks_a_preview_and_nothing_else():

@@ -106,6 +106,19 @@ def test_files_are_written_once(asked, tmp_path, capsys, monkeypatch):
     assert (folder / "plans" / "shop.yaml").read_text() == before
 
 
+def test_a_second_plan_shares_what_is_the_same_for_both_in_the_folder_that_plans_are_read_from(
+    asked, tmp_path, monkeypatch
+):
+    plans = tmp_path / "include" / "plans"
+    monkeypatch.setenv(PLANS_VARIABLE, str(plans))
+    assert main([*asked, "--service", "web", "--name", "first", "--write"]) == 0
+    assert main([*asked, "--service", "web", "--name", "second", "--write"]) == 0
+    second = load_plan(plans / "second.yaml")
+    assert (second.rollback.airflow_connection, second.image.connection) == ("first_airflow", "first_registry")
+    drafted = json.loads((plans.parent / "connections" / "second.json").read_text())
+    assert set(drafted) == {f"second_{what}" for what in ("kubernetes", "api", "preview")}
+
+
 def test_a_service_that_is_not_there_is_named_with_those_that_are(asked, capsys):
     assert main([*asked, "--service", "shop"]) == 1
     assert capsys.readouterr().err == "no Service shop in shop; there are: web\n"

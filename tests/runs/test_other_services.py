@@ -13,7 +13,6 @@ from sandbox.others.miniflux import MINIFLUX
 from sandbox.others.podinfo import BAD, FIRST, GOOD, NEVER_READY, PODINFO
 from sandbox.runs import Team
 from sandbox.services.databases import superuser_dsn
-from tests.support.until import until
 
 pytestmark = [pytest.mark.run, pytest.mark.slow]
 
@@ -25,26 +24,24 @@ def version_of(_, body: bytes) -> str:
         return ""
 
 
-def adopted(service, sandbox, endpoints):
-    """Its team and its address, once Airflow knows its plan."""
+def adopted(service, sandbox, endpoints, version):
+    """Its team, and what it took to get to its first dry run."""
     team = Team(endpoints, print, plan=service.name)
     service.add_images(sandbox.settings)
     service.begin(sandbox.settings)
-    done = service.adopt(sandbox.settings, sandbox.settings.plans.parent, team.admin)
-    print("\n".join(done.commands))
-    dags = {team.deployment, team.rollback}
-    until(lambda: dags <= {dag["dag_id"] for dag in team.admin.dags()}, "that the plan is read")
-    return team, done.url
+    done = service.adopt(sandbox.settings, team.roles["lead"], f"v{version}")
+    print(*done.commands, f"{done.lines} lines by hand, {done.minutes} minutes", sep="\n")
+    return team, done
 
 
 @pytest.fixture(scope="module")
 def podinfo(sandbox, endpoints):
-    return adopted(PODINFO, sandbox, endpoints)
+    return adopted(PODINFO, sandbox, endpoints, GOOD)
 
 
 @pytest.fixture
 def eyes(podinfo):
-    with Eyes(podinfo[1], "/", version_of) as looking:
+    with Eyes(podinfo[1].url, "/", version_of) as looking:
         yield looking
 
 
@@ -55,12 +52,10 @@ def serving(eyes):
     return versions.pop()
 
 
-def test_its_dry_run_says_what_would_be_done_and_changes_nothing(podinfo):
-    lead, dag = podinfo[0].roles["lead"], f"{PODINFO.name}_dry_run"
-    asked = {"version": f"v{GOOD}", "reason": "a rehearsal", "window_override": True}
-    asked |= dict.fromkeys(("window_override_reason", "readiness_override_reason"), "a rehearsal")
-    run_id = lead.trigger(dag, asked)
-    assert lead.wait_for_run(dag, run_id, 300) == "success"
+def test_three_commands_and_no_line_by_hand_lead_to_its_first_dry_run(podinfo):
+    _, done = podinfo
+    assert [command.split()[3:4] for command in done.commands[:2]] == [["adopt"], ["prepare"]]
+    assert (len(done.commands), done.lines) == (3, 0)
 
 
 def test_a_good_release_goes_out_without_losing_a_request(podinfo, eyes):
@@ -93,9 +88,10 @@ def schema_version(settings) -> int:
 
 
 def test_a_service_whose_own_migration_comes_first_goes_out_without_losing_a_request(sandbox, endpoints):
-    team, url = adopted(MINIFLUX, sandbox, endpoints)
+    team, done = adopted(MINIFLUX, sandbox, endpoints, miniflux.NEXT)
+    assert len(done.commands) == 3
     before = schema_version(sandbox.settings)
-    with Eyes(url, "/healthcheck") as eyes:
+    with Eyes(done.url, "/healthcheck") as eyes:
         outcome = team.deploy(f"v{miniflux.NEXT}")
     print(*outcome.failed_tasks.values(), sep="\n")
     assert outcome.outcome == "succeeded"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import dataclass
 from string import Template
 from typing import Any
 
@@ -12,11 +13,13 @@ import yaml
 from handover.adoption.findings import FoundService, Json, within
 from handover.models import names
 from handover.models.containers import container_of
+from handover.models.image_reference import HUB, ImageReference
 from handover.plan.model import INCLUDE
 from handover.plan.traffic import Origin
 
 BLIND_SECONDS = 10.0
 """How long both versions serve at a cutover where answers do not say who gave them."""
+NODE_PORT = "NodePort"
 NOTHING = "nothing was recognised there"
 VERSION, INSTEAD_OF = "handover/version", "handover/instead-of"
 FIRST = "blue"
@@ -24,11 +27,20 @@ FIRST = "blue"
 _OF_THE_CLUSTER = ("pod-template-hash", "controller-revision-hash")
 
 
-def plan(found: FoundService, name: str) -> str:
+@dataclass(frozen=True)
+class Shared:
+    """Connections that this Airflow has for another plan already, and that are the same for this one; "" for none."""
+
+    airflow: str = ""
+    registry: str = ""
+
+
+def plan(found: FoundService, name: str, shared: Shared = Shared()) -> str:
     """The plan file."""
     notes = "".join(f"# - {note}\n" for note in found.notes)
     return Template((INCLUDE / "adopt" / "plan.yaml").read_text(encoding="utf-8")).substitute(
-        name=name, title=found.service, namespace=found.namespace, repository=found.image.repository,
+        name=name, registry=shared.registry or f"{name}_registry", airflow=shared.airflow or f"{name}_airflow",
+        title=found.service, namespace=found.namespace, repository=found.image.repository,
         app_label=found.app_label, app=found.app, colour_key=found.colour_key, service=found.service,
         colours=", ".join((found.colour or FIRST, found.other)), preview=preview_name(found), pattern=found.pattern,
         container=found.container, port=found.port, replicas=found.replicas, cpu_limit=found.cpu_limit,
@@ -79,10 +91,11 @@ def to_apply(found: FoundService) -> str:
     """What the cluster lacks: the preview Service, and the first colour of a service that has none yet."""
     colour = found.colour or FIRST
     ports = [{k: v for k, v in port.items() if k != "nodePort"} for port in found.service_ports]
+    spec: Json = {"selector": {found.app_label: found.app, found.colour_key: colour}, "ports": ports}
     preview: Json = {
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": preview_name(found), "namespace": found.namespace},
-        "spec": {"selector": {found.app_label: found.app, found.colour_key: colour}, "ports": ports},
+        "spec": spec | ({"type": NODE_PORT} if found.on_nodes else {}),
     }  # fmt: skip
     objects = [preview]
     if not found.is_blue_green:
@@ -96,19 +109,23 @@ def to_apply(found: FoundService) -> str:
     return "---\n".join(_yaml(one) for one in objects)
 
 
-def connections(found: FoundService, name: str, kubeconfig: str) -> str:
+def connections(found: FoundService, name: str, kubeconfig: str, shared: Shared = Shared()) -> str:
     """What `airflow connections import` takes; secrets are empty. ``kubeconfig``: the file that adopted it."""
-    host = "https://registry-1.docker.io" if found.image.host == "docker.io" else f"https://{found.image.host}"
     port = next((one["port"] for one in found.service_ports), 80)
     preview = within(preview_name(found), found.namespace, port)
     known: Json = {
-        "registry": {"conn_type": "http", "host": host, "login": "", "password": ""},
+        "registry": {"conn_type": "http", "host": _registry(found.image), "login": "", "password": ""},
         "kubernetes": {"conn_type": "kubernetes", "extra": {"kube_config_path": kubeconfig}},
         "api": {"conn_type": "http", "host": found.address},
         "preview": {"conn_type": "http", "host": preview},
         "airflow": {"conn_type": "http", "host": "http://localhost:8080", "login": "", "password": ""},
     }
-    return json.dumps({f"{name}_{what}": one for what, one in known.items()}, indent=2) + "\n"
+    own = {f"{name}_{what}": one for what, one in known.items() if not getattr(shared, what, "")}
+    return json.dumps(own, indent=2) + "\n"
+
+
+def _registry(image: ImageReference) -> str:
+    return "https://registry-1.docker.io" if image.registry == HUB else f"https://{image.registry}"
 
 
 def _colour_of(found: FoundService, labels: dict[str, str], *, escape: bool = True) -> Json:

@@ -62,6 +62,8 @@ class FoundService:
     image: ImageReference
     port: int
     service_ports: tuple[Json, ...]
+    on_nodes: bool
+    """Whether who is outside of the cluster reaches it at a port of every node."""
     replicas: int
     cpu_limit: str
     memory_limit: str
@@ -129,7 +131,8 @@ def find(seen: ServiceObjects, container: str = "") -> FoundService:
         namespace=service["metadata"]["namespace"], service=name, app_label=app_label, app=app,
         colour_key=colour_key or "version", colour=colour, other=_COLOURS.get(colour, "green"), deployment=deployment,
         container=chosen["name"], image=image, port=port,
-        service_ports=tuple(spec.get("ports") or ()), replicas=int(deployment["spec"].get("replicas", 1)),
+        service_ports=tuple(spec.get("ports") or ()), on_nodes=spec.get("type") == "NodePort",
+        replicas=int(deployment["spec"].get("replicas", 1)),
         cpu_limit=str(limits.get("cpu", "1")), memory_limit=str(limits.get("memory", "512Mi")), secret=_secret(chosen),
         health_path=health_path, metrics_path=metrics_path,
         metrics_port=seen.metrics_port or port, metrics=metrics, origin=origin, address=_address(seen),
@@ -204,15 +207,24 @@ def _port(service: Json, container: Json, notes: list[str]) -> int:
         notes.append(f"The Service has {len(ports)} ports; the first one is taken for HTTP.")
     if not ports:
         raise NotAdoptable("the Service has no port")
-    target = ports[0].get("targetPort", ports[0]["port"])
-    if isinstance(target, int):
-        return target
-    named = [one["containerPort"] for one in container.get("ports") or () if one.get("name") == target]
-    if not named:
+    if (found := _target(service, [container])) is None:
+        target = ports[0].get("targetPort")
         raise NotAdoptable(
             f"the Service sends to the port {target!r}, which container {container['name']} does not name"
         )
-    return int(named[0])
+    return found
+
+
+def _target(service: Json, containers: Sequence[Json]) -> int | None:
+    """Where these containers take the requests to the Service's first port; None where none of them names it.
+
+    :param service: the ``spec`` of it
+    """
+    target = next((one.get("targetPort", one["port"]) for one in service.get("ports") or ()), None)
+    if isinstance(target, int):
+        return target
+    ports = [port for one in containers for port in one.get("ports") or ()]
+    return next((int(port["containerPort"]) for port in ports if port.get("name") == target), None)
 
 
 def _health(container: Json, notes: list[str]) -> str:
@@ -285,11 +297,7 @@ def health_paths(deployment: Json) -> tuple[str, ...]:
 
 def target_port(service: Json, pod: Json) -> int | None:
     """Where a pod takes the requests to the Service's first port."""
-    target = next((one.get("targetPort", one["port"]) for one in service["spec"].get("ports") or ()), None)
-    if isinstance(target, int):
-        return target
-    ports = [port for one in pod["spec"]["containers"] for port in one.get("ports") or ()]
-    return next((port["containerPort"] for port in ports if port.get("name") == target), None)
+    return _target(service["spec"], pod["spec"]["containers"])
 
 
 def metrics_paths(deployment: Json) -> tuple[str, ...]:

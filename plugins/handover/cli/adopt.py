@@ -1,8 +1,9 @@
 """Drafts the plan of a service that runs in a cluster already: ``python -m handover adopt --namespace N --service S``.
 
-Looks and changes nothing. Prints the plan, or writes with ``--write DIR`` (``include`` by default) the plan, the
-manifest of its Deployments, what the cluster lacks to begin with, and the connections for Airflow. Then `prepare`
-brings the service there. Files that are there already are kept.
+Looks and changes nothing. Prints the plan, or writes with ``--write DIR`` (where plans are read from by default) the
+plan, the manifest of its Deployments, what the cluster lacks to begin with, and the connections for Airflow; those that
+are the same for another plan there are shared. Then `prepare` brings the service there. Files that are there already
+are kept.
 
 Exit codes: 0 drafted, 1 the service cannot be deployed blue-green as it is, or a file is there already (stderr says
 which), 2 the cluster did not answer or refused.
@@ -36,7 +37,9 @@ from handover.adoption.findings import (
 from handover.adoption.origins import USUAL_PATHS
 from handover.cli.options import with_cluster
 from handover.coordination.routing import DEPLOYMENTS, is_ready
-from handover.plan.model import INCLUDE
+from handover.models.image_reference import ImageReference
+from handover.plan.load import PlanError, load_plan
+from handover.plan.parts import plans_folder
 from handover.plan.pod_metrics import PodMetricsRules
 from handover.ports.kube import KubeError, NotFound, PodAnswer
 from handover.telemetry.counters import Counters, NoMetrics
@@ -59,7 +62,7 @@ def main(command: str, argv: list[str]) -> int:
         if given.json:
             print(json.dumps(_told(found), indent=1))
         elif given.write is None:
-            print(drafting.plan(found, name), end="")
+            print(drafting.plan(found, name, _shared(found, plans_folder())), end="")
         else:
             _write(found, name, given.write, _kubeconfig(given.kubeconfig))
     except (NotAdoptable, FileExistsError) as error:
@@ -80,7 +83,9 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument("--service", required=True, help="the Service that clients' requests go through")
     parser.add_argument("--container", default="", help="which container is the service, where pods have several")
     parser.add_argument("--name", default="", help="of the plan; by default that of the Service")
-    parser.add_argument("--write", type=Path, nargs="?", const=INCLUDE, metavar="DIR", help="write the files")
+    parser.add_argument(
+        "--write", type=Path, nargs="?", const=plans_folder().parent, metavar="DIR", help="write the files"
+    )
     parser.add_argument("--json", action="store_true", help="what was found, as JSON")
     return parser
 
@@ -184,13 +189,28 @@ def _kubeconfig(given: str | None) -> str:
     return str(Path(first).expanduser().absolute())
 
 
+def _shared(found: FoundService, plans: Path) -> drafting.Shared:
+    """What plans that are there have connections for: this Airflow, and the image's registry."""
+    shared = drafting.Shared()
+    for file in sorted(plans.glob("*.yaml")):
+        with contextlib.suppress(PlanError):  # `check` says what is wrong with it
+            plan = load_plan(file)
+            same = ImageReference.parse(plan.image.repository).registry == found.image.registry
+            shared = drafting.Shared(
+                shared.airflow or plan.rollback.airflow_connection,
+                shared.registry or (plan.image.connection if same else ""),
+            )
+    return shared
+
+
 def _write(found: FoundService, name: str, folder: Path, kubeconfig: str) -> None:
     """Raises `FileExistsError` before anything is written."""
     first = folder / "k8s" / f"{name}-first.yaml"
     connections = folder / "connections" / f"{name}.json"
+    shared = _shared(found, folder / "plans")
     files = {
-        connections: drafting.connections(found, name, kubeconfig),
-        folder / "plans" / f"{name}.yaml": drafting.plan(found, name),
+        connections: drafting.connections(found, name, kubeconfig, shared),
+        folder / "plans" / f"{name}.yaml": drafting.plan(found, name, shared),
         folder / "k8s" / drafting.manifest_name(name): drafting.manifest(found), first: drafting.to_apply(found),
     }  # fmt: skip
     if there := [str(file) for file in files if file.exists()]:

@@ -3,8 +3,8 @@
 Applies ``k8s/NAME-first.yaml`` as `adopt --write` has written it: the first colour serves beside what was there until
 its pods are ready and answer, then the Service sends to it alone, then what was there is scaled to 0. Takes the lock of
 deployments and refuses while somebody holds it; killed half-way, it is run again. At the end the drafted connections
-are imported into the Airflow of this machine, or the command for it is printed. A plan that `check` refuses is not
-applied.
+are imported into the Airflow of this machine, with addresses that answer here, or the command for it is printed. A plan
+that `check` refuses is not applied.
 
 Exit codes: 0 done, 1 refused (stderr says why, and what serves), 2 the cluster or Airflow did not answer.
 """
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from handover import clock
 from handover.adapters.kube_access import NoAccess
 from handover.adapters.kubernetes import connect_with_kubeconfig
+from handover.adoption import addresses
 from handover.adoption.preparing import CannotPrepare, First, Preparation, read_first
 from handover.cli.options import plan_file, with_cluster
 from handover.coordination.lock import Locked
@@ -66,7 +67,7 @@ def main(command: str, argv: list[str]) -> int:
     except (KubeError, NoAccess, OSError) as error:
         print(f"failed: {error}; run it again", file=sys.stderr)
         return UNANSWERED
-    code = DONE if given.dry_run else _connections(folder / "connections" / f"{file.stem}.json", say)
+    code = DONE if given.dry_run else _connections(plan, folder / "connections" / f"{file.stem}.json", given, say)
     if given.json:
         print(json.dumps({"plan": plan.name, "dry_run": given.dry_run, "left": todo, "said": said}, indent=1))
     return code
@@ -140,7 +141,7 @@ class _OldPods(PodReader):
         return [pod for pod in await super().ready() if key not in (pod["metadata"].get("labels") or {})]
 
 
-def _connections(file: Path, say: Say) -> int:
+def _connections(plan: Plan, file: Path, given: argparse.Namespace, say: Say) -> int:
     """Into the Airflow of this machine, if there is one that was set up; those that are there are kept."""
     if not file.is_file():
         return DONE
@@ -151,15 +152,30 @@ def _connections(file: Path, say: Say) -> int:
         say(f"no Airflow is set up here; where it is: {' '.join(command)}")
         return DONE
     try:
+        drafted = json.loads(file.read_text(encoding="utf-8"))
+        asyncio.run(_reached_from_here(plan, drafted, given, say))
+        file.write_text(json.dumps(drafted, indent=2) + "\n", encoding="utf-8")
         done = subprocess.run([found, *command[1:]], capture_output=True, timeout=IMPORT_SECONDS, check=False)
         problem = f"exit code {done.returncode}" if done.returncode else ""
-    except (OSError, subprocess.SubprocessError) as error:
+    except (KubeError, NoAccess, OSError, subprocess.SubprocessError) as error:
         problem = type(error).__name__
     if problem:  # its output may show what is in the file
         print(f"failed: the connections were not imported ({problem}): {' '.join(command)}", file=sys.stderr)
         return UNANSWERED
     say(f"imported the connections of {file} into Airflow")
     return DONE
+
+
+async def _reached_from_here(plan: Plan, drafted: Json, given: argparse.Namespace, say: Say) -> None:
+    """Gives drafted connections addresses that answer on this machine, where it is not in the cluster."""
+    traffic, cluster = plan.traffic, plan.cluster
+    services = {traffic.api_connection: cluster.service, traffic.preview_connection: cluster.preview_service}
+    async with connect_with_kubeconfig(given.kubeconfig, cluster.namespace, given.context) as kube:
+        for name, service in services.items():
+            was = str(drafted.get(name, {}).get("host", ""))
+            if addresses.is_within(was) and (now := await addresses.reached(kube, service, was)) != was:
+                say(f"{name}: {was} does not answer here, {now or 'and nothing else does: say where it is'}")
+                drafted[name]["host"] = now or was
 
 
 def _is_set_up() -> bool:

@@ -71,6 +71,11 @@ class ImageReference:
         return self.digest.startswith("sha256:")
 
     @property
+    def registry(self) -> str:
+        """Host of the registry that has it."""
+        return HUB if self.host in ("", *_HUB_NAMES) else self.host.lower()
+
+    @property
     def official(self) -> str:
         """Its path on the hub, where names of one part are kept in a folder of their own; the path elsewhere."""
         on_hub = not self.host or self.host in _HUB_NAMES
@@ -90,7 +95,7 @@ class ImageReference:
 
     @property
     def _home(self) -> tuple[str, str]:
-        return HUB if self.host in ("", *_HUB_NAMES) else self.host.lower(), self.official
+        return self.registry, self.official
 
 
 def _is_host(first: str) -> bool:
