@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def test_before_the_first_deployment_everything_that_is_there_is_said(desk):
+def test_before_the_first_deployment_everything_that_is_there_is_said(desk, recorded):
     told = desk.get("/plans/pms/now").json()
     assert (told["deployment"], told["lock"], told["watches"]) == (None, None, [])
     assert [(one["colour"], one["weight"], one["ready"], one["wanted"]) for one in told["traffic"]["colours"]] == [

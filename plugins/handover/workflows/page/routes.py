@@ -43,7 +43,8 @@ DAY = 86400.0
 MOST_ROWS, MOST_OFFSET = 200, 1_000_000
 FOR_DORA = (Outcome, IncidentEntry, Change)
 NOT_OURS = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark"><title>Deployment</title></head>
+<html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">
+<title>Deployment</title></head>
 <body><main><h1>No deployment</h1><p>This run belongs to no service that is deployed from here.</p>
 <p><a href="../../">All services</a></p></main></body></html>
 """
@@ -113,8 +114,8 @@ async def _card(plan: Reader, allowed: bool) -> PlanCard:
 async def of_run(dag: RunId, run: RunId, _: User) -> Response:
     """From a run of Airflow to its place on the page: what the tab of a run leads to."""
     names, _broken = await run_in_threadpool(_known)
-    plan = next((one for one in names if dag.startswith(f"{one}_")), None)
-    if plan is None:
+    plan = max((one for one in names if dag.startswith(f"{one}_")), key=len, default="")
+    if not plan:
         return HTMLResponse(NOT_OURS)
     deployment = run.removeprefix(rollback_run_id("")) if dag == f"{plan}_rollback" else run
     ours = dag in (f"{plan}_deployment", f"{plan}_rollback")
