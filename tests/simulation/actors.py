@@ -141,8 +141,8 @@ class World:
             yield ScheduledKube(self.service.cluster.client(namespace), actor, self.schedule, self._called)
 
         @asynccontextmanager
-        async def public(_connection: str) -> Any:
-            yield TwinAddress(self.service)
+        async def public(connection: str) -> Any:
+            yield self.service.address(connection)
 
         return Outside(kube=kube, public=public)
 
@@ -333,7 +333,7 @@ async def rollback(world: World, run_id: str, deployment_run: str | None = None)
     """The rollback DAG, as far as it changes the cluster."""
     xcoms, steps = XComs(), world.steps
     params = {"reason": "a test", "deployment": deployment_run}
-    run = StepRun(world.plan, {"run_id": run_id, "ti": xcoms, "params": params}, "move_traffic_back")
+    run = StepRun(world.plan, {"run_id": run_id, "ti": xcoms, "params": params}, xcoms.task_id)
     works: list[Callable[[], Awaitable[Evidence | None]]] = [
         partial(steps.back.act, run), partial(steps.drain.act, run), partial(_scaling_down(steps.remove), run),
         partial(steps.rolled_back.act, run),

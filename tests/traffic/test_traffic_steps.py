@@ -78,7 +78,8 @@ def where(world):
     'kubectl patch service pms-api -p \'{"spec":{"selector":{"version":"green"}}}\'', "No infrastructure issues"
 )
 def test_a_deployment_switches_and_settles(world):
-    assert deployed(world, PointPreview, colour="new").evidence.reason == "Service pms-preview shows green: 2 pods"
+    shown = deployed(world, PointPreview, colour="new").evidence.reason
+    assert shown == "Service pms-preview shows green: 2 pods; its address answers from v1.1.0 after 0.0 s"
     switched = deployed(world, SwitchTraffic)
     assert switched.evidence.passed
     assert "v1.1.0 serves on green" in switched.evidence.reason
@@ -86,12 +87,39 @@ def test_a_deployment_switches_and_settles(world):
     assert BEGIN <= at < BEGIN + 30
     assert deployed(world, SwitchTraffic).evidence.passed
     assert known(world).switched_at == at
-    assert deployed(world, PointPreview, colour="old").evidence.reason == "Service pms-preview shows blue: 2 pods"
+    shown = deployed(world, PointPreview, colour="old").evidence.reason
+    assert shown == "Service pms-preview shows blue: 2 pods; its address answers from v1.0.0 after 0.0 s"
     assert deployed(world, SettleTraffic).evidence.passed
     assert where(world) == ("green", Stage.FINALISED)
 
 
 def test_what_belongs_before_and_after_is_refused(world):
+def test_the_preview_is_shown_once_its_address_answers_from_the_new_version(world):
+    world.service.preview_follows_after = 5.0
+    shown = deployed(world, PointPreview, colour="new").evidence
+    assert shown.passed and "its address answers from v1.1.0 after 5." in shown.reason
+
+
+def test_a_preview_address_that_never_shows_the_new_version_is_no_preview(world):
+    world.service.preview_follows_after = float("inf")
+    shown = deployed(world, PointPreview, colour="new").evidence
+    assert not shown.passed and "new connections still reach v1.0.0" in shown.reason
+
+
+def test_bad_answers_at_the_preview_address_are_said_and_judged_by_the_tests_behind_it(world):
+    world.service.tell("green", mode="errors")
+    shown = deployed(world, PointPreview, colour="new").evidence
+    assert shown.passed and "at its address: 3 bad answers, the last one: status 500" in shown.reason
+
+
+def test_where_answers_do_not_tell_their_version_the_preview_says_that_nobody_looked(world):
+    plan = world.with_plan(traffic={"origin": None, "entry_seconds": 1.0})
+    step = PointPreview(task_id="step", plan=plan, colour="new")
+    shown = run(step, world.token, release("registry.example.com/shop/web:v1.1.0")).evidence
+    assert shown.passed
+    assert shown.reason.endswith("; who answers at its address was not looked at: the plan has no traffic.origin")
+
+
     assert "it should be green alone" in deployed(world, SettleTraffic).evidence.reason
     drained = deployed(world, DrainColour, colour="old")
     assert not drained.evidence.passed

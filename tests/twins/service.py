@@ -76,6 +76,9 @@ class TwinService:
         self._turn = itertools.count()
         self.balancer: Balancer | None = None
         """What lies before the public Service."""
+        self.preview_follows_after = 0.0
+        """Seconds until what lies before the preview Service has followed its selector."""
+        self._previewed: list[tuple[float, dict[str, str]]] = []
         cluster = plan.cluster
         for service in (cluster.service, cluster.preview_service):
             body = {"spec": {"selector": cluster.selector_of("blue"), "ports": [{"port": cluster.port}]}}
@@ -98,10 +101,14 @@ class TwinService:
             yield self.cluster.client(namespace)
 
         @asynccontextmanager
-        async def public(_connection: str) -> Any:
-            yield TwinAddress(self)
+        async def public(connection: str) -> Any:
+            yield self.address(connection)
 
         return Outside(kube=kube, public=public, airflow=lambda _: airflow or TwinAirflow())
+
+    def address(self, connection: str) -> TwinAddress:
+        """What stands behind one of the plan's connections."""
+        return TwinAddress(self, preview=connection == self.plan.traffic.preview_connection)
 
     # --- what stands there
 
@@ -144,6 +151,16 @@ class TwinService:
         pods = self.balancer.targets(self.serving()) if self.balancer else self.serving()
         return pods[next(self._turn) % len(pods)] if pods else None
 
+    def next_previewed(self) -> Pod | None:
+        """Who gets the next connection to the preview address, which may lag behind its Service."""
+        selector = self.cluster.objects[SERVICES, self.namespace, self.plan.cluster.preview_service]["spec"]["selector"]
+        if not self._previewed or self._previewed[-1][1] != selector:
+            self._previewed.append((clock.monotonic(), selector))
+        since = clock.monotonic() - self.preview_follows_after
+        known = [labels for at, labels in self._previewed if at <= since] or [self.plan.cluster.selector_of("blue")]
+        pods = self.cluster.ready_pods(self.namespace, known[-1])
+        return pods[next(self._turn) % len(pods)] if pods else None
+
     def _headers(self, name: str) -> dict[str, str]:
         return {"x-version": self.app(self._pod(name)).version}
 
@@ -167,16 +184,17 @@ class TwinService:
 
 @dataclass(frozen=True)
 class TwinAddress:
-    """The public address of the twin."""
+    """The public address of the twin, or that of its preview."""
 
     service: TwinService
     token: str = TOKEN
+    preview: bool = False
 
     async def get(self, path: str, timeout: float) -> Answer:
-        pod = self.service.next_pod()
+        pod = self.service.next_previewed() if self.preview else self.service.next_pod()
         if pod is None:
             await asyncio.sleep(LATENCY_SECONDS)
-            if self.service.balancer:
+            if self.service.balancer and not self.preview:
                 return Answer(LATENCY_SECONDS, 503)
             return Answer(LATENCY_SECONDS, problem="ConnectionRefusedError: nobody is there")
         answer = self.service.app(pod).serve(path)

@@ -21,6 +21,7 @@ from handover.step import FENCING_KEY, Step, StepRun, skipped
 from handover.traffic.abort import NothingToRollBack, abort, abort_or_wake, let_go, look, strengthen
 from handover.traffic.cutover import Cutover, CutoverFailed
 
+from handover.traffic.preview import shown
 if TYPE_CHECKING:
     from handover.models.deployment import DeploymentState
     from handover.ports.kube import Kube
@@ -38,7 +39,9 @@ def _named(token: FencingToken, colour: Colour) -> str:
 
 
 class PointPreview(Step):
-    """Plan 2.2 step 5: the preview Service shows one colour, and waits until its pods are behind it."""
+    """Plan 2.2 step 5: the preview Service shows one colour; waits until its pods are behind it, and until its address
+    answers from its version, where answers tell it.
+    """
 
     def __init__(self, *, colour: Colour = "new", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -50,13 +53,16 @@ class PointPreview(Step):
         async with run.kube() as kube:
             await run.fenced(kube)
             router = run.router(kube, cluster.preview_service)
+            state = await run.state(kube)
+            version = state.version if self.colour == "new" else state.previous_version
             try:
                 await move(router, partial(promotion.show, token=token, colour=colour))
                 timeout = self.plan.traffic.endpoint_timeout_seconds
                 pods = await until_behind(kube, router, [cluster.selector_of(colour)], timeout)
             except FINAL as error:
+                how = await shown(self.plan, colour, version, partial(run.fenced, kube))
                 return failed(self.task_id, str(error))
-        return passed(self.task_id, f"{router.name} shows {colour}: {len(pods)} pods")
+        return passed(self.task_id, f"{router.name} shows {colour}: {len(pods)} pods; {how}")
 
 
 class SwitchTraffic(Step):
