@@ -17,10 +17,17 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PEOPLE = ("lead", "backend", "frontend", "dba", "devops", "qa", "cto")
 AUTOMATION = "automation"
-"""The user with which callbacks start the rollback."""
-ROLES = {"admin": "admin", AUTOMATION: "op", **dict.fromkeys(PEOPLE, "op")}
+"""The account with which callbacks start the rollback; `python -m handover accounts` makes it from its connection."""
+TEAM = ["Viewer", "pms_approver", "pms_rollback"]
+"""Whoever is asked something may roll back as well: that is the safe way."""
+ROLES = {
+    "admin": ["Admin"],
+    "lead": [*TEAM, "pms_deployer"],
+    "dba": [*TEAM, "pms_data"],
+    **dict.fromkeys(["backend", "frontend", "devops", "qa", "cto"], TEAM),
+}
+"""Name to roles, which docs/security.md tells."""
 IMAGE_USER = 50000
 """Of the image; takes root's place, as whom nothing here should run."""
 
@@ -66,21 +73,20 @@ def main() -> int:
         print(f"nothing can be written to {folder}: {error.strerror}", file=sys.stderr)
         return 1
     print(f"wrote {folder / '.env'}, and {folder / 'production'} to fill in")
-    print(f"sign in at {given.url} as admin; everybody's password stands in .env, AIRFLOW_PASSWORDS")
+    print(f"sign in at {given.url} as admin; everybody's first password stands in .env, HANDOVER_ACCOUNTS")
     return 0
 
 
 def settings(url: str, publish: str) -> dict[str, str]:
     """Variables of docker-compose.yaml."""
-    people = {name: secrets.token_urlsafe(16) for name in ROLES}
+    people = {name: {"password": secrets.token_urlsafe(16), "roles": roles} for name, roles in ROLES.items()}
     connection = {"conn_type": "http", "host": "apiserver", "port": 8080, "schema": "http", "login": AUTOMATION}
     return {
         "AIRFLOW_UID": str(os.getuid() or IMAGE_USER),
         "AIRFLOW_URL": url,
         "AIRFLOW_PUBLISH": publish,
-        "AIRFLOW_USERS": ",".join(f"{name}:{role}" for name, role in ROLES.items()),
-        "AIRFLOW_PASSWORDS": json.dumps(people),
-        "AIRFLOW_CONN_PMS_AIRFLOW": json.dumps(connection | {"password": people[AUTOMATION]}),
+        "HANDOVER_ACCOUNTS": json.dumps(people),
+        "AIRFLOW_CONN_PMS_AIRFLOW": json.dumps(connection | {"password": secrets.token_urlsafe(16)}),
         "FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
         "API_SECRET_KEY": secrets.token_urlsafe(48),
         "JWT_SECRET": secrets.token_urlsafe(48),

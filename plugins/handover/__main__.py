@@ -20,8 +20,10 @@ COMMANDS = {
     "back": ("traffic", "move traffic back to the previous version, now"),
     "status": ("traffic", "where traffic is, and which deployment is under way"),
     "watch": ("watch", "watch deployments beside Airflow, and take a bad version off whoever in Airflow is dead"),
+    "accounts": ("accounts", "make the roles and the accounts of Airflow, or make them as they should be"),
     "rbac": ("permissions", "print the manifest of what the deployer may do in the cluster"),
     "permissions": ("permissions", "ask the cluster whether the deployer may do all that"),
+    "rehearse": ("rehearse", "try a release's migrations on a copy of last night's data"),
     "readiness": ("readiness", "print the checklist before a deployment: line, what judges it, owner"),
     "record": ("record", "read the record of deployments, lay its tables"),
 }

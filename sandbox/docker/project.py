@@ -49,9 +49,9 @@ class Project:
     @property
     def endpoints(self) -> dict[str, Any]:
         """What `Team` needs."""
-        passwords = json.loads(variables(self.folder)["AIRFLOW_PASSWORDS"])
-        users = {role: {"user": role, "password": passwords[role]} for role in ROLES}
-        return {"airflow": {"url": URL, "user": "admin", "password": passwords["admin"], "users": users}}
+        accounts = json.loads(variables(self.folder)["HANDOVER_ACCOUNTS"])
+        users = {role: {"user": role, "password": accounts[role]["password"]} for role in ROLES}
+        return {"airflow": {"url": URL, "user": "admin", "password": accounts["admin"]["password"], "users": users}}
 
 
 def variables(folder: Path) -> dict[str, str]:
@@ -75,11 +75,12 @@ def fill_in(folder: Path, settings: Settings, kubeconfig: Path, overlay: Path) -
     del values["pms_airflow"]  # make_env.py has made it
     values["pms_kubernetes"]["extra"]["kube_config_path"] = f"{PRODUCTION}/kubeconfig"
     lines = [f"AIRFLOW_CONN_{name.upper()}='{json.dumps(value)}'" for name, value in values.items()]
-    lines += [f"PMS_PLAN_OVERLAY={PRODUCTION}/overlay.yaml", ""]
-    (folder / "production" / "airflow.env").write_text("\n".join(lines))
+    (folder / "production" / "airflow.env").write_text("\n".join([*lines, ""]))
+    (folder / "production" / "settings.env").write_text("PMS_PLAN_OVERLAY=/opt/airflow/include/overlay.yaml\n")
     user = int(variables(folder)["AIRFLOW_UID"])
-    for source, name in ((kubeconfig, "kubeconfig"), (overlay, "overlay.yaml")):
-        target = folder / "production" / name
+    for source, target in (
+        (kubeconfig, folder / "production" / "kubeconfig"), (overlay, folder / "include" / "overlay.yaml"),
+    ):  # fmt: skip
         shutil.copy(source, target)
         target.chmod(0o600)
         os.chown(target, user, -1)

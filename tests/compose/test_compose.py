@@ -44,7 +44,7 @@ def test_nobody_signs_in_with_a_password_that_the_script_did_not_make(up):
     def sign_in(password):
         return httpx.post(f"{URL}/auth/token", json={"username": "admin", "password": password}, trust_env=False)
 
-    made = json.loads(variables(up.project.folder)["AIRFLOW_PASSWORDS"])["admin"]
+    made = json.loads(variables(up.project.folder)["HANDOVER_ACCOUNTS"])["admin"]["password"]
     assert up.project.host.inside(lambda: sign_in("admin").status_code) == httpx.codes.UNAUTHORIZED
     assert up.project.host.inside(lambda: sign_in(made).status_code) == httpx.codes.CREATED
 

@@ -52,3 +52,22 @@ def test_one_port_is_published():
 def test_airflow_writes_only_to_its_logs(name):
     writable = [volume for volume in SERVICES[name]["volumes"] if not volume.endswith(":ro")]
     assert writable == ["logs:/opt/airflow/logs"]
+
+
+def holders(of: str) -> set[str]:
+    """The services that are given a variable, or mount a folder, or read a file of this name."""
+    return {name for name, service in SERVICES.items() if of in str({**service, "command": ""})}
+
+
+def test_only_who_needs_a_secret_has_it():
+    """docs/security.md says what each is worth."""
+    assert holders("HANDOVER_EVIDENCE_KEY") == {"worker"}
+    assert holders("HANDOVER_ACCOUNTS") == {"migrate"}
+    assert holders("JWT_SECRET") == {"apiserver", "scheduler"}
+    assert holders("API_SECRET_KEY") == {"apiserver"}
+    database = {"migrate", "apiserver", "scheduler", "dag-processor", "triggerer"}
+    assert holders("FERNET_KEY") == database
+    assert holders("POSTGRES_PASSWORD") == database | {"postgres"}
+    assert holders("REDIS_PASSWORD") == {"redis", "scheduler", "worker"}
+    production = {"apiserver", "triggerer", "watch", "worker"}
+    assert holders("airflow.env") == holders("./production:") == production

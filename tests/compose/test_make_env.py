@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from handover.plan.airflow_roles import ADMIN, VIEWER, approver, roles_of, rollback
 from handover.plan.load import load_plan
 from sandbox.docker.project import variables
 from sandbox.settings import REPOSITORY
@@ -56,21 +57,27 @@ def test_no_two_secrets_are_the_same(folder, tmp_path_factory):
         for name, value in values.items()
         if name.endswith(("_KEY", "_SECRET", "_PASSWORD"))
     ]
-    secrets += list(json.loads(variables(folder)["AIRFLOW_PASSWORDS"]).values())
-    assert len(set(secrets)) == len(secrets) >= 18
+    for values in (variables(folder), variables(other)):
+        secrets += [one["password"] for one in json.loads(values["HANDOVER_ACCOUNTS"]).values()]
+        secrets.append(json.loads(values["AIRFLOW_CONN_PMS_AIRFLOW"])["password"])
+    assert len(set(secrets)) == len(secrets) >= 26
 
 
-def test_callbacks_use_a_user_with_fewer_rights_than_the_admin(folder):
+def test_callbacks_use_an_account_of_their_own(folder):
     values = variables(folder)
-    connection = json.loads(values["AIRFLOW_CONN_PMS_AIRFLOW"])
-    roles = dict(user.split(":") for user in values["AIRFLOW_USERS"].split(","))
-    assert roles[connection["login"]] == "op"
-    assert json.loads(values["AIRFLOW_PASSWORDS"])[connection["login"]] == connection["password"]
+    login = json.loads(values["AIRFLOW_CONN_PMS_AIRFLOW"])["login"]
+    assert login == "automation" and login not in json.loads(values["HANDOVER_ACCOUNTS"])
 
 
-def test_every_user_of_the_plan_can_sign_in(folder):
-    wanted = {user for role in load_plan(PLAN).team.values() for user in role.users}
-    assert wanted <= set(json.loads(variables(folder)["AIRFLOW_PASSWORDS"]))
+def test_every_user_of_the_plan_may_answer_and_roll_back(folder):
+    plan, accounts = load_plan(PLAN), json.loads(variables(folder)["HANDOVER_ACCOUNTS"])
+    for user in {user for role in plan.team.values() for user in role.users}:
+        assert {VIEWER, approver(plan), rollback(plan)} <= set(accounts[user]["roles"])
+
+
+def test_every_role_that_is_given_is_there(folder):
+    given = {role for one in json.loads(variables(folder)["HANDOVER_ACCOUNTS"]).values() for role in one["roles"]}
+    assert given <= {VIEWER, ADMIN, *roles_of(load_plan(PLAN))}
 
 
 def test_every_connection_of_the_plan_stands_there_to_be_filled_in(folder):
