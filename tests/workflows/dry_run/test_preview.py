@@ -259,7 +259,7 @@ def test_what_the_database_has_against_a_migration_is_named(world, servers, monk
         )  # fmt: skip
     again = run(WouldMigrate, "migrate")
     assert again.passed, again.reason
-    assert again.reason.endswith(f"; rolled back before, and pending again: {name}")
+    assert f"; rolled back before, and pending again: {name}; warnings: {name}/down.sql:4: ban-drop" in again.reason
 
     servers.ask(own, "UPDATE public._prisma_migrations SET rolled_back_at = NULL, logs = 'somebody''s own'")
     failing = run(WouldMigrate, "migrate")

@@ -182,8 +182,8 @@ class WouldMigrate(Preview):
     needs = "migration"
 
     async def act(self, run: StepRun) -> Evidence:
-        from handover.adapters.postgres import database
-        from handover.database import ledger, migrations, release, runner
+        from handover.adapters.postgres import database, server_major
+        from handover.database import ledger, lint, migrations, release, runner
         from handover.workload.registry import ImageMissing, pinned
 
         if run.release.method == "none":
@@ -202,16 +202,19 @@ class WouldMigrate(Preview):
             rows = [] if problems else ledger.rows(connection)
             pending = migrations.pending(bundle, rows)
             problems = problems or ledger.obstacles(connection, pending)
+            major = server_major(connection)
+        judged = await asyncio.to_thread(lint.judged, pending, self.plan.database.lint, major)
         if run.release.method == "sql":
             problems += runner.refusals(bundle, rows)
         else:
             problems += migrations.stuck(rows) + migrations.drift(bundle, rows) + migrations.unreadable(pending)
+        problems += judged.refusals
         if problems:
             return failed(self.task_id, "; ".join(problems))
         text = "; ".join(_script(script) for script in pending) or "nothing is pending"
         if again := migrations.rolled_back(pending, rows):
             text += f"; rolled back before, and pending again: {', '.join(again)}"
-        return passed(self.task_id, f"by {run.release.method}: {text}")
+        return passed(self.task_id, f"by {run.release.method}: {text}{judged.told}")
 
     def _by_tool(self, tool: MigrationTool) -> Evidence:
         """Of what is pending only the tool knows, once it runs."""
