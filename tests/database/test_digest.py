@@ -83,6 +83,8 @@ def test_settings_of_the_session_change_no_digest_and_stay(everything: Database)
         "UPDATE kinds SET a = '{\"\"}' WHERE a = '{}'",
         "UPDATE kinds SET by = NULL WHERE by = ''",
         "INSERT INTO nothing DEFAULT VALUES",
+        "UPDATE customers SET name = CASE id WHEN 1 THEN 'Customer 2' ELSE 'Customer 1' END WHERE id < 3",
+        "UPDATE orders SET customer_id = 3 - customer_id WHERE customer_id < 3",
         "UPDATE parted SET v = CASE v WHEN 'a' THEN 'b' ELSE 'a' END",
         'UPDATE "Other"."Odd ""t"" ""%s {0}" SET "{}" = NULL',
         "INSERT INTO visits SELECT * FROM visits",
