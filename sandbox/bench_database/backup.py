@@ -1,4 +1,4 @@
-"""Wall time of our backup to S3 over ``pg_dump -Fc -Z0`` to nowhere, in turn on the same rows of text, the best of both;
+"""Our backup to S3 beside ``pg_dump -Fc -Z0`` to nowhere, in turn on the same rows of text, by the best wall time of each;
 and what it costs to let a pg_dump without zstd compress with gzip.
 """
 
