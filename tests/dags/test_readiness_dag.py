@@ -49,7 +49,7 @@ def test_the_verdict_waits_for_all_and_no_check_for_another_but_the_backups(dag)
     waiting = {
         t.label for t in dag.tasks if t.label not in ("conclude", "reminded") and t.upstream_task_ids - {"release"}
     }
-    assert waiting == {"current_backup", "backup_location", "backup_encryption", "recovery_targets"}
+    assert waiting == {"current_backup", "backup_location", "backup_encryption", "recovery_targets", "rehearsal"}
 
 
 def test_a_question_names_its_lines_its_role_and_a_deadline(dag):

@@ -30,14 +30,16 @@ IMAGE = image("v1.1.0")
 NAME = "20260101_a"
 
 
-def packed(**files: str) -> str:
-    """What a release prints that has these migrations."""
+def packed(**scripts: str | tuple[str, str]) -> str:
+    """What a release prints that has these migrations: ``name="SQL"`` or ``name=("SQL", "down SQL")``."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, sql in files.items():
-            info = tarfile.TarInfo(f"{name}/migration.sql")
-            info.size = len(sql)
-            tar.addfile(info, io.BytesIO(sql.encode()))
+        for name, texts in scripts.items():
+            pair = (texts,) if isinstance(texts, str) else texts
+            for file, sql in zip(("migration.sql", "down.sql"), pair, strict=False):
+                info = tarfile.TarInfo(f"{name}/{file}")
+                info.size = len(sql)
+                tar.addfile(info, io.BytesIO(sql.encode()))
     return f"{BEGIN}\n{base64.encodebytes(gzip.compress(out.getvalue())).decode()}{END}\n"
 
 

@@ -37,7 +37,7 @@ def concluded(found, subject=SUBJECT):
 
 def test_every_line_must_pass():
     found = concluded(ALL)
-    assert (found.verdict, found.against, found.lines, found.expires) == (Verdict.PASS, (), 57, 1100.0)
+    assert (found.verdict, found.against, found.lines, found.expires) == (Verdict.PASS, (), 58, 1100.0)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_one_line_that_is_not_a_pass_is_against_it(evidence, verdict):
 
 def test_a_line_that_was_forgotten_is_unknown():
     assert concluded({}).verdict is Verdict.UNKNOWN
-    assert len(concluded({}).against) == 57
+    assert len(concluded({}).against) == 58
 
 
 def test_a_failure_outweighs_what_is_unknown():
@@ -66,16 +66,16 @@ def test_without_a_digest_there_is_no_pass():
 
 def test_the_message_has_a_table_of_who_must_act():
     text = messages.readiness_result(PLAN, concluded({**ALL, "lint": failed("lint", "3 errors")})).slack
-    assert "v1.1.0 is NOT ready: 1 of 57" in text
+    assert "v1.1.0 is NOT ready: 1 of 58" in text
     assert "fail    Frontend Engineer   All lint rules passing" in text and "3 errors" in text
-    assert "is ready: all 57 lines" in messages.readiness_result(PLAN, concluded(ALL)).slack
+    assert "is ready: all 58 lines" in messages.readiness_result(PLAN, concluded(ALL)).slack
     assert len(messages.readiness_result(PLAN, concluded({})).slack) < 3000
 
 
 # --- people
 
 LINES = CHECKLIST.asked()["lead"]
-LEAD = {"id": "lead", "name": "Lead"}
+LEAD = {"id": "7", "name": "lead"}
 
 
 def answered(by=LEAD, **said):
@@ -99,7 +99,7 @@ def test_a_no_fails_and_nobody_or_somebody_else_is_unknown():
     nobody = answered(by=None)
     assert {one.verdict for one in nobody.values()} == {Verdict.UNKNOWN}
     assert "did not answer within 1 h" in nobody["disaster_recovery"].reason
-    stranger = answered(by={"id": "qa", "name": "QA"})
+    stranger = answered(by={"id": "8", "name": "qa"})
     assert {one.verdict for one in stranger.values()} == {Verdict.UNKNOWN}
     assert "QA, who is not Deployment Lead" in stranger["disaster_recovery"].reason
 
@@ -130,7 +130,7 @@ def ready(**changed):
     now = time.time()
     known = {
         "version": "v1.1.0", "digest": digest("v1.1.0"), "verdict": Verdict.PASS, "at": now, "expires": now + 86_400,
-        "run": "readiness_run", "lines": 57,
+        "run": "readiness_run", "lines": 58,
     }  # fmt: skip
     return Readiness(**(known | changed))
 

@@ -14,7 +14,7 @@ def table(checklist: Checklist) -> str:
     rows = ["| line of the plan | judged by | owner |", "|---|---|---|"]
     for section in checklist.sections:
         rows.append(f"| **{section.title}** | | |")
-        for line in section.lines:
+        for line in (*section.lines, *section.besides):
             if line.parts:
                 rows.append(f"| {line.line} | its parts | |")
             rows += [_row(leaf, "· " if line.parts else "") for leaf in line.leaves]

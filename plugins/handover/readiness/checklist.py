@@ -16,7 +16,7 @@ from handover.readiness.kinds import AnyCheck
 if TYPE_CHECKING:
     from handover.plan.model import Plan
 
-STEPS = frozenset({"data_checks", "replication_lag", "tested_backup"})
+STEPS = frozenset({"data_checks", "rehearsal", "replication_lag", "tested_backup"})
 """Lines that a step of another concern covers; `handover.workflows.readiness.dag` makes them."""
 
 
@@ -25,7 +25,8 @@ class ChecklistError(ValueError):
 
 
 class Line(Section):
-    """One line of the plan, verbatim. Exactly one of ``checks``, ``step``, ``ask`` and ``parts`` says how it is judged.
+    """One line of the plan, verbatim, or one beside it. Exactly one of ``checks``, ``step``, ``ask`` and ``parts`` says
+    how it is judged.
 
     ``owner``: the role that must act when it is not a pass, and who is asked; ``ask``: the question, in words that can
     be answered with yes; ``after``: the line whose task must have ended before.
@@ -61,13 +62,16 @@ class Line(Section):
 
 
 class ChecklistSection(Section):
+    """``besides``: lines that the plan does not have, and that count as its own do."""
+
     id: Name
     title: str
     lines: Annotated[tuple[Line, ...], Field(min_length=1)]
+    besides: tuple[Line, ...] = ()
 
     @property
     def leaves(self) -> list[Line]:
-        return [leaf for line in self.lines for leaf in line.leaves]
+        return [leaf for line in (*self.lines, *self.besides) for leaf in line.leaves]
 
 
 class Checklist(Section):

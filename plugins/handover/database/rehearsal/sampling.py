@@ -44,10 +44,6 @@ WHERE l.locktype = 'relation' AND (l.mode NOT IN ('AccessShareLock', 'RowShareLo
   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
   AND (a.application_name <> '{APPLICATION}' OR NOT l.granted)
 """  # noqa: S608 - a name of ours
-_OWN = """
-SELECT relation, mode, true FROM pg_catalog.pg_locks
-WHERE locktype = 'relation' AND granted AND pid = pg_catalog.pg_backend_pid()
-"""
 _ROWS = """
 SELECT relid, n_tup_ins, n_tup_upd, n_tup_del FROM pg_catalog.pg_stat_xact_all_tables
 WHERE n_tup_ins + n_tup_upd + n_tup_del > 0
@@ -110,7 +106,7 @@ class Look:
 
         yield
         if connection.info.transaction_status is TransactionStatus.INTRANS:
-            self._sample(connection, _OWN)
+            self._sample(connection)
             self.rows = {number: (new, changed, gone) for number, new, changed, gone in connection.execute(_ROWS)}
 
     @contextmanager
@@ -135,17 +131,17 @@ class Look:
     def _go_on(self) -> None:
         try:
             while not self._over.is_set():
-                self._sample(self._connection, _LOCKS)
+                self._sample(self._connection)
                 self._over.wait(SAMPLE_SECONDS)
         except Exception as error:  # to be raised where somebody waits for it
             self._failure = error
 
-    def _sample(self, connection: Connection[Any], query: str) -> None:
+    def _sample(self, connection: Connection[Any]) -> None:
         with self._one_sample:
             asked = clock.monotonic()
             found = [
                 (self.known[number], (number, mode), granted)
-                for number, mode, granted in connection.execute(query.encode())
+                for number, mode, granted in connection.execute(_LOCKS.encode())
                 if number in self.known and not (granted and mode in HARMLESS)
             ]
             self.holding.add({held for _, held, granted in found if granted}, asked, clock.monotonic())

@@ -6,7 +6,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
-from handover.models.evidence import Evidence, Measurement, combined, failed
+from handover.models.evidence import Evidence, Measurement, combined, failed, unknown
+from handover.models.image_reference import ImageReference
+from handover.readiness.operators import subject_of
 from handover.step import Step, StepRun
 
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ class TestedBackup(Step):
         try:
             taken = dump_to_s3(
                 primary, client, plan.backups.bucket, key,
-                compression=plan.backups.compression, timeout_seconds=plan.backups.timeout_seconds,
+                compression=plan.backups.compression, content_digest=plan.backups.content_digest,
+                timeout_seconds=plan.backups.timeout_seconds,
             )  # fmt: skip
         except (DumpFailed, ToolMissing) as error:
             return failed(self.task_id, str(error))
@@ -48,6 +51,21 @@ class TestedBackup(Step):
             scratch=f"{plan.name}_readiness_test", timeout_seconds=plan.backups.timeout_seconds,
         )  # fmt: skip
         return tested.model_copy(update={"measurements": (size, *tested.measurements)})
+
+
+class RehearseRelease(Step):
+    """Tries the release's migrations on a copy of production's data: see `handover.database.rehearsal`."""
+
+    needs = "rehearsal"
+
+    def work(self, run: StepRun) -> Evidence:
+        from handover.database.rehearsal.release import rehearse_release
+
+        subject = subject_of(run)
+        if not subject.digest:
+            return unknown(self.task_id, f"the registry did not tell the digest of {subject.image}")
+        image = str(ImageReference.parse(subject.image).at(subject.digest))
+        return rehearse_release(self.task_id, self.plan, image, run.run_id)
 
 
 class DataChecks(Step):
@@ -81,4 +99,7 @@ def step_of(name: str, plan: Plan, **task: Any) -> Step:
 
     if name == "replication_lag":
         return ReplicationLag(plan=plan, limit_seconds=plan.thresholds.max_replication_lag_seconds, **task)
-    return {"tested_backup": TestedBackup, "data_checks": DataChecks}[name](plan=plan, **task)
+    steps: dict[str, type[Step]] = {
+        "data_checks": DataChecks, "rehearsal": RehearseRelease, "tested_backup": TestedBackup,
+    }  # fmt: skip
+    return steps[name](plan=plan, **task)

@@ -70,9 +70,10 @@ def section(plan: Plan, of: ChecklistSection) -> dict[str, Step]:
 
 
 def _task(plan: Plan, line: Line) -> Step:
+    rule = TriggerRule.ALL_DONE_MIN_ONE_SUCCESS  # one that waits for another is judged whatever became of that
     if line.step:
-        return step_of(line.step, plan, task_id=line.id)
-    return CheckLine(task_id=line.id, line=line, trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS, **LOOK)
+        return step_of(line.step, plan, task_id=line.id, trigger_rule=rule)
+    return CheckLine(task_id=line.id, line=line, trigger_rule=rule, **LOOK)
 
 
 def questions(plan: Plan, checklist: Checklist) -> dict[str, AskRole]:
