@@ -155,7 +155,7 @@ export class Feed {
 
   async now() {
     await this.take("now", () => ask(own("plans", this.plan, "now")));
-    const dags = this.data.now.value?.dags;
+    const dags = this.data.now?.value?.dags;
     if (dags) await this.take("questions", () => questions(this.plan, dags));
   }
 

@@ -4,7 +4,6 @@
  *   #/                                    all services
  *   #/plans/PLAN                          what goes on at one
  *   #/plans/PLAN/deployments/RUN          one deployment of it, now or past
- *   #/dags/DAG/runs/RUN                   the same, by what Airflow calls it (its tab beside a run)
  */
 
 import * as api from "./api.js";
@@ -16,7 +15,6 @@ import { Component, html, render } from "./ui.js";
 
 function routeOf(hash) {
   const parts = hash.replace(/^#?\/?/, "").split("/").filter(Boolean).map(decoded);
-  if (parts[0] === "dags" && parts[2] === "runs") return { view: "run", dag: parts[1], run: parts[3] ?? "" };
   if (parts[0] !== "plans" || !parts[1]) return { view: "services" };
   return { view: "plan", plan: parts[1], run: parts[2] === "deployments" ? (parts[3] ?? "") : "" };
 }
@@ -71,37 +69,8 @@ function skip(event) {
 }
 
 function View({ route, me }) {
-  if (route.view === "run") return html`<${OfRun} key=${route.run} ...${route} me=${me} />`;
   if (route.view === "plan") return html`<${PlanPage} key=${`${route.plan} ${route.run}`} plan=${route.plan} run=${route.run} me=${me} />`;
   return html`<${Services} />`;
-}
-
-/** A run of any DAG: which deployment it belongs to, if to one of ours at all. */
-class OfRun extends Component {
-  state = { found: null, problem: "" };
-
-  componentDidMount() {
-    api.plans().then(
-      ({ plans }) => this.setState({ found: whose(plans, this.props.dag, this.props.run) }),
-      (error) => this.setState({ problem: error.message }),
-    );
-  }
-
-  render({ dag, me }, { found, problem }) {
-    if (problem) return html`<p class="away" role="alert">${problem}</p>`;
-    if (!found) return html`<p class="loading">Loading…</p>`;
-    if (!found.plan) return html`<p class="loading">${dag} deploys nothing: there is a page for deployments and their rollbacks.</p>`;
-    return html`<${PlanPage} plan=${found.plan} run=${found.run} me=${me} />`;
-  }
-}
-
-const ROLLBACK = "rollback__"; // and the deployment's run id behind it
-
-function whose(plans, dag, run) {
-  const at = (role) => plans.find((one) => one.now.dags[role] === dag)?.name;
-  if (at("deployment")) return { plan: at("deployment"), run };
-  if (at("rollback")) return { plan: at("rollback"), run: run.startsWith(ROLLBACK) ? run.slice(ROLLBACK.length) : "" };
-  return { plan: plans.find((one) => Object.values(one.now.dags).includes(dag))?.name, run: "" };
 }
 
 render(html`<${App} />`, document.getElementById("page"));
