@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from handover.coordination import lock, state
 from handover.evidence_seal import leave
+from handover.foundation import EVIDENCE_KEY
 from handover.models.deployment import Status
 from handover.models.evidence import Evidence, failed, passed
 from handover.models.incident import Resolution, Severity, began
@@ -19,10 +20,10 @@ from handover.outside import outside, standing_in
 from handover.people.details import MAX_KNOWN, MAX_LINE, details
 from handover.people.operators import PROCEED, ROLLBACK, Confirm
 from handover.ports.kube import KubeError
-from handover.step import EVIDENCE_KEY, FENCING_KEY, RELEASE_KEY
+from handover.step import FENCING_KEY, RELEASE_KEY
 from handover.workflows.deployment.deciding import Decide
 from handover.workflows.watch.incident_steps import FIX, FixOrRollback
-from tests.support.steps import RUN_ID, release
+from tests.support.steps import RUN_ID, Opening, release
 from tests.twins.channels import TwinChannels
 from tests.twins.kube import TwinKube
 from tests.twins.world import quick_plan, twin, virtual_time, world  # noqa: F401 - fixtures
@@ -38,9 +39,10 @@ class RunTi:
     def __init__(self, token, task_id: str = ASKED) -> None:
         self.task_id = task_id
         asked = release("registry.example.com/shop/web@sha256:1")
-        self.left: dict[str, dict[str, Any]] = {
-            "open": {FENCING_KEY: token.model_dump(mode="json"), RELEASE_KEY: asked.model_dump(mode="json")}
-        }
+        opening = Opening(self.dag_id)
+        leave(opening, FENCING_KEY, token.model_dump(mode="json"))
+        leave(opening, RELEASE_KEY, asked.model_dump(mode="json"))
+        self.left: dict[str, dict[str, Any]] = {opening.task_id: opening.pushed}
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.left.setdefault(self.task_id, {})[key] = value
@@ -92,7 +94,7 @@ def context(ti: RunTi) -> Any:
 def answer(choice: str, who: str | None = "qa") -> dict[str, Any]:
     return {
         "chosen_options": [choice], "params_input": {}, "responded_at": datetime.datetime.now(datetime.UTC),
-        "responded_by_user": {"id": who, "name": who} if who else None,
+        "responded_by_user": {"id": "7", "name": who} if who else None,
     }  # fmt: skip
 
 

@@ -86,7 +86,7 @@ def answered(by=LEAD, **said):
 def test_a_yes_to_each_line_passes():
     found = answered(comment="  seen today ")
     assert {one.verdict for one in found.values()} == {Verdict.PASS}
-    assert found["disaster_recovery"].reason == "confirmed by Lead (Deployment Lead): seen today"
+    assert found["disaster_recovery"].reason == "confirmed by lead (Deployment Lead): seen today"
 
 
 @pytest.mark.parametrize("said", [asked.NOT_KNOWN, "", None, "YES", 1])
@@ -101,7 +101,7 @@ def test_a_no_fails_and_nobody_or_somebody_else_is_unknown():
     assert "did not answer within 1 h" in nobody["disaster_recovery"].reason
     stranger = answered(by={"id": "8", "name": "qa"})
     assert {one.verdict for one in stranger.values()} == {Verdict.UNKNOWN}
-    assert "QA, who is not Deployment Lead" in stranger["disaster_recovery"].reason
+    assert "qa, who is not Deployment Lead" in stranger["disaster_recovery"].reason
 
 
 def test_a_form_that_was_sent_without_fields_passes_nothing():

@@ -17,14 +17,14 @@ def decision(
     """The answer of a role.
 
     :param title: of the role that was asked
-    :param allowed: user ids that hold it; an answer of anybody else counts as none
+    :param allowed: user names that hold it; an answer of anybody else counts as none
     :param fields: free-text fields of the question, name to title
     :param answer: as Airflow gives it; ``responded_by_user`` is None when nobody answered in time
     """
     by = answer.get("responded_by_user")
     if not by:
         return Decision(at=at, question=question, choice=NOT_ANSWERED, who="nobody", why=f"asked as {title}")
-    if by["id"] not in allowed:
+    if by["name"] not in allowed:
         why = f"answered by {by['name']}, who is not {title}"
         return Decision(at=at, question=question, choice=NOT_ANSWERED, who=by["name"], why=why)
     said = answer.get("params_input") or {}

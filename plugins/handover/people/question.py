@@ -11,6 +11,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import TaskDeferred
 
 from handover import clock
+from handover.foundation import Founded
 from handover.people.asking import Asked, calls, due
 from handover.people.messages import escalated, reminded
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from handover.plan.model import Plan
 
 
-class RoleQuestion(HITLOperator):
+class RoleQuestion(Founded, HITLOperator):
     """A question to one role. Airflow cannot add somebody who may answer later: the role above may from the start, and
     is told when it is its turn (see `Remind`).
 
@@ -58,9 +59,9 @@ class RoleQuestion(HITLOperator):
         return super().execute_complete(context, event)
 
     def answered_as(self, by: Mapping[str, str]) -> str:
-        """The title of the role that this user answers for."""
+        """The title of the role that this user answers for. Known by the name: an id is the auth manager's affair."""
         titles = {user: one.title for one in reversed(self.plan.may_answer(self.asked.role)) for user in one.users}
-        return titles.get(by["id"], self.plan.team[self.asked.role].title)
+        return titles.get(by["name"], self.plan.team[self.asked.role].title)
 
 
 class Remind(BaseOperator):

@@ -20,14 +20,14 @@ def verdicts(
     """Line id to verdict.
 
     :param title: of the role that was asked
-    :param allowed: user ids that hold it; an answer of anybody else counts as none
+    :param allowed: user names that hold it; an answer of anybody else counts as none
     :param answer: as Airflow gives it: ``params_input`` and ``responded_by_user`` (None when nobody answered in time)
     :param seconds: how long the answer was waited for
     """
     by, said = answer.get("responded_by_user"), answer.get("params_input") or {}
     if not by:
         return {line.id: unknown(line.id, f"{title} did not answer within {seconds / 3600:.3g} h") for line in lines}
-    if by["id"] not in allowed:
+    if by["name"] not in allowed:
         text = f"answered by {by['name']}, who is not {title}"
         return {line.id: unknown(line.id, text) for line in lines}
     comment = str(said.get(COMMENT) or "").strip()
