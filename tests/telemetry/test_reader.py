@@ -182,13 +182,16 @@ def test_resources_by_convention_and_by_plan(read):
     found = read(page)
     assert (found.cpu_seconds, found.memory_bytes, found.born) == (1.5, 16777216, 1.7e9)
     assert (found.connections, found.hits, found.misses, found.disk_bytes, found.network_bytes) == (None,) * 5
+    assert found.client_connections is None
     assert found.lacking[names.DISK_IO] == "the plan does not name it (pod_metrics.disk_bytes)"
     found = read(
-        page, connections="app_pool_open", cache_hits={"metric": "cache_gets_total", "labels": {"result": "hit"}},
+        page, connections="app_pool_open", client_connections="app_pool_open",
+        cache_hits={"metric": "cache_gets_total", "labels": {"result": "hit"}},
         cache_misses={"metric": "cache_gets_total", "labels": {"result": "miss"}}, network_bytes="network_bytes_total",
         disk_bytes={"metric": "disk_kib_total", "times": 1024},
     )  # fmt: skip
     assert (found.connections, found.hits, found.misses, found.disk_bytes, found.network_bytes) == (7, 8, 2, 4096, 11)
+    assert found.client_connections == 7
     assert found.lacking.keys() == set(LATENCIES)
 
 

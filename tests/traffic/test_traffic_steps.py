@@ -93,7 +93,6 @@ def test_a_deployment_switches_and_settles(world):
     assert where(world) == ("green", Stage.FINALISED)
 
 
-def test_what_belongs_before_and_after_is_refused(world):
 def test_the_preview_is_shown_once_its_address_answers_from_the_new_version(world):
     world.service.preview_follows_after = 5.0
     shown = deployed(world, PointPreview, colour="new").evidence
@@ -121,6 +120,7 @@ def test_where_answers_do_not_tell_their_version_the_preview_says_that_nobody_lo
 
 
     assert "it should be green alone" in deployed(world, SettleTraffic).evidence.reason
+def test_what_belongs_before_and_after_is_refused(world):
     drained = deployed(world, DrainColour, colour="old")
     assert not drained.evidence.passed
     assert "still serves, so it is not drained" in drained.evidence.reason
@@ -256,6 +256,14 @@ def test_draining_makes_one_colour_close_and_the_other_keep_its_connections(worl
 
 
 def retired(world) -> Ran:
+def test_pods_that_cannot_be_told_to_let_go_are_left_to_who_scales_them_down(world):
+    assert deployed(world, SwitchTraffic).evidence.passed
+    _, token = move_back(world)
+    draining = DrainColour(task_id="step", plan=world.with_plan(traffic={"drain_path": None}), colour="new")
+    said = run(draining, token, release("registry.example.com/shop/web:v1.1.0")).evidence
+    assert said.passed and said.reason.startswith("green is not told (the plan has no traffic.drain_path): ")
+
+
     assert deployed(world, SwitchTraffic).evidence.passed
     return deployed(world, RetireColour, quiet_seconds=1)
 

@@ -35,6 +35,8 @@ class App:
     mode: str = "none"
     delay_seconds: float = 0.0
     draining: bool = False
+    connected: int = 0
+    """Open connections, of whomever."""
     answers: Counter[int] = field(default_factory=Counter)
     slower: Counter[float] = field(default_factory=Counter)
 
@@ -59,6 +61,7 @@ class App:
             total += self.slower[bound]
             le = "+Inf" if bound == float("inf") else bound
             lines.append(f'http_request_duration_seconds_bucket{{le="{le}"}} {total}')
+        lines.append(f"server_open_connections {self.connected}")
         lines += ["process_cpu_seconds_total 1", "process_resident_memory_bytes 1e7", "database_connections 2"]
         return "\n".join([*lines, "disk_bytes_total 4096", f"network_bytes_total {total * 100}", ""])
 

@@ -13,6 +13,7 @@ from handover.kube import jobs
 from handover.kube.jobs import Command
 from handover.models.evidence import Verdict
 from handover.outside import Outside, standing_in
+from handover.plan.pod_metrics import PodMetricsRules
 from handover.ports.kube import KubeError
 from handover.workload.manifests import deployment
 from handover.workload.triggers import JobTrigger, QuietTrigger, RolloutTrigger
@@ -177,6 +178,24 @@ def test_pods_are_quiet_once_nobody_asks_them(world):
     assert not busy["quiet"]
     assert busy["reason"].endswith(" requests/s")
     assert idle == {"quiet": True, "reason": "no request in 1.0 s"}
+
+
+def test_pods_whose_clients_are_connected_still_are_quiet_once_these_have_left(world):
+    told_by = PodMetricsRules(client_connections="server_open_connections", own_connections=2)
+    plan = world.plan.model_copy(update={"pod_metrics": told_by})
+    world.service.tell("blue", connected=5)
+    late = told(quiet_trigger(plan, "blue"))
+    world.service.tell("blue", connected=2)
+    gone = told(quiet_trigger(plan, "blue"))
+    assert late == {"quiet": True, "reason": "no request in 1.0 s; 6 open connections end with the pods"}
+    assert gone == {"quiet": True, "reason": "no request in 1.0 s, and no client is connected"}
+
+
+def test_pods_that_are_asked_still_are_busy_whoever_is_connected(world):
+    told_by = PodMetricsRules(client_connections="server_open_connections")
+    plan = world.plan.model_copy(update={"pod_metrics": told_by})
+    with world.guests():
+        assert not told(quiet_trigger(plan, "blue"))["quiet"]
 
 
 def test_pods_that_do_not_tell_their_requests_are_not_called_quiet(world):

@@ -128,6 +128,8 @@ def idle_of(kube: Kube, plan: Plan) -> Idle:
             except KubeError as error:
                 silence.last = str(error)
             await asyncio.sleep(POLL_SECONDS)
+        if silence.idle:
+            return silence.idle
         return f"{seconds:g} s have passed, and who is still connected ends with the pods ({silence.last})"
 
     return idle

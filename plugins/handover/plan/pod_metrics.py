@@ -99,6 +99,13 @@ class PodMetricsRules(Section):
     cpu_seconds: Series | None = None
     memory_bytes: Series | None = None
     connections: Series | None = None
+    """To the database."""
+    client_connections: Series | None = None
+    """Open ones of clients: a colour that serves no more is scaled down once they are closed, too, and not only once
+    nobody asks.
+    """
+    own_connections: Annotated[int, Field(ge=0)] = 2
+    """So many of each pod's are not clients', but the kubelet's, of who collects the metrics, and ours."""
     cache_hits: Series | None = None
     cache_misses: Series | None = None
     disk_bytes: Series | None = None

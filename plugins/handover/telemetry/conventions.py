@@ -120,13 +120,14 @@ RESOURCES: Mapping[str, tuple[Series, ...]] = {
         Series(metric="process_memory_usage_bytes"),
     ),
     "connections": (Series(metric="hikaricp_connections"),),
+    "client_connections": (),
     "cache_hits": (),
     "cache_misses": (),
     "disk_bytes": (),
     "network_bytes": (),
 }
-"""What a pod uses, by its key in the plan: the first that is there. Of caches, disks and networks the plan says which
-count.
+"""What a pod uses, by its key in the plan: the first that is there. Of clients' connections, caches, disks and
+networks the plan says which count.
 """
 BORN = Series(metric="process_start_time_seconds")
 

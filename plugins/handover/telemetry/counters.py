@@ -45,6 +45,8 @@ class Counters:
     hits: float | None = None
     misses: float | None = None
     connections: float | None = None
+    """To the database."""
+    client_connections: float | None = None
     cpu_seconds: float | None = None
     memory_bytes: float | None = None
     disk_bytes: float | None = None

@@ -45,6 +45,7 @@ class PodReader:
         self._looks: dict[str, list[Counters]] = {}
         self._several: dict[str, str] = {}
         self._probed: dict[str, frozenset[str]] = {}
+        self.own_connections = plan.pod_metrics.own_connections
         self.restarts: dict[str, int] = {}
         """Pod to how often its containers were started again; of all pods of the colour, ready or not."""
         self.kubelet: dict[str, float] = {}

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from handover.plan.pod_metrics import PodMetricsRules, Series
 
 FIELDS = {
-    "cpu_seconds": "cpu_seconds", "memory_bytes": "memory_bytes", "connections": "connections", "cache_hits": "hits",
-    "cache_misses": "misses", "disk_bytes": "disk_bytes", "network_bytes": "network_bytes",
+    "cpu_seconds": "cpu_seconds", "memory_bytes": "memory_bytes", "connections": "connections",
+    "client_connections": "client_connections", "cache_hits": "hits", "cache_misses": "misses",
+    "disk_bytes": "disk_bytes", "network_bytes": "network_bytes",
 }  # fmt: skip
 """Key in the plan to the field of `Counters`."""
 MEASURES = {
@@ -32,7 +33,7 @@ MEASURES = {
     "cache_hits": names.CACHE_HIT_RATE, "cache_misses": names.CACHE_HIT_RATE, "disk_bytes": names.DISK_IO,
     "network_bytes": names.NETWORK_IO,
 }  # fmt: skip
-"""Key in the plan to the measure that cannot be told without it."""
+"""Key in the plan to the measure that cannot be told without it; no measure is made of clients' connections."""
 MIXED = "none of its labels tells requests of the kubelet and of ours"
 
 
@@ -117,7 +118,7 @@ class Reader:
         for key, known in self._used.items():
             values = (value for one in known if (value := _told(page, one)) is not None)
             found[FIELDS[key]] = next(values, None)
-            if found[FIELDS[key]] is None:
+            if found[FIELDS[key]] is None and key in MEASURES:
                 lacking[MEASURES[key]] = _why(page, key, known)
         return found, lacking
 

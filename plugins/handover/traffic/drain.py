@@ -1,6 +1,8 @@
 """Makes keep-alive connections move: they stay with their pod whatever the Service selects.
 
-A draining pod ends its streams and answers every request with ``Connection: close``; it serves on otherwise.
+A draining pod ends its streams and answers every request with ``Connection: close``; it serves on otherwise. Pods that
+cannot be told so (no ``traffic.drain_path``) keep their connections until they are scaled down, which waits for their
+end: see `handover.workload.quiet`.
 """
 
 from __future__ import annotations
@@ -22,12 +24,15 @@ POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Drained:
-    """How many pods did as they were told, and why others did not."""
+    """How many pods did as they were told, and why others did not. ``told``: False where they cannot be told."""
 
     pods: int
     problems: tuple[str, ...] = ()
+    told: bool = True
 
     def __str__(self) -> str:
+        if not self.told:
+            return "not told (the plan has no traffic.drain_path)"
         return f"{self.pods} pods" + (f", but {'; '.join(self.problems)}" if self.problems else "")
 
 
@@ -50,7 +55,7 @@ async def _tell(
     kube: Kube, plan: Plan, colour: str, drain_token: str, method: Literal["POST", "DELETE"], timeout: float
 ) -> Drained:
     if plan.traffic.drain_path is None:
-        return Drained(0)
+        return Drained(0, told=False)
     deadline = clock.monotonic() + timeout
     told: set[str] = set()
     refused: dict[str, str] = {}

@@ -20,9 +20,9 @@ from handover.models.record import DECISION_KEY, Decision
 from handover.step import FENCING_KEY, Step, StepRun, skipped
 from handover.traffic.abort import NothingToRollBack, abort, abort_or_wake, let_go, look, strengthen
 from handover.traffic.cutover import Cutover, CutoverFailed
-
 from handover.traffic.preview import shown
 if TYPE_CHECKING:
+
     from handover.models.deployment import DeploymentState
     from handover.ports.kube import Kube
     from handover.ports.router import Route
@@ -52,16 +52,16 @@ class PointPreview(Step):
         colour = _named(token, self.colour)
         async with run.kube() as kube:
             await run.fenced(kube)
-            router = run.router(kube, cluster.preview_service)
             state = await run.state(kube)
             version = state.version if self.colour == "new" else state.previous_version
             try:
+            router = run.router(kube, cluster.preview_service)
                 await move(router, partial(promotion.show, token=token, colour=colour))
                 timeout = self.plan.traffic.endpoint_timeout_seconds
                 pods = await until_behind(kube, router, [cluster.selector_of(colour)], timeout)
-            except FINAL as error:
                 how = await shown(self.plan, colour, version, partial(run.fenced, kube))
                 return failed(self.task_id, str(error))
+            except FINAL as error:
         return passed(self.task_id, f"{router.name} shows {colour}: {len(pods)} pods; {how}")
 
 
@@ -132,6 +132,9 @@ class DrainColour(Step):
             seconds = self.plan.traffic.drain_timeout_seconds
             kept, drained = await let_go(kube, self.plan, away, public.token, seconds)
         return passed(
+        if not drained.told:
+            later = "its kept connections are waited for when it is scaled down, and end with its pods"
+            return passed(self.task_id, f"{colour} is {drained}: {later}")
             self.task_id, f"drained {colour}: {drained}; {away.stable} keeps connections: {kept}",
             Measurement(what="drained_pods", value=drained.pods, source=f"pods of {colour}"),
         )  # fmt: skip

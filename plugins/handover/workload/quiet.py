@@ -1,5 +1,5 @@
-"""Whether pods still serve anybody: their own request counters, twice, a few seconds apart. Requests of the kubelet and
-of ours keep nobody busy.
+"""Whether pods still serve anybody: their own request counters, twice, a few seconds apart, and their open connections
+where the plan says how they are counted. Requests of the kubelet and of ours keep nobody busy.
 """
 
 from __future__ import annotations
@@ -28,6 +28,14 @@ class Look:
     def pods(self) -> int:
         return len(self.counted) + len(self.silent)
 
+    def connections(self, own: int) -> float | None:
+        """Open ones of clients; None where no pod tells.
+
+        :param own: so many of each pod's are not clients'
+        """
+        told = [one.client_connections for one in self.counted.values() if one.client_connections is not None]
+        return sum(max(0.0, one - own) for one in told) if told else None
+
     @property
     def problem(self) -> str:
         """Why it is not known how many requests there were; "" when it is."""
@@ -47,11 +55,15 @@ async def look(reader: PodReader) -> Look:
 
 @dataclass
 class Silence:
-    """Looks now and then, until nobody asked for ``seconds``. ``last``: what was seen last, for who gives up."""
+    """Looks now and then, until nobody asked for ``seconds`` and clients have closed their connections, where pods tell
+    those. ``last``: what was seen last, for who gives up. ``idle``: how it is known that nobody asks any more, though
+    connections are open still: these end with the pods, and lose nothing.
+    """
 
     reader: PodReader
     seconds: float
     last: str = "the request counters were not read yet"
+    idle: str = ""
     _before: tuple[float, Look] | None = None
 
     async def look(self, now: float) -> str | None:
@@ -69,9 +81,18 @@ class Silence:
             return None
         passed = now - before[0]
         requests, problem = served(before[1], found, passed, self.reader.kubelet), found.problem
+        self.idle = ""
         if requests == 0 and not problem and not before[1].problem:
-            return f"no request in {passed:.1f} s"
+            return self._still(f"no request in {passed:.1f} s", found)
         self.last = problem or f"{requests / passed:.1f} requests/s"
+        return None
+
+    def _still(self, idle: str, found: Look) -> str | None:
+        """Nobody asks: whether anybody is connected."""
+        left = found.connections(self.reader.own_connections)
+        if not left:
+            return idle if left is None else f"{idle}, and no client is connected"
+        self.idle = self.last = f"{idle}; {left:g} open connections end with the pods"
         return None
 
 

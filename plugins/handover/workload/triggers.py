@@ -112,8 +112,8 @@ class JobTrigger(ClusterTrigger):
 
 
 class QuietTrigger(ClusterTrigger):
-    """Waits until the pods of a colour answer no client for ``quiet_seconds``. The event: ``{"quiet": bool, "reason":
-    text}``.
+    """Waits until the pods of a colour answer no client for ``quiet_seconds``, and until clients have left, where pods
+    tell that; at the deadline the first is enough. The event: ``{"quiet": bool, "reason": text}``.
     """
 
     def __init__(self, *, plan: dict[str, Any], colour: str, quiet_seconds: float, **common: Any) -> None:
@@ -133,4 +133,6 @@ class QuietTrigger(ClusterTrigger):
         return {"quiet": True, "reason": reason} if reason else None
 
     def overdue(self, last: str) -> dict[str, Any]:
+        if not last and self._silence and self._silence.idle:
+            return {"quiet": True, "reason": self._silence.idle}
         return {"quiet": False, "reason": last or (self._silence.last if self._silence else "no pod was seen")}
