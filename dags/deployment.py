@@ -29,6 +29,7 @@ from handover.workflows.deployment.dag import (
     during,
     during_migration,
     one_after_the_other,
+    rest_on_evidence,
     roll_back_on_failure,
     window_if_first,
 )
@@ -186,6 +187,7 @@ def build(plan: Plan) -> None:
         report_after(plan, close, watch)
         roll_back_on_failure(plan, dag, except_for=["release_due", "open", "give_up", "report", "publish_end", "end"])
         remind_of_questions(plan, dag)
+        rest_on_evidence(dag)
 
 
 for_each_plan(build, report_broken=True)

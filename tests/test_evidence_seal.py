@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handover.evidence_seal import SEAL, VARIABLE, NotSealed, key_problem, leave, left
+from handover.foundation import EVIDENCE_KEY
 from handover.models.evidence import Verdict, passed
-from handover.step import EVIDENCE_KEY
 from handover.workflows.deployment.deciding import _evidence
 from handover.workflows.deployment.decision import decide
 

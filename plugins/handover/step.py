@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
-from handover.evidence_seal import leave
+from handover.evidence_seal import NotSealed, key_problem, leave, left
+from handover.foundation import EVIDENCE_KEY, Founded
 from handover.models.deployment import DeploymentState, FencingToken, Release
 from handover.models.evidence import Evidence, failed, passed
 from handover.models.redaction import redacted
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from handover.ports.router import Router
 
 log = logging.getLogger(__name__)
-EVIDENCE_KEY = "evidence"
-"""XCom key under which every step leaves its `Evidence`, passed or not; the branches read it."""
 MAX_REASON = 10_000
 """Characters of an evidence's reason: what is longer is for the log."""
 FENCING_KEY = "fencing_token"
@@ -119,7 +118,14 @@ class StepRun:
             await self.change(kube, lambda old: old.entering(phase))
 
     def _pull(self, key: str) -> Any:
-        found = self.context["ti"].xcom_pull(task_ids=self.opened_by, key=key)
+        """Only what the opening step left itself. Where no seal can be looked at, what lies there: a deployment is
+        stopped by its branches then, and a rollback goes on.
+        """
+        ti = self.context["ti"]
+        try:
+            found = ti.xcom_pull(task_ids=self.opened_by, key=key) if key_problem() else left(ti, self.opened_by, key)
+        except NotSealed as error:
+            raise AirflowFailException(str(error)) from None
         if found is None:
             raise AirflowFailException(f"task {self.opened_by} left no {key}: this deployment was never opened")
         return found
@@ -131,7 +137,7 @@ def skipped(reason: str) -> AirflowSkipException:
     return AirflowSkipException(reason)
 
 
-class Step(BaseOperator):
+class Step(Founded, BaseOperator):
     """One step of the plan. Subclasses say what to do in `work` and conclude with an `Evidence`.
 
     A verdict that is not a pass fails the task for good; an exception (a network that was away) is retried by

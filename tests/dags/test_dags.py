@@ -18,6 +18,7 @@ from handover.checks.operators import RecentErrors
 from handover.checks.sensors import Healthy
 from handover.coordination.lock import FencedOut
 from handover.database.sensors import ReplicationLag
+from handover.foundation import Founded
 from handover.people.operators import ROLLBACK, Confirm
 from handover.people.question import Remind, RoleQuestion
 from handover.plan.parts import PLANS_VARIABLE
@@ -87,6 +88,18 @@ def test_every_step_of_a_phase_is_evidence_for_its_branch(deployment):
             t.task_id for t in deployment.task_group_dict[phase].iter_tasks() if not isinstance(t, (Decide, RollBack))
         }
         assert set(deployment.get_task(f"{phase}.decide").reads) == steps
+
+
+def test_no_step_of_a_phase_begins_behind_what_was_marked_by_hand(deployment):
+    steps = [task for task in deployment.tasks if task.task_id.startswith("phase_") and isinstance(task, Founded)]
+    assert [one.task_id for one in steps if set(one.rests_on) != one.upstream_task_ids] == []
+    assert deployment.get_task("phase_1_pre_deployment.build_image").rests_on == ["open"]
+    first = deployment.get_task("phase_2_application_deployment.window_open")
+    assert first.rests_on == ["phase_1_pre_deployment.decide"]
+
+
+def test_a_rollback_is_stopped_by_no_evidence(bag):
+    assert not any(getattr(task, "rests_on", ()) for task in bag.dags["pms_rollback"].tasks)
 
 
 def test_an_image_is_pinned_scanned_and_verified_before_it_is_deployed(deployment):

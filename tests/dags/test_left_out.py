@@ -9,7 +9,8 @@ import yaml
 
 from handover.models.deployment import Release
 from handover.plan.parts import PLANS_VARIABLE
-from handover.step import EVIDENCE_KEY, Step
+from handover.foundation import EVIDENCE_KEY
+from handover.step import Step
 from tests.support.dags import bag_of
 from tests.support.plans import bare, without
 

@@ -20,7 +20,7 @@ from handover.kube.permissions import granted, rendered
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
 from handover.ports.kube import Forbidden, Permission
-from handover.step import EVIDENCE_KEY
+from handover.foundation import EVIDENCE_KEY
 from handover.workflows.deployment.opening import Open
 from handover.workload.operators import DeployIdleColour, ReleaseCommand
 from tests.support.cluster import image

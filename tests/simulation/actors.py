@@ -22,6 +22,7 @@ from handover.coordination import promotion
 from handover.coordination import state as states
 from handover.coordination.lock import LEASES, FencedOut, Locked
 from handover.coordination.routing import DEPLOYMENTS, NotReady, full, patiently
+from handover.evidence_seal import leave
 from handover.models.annotations import as_annotations
 from handover.models.deployment import DeploymentState, FencingToken, Release, Status
 from handover.models.evidence import Evidence, failed
@@ -102,9 +103,13 @@ class Steps:
 
 
 class XComs:
-    """What the tasks of one run leave each other."""
+    """What the tasks of one run leave each other.
 
-    def __init__(self) -> None:
+    :param task_id: of the one whose token the others read
+    """
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
         self.left: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:
@@ -232,14 +237,14 @@ async def _available(world: World, run: StepRun) -> Evidence | None:
 
 async def deployment(world: World, run_id: str, version: str, *, breach_after: float | None = None) -> None:
     """The deployment DAG, as far as it moves traffic; a failed task starts the rollback DAG."""
-    xcoms, steps = XComs(), world.steps
-    run = StepRun(world.plan, {"run_id": run_id, "ti": xcoms, "params": {}}, "open")
+    xcoms, steps = XComs("open"), world.steps
+    run = StepRun(world.plan, {"run_id": run_id, "ti": xcoms, "params": {}}, xcoms.task_id)
 
     async def opens() -> None:
         release = Release(version=version, image=IMAGE, reason="test")
         async with run.kube() as kube:
             known = await begin(kube, run.router(kube), world.plan, run_id, release, "ready")
-        xcoms.xcom_push(FENCING_KEY, known.token.model_dump(mode="json"))
+        leave(xcoms, FENCING_KEY, known.token.model_dump(mode="json"))
 
     if not await _as_a_task(world, opens):
         await _as_a_task(world, partial(_give_up, world, run_id))
@@ -331,7 +336,7 @@ def start_rollback(world: World, deployment_run: str | None, run_id: str = "") -
 
 async def rollback(world: World, run_id: str, deployment_run: str | None = None) -> None:
     """The rollback DAG, as far as it changes the cluster."""
-    xcoms, steps = XComs(), world.steps
+    xcoms, steps = XComs("move_traffic_back"), world.steps
     params = {"reason": "a test", "deployment": deployment_run}
     run = StepRun(world.plan, {"run_id": run_id, "ti": xcoms, "params": params}, xcoms.task_id)
     works: list[Callable[[], Awaitable[Evidence | None]]] = [
@@ -450,10 +455,10 @@ def _as_service(world: World, route: Route) -> Json:
 
 
 def _run_1(world: World) -> StepRun:
-    xcoms = XComs()
+    xcoms = XComs("open")
     token = FencingToken(deployment="run-1", generation=1, stable="blue", preview="green")
-    xcoms.xcom_push(FENCING_KEY, token.model_dump(mode="json"))
-    return StepRun(world.plan, {"run_id": "run-1", "ti": xcoms, "params": {}}, "open")
+    leave(xcoms, FENCING_KEY, token.model_dump(mode="json"))
+    return StepRun(world.plan, {"run_id": "run-1", "ti": xcoms, "params": {}}, xcoms.task_id)
 
 
 async def cutover(world: World) -> None:

@@ -14,13 +14,28 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from handover import clock
 from handover.coordination import heartbeat, lock, state
+from handover.evidence_seal import leave
+from handover.foundation import EVIDENCE_KEY
 from handover.models.deployment import DeploymentState, FencingToken, Release, Status
 from handover.models.evidence import Evidence
 from handover.models.heartbeat import Heartbeat
 from handover.ports.kube import Kube
-from handover.step import EVIDENCE_KEY, FENCING_KEY, RELEASE_KEY, Step
+from handover.step import FENCING_KEY, RELEASE_KEY, Step
 
 RUN_ID = "manual__2026-11-24"
+
+
+class Opening:
+    """The task ``open``, which leaves what every step reads; of the run that a test's task instance is of."""
+
+    task_id = "open"
+
+    def __init__(self, dag_id: str = "", run_id: str = "") -> None:
+        self.dag_id, self.run_id = dag_id, run_id
+        self.pushed: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
 
 
 class Ti:
@@ -28,7 +43,10 @@ class Ti:
 
     def __init__(self, token: FencingToken, release: Release) -> None:
         self.pushed: dict[str, Any] = {}
-        self._left = {FENCING_KEY: token.model_dump(mode="json"), RELEASE_KEY: release.model_dump(mode="json")}
+        opening = Opening()
+        leave(opening, FENCING_KEY, token.model_dump(mode="json"))
+        leave(opening, RELEASE_KEY, release.model_dump(mode="json"))
+        self._left = opening.pushed
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = json.loads(json.dumps(value))

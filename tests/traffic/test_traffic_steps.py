@@ -20,7 +20,8 @@ from handover.models.deployment import FencingToken, Status
 from handover.models.evidence import Evidence
 from handover.ports.kube import KubeError
 from handover.ports.router import Stage
-from handover.step import EVIDENCE_KEY, FENCING_KEY, StepRun
+from handover.foundation import EVIDENCE_KEY
+from handover.step import FENCING_KEY, StepRun
 from handover.traffic.abort import abort, look_for
 from handover.traffic.operators import DrainColour, MoveTrafficBack, PointPreview, SettleTraffic, SwitchTraffic
 from handover.workload.scale_down import RemoveIdleColour, RetireColour
@@ -119,8 +120,8 @@ def test_where_answers_do_not_tell_their_version_the_preview_says_that_nobody_lo
     assert shown.reason.endswith("; who answers at its address was not looked at: the plan has no traffic.origin")
 
 
-    assert "it should be green alone" in deployed(world, SettleTraffic).evidence.reason
 def test_what_belongs_before_and_after_is_refused(world):
+    assert "it should be green alone" in deployed(world, SettleTraffic).evidence.reason
     drained = deployed(world, DrainColour, colour="old")
     assert not drained.evidence.passed
     assert "still serves, so it is not drained" in drained.evidence.reason
@@ -255,7 +256,6 @@ def test_draining_makes_one_colour_close_and_the_other_keep_its_connections(worl
     assert [app.draining for app in world.service.tell("blue")] == [False, False]
 
 
-def retired(world) -> Ran:
 def test_pods_that_cannot_be_told_to_let_go_are_left_to_who_scales_them_down(world):
     assert deployed(world, SwitchTraffic).evidence.passed
     _, token = move_back(world)
@@ -264,6 +264,7 @@ def test_pods_that_cannot_be_told_to_let_go_are_left_to_who_scales_them_down(wor
     assert said.passed and said.reason.startswith("green is not told (the plan has no traffic.drain_path): ")
 
 
+def retired(world) -> Ran:
     assert deployed(world, SwitchTraffic).evidence.passed
     return deployed(world, RetireColour, quiet_seconds=1)
 

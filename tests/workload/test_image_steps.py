@@ -10,7 +10,7 @@ from handover.kube import jobs
 from handover.kube.jobs import Command
 from handover.models.evidence import Verdict
 from handover.plan.load import PlanError
-from handover.step import EVIDENCE_KEY
+from handover.foundation import EVIDENCE_KEY
 from handover.workload import manifests
 from handover.workload.image import BuildImage, ImagePresent, ScanImage, VerifySignature
 from tests.support.cluster import REPOSITORY, digest, image

@@ -18,7 +18,8 @@ from handover.people.messages import Message
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
 from handover.record.ledger import _values
-from handover.step import EVIDENCE_KEY, MAX_REASON, Step
+from handover.foundation import EVIDENCE_KEY
+from handover.step import MAX_REASON, Step
 from handover.workload import commands
 from handover.workload.rollout import explain
 from tests.support.task import Ti, context_of

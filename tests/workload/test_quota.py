@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from handover.models.evidence import Verdict
 from handover.ports.kube import Forbidden, KubeError
-from handover.step import EVIDENCE_KEY
+from handover.foundation import EVIDENCE_KEY
 from handover.workload import quota
 from handover.workload.operators import DeployIdleColour
 from tests.support.cluster import image

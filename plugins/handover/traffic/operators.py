@@ -14,6 +14,7 @@ from handover.coordination import heartbeat, promotion
 from handover.coordination.lock import FencedOut
 from handover.coordination.routing import NotReady, met_at, move, read, until_behind
 from handover.coordination.size import autoscaled
+from handover.evidence_seal import leave
 from handover.models.deployment import FencingToken, Status
 from handover.models.evidence import Evidence, Measurement, failed, passed
 from handover.models.record import DECISION_KEY, Decision
@@ -21,8 +22,8 @@ from handover.step import FENCING_KEY, Step, StepRun, skipped
 from handover.traffic.abort import NothingToRollBack, abort, abort_or_wake, let_go, look, strengthen
 from handover.traffic.cutover import Cutover, CutoverFailed
 from handover.traffic.preview import shown
-if TYPE_CHECKING:
 
+if TYPE_CHECKING:
     from handover.models.deployment import DeploymentState
     from handover.ports.kube import Kube
     from handover.ports.router import Route
@@ -54,14 +55,14 @@ class PointPreview(Step):
             await run.fenced(kube)
             state = await run.state(kube)
             version = state.version if self.colour == "new" else state.previous_version
-            try:
             router = run.router(kube, cluster.preview_service)
+            try:
                 await move(router, partial(promotion.show, token=token, colour=colour))
                 timeout = self.plan.traffic.endpoint_timeout_seconds
                 pods = await until_behind(kube, router, [cluster.selector_of(colour)], timeout)
                 how = await shown(self.plan, colour, version, partial(run.fenced, kube))
-                return failed(self.task_id, str(error))
             except FINAL as error:
+                return failed(self.task_id, str(error))
         return passed(self.task_id, f"{router.name} shows {colour}: {len(pods)} pods; {how}")
 
 
@@ -131,10 +132,10 @@ class DrainColour(Step):
                 return failed(self.task_id, f"{route}; {colour} still serves, so it is not drained")
             seconds = self.plan.traffic.drain_timeout_seconds
             kept, drained = await let_go(kube, self.plan, away, public.token, seconds)
-        return passed(
         if not drained.told:
             later = "its kept connections are waited for when it is scaled down, and end with its pods"
             return passed(self.task_id, f"{colour} is {drained}: {later}")
+        return passed(
             self.task_id, f"drained {colour}: {drained}; {away.stable} keeps connections: {kept}",
             Measurement(what="drained_pods", value=drained.pods, source=f"pods of {colour}"),
         )  # fmt: skip
@@ -201,7 +202,7 @@ class MoveTrafficBack(Step):
             raise skipped(another % known.rollback_run)
         if known.status is Status.ROLLING_BACK:  # an earlier try took it
             await lock.fence(kube, name, known.token)
-            run.context["ti"].xcom_push(key=FENCING_KEY, value=known.token.model_dump(mode="json"))
+            leave(run.context["ti"], FENCING_KEY, known.token.model_dump(mode="json"))
             return known
         whose: bool | set[str] = known.status is Status.ROLLBACK_FAILED or {known.deployment}
         try:
@@ -217,7 +218,7 @@ class MoveTrafficBack(Step):
             "rollback_run": run.run_id, "switched_at": met_at(known, route) or by_hand, "back_at": None,
         }  # fmt: skip
         taken = await state.update(kube, name, known.token, lambda old: old.model_copy(update=change))
-        run.context["ti"].xcom_push(key=FENCING_KEY, value=taken.token.model_dump(mode="json"))
+        leave(run.context["ti"], FENCING_KEY, taken.token.model_dump(mode="json"))
         return taken
 
     async def _is_back(self, kube: Kube, taken: DeploymentState, route: Route) -> DeploymentState:

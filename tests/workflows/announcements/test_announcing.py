@@ -11,11 +11,11 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from handover.coordination import state as states
+from handover.foundation import EVIDENCE_KEY
 from handover.models.deployment import DeploymentState, Status
 from handover.models.message import ANNOUNCED_KEY, Announced
 from handover.models.record import DECISION_KEY, MESSAGES_KEY
 from handover.people import announcements as wording
-from handover.step import EVIDENCE_KEY
 from handover.workflows.announcements.steps import AskToConfirm, Moment, ReleaseToAnnounce, TellOf, announced_window
 from handover.workflows.deployment.opening import release_due
 from handover.workflows.deployment.request import BadRequest

@@ -9,11 +9,11 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from handover import clock
+from handover.foundation import EVIDENCE_KEY
 from handover.models.deployment import FencingToken
 from handover.models.evidence import Evidence
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
-from handover.step import EVIDENCE_KEY
 from handover.workflows.deployment.deciding import WindowOpen
 from tests.support.steps import RUN_ID, Ti, release
 

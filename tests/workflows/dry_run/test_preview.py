@@ -12,9 +12,10 @@ from airflow.sdk.exceptions import AirflowFailException
 from handover.adapters.postgres import Database
 from handover.coordination import lock
 from handover.database import ledger
+from handover.foundation import EVIDENCE_KEY
 from handover.kube.permissions import granted, rendered
 from handover.models.evidence import Evidence, Verdict
-from handover.step import EVIDENCE_KEY, RELEASE_KEY
+from handover.step import RELEASE_KEY
 from handover.workflows.dry_run.steps import (
     SUMMARY_KEY,
     MayBegin,

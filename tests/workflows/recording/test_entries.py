@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from handover.foundation import EVIDENCE_KEY
 from handover.models.deployment import Status
 from handover.models.evidence import Measurement, Verdict, failed, passed
 from handover.models.incident import Incident, Severity, began
@@ -18,7 +19,6 @@ from handover.models.record import (
     Sample,
     SentMessage,
 )
-from handover.step import EVIDENCE_KEY
 from handover.workflows.recording.entries import KEYS, TaskRun, entries_of, incident_of
 
 RUN, BACK = "manual__1", "rollback__manual__1"

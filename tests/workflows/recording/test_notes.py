@@ -8,13 +8,14 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from handover.checks.operators import Baseline
+from handover.foundation import EVIDENCE_KEY
 from handover.models.deployment import FencingToken
 from handover.models.evidence import passed
 from handover.models.record import DECISION_KEY, Decision
 from handover.outside import Outside, standing_in
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
-from handover.step import EVIDENCE_KEY, FENCING_KEY, RELEASE_KEY
+from handover.step import FENCING_KEY, RELEASE_KEY
 from handover.traffic.operators import MoveTrafficBack, SwitchTraffic
 from handover.workflows import listener
 from handover.workflows.deployment.closing import Close

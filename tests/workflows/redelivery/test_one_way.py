@@ -6,6 +6,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from handover import clock
+from handover.foundation import EVIDENCE_KEY
 from handover.models.deployment import Status
 from handover.models.followup import ENDED_KEY, ENDED_TASK, Ended
 from handover.models.record import MESSAGES_KEY
@@ -13,7 +14,6 @@ from handover.outside import Outside, outside, standing_in
 from handover.people.messages import thanks
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
-from handover.step import EVIDENCE_KEY
 from handover.workflows.followups.steps import Invite, Tell, Ticket
 from handover.workflows.recording import tasks as recording
 from handover.workflows.redelivery.steps import NotDelivered, Redeliver, run_id_of

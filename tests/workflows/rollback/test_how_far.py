@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from handover import clock
 from handover.coordination import lock, promotion, state
 from handover.coordination.routing import move
+from handover.foundation import EVIDENCE_KEY
 from handover.models.deployment import MigrationRecord, Release, Status
 from handover.models.followup import ENDED_KEY, Ended
 from handover.models.incident import Resolution, Severity, began
@@ -20,7 +21,7 @@ from handover.models.record import INCIDENTS_KEY
 from handover.outside import outside, standing_in
 from handover.people import messages
 from handover.people.operators import Announce, OpenTicket
-from handover.step import EVIDENCE_KEY, RELEASE_KEY
+from handover.step import RELEASE_KEY
 from handover.traffic.operators import MoveTrafficBack
 from handover.workflows.deployment.closing import Close, PublishEnd
 from handover.workflows.rollback.steps import HowFar

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from handover.foundation import EVIDENCE_KEY
 from handover.outside import outside, standing_in
 from handover.ports.airflow import run_path
-from handover.step import EVIDENCE_KEY
 from handover.workflows.rollback.steps import WithdrawQuestions
 from tests.support.steps import RUN_ID, Ti, release
 from tests.twins.airflow import TwinAirflow

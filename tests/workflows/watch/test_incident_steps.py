@@ -11,10 +11,10 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from handover import clock
 from handover.coordination import state
+from handover.foundation import EVIDENCE_KEY
 from handover.models.evidence import Evidence, failed, passed
 from handover.models.incident import Incident, Resolution, Severity, began
 from handover.people.operators import ROLLBACK
-from handover.step import EVIDENCE_KEY
 from handover.workflows.watch.incident_steps import FIX, FixOrRollback, FixWorks, MonitoringAfterFix
 from tests.support.steps import RUN_ID, Ti, opened, release
 

@@ -11,10 +11,10 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from handover import clock
 from handover.coordination import heartbeat, lock, state
+from handover.foundation import EVIDENCE_KEY
 from handover.models.evidence import Evidence, Measurement, Verdict
 from handover.models.heartbeat import Heartbeat
 from handover.models.incident import Resolution, Severity, began
-from handover.step import EVIDENCE_KEY
 from handover.workflows.watch.soak import soaked
 from handover.workflows.watch.steps import Monitoring, Soak, Stabilization
 from tests.support.steps import RUN_ID, Ti, release, revived

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param, TaskGroup, TriggerRule
 
+from handover.foundation import Founded
 from handover.models.measures import Phase
 from handover.people.operators import Confirm
 from handover.plan.window import start_cron
@@ -118,6 +119,16 @@ def decide(plan: Plan, phase: TaskGroup, *, then: TaskGroup) -> None:
         )
         roll_back = RollBack(task_id="roll_back", plan=plan, reason_from=branch.task_id)
     steps >> branch >> [then, roll_back]
+
+
+def rest_on_evidence(dag: DAG) -> None:
+    """No step begins behind one that was marked successful by hand, nor behind a branch that was. To be called when all
+    tasks are there.
+    """
+    for task in dag.tasks:
+        if isinstance(task, Founded) and task.trigger_rule == TriggerRule.ALL_SUCCESS:
+            before = [dag.get_task(one) for one in sorted(task.upstream_task_ids)]
+            task.rests_on = [one.task_id for one in before if isinstance(one, (Founded, Decide))]
 
 
 def roll_back_on_failure(plan: Plan, dag: DAG, *, except_for: Iterable[str]) -> None:

@@ -14,13 +14,14 @@ from handover import clock
 from handover.coordination.lock import FencedOut
 from handover.coordination.routing import met_at
 from handover.coordination.state import NoDeployment
-from handover.evidence_seal import NotSealed, left
-from handover.models.evidence import Evidence, passed, unknown
+from handover.evidence_seal import NotSealed, leave
+from handover.foundation import BRANCH_KEY, sealed_evidence
+from handover.models.evidence import Evidence, failed, passed, unknown
 from handover.models.record import DECISION_KEY, SYSTEM, Decision
 from handover.people.operators import PROCEED, ROLLBACK
 from handover.plan import freeze, window
 from handover.ports.kube import KubeError
-from handover.step import EVIDENCE_KEY, FENCING_KEY, Step, StepRun, skipped
+from handover.step import FENCING_KEY, Step, StepRun, skipped
 from handover.workflows.deployment.decision import PhaseDecision, decide
 from handover.workflows.rollback.start import OPEN_TASK
 
@@ -82,6 +83,8 @@ class Decide(BaseOperator, BranchMixIn):
             at=clock.epoch(), question=f"After {self.phase}", choice=choice, who=SYSTEM, why="; ".join(decision.reasons)
         )
         context["ti"].xcom_push(key=DECISION_KEY, value=entry.model_dump(mode="json"))
+        conclude = passed if decision.proceed else failed
+        leave(context["ti"], BRANCH_KEY, conclude(self.task_id, entry.why).model_dump(mode="json"))
         return self.do_branch(context, self.proceed_to if decision.proceed else self.roll_back)
 
     async def _standing(self, context: Context) -> tuple[str, bool]:
@@ -103,10 +106,9 @@ class Decide(BaseOperator, BranchMixIn):
 def _evidence(ti: Any, task: str) -> Evidence | None:
     """What somebody else wrote in a step's name is no evidence, and is said."""
     try:
-        found = left(ti, task, EVIDENCE_KEY)
+        return sealed_evidence(ti, task)
     except NotSealed as error:
         return unknown(task, str(error))
-    return Evidence.model_validate(found) if found else None
 
 
 class RollBack(BaseOperator):

@@ -138,8 +138,8 @@ class Open(Step):
             started_at=known.started_at,
         )  # fmt: skip
         run.context["ti"].xcom_push(key=DEPLOYMENT_KEY, value=opened.model_dump(mode="json"))
-        run.context["ti"].xcom_push(key=FENCING_KEY, value=token.model_dump(mode="json"))
-        run.context["ti"].xcom_push(key=RELEASE_KEY, value=release.model_dump(mode="json"))
+        leave(run.context["ti"], FENCING_KEY, token.model_dump(mode="json"))
+        leave(run.context["ti"], RELEASE_KEY, release.model_dump(mode="json"))
         return passed(
             self.task_id,
             f"{release.version} is to go to {token.preview}, {known.previous_version} serves on {token.stable}, "

@@ -16,13 +16,15 @@ from handover.coordination import promotion
 from handover.coordination.lock import FencedOut, holder
 from handover.coordination.routing import DEPLOYMENTS
 from handover.coordination.serving import Serving, serving
+from handover.evidence_seal import leave
+from handover.foundation import EVIDENCE_KEY
 from handover.models.deployment import DeploymentState, FencingToken, Release, Status
 from handover.models.evidence import Evidence, combined, failed, passed, unknown
 from handover.outside import outside
 from handover.people import messages
 from handover.people.asking import Asked
 from handover.ports.kube import KubeError
-from handover.step import EVIDENCE_KEY, RELEASE_KEY, Step, StepRun
+from handover.step import RELEASE_KEY, Step, StepRun
 from handover.workflows.deployment import target
 from handover.workflows.deployment.gate import readiness_gate
 from handover.workflows.deployment.opening import missing_connections
@@ -57,7 +59,7 @@ class ReleaseToTry(BaseOperator):
             release = release_of(self.plan, dict(context["params"]), None)
         except BadRequest as error:
             raise AirflowFailException(str(error)) from None
-        context["ti"].xcom_push(key=RELEASE_KEY, value=release.model_dump(mode="json"))
+        leave(context["ti"], RELEASE_KEY, release.model_dump(mode="json"))
         return f"{release.version} as {release.image}"
 
 

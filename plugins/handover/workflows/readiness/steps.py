@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from handover import clock
 from handover.coordination.serving import serving
+from handover.foundation import EVIDENCE_KEY
 from handover.models.evidence import Evidence, Verdict
 from handover.models.image_reference import ImageReference
 from handover.models.readiness import Readiness, Subject
@@ -17,7 +18,6 @@ from handover.models.record import ANSWERS_KEY
 from handover.people.question import RoleQuestion
 from handover.readiness import asked
 from handover.readiness.operators import SUBJECT_KEY
-from handover.step import EVIDENCE_KEY
 from handover.workflows.deployment.opening import release_due
 from handover.workflows.deployment.request import BadRequest, release_of
 

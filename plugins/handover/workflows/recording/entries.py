@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from handover.foundation import EVIDENCE_KEY
 from handover.models.deployment import Status
 from handover.models.evidence import Evidence, Verdict
 from handover.models.incident import Incident, Severity
@@ -30,7 +31,6 @@ from handover.models.record import (
     Sample,
     SentMessage,
 )
-from handover.step import EVIDENCE_KEY
 
 KEYS = (ANSWERS_KEY, EVIDENCE_KEY, DEPLOYMENT_KEY, DECISION_KEY, MESSAGES_KEY, OUTCOME_KEY, SAMPLES_KEY, INCIDENTS_KEY)
 """XComs that hold something for the record."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from handover.foundation import EVIDENCE_KEY
 from handover.models.evidence import Evidence, Verdict
 from handover.models.record import DECISION_KEY, Decision
 from handover.models.redaction import redacted
 from handover.people.operators import PROCEED
-from handover.step import EVIDENCE_KEY, FENCING_KEY, RELEASE_KEY
+from handover.step import FENCING_KEY, RELEASE_KEY
 from handover.workflows.rollback.start import OPEN_TASK, airflow_of
 
 if TYPE_CHECKING:
