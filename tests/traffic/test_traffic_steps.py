@@ -20,8 +20,7 @@ from handover.models.deployment import FencingToken, Status
 from handover.models.evidence import Evidence
 from handover.ports.kube import KubeError
 from handover.ports.router import Stage
-from handover.foundation import EVIDENCE_KEY
-from handover.step import FENCING_KEY, StepRun
+from handover.step import EVIDENCE_KEY, FENCING_KEY, StepRun
 from handover.traffic.abort import abort, look_for
 from handover.traffic.operators import DrainColour, MoveTrafficBack, PointPreview, SettleTraffic, SwitchTraffic
 from handover.workload.scale_down import RemoveIdleColour, RetireColour
