@@ -7,9 +7,9 @@ import itertools
 import pytest
 import yaml
 
+from handover.foundation import EVIDENCE_KEY
 from handover.models.deployment import Release
 from handover.plan.parts import PLANS_VARIABLE
-from handover.foundation import EVIDENCE_KEY
 from handover.step import Step
 from tests.support.dags import bag_of
 from tests.support.plans import bare, without

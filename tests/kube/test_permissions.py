@@ -15,12 +15,12 @@ from handover.adapters.kubernetes import connect, connect_with_kubeconfig, denie
 from handover.cli.permissions import main
 from handover.coordination import lock
 from handover.coordination.routing import DEPLOYMENTS, patiently
+from handover.foundation import EVIDENCE_KEY
 from handover.kube import permissions
 from handover.kube.permissions import granted, rendered
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
 from handover.ports.kube import Forbidden, Permission
-from handover.foundation import EVIDENCE_KEY
 from handover.workflows.deployment.opening import Open
 from handover.workload.operators import DeployIdleColour, ReleaseCommand
 from tests.support.cluster import image

@@ -16,11 +16,12 @@ from handover.coordination import lock, promotion, state
 from handover.coordination.lock import FencedOut
 from handover.coordination.routing import move
 from handover.coordination.size import AUTOSCALERS
+from handover.foundation import EVIDENCE_KEY
 from handover.models.deployment import FencingToken, Status
 from handover.models.evidence import Evidence
 from handover.ports.kube import KubeError
 from handover.ports.router import Stage
-from handover.step import EVIDENCE_KEY, FENCING_KEY, StepRun
+from handover.step import FENCING_KEY, StepRun
 from handover.traffic.abort import abort, look_for
 from handover.traffic.operators import DrainColour, MoveTrafficBack, PointPreview, SettleTraffic, SwitchTraffic
 from handover.workload.scale_down import RemoveIdleColour, RetireColour

@@ -6,11 +6,11 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
 from handover.coordination import lock, state
+from handover.foundation import EVIDENCE_KEY
 from handover.kube import jobs
 from handover.kube.jobs import Command
 from handover.models.evidence import Verdict
 from handover.plan.load import PlanError
-from handover.foundation import EVIDENCE_KEY
 from handover.workload import manifests
 from handover.workload.image import BuildImage, ImagePresent, ScanImage, VerifySignature
 from tests.support.cluster import REPOSITORY, digest, image

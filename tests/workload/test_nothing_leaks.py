@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handover.foundation import EVIDENCE_KEY
 from handover.kube.reasons import Trouble
 from handover.models.evidence import Evidence, failed, passed
 from handover.models.record import Check, SentMessage
@@ -18,7 +19,6 @@ from handover.people.messages import Message
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
 from handover.record.ledger import _values
-from handover.foundation import EVIDENCE_KEY
 from handover.step import MAX_REASON, Step
 from handover.workload import commands
 from handover.workload.rollout import explain

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handover.foundation import EVIDENCE_KEY
 from handover.models.evidence import Verdict
 from handover.ports.kube import Forbidden, KubeError
-from handover.foundation import EVIDENCE_KEY
 from handover.workload import quota
 from handover.workload.operators import DeployIdleColour
 from tests.support.cluster import image
