@@ -15,11 +15,12 @@ import psycopg
 import pytest
 
 from handover.adapters.postgres import Database
-from handover.database import catalog, storage, tools
+from handover.database import catalog, digest, storage, tools
 from handover.database.dump import DumpFailed, Taken, dump_to_s3
 from handover.database.restore import RestoreFailed, differences, restore, scratch_database
 from handover.database.restore_test import prove_restore
 from handover.models.deployment import BackupRecord
+from handover.models.evidence import Evidence
 from tests.database.conftest import fill
 from tests.support.postgres import PASSWORD, Servers
 
@@ -67,6 +68,60 @@ def test_backup_comes_back(taken: Taken, s3: Any, shop: Database) -> None:
             assert there.execute("SELECT sum(total) FROM orders").fetchone() == (900 * 901 // 2,)
     with pytest.raises(psycopg.OperationalError, match="does not exist"):
         shop.named("shop_test").connect()
+
+
+ELSEWHERE = """
+CREATE FUNCTION place() RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT current_database()';
+CREATE TABLE made (n int, at text GENERATED ALWAYS AS (place()) STORED);
+INSERT INTO made SELECT generate_series(1, 3);
+"""
+
+
+def proved(record: BackupRecord, s3: Any, database: Database, servers: Servers) -> Evidence:
+    server = Database(servers.other_address, database.port, "postgres", database.user, database.password)
+    return prove_restore(
+        "restore_test", record, s3, server=server, production=database, scratch=f"{database.name}_proved",
+        timeout_seconds=600,
+    )  # fmt: skip
+
+
+def test_rows_that_come_back_as_others_are_found_by_their_table(servers: Servers, database: Database, s3: Any) -> None:
+    with database.connect() as session:
+        session.execute(ELSEWHERE.encode())
+    record = dump_to_s3(database, s3, "backups", f"{database.name}/others.dump").record
+    assert record.digests.keys() == record.counts.keys()
+    assert record.counts["made"] == 3
+    found = proved(record, s3, database, servers)
+    assert not found.passed
+    assert found.reason == "made: as many rows came back, but not with what was backed up"
+
+    servers.ask(database, "DROP TABLE made")
+    again = proved(dump_to_s3(database, s3, "backups", f"{database.name}/same.dump").record, s3, database, servers)
+    assert again.passed, again.reason
+    assert again.reason.endswith("tables came back, each table with its digest")
+
+
+def test_a_backup_without_digests_passes_and_says_so(servers: Servers, database: Database, s3: Any) -> None:
+    record = dump_to_s3(database, s3, "backups", f"{database.name}/plain.dump", content_digest=False).record
+    assert record.digests == {}
+    assert record.counts["orders"] == 900
+    old = BackupRecord.model_validate({key: value for key, value in record.model_dump().items() if key != "digests"})
+    found = proved(old, s3, database, servers)
+    assert found.passed, found.reason
+    assert found.reason.endswith("; the backup has no digests of what is in them")
+
+
+def test_digests_that_take_longer_than_the_dump_may_leave_no_object(
+    database: Database, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(connection: psycopg.Connection[Any], _tables: object) -> dict[str, digest.Digest]:
+        connection.execute("SELECT pg_sleep(600)")
+        return {}
+
+    monkeypatch.setattr(digest, "content_digests", slow)
+    with pytest.raises(DumpFailed, match="the plan's timeout"):
+        dump_to_s3(database, s3, "backups", f"{database.name}/slow.dump", timeout_seconds=1)
+    assert names(s3, f"{database.name}/slow") == []
 
 
 def test_scratch_database_of_a_killed_try_is_no_obstacle(shop: Database) -> None:

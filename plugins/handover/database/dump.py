@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from handover import clock
 from handover.adapters.postgres import Database, cause, server_major
-from handover.database import catalog, packing, storage, tools
+from handover.database import catalog, digest, packing, storage, tools
 from handover.models import table_name
 from handover.models.deployment import BackupRecord
 
@@ -50,7 +50,7 @@ class Taken:
 
 
 def dump_to_s3(
-    database: Database, client: Any, bucket: str, key: str, *, compression: str = "auto",
+    database: Database, client: Any, bucket: str, key: str, *, compression: str = "auto", content_digest: bool = True,
     timeout_seconds: float = 3600, lock_wait_seconds: float = LOCK_WAIT_SECONDS,
 ) -> Taken:  # fmt: skip
     """Streams ``pg_dump -F c`` of a database to ``s3://bucket/key``.
@@ -58,10 +58,13 @@ def dump_to_s3(
     Never more than a few parts of it are in memory, nothing is on disk. When pg_dump fails, is killed, or takes
     longer than ``timeout_seconds``, or when its rows cannot be counted, no object stays: raises `DumpFailed`. Raises
     `handover.database.tools.ToolMissing` when no installed pg_dump fits the server.
+
+    :param content_digest: the record gets a digest of each table, where the server can work one out
     """
     begin, taken_at = clock.monotonic(), clock.epoch()
     with database.connect() as connection, ThreadPoolExecutor(1) as beside:
-        pg_dump = tools.program("pg_dump", server_major(connection))
+        major = server_major(connection)
+        pg_dump = tools.program("pg_dump", major)
         method = tools.compression(pg_dump, compression)
         size = catalog.database_bytes(connection)
         connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(lock_wait_seconds * 1000)}ms",))
@@ -71,15 +74,15 @@ def dump_to_s3(
             pg_dump, "--format=custom", f"--compress={method.switch}", f"--snapshot={snapshot}", "--no-password",
             f"--lock-wait-timeout={int(lock_wait_seconds * 1000)}",
         ]  # fmt: skip
-        inside = beside.submit(_count, connection)
+        inside = beside.submit(_look, connection, content_digest and major >= digest.SINCE)
         try:
             with _running(command, database, timeout_seconds) as output:
                 hashing = storage.Hashing(packing.packed(output) if method.packed else output)
                 storage.write(client, bucket, key, hashing, expected_bytes=size)
-            counts, objects = _counted(inside)
+            seen = _seen(inside, timeout_seconds - (clock.monotonic() - begin))
             record = BackupRecord(
                 uri=f"s3://{bucket}/{key}", size_bytes=hashing.size, sha256=hashing.sha256, taken_at=taken_at,
-                counts=counts, objects=objects,
+                counts=seen.counts, objects=seen.objects, digests=seen.digests,
             )  # fmt: skip
             storage.seal(client, record)
         except BaseException:
@@ -91,19 +94,35 @@ def dump_to_s3(
     return Taken(record, clock.monotonic() - begin, method)
 
 
-def _count(connection: Connection[Any]) -> tuple[dict[str, int], dict[str, int]]:
-    """Rows and objects of the dump's snapshot. An error here does not end it: pg_dump may need it still."""
+@dataclass(frozen=True)
+class _Seen:
+    """What is in the dump's snapshot."""
+
+    counts: dict[str, int]
+    objects: dict[str, int]
+    digests: dict[str, str]
+
+
+def _look(connection: Connection[Any], with_digests: bool) -> _Seen:
+    """An error here does not end the snapshot's transaction: pg_dump may need it still."""
     with connection.transaction():
-        return catalog.row_counts(connection), catalog.object_counts(connection)
+        objects = catalog.object_counts(connection)
+        if not with_digests:
+            return _Seen(catalog.row_counts(connection), objects, {})
+        found = digest.content_digests(connection, catalog.tables(connection))
+    counts = {table: one.rows for table, one in found.items()}
+    return _Seen(counts, objects, {table: one.digest for table, one in found.items()})
 
 
-def _counted(inside: Future[tuple[dict[str, int], dict[str, int]]]) -> tuple[dict[str, int], dict[str, int]]:
+def _seen(inside: Future[_Seen], seconds: float) -> _Seen:
     import psycopg
 
     try:
-        return inside.result()
+        return inside.result(max(seconds, 0))
     except psycopg.Error as error:
         raise DumpFailed(f"what is in the backup cannot be counted: {cause(error)}") from error
+    except TimeoutError:
+        raise DumpFailed("what is in the backup was not counted within the plan's timeout") from None
 
 
 def definition(database: Database, tables: Sequence[str]) -> bytes:

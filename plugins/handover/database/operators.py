@@ -138,7 +138,8 @@ class Backup(DatabaseStep):
         try:
             taken = dump_to_s3(
                 self.primary, client, plan.bucket, key,
-                compression=plan.compression, timeout_seconds=plan.timeout_seconds,
+                compression=plan.compression, content_digest=plan.content_digest,
+                timeout_seconds=plan.timeout_seconds,
             )  # fmt: skip
         except (DumpFailed, ToolMissing) as error:
             return failed(self.task_id, str(error))

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from handover import clock
 from handover.adapters.postgres import Database, server_major
-from handover.database import catalog, packing, storage, tools
+from handover.database import catalog, digest, packing, storage, tools
 from handover.models.deployment import BackupRecord
 
 if TYPE_CHECKING:
@@ -169,6 +169,20 @@ def _pump(archive: storage.Proven, process: subprocess.Popen[bytes]) -> None:
     with suppress(BrokenPipeError), process.stdin, closing(archive.read()) as blocks:
         for data in packing.unpacked(blocks):
             process.stdin.write(data)
+
+
+def other_contents(record: BackupRecord, restored: Database) -> list[str]:
+    """Tables of the backup whose restored rows are not those that were backed up, in words; empty for a record without
+    digests. Raises psycopg's errors.
+    """
+    with restored.connect() as connection:
+        there = [table for table in record.digests if catalog.find(connection, table) is not None]
+        now = digest.content_digests(connection, there)
+    return [
+        f"{table}: as many rows came back, but not with what was backed up"
+        for table in there
+        if now[table].digest != record.digests[table] and now[table].rows == record.counts.get(table)
+    ]
 
 
 def differences(record: BackupRecord, restored: Restored) -> list[str]:

@@ -14,18 +14,19 @@ def prove_restore(
     timeout_seconds: float,
 ) -> Evidence:  # fmt: skip
     """Passes when every byte is what was written and the restored database has the rows, constraints and indices of
-    the backup's own snapshot; then the object in S3 is tagged with the seconds that it took.
+    the backup's own snapshot, and each table its digest; then the object in S3 is tagged with the seconds that it took.
 
     :param server: where the database ``scratch`` is made and dropped; never the production server
     """
     from handover.database import storage
-    from handover.database.restore import RestoreFailed, differences, restore, scratch_database
+    from handover.database.restore import RestoreFailed, differences, other_contents, restore, scratch_database
 
     if server.server == production.server:
         return failed(check, "backup.restore_connection is the production server; test restores go elsewhere")
     try:
         with scratch_database(server, scratch, like=production) as target:
             restored = restore(client, record, target, timeout_seconds=timeout_seconds)
+            wrong = differences(record, restored) + other_contents(record, target)
     except (storage.BackupDamaged, RestoreFailed) as error:
         return failed(check, str(error))
     seen = [
@@ -33,11 +34,12 @@ def prove_restore(
         for table, rows in restored.counts.items()
     ]
     seen.append(Measurement(what="restore_seconds", value=round(restored.seconds, 3), unit="s", source=record.uri))
-    if wrong := differences(record, restored):
+    if wrong:
         return failed(check, "; ".join(wrong), *seen)
     storage.tag_restored(client, record, restored.seconds)
     rows = sum(restored.counts.values())
     said = f"{rows} rows in {len(restored.counts)} tables came back"
+    said += ", each table with its digest" if record.digests else "; the backup has no digests of what is in them"
     if restored.left_out:
         said += f"; left out, since the cluster has it and not the data: {', '.join(restored.left_out)}"
     return passed(check, said, *seen)

@@ -60,7 +60,9 @@ class Status(StrEnum):
 
 
 class BackupRecord(Frozen):
-    """Where a verified backup lies, and what is in it: rows of each table, number of constraints and of indices."""
+    """Where a verified backup lies, and what is in it: rows of each table, number of constraints and of indices, and
+    the digest of each table's rows where one was worked out.
+    """
 
     uri: str
     size_bytes: int
@@ -68,6 +70,7 @@ class BackupRecord(Frozen):
     taken_at: float
     counts: dict[str, int] = {}
     objects: dict[str, int] = {}
+    digests: dict[str, str] = {}
 
 
 class MigrationRecord(Frozen):

@@ -109,6 +109,8 @@ class BackupRules(Section):
     prefix: Annotated[str, StringConstraints(pattern=r"^([^/].*/)?$")]
     min_bytes: ByteSize
     compression: Literal["auto", "zstd", "lz4", "gzip", "none"]
+    content_digest: bool = True
+    """Every table is read once more beside the dump, for a number that its restored rows have to have again."""
     restore_connection: ConnectionId
     timeout_seconds: Seconds
 
