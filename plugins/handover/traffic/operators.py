@@ -14,6 +14,7 @@ from handover.coordination import heartbeat, promotion
 from handover.coordination.lock import FencedOut
 from handover.coordination.routing import NotReady, met_at, move, read, until_behind
 from handover.coordination.size import autoscaled
+from handover.evidence_seal import leave
 from handover.models.deployment import FencingToken, Status
 from handover.models.evidence import Evidence, Measurement, failed, passed
 from handover.models.record import DECISION_KEY, Decision
@@ -201,7 +202,7 @@ class MoveTrafficBack(Step):
             raise skipped(another % known.rollback_run)
         if known.status is Status.ROLLING_BACK:  # an earlier try took it
             await lock.fence(kube, name, known.token)
-            run.context["ti"].xcom_push(key=FENCING_KEY, value=known.token.model_dump(mode="json"))
+            leave(run.context["ti"], FENCING_KEY, known.token.model_dump(mode="json"))
             return known
         whose: bool | set[str] = known.status is Status.ROLLBACK_FAILED or {known.deployment}
         try:
@@ -217,7 +218,7 @@ class MoveTrafficBack(Step):
             "rollback_run": run.run_id, "switched_at": met_at(known, route) or by_hand, "back_at": None,
         }  # fmt: skip
         taken = await state.update(kube, name, known.token, lambda old: old.model_copy(update=change))
-        run.context["ti"].xcom_push(key=FENCING_KEY, value=taken.token.model_dump(mode="json"))
+        leave(run.context["ti"], FENCING_KEY, taken.token.model_dump(mode="json"))
         return taken
 
     async def _is_back(self, kube: Kube, taken: DeploymentState, route: Route) -> DeploymentState:
