@@ -110,9 +110,11 @@ def deploy(
     extra = {"endpoint_url": s3_endpoint, "region_name": "eu-central-1"}
     steps.connect_to(monkeypatch, "pms_aws", conn_type="aws", login="test", password="test", extra=extra)
 
-    def begin(tag: str, **sections: Any) -> Deployment:
+    def begin(tag: str, migration: Any = None, **sections: Any) -> Deployment:
         backup = {"bucket": "backups", "prefix": f"{hotel.name}/", "min_bytes": "1kB"} | sections
-        return Deployment(plan_with(tmp_path, backup=backup), in_cluster, pinned(entries[tag]))
+        return Deployment(
+            plan_with(tmp_path, backup=backup, migration=migration or {}), in_cluster, pinned(entries[tag])
+        )
 
     return begin
 
@@ -284,6 +286,24 @@ def test_history_that_is_not_the_release_s(deploy: Callable[..., Deployment], ho
     assert "20260901090000_init was edited after it was applied" in checked.evidence.reason
     assert "refused, nothing was changed" in ran.evidence.reason
     assert not deployment.state.migration.started
+
+
+def test_migration_that_breaks_a_rule_of_the_plan_is_refused_and_one_that_warns_is_not(
+    deploy: Callable[..., Deployment],
+) -> None:
+    rule = "20261103100000_booking_channel/down.sql:6: ban-drop-table: Dropping a table may break existing clients."
+    deployment = deploy("v1.1.0")
+    checked = deployment.run(SchemaCheck)
+    assert checked.evidence.passed, checked.evidence.reason
+    assert "checks passed; warnings: " in checked.evidence.reason
+    assert rule in checked.evidence.reason
+
+    strict = deploy("v1.1.0", migration={"lint": {"refuse": ["ban-drop-table"]}})
+    for step in (SchemaCheck, Migrate):
+        ran = strict.run(step)
+        assert not ran.evidence.passed
+        assert rule in ran.evidence.reason
+    assert not strict.state.migration.started
 
 
 def test_database_that_takes_no_changes(
