@@ -188,15 +188,21 @@ def _would(plan: Plan, seen: ClusterSeen | None) -> tuple[bool, str, str]:
     if state.status in (Status.GIVEN_UP, Status.ROLLED_BACK):
         return False, f"{state.version} was {_words(state.status)} already", ""
     back, rest = seen.route.colour == state.stable, f"{plan.rollback_dag_id} does the rest"
+    old = f"{state.stable} ({state.previous_version})"
     if state.status in (Status.ROLLING_BACK, Status.ROLLBACK_FAILED) and back:
-        return False, f"traffic is on {state.stable} ({state.previous_version}) already; {state.rollback_run}", ""
+        left = "failed: clear its task" if state.status is Status.ROLLBACK_FAILED else "does the rest"
+        return (
+            False,
+            f"traffic is on {state.stable} ({state.previous_version}) already; {state.rollback_run} {left}",
+            "",
+        )
     if back and not state.moved:
         return True, "", f"{state.version} is stopped: {state.previous_version} goes on serving; {rest}"
     if not _ready(seen.workloads.get(state.stable)):
         seconds = plan.rollback.old_colour_timeout_seconds
-        woken = f"{state.stable} ({state.previous_version}) has no ready pod and is woken first (up to {seconds:g} s)"
+        woken = f"{old} has no ready pod and is woken first (up to {seconds:g} s)"
         return True, "", f"{woken}, then traffic goes back to it; {rest}"
-    return True, "", f"traffic goes back to {state.stable} ({state.previous_version}) at once; {rest}"
+    return True, "", f"traffic goes back to {old} at once; {rest}"
 
 
 def _words(status: Status) -> str:
