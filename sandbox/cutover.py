@@ -97,14 +97,16 @@ class TimedRouter(ServiceRouter):
 
 
 def cutover(
-    endpoints: dict[str, Any], plan: Plan, folder: Path, *, switches: int = SWITCHES, rollbacks: int = ROLLBACKS
-) -> dict[str, Any]:
-    """Makes the moves while guests send `RATE` requests a second; gives the report of `summary`.
+    endpoints: dict[str, Any], plan: Plan, folder: Path, *, switches: int = SWITCHES, rollbacks: int = ROLLBACKS,
+    rate: float = RATE,
+) -> dict[str, Any]:  # fmt: skip
+    """Makes the moves while guests send requests; gives the report of `summary`.
 
     :param folder: where the guests write what they saw
+    :param rate: requests a second
     """
     asyncio.run(prepare(endpoints, plan))
-    with Guests(endpoints, folder, rate=RATE, every_answer=True) as guests:
+    with Guests(endpoints, folder, rate=rate, every_answer=True) as guests:
         moves = asyncio.run(_moves(endpoints, plan, switches, rollbacks))
         time.sleep(PAUSE_SECONDS)
     return summary(guests.report(), moves, list(read_answers(guests.answers)))
@@ -199,25 +201,31 @@ async def prepare(endpoints: dict[str, Any], plan: Plan) -> None:
 
 
 async def _moves(endpoints: dict[str, Any], plan: Plan, switches: int, rollbacks: int) -> list[Move]:
-    """As many switches as asked for, the last of every few taken back."""
-    moves: list[Move] = []
-    every = max(1, switches // max(1, rollbacks))
     async with (
         connect_with_kubeconfig(endpoints["kubeconfig"], plan.cluster.namespace) as kube,
         public_http.at(endpoints["public"], endpoints["hotel"]["admin_token"]) as public,
     ):
-        serving = (await TimedRouter(kube, plan).read()).colour or ""
-        for number in range(1, switches + 1):
-            idle = "green" if serving == "blue" else "blue"
-            token = await begin(kube, plan, number, serving, idle)
-            await undrain(kube, plan, idle, public.token)
-            moves.append(await switch(kube, plan, token, public))
+        return await moves_of(kube, plan, public, switches, rollbacks)
+
+
+async def moves_of(
+    kube: Kube, plan: Plan, public: PublicAddress, switches: int = SWITCHES, rollbacks: int = ROLLBACKS
+) -> list[Move]:
+    """As many switches as asked for, the last of every few taken back."""
+    moves: list[Move] = []
+    every = max(1, switches // max(1, rollbacks))
+    serving = (await TimedRouter(kube, plan).read()).colour or ""
+    for number in range(1, switches + 1):
+        idle = plan.cluster.other(serving)
+        token = await begin(kube, plan, number, serving, idle)
+        await undrain(kube, plan, idle, public.token)
+        moves.append(await switch(kube, plan, token, public))
+        await asyncio.sleep(PAUSE_SECONDS)
+        if number % every == 0 and sum(move.kind == "rollback" for move in moves) < rollbacks:
+            moves.append(await back(kube, plan, token, public))
             await asyncio.sleep(PAUSE_SECONDS)
-            if number % every == 0 and sum(move.kind == "rollback" for move in moves) < rollbacks:
-                moves.append(await back(kube, plan, token, public))
-                await asyncio.sleep(PAUSE_SECONDS)
-            else:
-                serving = idle
+        else:
+            serving = idle
     return moves
 
 

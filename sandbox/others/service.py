@@ -126,17 +126,30 @@ class OtherService:
             _made(kube.post(self.deployments, json={"metadata": {"name": self.name}, "spec": spec}))
             self._wait(kube, self.name)
 
+    def bring(self, settings: Settings) -> Person:
+        """To two colours and a plan. Raises `SandboxError`."""
+        person = Person(self.name, settings)
+        cluster = ["--kubeconfig", person.kubeconfig(access(settings))]
+        person.types("adopt", *cluster, "--namespace", self.namespace, "--service", self.name, "--write")
+        person.writes(self.lines, self.more(settings))
+        person.types("prepare", "--plan", self.name, *cluster)
+        return person
+
+    def url(self, settings: Settings) -> str:
+        """Where it answers on this machine."""
+        with access(settings).client() as kube:
+            spec = kube.get(f"{self.services}/{self.name}").raise_for_status().json()["spec"]
+        if settings.cluster:
+            return f"http://{settings.cluster.node}:{spec['ports'][0]['nodePort']}"
+        return f"http://{spec['clusterIP']}:{spec['ports'][0]['port']}"
+
     def adopt(self, settings: Settings, lead: AirflowClient, version: str) -> Adopted:
         """Does what docs/adopt.md says, as somebody with a terminal and Airflow's UI, up to the dry run of a version;
         writes what it took beside the benches' results.
 
         Raises `SandboxError`.
         """
-        begun, person = time.monotonic(), Person(self.name, settings)
-        cluster = ["--kubeconfig", person.kubeconfig(access(settings))]
-        person.types("adopt", *cluster, "--namespace", self.namespace, "--service", self.name, "--write")
-        person.writes(self.lines, self.more(settings))
-        person.types("prepare", "--plan", self.name, *cluster)
+        begun, person = time.monotonic(), self.bring(settings)
         asked = {"version": version, "reason": "a rehearsal", "window_override": True}
         asked |= dict.fromkeys(("window_override_reason", "readiness_override_reason"), "a rehearsal")
         person.begins(f"{self.name}_dry_run", asked, lead)

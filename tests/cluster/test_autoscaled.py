@@ -5,22 +5,20 @@ Without a metrics API that controller still holds its least and its most, and sa
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from handover.plan.model import Plan
 from sandbox.cutover import ROLLBACKS, SWITCHES, cutover
 from sandbox.services.access import Access
+from tests.support.endpoints import endpoints_seen
 from tests.support.until import until
 
 pytestmark = pytest.mark.cluster
 SCALERS = "/apis/autoscaling/v2/namespaces/production/horizontalpodautoscalers"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/production/deployments"
-SLICES = "/apis/discovery.k8s.io/v1/namespaces/production/endpointslices"
 SERVED, LEAST, MOST = 6, 2, 8
 """Pods that serve when it begins; and what the scaler of the other colour allows."""
 
@@ -55,27 +53,6 @@ def autoscaled(hotel, kube) -> Iterator[Plan]:
 
 def ready(kube, deployment: str) -> int:
     return kube.get(f"{DEPLOYMENTS}/{deployment}").json()["status"].get("readyReplicas", 0)
-
-
-@contextmanager
-def endpoints_seen(kube) -> Iterator[list[int]]:
-    """How many endpoints served at each moment."""
-    seen: list[int] = []
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.wait(0.05):
-            slices = kube.get(SLICES, params={"labelSelector": "kubernetes.io/service-name=pms-api"}).json()["items"]
-            ends = [end for one in slices for end in one.get("endpoints") or ()]
-            seen.append(len({end["addresses"][0] for end in ends if end["conditions"]["ready"]}))
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        thread.join()
 
 
 def test_never_do_fewer_pods_serve_than_before_and_no_request_is_lost(hotel, autoscaled, kube, tmp_path):
