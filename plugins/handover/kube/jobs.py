@@ -53,7 +53,7 @@ class Command:
     """Not the release's own program: it gets none of the application's settings and no token of the cluster, but the
     registry's login, where programs look for it (``$DOCKER_CONFIG/config.json``)."""
     env_secret: str | None = None
-    """Of a foreign program: the Secret whose keys are its environment."""
+    """The Secret whose keys are its environment, instead of the application's settings."""
     settings: bool = True
     """Whether it gets the application's settings, and with them its passwords."""
     builds: bool = False
@@ -82,6 +82,8 @@ def manifest(cluster: Cluster, command: Command, attempt: int = 1) -> Json:
     container.setdefault("env", []).extend({"name": k, "value": v} for k, v in command.env.items())
     if cluster.settings_secret is None or not command.settings:
         container.pop("envFrom", None)
+    if command.env_secret:
+        container["envFrom"] = [{"secretRef": {"name": command.env_secret}}]
     if command.builds:
         container.pop("securityContext", None)
     if command.pull_secret:
@@ -93,7 +95,8 @@ def manifest(cluster: Cluster, command: Command, attempt: int = 1) -> Json:
 
 def _make_foreign(pod: Json, container: Json, command: Command) -> None:
     pod["automountServiceAccountToken"] = False
-    container["envFrom"] = [{"secretRef": {"name": command.env_secret}}] if command.env_secret else []
+    if not command.env_secret:
+        container["envFrom"] = []
     if command.pull_secret:
         items = [{"key": ".dockerconfigjson", "path": "config.json"}]
         pod["volumes"] = [{"name": "login", "secret": {"secretName": command.pull_secret, "items": items}}]

@@ -45,7 +45,7 @@ def copied(
 
     Raises `NoCopy`, `handover.database.storage.BackupDamaged` or `handover.database.restore.RestoreFailed`.
     """
-    apart(server, production)
+    apart(server, production, name)
     backup = storage.newest_verified(client, backups.bucket, backups.prefix)
     if backup is None:
         raise NoCopy(f"no backup in s3://{backups.bucket}/{backups.prefix} was ever restored for a test")
@@ -57,8 +57,10 @@ def copied(
         yield Copy(database, backup, restored.left_out)
 
 
-def apart(server: Database, production: Database) -> None:
-    """Raises `NoCopy` unless the two are known to be different servers, whatever their addresses say."""
+def apart(server: Database, production: Database, name: str) -> None:
+    """Raises `NoCopy` unless the two are known to be different servers, whatever their addresses say, and ``name``,
+    which programs are given, can only be the copy's.
+    """
     import psycopg
 
     found = []
@@ -70,6 +72,9 @@ def apart(server: Database, production: Database) -> None:
             raise NoCopy(f"{one.user} may not call pg_control_system(): nobody knows which server this is") from None
     if found[0] == found[1]:
         raise NoCopy("backup.restore_connection leads to production, or to a physical copy of it")
+    with production.connect() as connection:
+        if connection.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", (name,)).fetchone() is not None:
+            raise NoCopy(f"production has a database {name}, as the copy is to be called")
 
 
 @contextmanager
