@@ -478,9 +478,8 @@ async def watch_alone(world: World) -> None:
 
 async def move_traffic_back(world: World) -> None:
     """`MoveTrafficBack` alone."""
-    run = StepRun(
-        world.plan, {"run_id": "rollback__run-1", "ti": XComs(), "params": {"reason": "a test"}}, "move_traffic_back"
-    )
+    xcoms, params = XComs("move_traffic_back"), {"reason": "a test"}
+    run = StepRun(world.plan, {"run_id": "rollback__run-1", "ti": xcoms, "params": params}, xcoms.task_id)
     with suppress(AirflowSkipException):
         await _as_a_task(world, partial(world.steps.back.act, run))
 

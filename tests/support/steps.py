@@ -26,12 +26,10 @@ RUN_ID = "manual__2026-11-24"
 
 
 class Opening:
-    """The task ``open``, which leaves what every step reads; of the run that a test's task instance is of."""
+    """The task that leaves what every step of a run reads."""
 
-    task_id = "open"
-
-    def __init__(self, dag_id: str = "", run_id: str = "") -> None:
-        self.dag_id, self.run_id = dag_id, run_id
+    def __init__(self, dag_id: str = "", task_id: str = "open") -> None:
+        self.dag_id, self.task_id = dag_id, task_id
         self.pushed: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:

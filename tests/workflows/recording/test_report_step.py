@@ -10,17 +10,18 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from handover.evidence_seal import leave
 from handover.models.deployment import Status
 from handover.models.followup import ENDED_KEY, Ended
 from handover.outside import Outside, standing_in
 from handover.people.tickets import POST_MORTEM
 from handover.ports.airflow import run_path
-from handover.step import FENCING_KEY, RELEASE_KEY
+from handover.step import FENCING_KEY
 from handover.workflows.followups.steps import Invite, Ticket
 from handover.workflows.recording.report import Report
 from tests.record import made
 from tests.record.conftest import book, connected, empty, plan, server  # noqa: F401 - fixtures
-from tests.support.steps import release
+from tests.support.steps import Opening
 from tests.twins.airflow import TwinAirflow
 from tests.twins.channels import TwinChannels
 
@@ -36,10 +37,10 @@ class RunTi:
     task_id, dag_id, try_number, max_tries, task = "report", "pms_rollback", 1, 0, None
 
     def __init__(self) -> None:
-        self.left: dict[tuple[str, str], Any] = {
-            ("move_traffic_back", FENCING_KEY): TOKEN, ("deployment_ended", ENDED_KEY): ENDED.model_dump(mode="json"),
-            ("move_traffic_back", RELEASE_KEY): release("i").model_dump(mode="json"),
-        }  # fmt: skip
+        first = Opening(self.dag_id, "move_traffic_back")
+        leave(first, FENCING_KEY, TOKEN)
+        self.left: dict[tuple[str, str], Any] = {(first.task_id, key): value for key, value in first.pushed.items()}
+        self.left["deployment_ended", ENDED_KEY] = ENDED.model_dump(mode="json")
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.left[self.task_id, key] = value
