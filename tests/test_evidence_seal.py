@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handover.evidence_seal import SEAL, VARIABLE, NotSealed, key_problem, leave, left
-from handover.foundation import EVIDENCE_KEY
+from handover.foundation import EVIDENCE_KEY, believed
 from handover.models.evidence import Verdict, passed
-from handover.workflows.deployment.deciding import _evidence
 from handover.workflows.deployment.decision import decide
 
 OLD, NEW = "an old key of at least 32 characters", "a new key that has 32 characters and more"
@@ -54,14 +53,14 @@ def evidence():
 
 def test_what_a_step_left_is_believed(scan, branch):
     leave(scan, EVIDENCE_KEY, evidence())
-    assert decide({"scan_image": _evidence(branch, "scan_image")}).proceed
+    assert decide({"scan_image": believed(branch, "scan_image")}).proceed
 
 
 @pytest.mark.parametrize("seal", [None, "", "0" * 64, "\u00e9", ["list"]])
 def test_evidence_that_a_user_wrote_is_no_pass_and_is_said_by_name(scan, branch, seal):
     scan.xcom_push(EVIDENCE_KEY, evidence())
     scan.xcom_push(EVIDENCE_KEY + SEAL, seal)
-    found = _evidence(branch, "scan_image")
+    found = believed(branch, "scan_image")
     assert found is not None and found.verdict is Verdict.UNKNOWN
     assert found.reason == "evidence of scan_image was not made by its step"
     assert not decide({"scan_image": found}).proceed
@@ -84,8 +83,8 @@ def test_evidence_of_another_task_or_run_or_kind_is_not_believed(scan, branch):
             left(Ti("decide", scan.stored, run), task, key)
 
 
-def test_a_task_that_was_marked_by_hand_has_no_evidence(branch):
-    assert _evidence(branch, "scan_image") is None
+def test_a_task_that_was_marked_by_hand_has_nobelieved(branch):
+    assert believed(branch, "scan_image") is None
 
 
 def test_a_key_is_replaced_while_a_deployment_is_under_way(scan, branch, monkeypatch):

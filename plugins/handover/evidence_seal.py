@@ -12,6 +12,7 @@ import hmac
 import json
 import logging
 import os
+from collections.abc import Sequence
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -49,17 +50,25 @@ def left(ti: Any, task_id: str, key: str) -> Any:
     value = ti.xcom_pull(task_ids=task_id, key=key)
     if value is None:
         return None
-    given = str(ti.xcom_pull(task_ids=task_id, key=key + SEAL) or "").encode("ascii", "replace").decode()
-    if not any(hmac.compare_digest(_seal(one, _place(ti, task_id), key, value), given) for one in _keys()):
-        raise NotSealed(f"{key} of {task_id} was not made by its step" if _keys() else key_problem())
+    check(_place(ti, task_id), key, value, ti.xcom_pull(task_ids=task_id, key=key + SEAL))
     return value
 
 
-def _place(ti: Any, task_id: str) -> list[Any]:
+def check(place: Sequence[str], key: str, value: Any, seal: Any) -> None:
+    """Raises `NotSealed` unless this is the seal of what a step has left.
+
+    :param place: ids of its DAG, run and task
+    """
+    given = str(seal or "").encode("ascii", "replace").decode()
+    if not any(hmac.compare_digest(_seal(one, place, key, value), given) for one in _keys()):
+        raise NotSealed(f"{key} of {place[-1]} was not made by its step" if _keys() else key_problem())
+
+
+def _place(ti: Any, task_id: str) -> list[str]:
     return [getattr(ti, "dag_id", ""), getattr(ti, "run_id", ""), task_id]
 
 
-def _seal(key: str, place: list[Any], name: str, value: Any) -> str:
+def _seal(key: str, place: Sequence[str], name: str, value: Any) -> str:
     said = json.dumps([*place, name, _plain(value)], sort_keys=True)
     return hmac.new(key.encode(), said.encode(), hashlib.sha256).hexdigest()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException
 
 from handover.evidence_seal import NotSealed, left
-from handover.models.evidence import Evidence
+from handover.models.evidence import Evidence, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,6 +47,14 @@ def sealed_evidence(ti: Any, task: str, key: str = EVIDENCE_KEY) -> Evidence | N
     """What a task of this run has left, None for nothing. Raises `NotSealed` for what it has not made itself."""
     found = left(ti, task, key)
     return Evidence.model_validate(found) if found else None
+
+
+def believed(ti: Any, task: str) -> Evidence | None:
+    """The same for who shows or judges it: what somebody else wrote in a step's name is unknown, and says so."""
+    try:
+        return sealed_evidence(ti, task)
+    except NotSealed as error:
+        return unknown(task, str(error))
 
 
 def _against(ti: Any, task: str) -> str:

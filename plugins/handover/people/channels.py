@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
+from handover.evidence_seal import leave
 from handover.models.message import UNDELIVERED_KEY, Letter, PageUpdate
 from handover.models.record import MESSAGES_KEY, SentMessage
 from handover.models.redaction import redacted
@@ -178,4 +179,4 @@ def _entry(letter: Letter, problem: str) -> SentMessage:
 def _leave(ti: Any, key: str, more: list[Any]) -> None:
     """Adds to what this task has left before it waited for an answer."""
     before = ti.xcom_pull(task_ids=getattr(ti, "task_id", ""), key=key) or []
-    ti.xcom_push(key=key, value=[*before, *(one.model_dump(mode="json") for one in more)])
+    leave(ti, key, [*before, *(one.model_dump(mode="json") for one in more)])

@@ -13,7 +13,7 @@ from handover import clock
 from handover.coordination.lock import FencedOut
 from handover.coordination.state import NoDeployment
 from handover.evidence_seal import leave
-from handover.foundation import EVIDENCE_KEY
+from handover.foundation import EVIDENCE_KEY, believed
 from handover.models.annotations import AGENT
 from handover.models.deployment import DeploymentState
 from handover.models.evidence import Evidence, Verdict, failed, passed
@@ -136,9 +136,7 @@ class Confirm(RoleQuestion):
         """What the steps before it in its phase have found."""
         phase, found = self.task_id.partition(".")[0], []
         for task in self.get_flat_relatives(upstream=True):
-            raw = context["ti"].xcom_pull(task_ids=task.task_id, key=EVIDENCE_KEY)
-            if raw and task.task_id.partition(".")[0] == phase:
-                evidence = Evidence.model_validate(raw)
+            if task.task_id.partition(".")[0] == phase and (evidence := believed(context["ti"], task.task_id)):
                 found.append(f"{task.task_id.rpartition('.')[2]}: {evidence.verdict}: {evidence.reason}")
         return sorted(found)
 
@@ -168,7 +166,7 @@ class Confirm(RoleQuestion):
         )
         decision = Decision(at=clock.epoch(), question=self.subject, choice=choice, who=who, why=f"asked as {title}")
         leave(context["ti"], EVIDENCE_KEY, evidence.model_dump(mode="json"))
-        context["ti"].xcom_push(key=DECISION_KEY, value=decision.model_dump(mode="json"))
+        leave(context["ti"], DECISION_KEY, decision.model_dump(mode="json"))
         self.log.info("%s", evidence.reason)
         return evidence.reason
 

@@ -155,7 +155,7 @@ class MoveTrafficBack(Step):
     def work(self, run: StepRun) -> Evidence:
         reason = _reason(run)
         decision = Decision(at=clock.epoch(), question="Roll back?", choice="Roll back", who=run.asked_by, why=reason)
-        run.context["ti"].xcom_push(key=DECISION_KEY, value=decision.model_dump(mode="json"))
+        leave(run.context["ti"], DECISION_KEY, decision.model_dump(mode="json"))
         return super().work(run)
 
     async def act(self, run: StepRun) -> Evidence:

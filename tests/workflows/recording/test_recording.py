@@ -7,6 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from handover.evidence_seal import leave
+from handover.foundation import EVIDENCE_KEY
+from handover.models.evidence import passed
 from handover.models.message import ORIGIN_KEY, UNDELIVERED_KEY, Letter
 from handover.models.record import DECISION_KEY, MESSAGES_KEY, Decision, SentMessage
 from handover.outside import Outside, standing_in
@@ -28,7 +31,9 @@ def message(problem=""):
 
 def task(dag_id, task_id, **left):
     ti = Ti(task_id)
-    ti.dag_id, ti.pushed, ti.task = dag_id, left, SimpleNamespace(opened_by="open")
+    ti.dag_id, ti.task = dag_id, SimpleNamespace(opened_by="open")
+    for key, value in left.items():
+        leave(ti, key, value)
     return ti
 
 
@@ -44,6 +49,17 @@ def test_decisions_and_messages_before_a_deployment_are_recorded_under_their_own
     record_task(task(dag_id, "day_before.team_available", **left), plan)
     for table in ("decisions", "messages"):
         assert rows(connected, table) == [(RUN, RUN, "day_before.team_available")]
+
+
+def test_what_somebody_wrote_in_a_tasks_name_is_not_recorded_as_its_own(connected, plan):  # noqa: F811
+    ti = task("pms_readiness", "owner", **{MESSAGES_KEY: [message()]})
+    ti.xcom_push(DECISION_KEY, DECISION)
+    ti.xcom_push(EVIDENCE_KEY, passed("owner", "trust me").model_dump(mode="json"))
+    record_task(ti, plan)
+    assert (rows(connected, "decisions"), rows(connected, "messages")) == ([], [(RUN, RUN, "owner")])
+    with connected.writer.connect() as connection:
+        found = connection.execute("SELECT verdict, reason FROM checks").fetchall()
+    assert found == [("unknown", "evidence of owner was not made by its step")]
 
 
 def test_a_redelivery_is_recorded_under_the_deployment_that_it_is_for(connected, plan):  # noqa: F811

@@ -11,6 +11,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from handover import clock
+from handover.evidence_seal import leave
 from handover.models.evidence import Evidence, passed
 from handover.models.message import ANNOUNCED_KEY, Announced
 from handover.models.record import DECISION_KEY, Decision
@@ -192,6 +193,6 @@ class AskToConfirm(HITLOperator):
 
     def _decided(self, context: Context, choice: str, who: str, why: str) -> str:
         decision = Decision(at=clock.epoch(), question=self.question, choice=choice, who=who, why=why)
-        context["ti"].xcom_push(key=DECISION_KEY, value=decision.model_dump(mode="json"))
+        leave(context["ti"], DECISION_KEY, decision.model_dump(mode="json"))
         self.log.info("%s: %s by %s", self.question, choice, who)
         return f"{choice} by {who}"

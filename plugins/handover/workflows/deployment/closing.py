@@ -10,6 +10,7 @@ from airflow.sdk import Asset, BaseOperator
 from handover import clock
 from handover.coordination import lock
 from handover.coordination.routing import read
+from handover.evidence_seal import leave
 from handover.models.deployment import DeploymentState, Status
 from handover.models.evidence import Evidence, failed, passed
 from handover.models.followup import ENDED_KEY, Ended
@@ -44,16 +45,16 @@ class Close(Step):
             status=state.status, at=state.finished_at or 0, switched_at=state.switched_at,
             backup_uri=state.backup.uri if state.backup else "",
         )  # fmt: skip
-        run.context["ti"].xcom_push(key=OUTCOME_KEY, value=outcome.model_dump(mode="json"))
+        leave(run.context["ti"], OUTCOME_KEY, outcome.model_dump(mode="json"))
         nothing_moved = outcome.stopped and not state.moved
         incidents = () if nothing_moved else state.incidents  # what no client met was nobody's incident
         found = [incident.model_dump(mode="json") for incident in incidents]
-        run.context["ti"].xcom_push(key=INCIDENTS_KEY, value=found)
+        leave(run.context["ti"], INCIDENTS_KEY, found)
         ended = Ended(
             deployment=state.deployment, version=state.version, previous_version=state.previous_version,
             outcome=state.status, at=state.finished_at or 0, incidents=len(incidents), moved=not nothing_moved,
         )  # fmt: skip
-        run.context["ti"].xcom_push(key=ENDED_KEY, value=ended.model_dump(mode="json"))
+        leave(run.context["ti"], ENDED_KEY, ended.model_dump(mode="json"))
         seconds = (state.finished_at or 0) - state.started_at
         return passed(self.task_id, f"{state.version}: {outcome} after {seconds:.0f} s")
 

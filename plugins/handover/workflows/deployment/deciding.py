@@ -14,9 +14,9 @@ from handover import clock
 from handover.coordination.lock import FencedOut
 from handover.coordination.routing import met_at
 from handover.coordination.state import NoDeployment
-from handover.evidence_seal import NotSealed, leave
-from handover.foundation import BRANCH_KEY, sealed_evidence
-from handover.models.evidence import Evidence, failed, passed, unknown
+from handover.evidence_seal import leave
+from handover.foundation import BRANCH_KEY, believed
+from handover.models.evidence import Evidence, failed, passed
 from handover.models.record import DECISION_KEY, SYSTEM, Decision
 from handover.people.operators import PROCEED, ROLLBACK
 from handover.plan import freeze, window
@@ -68,7 +68,7 @@ class Decide(BaseOperator, BranchMixIn):
         from handover.people.channels import tell
         from handover.people.messages import decided
 
-        decision = decide({task: _evidence(context["ti"], task) for task in self.reads})
+        decision = decide({task: believed(context["ti"], task) for task in self.reads})
         over, moved = asyncio.run(self._standing(context))
         if over:
             decision = PhaseDecision(False, [over])
@@ -82,7 +82,7 @@ class Decide(BaseOperator, BranchMixIn):
         entry = Decision(
             at=clock.epoch(), question=f"After {self.phase}", choice=choice, who=SYSTEM, why="; ".join(decision.reasons)
         )
-        context["ti"].xcom_push(key=DECISION_KEY, value=entry.model_dump(mode="json"))
+        leave(context["ti"], DECISION_KEY, entry.model_dump(mode="json"))
         conclude = passed if decision.proceed else failed
         leave(context["ti"], BRANCH_KEY, conclude(self.task_id, entry.why).model_dump(mode="json"))
         return self.do_branch(context, self.proceed_to if decision.proceed else self.roll_back)
@@ -101,14 +101,6 @@ class Decide(BaseOperator, BranchMixIn):
         except KubeError as error:
             self.log.warning("whether the deployment goes on is not known: %s", error)
             return "", True
-
-
-def _evidence(ti: Any, task: str) -> Evidence | None:
-    """What somebody else wrote in a step's name is no evidence, and is said."""
-    try:
-        return sealed_evidence(ti, task)
-    except NotSealed as error:
-        return unknown(task, str(error))
 
 
 class RollBack(BaseOperator):

@@ -137,7 +137,7 @@ class Open(Step):
             readiness_override_reason=release.readiness_override_reason, readiness=gate.run,
             started_at=known.started_at,
         )  # fmt: skip
-        run.context["ti"].xcom_push(key=DEPLOYMENT_KEY, value=opened.model_dump(mode="json"))
+        leave(run.context["ti"], DEPLOYMENT_KEY, opened.model_dump(mode="json"))
         leave(run.context["ti"], FENCING_KEY, token.model_dump(mode="json"))
         leave(run.context["ti"], RELEASE_KEY, release.model_dump(mode="json"))
         return passed(

@@ -11,6 +11,7 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
 from handover import clock
+from handover.evidence_seal import leave
 from handover.models.evidence import Evidence, passed, unknown
 from handover.models.followup import ENDED_KEY, ENDED_TASK, Ended
 from handover.models.record import DECISION_KEY
@@ -55,7 +56,7 @@ class DeploymentEnded(FollowUp):
     def execute(self, context: Context) -> Any:
         asked = context["params"].get("deployment")
         ended = self._of_ledger(asked) if asked else self._of_event(context)
-        context["ti"].xcom_push(key=ENDED_KEY, value=ended.model_dump(mode="json"))
+        leave(context["ti"], ENDED_KEY, ended.model_dump(mode="json"))
         return f"{ended.version}: {ended.outcome}, {ended.incidents} incidents, {ended.deployment}"
 
     def work(self, run: StepRun) -> Evidence:
@@ -148,7 +149,7 @@ class Ask(HITLOperator):
         answer = super().execute_complete(context, event)
         who = self.plan.team[self.role]
         said = answers.decision(self.question, who.title, who.users, self.fields, answer, clock.epoch())
-        context["ti"].xcom_push(key=DECISION_KEY, value=said.model_dump(mode="json"))
+        leave(context["ti"], DECISION_KEY, said.model_dump(mode="json"))
         return f"{said.choice} by {said.who}"
 
 

@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from handover import clock
 from handover.coordination.serving import serving
+from handover.evidence_seal import leave
 from handover.foundation import EVIDENCE_KEY
 from handover.models.evidence import Evidence, Verdict
 from handover.models.image_reference import ImageReference
@@ -122,7 +123,7 @@ class AskRole(RoleQuestion):
         by, may = answer["responded_by_user"], {user["id"] for user in self.assigned_users or ()}
         title = self.answered_as(by) if by else self.plan.team[self.role].title
         found = asked.verdicts(self.lines, title, may, answer, self.asked.seconds)
-        context["ti"].xcom_push(key=ANSWERS_KEY, value={k: e.model_dump(mode="json") for k, e in found.items()})
+        leave(context["ti"], ANSWERS_KEY, {k: e.model_dump(mode="json") for k, e in found.items()})
         if against := [f"{name}: {e.verdict}: {e.reason}" for name, e in found.items() if not e.passed]:
             raise AirflowFailException("; ".join(against))
         return f"{title} confirmed {len(found)} lines"

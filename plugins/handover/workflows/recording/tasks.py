@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from handover import clock
+from handover.evidence_seal import SEAL, NotSealed, check
+from handover.foundation import EVIDENCE_KEY
 from handover.models.deployment import FencingToken
+from handover.models.evidence import unknown
 from handover.models.followup import ENDED_KEY, ENDED_TASK, Ended
 from handover.models.message import ORIGIN_KEY, UNDELIVERED_KEY, Letter
 from handover.models.record import Deployment
@@ -62,7 +65,9 @@ def _deployment(ti: Any, plan: Plan) -> str:
 
 
 def _of_running(ti: Any, deployment: str, error: object) -> list[RecordEntry]:
-    left = {key: value for key in KEYS if (value := ti.xcom_pull(task_ids=ti.task_id, key=key)) is not None}
+    given = (*KEYS, *(key + SEAL for key in KEYS))
+    found = {key: value for key in given if (value := ti.xcom_pull(task_ids=ti.task_id, key=key)) is not None}
+    left = genuine((ti.dag_id, ti.run_id, ti.task_id), found)
     if not left and error is None:
         return []
     started = ti.start_date.timestamp() if ti.start_date else clock.epoch()
@@ -71,6 +76,25 @@ def _of_running(ti: Any, deployment: str, error: object) -> list[RecordEntry]:
         ti.run_id, ti.task_id, type(ti.task).__name__, state, ti.try_number, started, clock.epoch(), _error_text(error)
     )
     return entries_of(deployment, task, left)
+
+
+def genuine(place: tuple[str, str, str], left: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what lies in a task's XComs, what it left itself; what somebody else wrote is not recorded as the task's, and
+    evidence of theirs is none.
+
+    :param place: ids of its DAG, run and task
+    :param left: with the seals
+    """
+    mine: dict[str, Any] = {}
+    for key in (key for key in KEYS if key in left):
+        try:
+            check(place, key, left[key], left.get(key + SEAL))
+            mine[key] = left[key]
+        except NotSealed as error:
+            log.warning("not recorded: %s", error)
+            if key == EVIDENCE_KEY:
+                mine[key] = unknown(place[-1], str(error)).model_dump(mode="json")
+    return mine
 
 
 def _error_text(error: object) -> str:
@@ -107,7 +131,8 @@ def complete_followups(plan: Plan, deployment: str, run_id: str) -> int:
 
 def _of_run(airflow: AirflowApi, plan: Plan, dag_id: str, run_id: str, deployment: str) -> list[RecordEntry]:
     path = f"{run_path(dag_id, run_id)}/taskInstances"
-    wanted = [e for e in airflow.pages(f"{path}/~/xcomEntries", "xcom_entries") if e["key"] in (*KEYS, UNDELIVERED_KEY)]
+    keys = {*KEYS, *(key + SEAL for key in KEYS), UNDELIVERED_KEY}
+    wanted = [e for e in airflow.pages(f"{path}/~/xcomEntries", "xcom_entries") if e["key"] in keys]
     left: dict[str, dict[str, Any]] = {}
     for entry in wanted:
         where = f"{path}/{quote(entry['task_id'], safe='')}/xcomEntries/{entry['key']}"
@@ -117,7 +142,8 @@ def _of_run(airflow: AirflowApi, plan: Plan, dag_id: str, run_id: str, deploymen
     found: list[RecordEntry] = []
     for task in airflow.pages(path, "task_instances"):
         if task["state"] in (SUCCESS, FAILED) and task["start_date"]:
-            found += entries_of(deployment, _task_run(run_id, task), left.get(task["task_id"], {}))
+            one = genuine((dag_id, run_id, task["task_id"]), left.get(task["task_id"], {}))
+            found += entries_of(deployment, _task_run(run_id, task), one)
     return found
 
 

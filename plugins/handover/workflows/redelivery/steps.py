@@ -17,6 +17,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from pydantic import ValidationError
 
 from handover import clock
+from handover.evidence_seal import leave
 from handover.models.followup import ENDED_KEY, ENDED_TASK, Ended
 from handover.models.message import ORIGIN_KEY, UNDELIVERED_KEY, Letter
 from handover.models.record import MESSAGES_KEY, SentMessage
@@ -130,7 +131,7 @@ class Redeliver(BaseOperator):
     def _record(self, context: Context, letter: Letter, problem: str) -> None:
         entry = SentMessage(at=clock.epoch(), channel=letter.channel, text=letter.said, problem=problem)
         context["ti"].xcom_push(key=ORIGIN_KEY, value=context["params"]["deployment"])
-        context["ti"].xcom_push(key=MESSAGES_KEY, value=[entry.model_dump(mode="json")])
+        leave(context["ti"], MESSAGES_KEY, [entry.model_dump(mode="json")])
 
 
 def letter_of(plan: Plan, given: Mapping[str, Any]) -> Letter:

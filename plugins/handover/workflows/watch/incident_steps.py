@@ -72,7 +72,7 @@ class FixOrRollback(RoleQuestion):
         said = f"{FIX if fix else ROLLBACK} by {who}"
         state = asyncio.run(_add(self._step_run(context), said, None if fix else Resolution.ROLLED_BACK))
         decision = Decision(at=clock.epoch(), question=self.subject, choice=FIX if fix else ROLLBACK, who=who)
-        context["ti"].xcom_push(key=DECISION_KEY, value=decision.model_dump(mode="json"))
+        leave(context["ti"], DECISION_KEY, decision.model_dump(mode="json"))
         conclude = passed if fix else failed
         return self._conclude(context, conclude(self.task_id, f"{said}: {state.incidents[-1].reason}"))
 

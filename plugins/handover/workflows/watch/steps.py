@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
+from handover.evidence_seal import leave
 from handover.models.record import SAMPLES_KEY
 from handover.step import LOST_TRIGGERER, Step, StepRun
 
@@ -41,7 +42,7 @@ class WatchStep(Step):
         }  # fmt: skip
 
     def resume(self, context: Context, event: Any) -> Any:
-        context["ti"].xcom_push(key=SAMPLES_KEY, value=event["samples"])
+        leave(context["ti"], SAMPLES_KEY, event["samples"])
         return super().resume(context, event["evidence"])
 
     def work(self, run: StepRun) -> Evidence:
