@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from handover.adapters.children import not_ours
 from handover.adapters.kube_access import NoAccess
 from handover.ports.kube import Json
 
@@ -49,7 +50,7 @@ async def credentials(plugin: Json, cluster: Json, folder: Path, user: str) -> G
     if os.sep in command:
         command = str(folder / command)
     argv = [command, *(str(one) for one in plugin.get("args") or ())]
-    environment = os.environ | {str(one["name"]): str(one["value"]) for one in plugin.get("env") or ()}
+    environment = not_ours() | {str(one["name"]): str(one["value"]) for one in plugin.get("env") or ()}
     environment["KUBERNETES_EXEC_INFO"] = json.dumps(_told(plugin, cluster))
     return _read(await _output(argv, environment, whose), str(version), whose)
 

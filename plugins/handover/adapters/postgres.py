@@ -6,12 +6,12 @@ database and role have set for sessions is for the service; a session of ours se
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from handover.adapters.children import harmless
 from handover.models.annotations import AGENT
 
 if TYPE_CHECKING:
@@ -181,12 +181,12 @@ class Database:
         return connection
 
     def environment(self) -> dict[str, str]:
-        """For PostgreSQL's programs: this process's environment with our PG* variables instead of its own."""
+        """For PostgreSQL's programs: what says which database, and nothing else that is a secret."""
         mine = {
             "PGHOST": self.host, "PGPORT": str(self.port), "PGDATABASE": self.name, "PGUSER": self.user,
             "PGPASSWORD": self.password, "PGAPPNAME": AGENT, "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS),
         } | {VARIABLES[key]: value for key, value in self.options}  # fmt: skip
-        return {k: v for k, v in os.environ.items() if not k.startswith("PG")} | {k: v for k, v in mine.items() if v}
+        return harmless() | {name: value for name, value in mine.items() if value}
 
 
 def database(connection_id: str) -> Database:

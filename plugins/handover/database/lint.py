@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from handover.adapters.children import harmless
 from handover.plan.migration import UNREAD
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _told(text: bytes, options: Sequence[str]) -> list[_Told]:
     """Its answer. It reads no file, neither of ours nor settings that lie about."""
     command = [_program(), f"--config={os.devnull}", "--reporter=json", *options]
     try:
-        done = subprocess.run(command, input=text, capture_output=True, timeout=SECONDS, check=False)
+        done = subprocess.run(command, input=text, capture_output=True, timeout=SECONDS, check=False, env=harmless())
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LintFailed(f"squawk does not run: {type(error).__name__}") from None
     if done.returncode not in (0, 1):

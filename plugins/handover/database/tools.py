@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from handover.adapters.children import harmless
 from handover.database import packing
 
 USUAL_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
@@ -63,7 +64,9 @@ def _installed(name: str, path: str) -> tuple[tuple[str, int], ...]:
 
 def _major(file: str) -> int | None:
     try:
-        said = subprocess.run([file, "--version"], check=False, capture_output=True, text=True, timeout=PROBE_SECONDS)
+        said = subprocess.run(
+            [file, "--version"], check=False, capture_output=True, text=True, timeout=PROBE_SECONDS, env=harmless()
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     number = re.search(r"\(PostgreSQL\) (\d+)", said.stdout)
@@ -92,6 +95,6 @@ def _compresses(pg_dump: str, value: str) -> bool:
     """Asks for it with a server that does not exist: pg_dump refuses an unknown method before it connects."""
     said = subprocess.run(
         [pg_dump, "--format=custom", f"--compress={value}", "--host=/nonexistent", "--no-password"],
-        check=False, capture_output=True, text=True, timeout=PROBE_SECONDS, env=os.environ | {"LC_ALL": "C"},
+        check=False, capture_output=True, text=True, timeout=PROBE_SECONDS, env=harmless() | {"LC_ALL": "C"},
     )  # fmt: skip
     return "compress" not in said.stderr
