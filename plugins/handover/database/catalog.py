@@ -7,13 +7,13 @@ table is called as `handover.models.table_name` writes it: by its name alone in 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from handover.models import table_name
 
 if TYPE_CHECKING:
     from psycopg import Connection
-    from psycopg.sql import Identifier
+    from psycopg.sql import Composable, Identifier
 
 MIGRATIONS_TABLE = "_prisma_migrations"
 
@@ -145,9 +145,16 @@ def row_count(connection: Connection[Any], table: str, up_to: tuple[str, int] | 
     from psycopg import sql
 
     query = sql.SQL("SELECT count(*) FROM {}").format(identifier(table))
-    if up_to is not None:
-        query += sql.SQL(" WHERE {} <= {}").format(sql.Identifier(up_to[0]), sql.Literal(up_to[1]))
-    return int(_one(connection, query))
+    return int(_one(connection, query + not_above(up_to)))
+
+
+def not_above(up_to: tuple[str, int] | None) -> Composable:
+    """SQL behind FROM: all rows, or those whose key is not above a value."""
+    from psycopg import sql
+
+    if up_to is None:
+        return sql.SQL("")
+    return sql.SQL(" WHERE {} <= {}").format(sql.Identifier(up_to[0]), sql.Literal(up_to[1]))
 
 
 def row_counts(connection: Connection[Any]) -> dict[str, int]:
@@ -187,12 +194,21 @@ def integer_key(connection: Connection[Any], table: str) -> str | None:
 
 def highest_key(connection: Connection[Any], table: str) -> int | None:
     """The highest integer key; None for other keys and for empty tables."""
+    return _extreme_key(connection, table, "max")
+
+
+def lowest_key(connection: Connection[Any], table: str) -> int | None:
+    """The lowest, likewise."""
+    return _extreme_key(connection, table, "min")
+
+
+def _extreme_key(connection: Connection[Any], table: str, which: LiteralString) -> int | None:
     from psycopg import sql
 
     column = integer_key(connection, table)
     if column is None:
         return None
-    query = sql.SQL("SELECT max({}) FROM {}").format(sql.Identifier(column), identifier(table))
+    query = sql.SQL("SELECT {}({}) FROM {}").format(sql.SQL(which), sql.Identifier(column), identifier(table))
     found = _one(connection, query)
     return None if found is None else int(found)
 

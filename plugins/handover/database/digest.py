@@ -9,7 +9,8 @@ tells damage and change apart from none; it does not withstand somebody who forg
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,13 @@ def content_digests(connection: Connection[Any], tables: Sequence[str]) -> dict[
     The session's settings stay what they are. Raises `LookupError` for a table that is not there, and what PostgreSQL
     says of one that cannot be read.
     """
+    with formats(connection):
+        return {table: digest_of(connection, table) for table in tables}
+
+
+@contextmanager
+def formats(connection: Connection[Any]) -> Iterator[None]:
+    """While the body runs, the session reads one moment, and values are written as text in `FORMATS`."""
     from psycopg.pq import TransactionStatus
 
     own = connection.info.transaction_status is TransactionStatus.IDLE
@@ -92,12 +100,22 @@ def content_digests(connection: Connection[Any], tables: Sequence[str]) -> dict[
         connection.execute("SET TRANSACTION READ ONLY")
         for name, value in FORMATS.items():
             connection.execute("SELECT set_config(%s, %s, true)", (name, value))
-        return {table: _digest(connection, table) for table in tables}
+        yield
 
 
-def _digest(connection: Connection[Any], table: str) -> Digest:
+def digest_of(
+    connection: Connection[Any],
+    table: str,
+    columns: Collection[str] | None = None,
+    up_to: tuple[str, int] | None = None,
+) -> Digest:
+    """One table's, in `formats`: of these columns, or all; and of the rows whose key is not above a value, or all.
+
+    Raises `LookupError` for a table that is not there.
+    """
     if catalog.find(connection, table) is None:
         raise LookupError(f"there is no table {table}")
-    found = connection.execute(query(table, catalog.columns(connection, table))).fetchone()
+    wanted = [c for c in catalog.columns(connection, table) if columns is None or c.name in columns]
+    found = connection.execute(query(table, wanted) + catalog.not_above(up_to)).fetchone()
     assert found is not None
     return Digest(*found)

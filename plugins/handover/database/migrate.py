@@ -42,7 +42,7 @@ class GuardedRun:
             with self.step.primary.connect() as connection:
                 counts = validation.count(connection, self.plan.database.counted_tables)
             facts = {"started": True, "method": self.step_run.release.method}
-            always |= {**facts, "counts": counts.rows, "last_keys": counts.last_keys, **first}
+            always |= {**facts, **counts.facts, **first}
         return self.step.remember_migration(self.step_run, running=True, **always)
 
     def guard(self, cancels: Callable[[Connection[Any]], Sequence[int]] | None) -> Guard:

@@ -216,7 +216,7 @@ class SchemaCheck(DatabaseStep):
                 ]
             counts = validation.count(connection, plan.counted_tables)
         if not self.state(run).migration.started:
-            self.remember_migration(run, counts=counts.rows, last_keys=counts.last_keys)
+            self.remember_migration(run, **counts.facts)
         seen = [Measurement(what=f"{table}_count", value=n, source="database") for table, n in counts.rows.items()]
         verdict = combined(self.task_id, parts)
         reason = verdict.reason if not verdict.passed else f"{len(parts)} checks passed{warnings}"
@@ -267,19 +267,20 @@ class Migrate(DatabaseStep):
 class DataIntegrity(DatabaseStep):
     """Plan 3.3: the data after the migration is the data before it, plus what users added.
 
-    Lost rows and broken data checks are remembered as corruption before the step fails, so that the rollback repairs
-    the data; a slow query or an invalid index fails the step without that.
+    Lost rows, more changed values than the plan allows, and broken data checks are remembered as corruption before the
+    step fails, so that the rollback repairs the data; a slow query or an invalid index fails the step without that.
     """
 
     def work(self, run: StepRun) -> Evidence:
-        from handover.database import validation
+        from handover.database import sketch, validation
 
         plan = self.plan.database
         release = None if plan.tool else self.bundle(run)
         before = self.state(run).migration
         with self.primary.connect() as connection:
             data = validation.compare_counts(connection, validation.Counts(before.counts, before.last_keys))
-            data += [
+            held = sketch.compare(connection, before.sketches, plan.max_changed)
+            data += held + [
                 validation.run(connection, query, max_seconds=plan.statement_timeout_seconds)
                 for query in validation.load(plan.integrity_checks)
             ]
@@ -292,11 +293,10 @@ class DataIntegrity(DatabaseStep):
         if any(not part.passed for part in data):
             self.remember_migration(run, corrupt=True)
         verdict = combined(self.task_id, data + parts)
-        return (
-            verdict
-            if not verdict.passed
-            else verdict.model_copy(update={"reason": f"{len(data + parts)} checks passed"})
-        )
+        if not verdict.passed:
+            return verdict
+        said = "; ".join((f"{len(data + parts)} checks passed", *(f"{part.check}: {part.reason}" for part in held)))
+        return verdict.model_copy(update={"reason": said})
 
     def _after(self, connection: Connection[Any], release: Bundle | None, run: StepRun) -> dict[str, list[str]]:
         """What has to be empty, by what is looked at."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
-from handover.database import alone, catalog, ledger
+from handover.database import alone, catalog, ledger, sketch
+from handover.models.deployment import Sketch
 from handover.models.evidence import Evidence, Measurement, failed, passed
 from handover.plan.parts import included
 
@@ -102,10 +103,16 @@ def _verdict(query: Query, found: Sequence[tuple[Any, ...]], seconds: float, max
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows of tables, and the highest integer key of those that have one, of one moment."""
+    """Rows of tables, the highest integer key of those that have one, and what these held, of one moment."""
 
     rows: dict[str, int]
     last_keys: dict[str, int]
+    sketches: dict[str, Sketch] = field(default_factory=dict)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As the state's MigrationRecord has them."""
+        return {"counts": self.rows, "last_keys": self.last_keys, "sketches": self.sketches}
 
 
 def count(connection: Connection[Any], tables: Sequence[str]) -> Counts:
@@ -118,7 +125,12 @@ def count(connection: Connection[Any], tables: Sequence[str]) -> Counts:
         tables = [table for table in tables if catalog.find(connection, table) is not None]
         rows = {table: catalog.row_count(connection, table) for table in tables}
         keys = {table: catalog.highest_key(connection, table) for table in tables}
-    return Counts(rows, {table: key for table, key in keys.items() if key is not None})
+        held = {table: sketch.take(connection, table, rows[table], keys[table]) for table in tables}
+    return Counts(
+        rows,
+        {table: key for table, key in keys.items() if key is not None},
+        {table: one for table, one in held.items() if one is not None},
+    )
 
 
 def missing(connection: Connection[Any], tables: Sequence[str]) -> Evidence:

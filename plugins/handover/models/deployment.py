@@ -73,13 +73,24 @@ class BackupRecord(Frozen):
     digests: dict[str, str] = {}
 
 
+class Sketch(Frozen):
+    """A little of what a table held: by column a byte of the hash of the value at each of some keys from ``low`` to
+    ``high``, as base64; and of a small table the digest of all rows up to ``high``.
+    """
+
+    low: int
+    high: int
+    places: dict[str, str]
+    digest: str = ""
+
+
 class MigrationRecord(Frozen):
     """What the migration did, as far as a rollback has to know.
 
     ``planned`` and ``applied``: names that this deployment set out to apply and has applied, oldest first.
     ``compatible``: whether the old colour passed its smoke test on the new schema (None: not asked yet). ``corrupt``:
     data lost or changed against the rules. ``counts``: rows of each counted table before the first change;
-    ``last_keys``: the highest integer key of each at that moment.
+    ``last_keys``: the highest integer key of each at that moment; ``sketches``: what they held then.
     """
 
     method: MigrationMethod = "sql"
@@ -95,6 +106,7 @@ class MigrationRecord(Frozen):
     corrupt: bool = False
     counts: dict[str, int] = {}
     last_keys: dict[str, int] = {}
+    sketches: dict[str, Sketch] = {}
 
 
 class DeploymentState(Frozen):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from handover.models.deployment import MigrationMethod
-from handover.plan.parts import Command, ConnectionId, Count, Seconds, Section, SqlFile, TableName, required
+from handover.plan.parts import Command, ConnectionId, Count, Fraction, Seconds, Section, SqlFile, TableName, required
 
 HistoryTable = Literal["alembic", "django", "flyway", "golang_migrate", "goose", "liquibase", "rails"]
 
@@ -95,6 +95,10 @@ class MigrationRules(Section):
     statement_timeout_seconds: Seconds = 900.0
     lock_retries: Count = 20
     counted_tables: Annotated[tuple[TableName, ...], Field(min_length=1)]
+    max_changed: Fraction | None = None
+    """Share of a counted table's rows from before whose value in a column may be another one after the migration; what
+    more of them have is corruption. None: it is only said, for many a migration changes values.
+    """
     schema_check: SqlFile | None = None
     integrity_checks: SqlFile | None = None
     critical_queries: SqlFile | None = None
