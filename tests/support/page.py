@@ -21,10 +21,12 @@ from handover.models.deployment import FencingToken
 from handover.outside import outside, standing_in
 from handover.plan.model import Plan
 from handover.ports.kube import Kube, KubeError
+from handover.workflows.page import looking, parts
 from handover.workflows.page.application import PREFIX, application
 from handover.workflows.page.reader import Reader
 from handover.workflows.rollback.now import RollBackNow
 from tests.support.steps import opened
+from tests.support.until import PATIENCE
 from tests.twins.airflow import TwinAirflow
 from tests.twins.service import TwinService
 
@@ -46,7 +48,9 @@ class Rights(SimpleAuthManager):
 
 
 def people(patch: pytest.MonkeyPatch) -> None:
-    """Who may what is asked of `Rights`."""
+    """Who may what is asked of `Rights`; however slow this machine is, nothing is taken for silent."""
+    patch.setattr(parts, "PATIENCE_SECONDS", PATIENCE)
+    patch.setattr(looking, "LOOK_SECONDS", PATIENCE)
     patch.setattr(security, "get_auth_manager", Rights)
     patch.setattr(security.DagModel, "get_team_name", lambda _dag: None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 import pytest
@@ -14,7 +15,7 @@ from handover.models.deployment import Status
 from handover.models.heartbeat import Heartbeat
 from handover.ports.airflow import run_path
 from handover.workflows.page import schedule
-from handover.workflows.page.parts import PATIENCE_SECONDS, Part
+from handover.workflows.page.parts import PATIENCE_SECONDS, SHARED_SECONDS, Part, Shared
 from tests.support.steps import RUN_ID
 from tests.support.virtual import virtual_time  # noqa: F401 - a fixture
 
@@ -186,9 +187,30 @@ def test_what_is_due_is_told_as_a_scheduled_run_takes_it(desk):
         assert "is no JSON object with a version" in ask(plan, wrong, None).problem
 
 
-def test_a_part_that_does_not_answer_holds_nobody_up(virtual_time):  # noqa: F811
-    import asyncio
+@pytest.mark.parametrize("broken", [False, True])
+def test_what_many_ask_at_once_is_asked_once_and_everybody_has_the_answer(virtual_time, broken):  # noqa: F811
+    asked = []
 
+    async def ask():
+        asked.append(clock.epoch())
+        await asyncio.sleep(0.2)
+        if broken:
+            raise ValueError("away")
+        return "there"
+
+    async def many():
+        shared = Shared()
+        questions = [("one",)] * 5 + [("other", 1)]
+        found = await asyncio.gather(*(shared.once(one, ask) for one in questions), return_exceptions=True)
+        await asyncio.sleep(SHARED_SECONDS)
+        return found, await asyncio.gather(shared.once(("one",), ask), return_exceptions=True)
+
+    found, later = asyncio.run(many())
+    assert {str(one) for one in found + later} == {"away" if broken else "there"}
+    assert len(asked) == 3
+
+
+def test_a_part_that_does_not_answer_holds_nobody_up(virtual_time):  # noqa: F811
     asked = []
 
     async def never():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from handover import clock
 from handover.models.redaction import redacted
@@ -15,7 +15,27 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 PATIENCE_SECONDS = 2.0
 """Nobody waits longer for one part: what it said last is shown, and since when it is silent."""
+SHARED_SECONDS = 1.0
 MAX_REASON = 300
+
+
+class Shared:
+    """What several people ask at the same time is asked once."""
+
+    def __init__(self) -> None:
+        self._asked: dict[tuple[object, ...], tuple[float, asyncio.Task[Any]]] = {}
+
+    async def once(self, key: tuple[object, ...], ask: Callable[[], Awaitable[T]]) -> T:
+        """The answer to the same question that is under way, or was given within `SHARED_SECONDS`. Raises what ``ask``
+        does.
+        """
+        now = clock.monotonic()
+        kept = self._asked.items()
+        self._asked = {k: (at, one) for k, (at, one) in kept if not one.done() or now - at < SHARED_SECONDS}
+        if key not in self._asked:
+            self._asked[key] = now, asyncio.ensure_future(ask())
+        answer: T = await asyncio.shield(self._asked[key][1])
+        return answer
 
 
 class Part(Generic[T]):

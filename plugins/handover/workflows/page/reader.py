@@ -13,7 +13,7 @@ from handover.ports.airflow import AirflowError, run_path
 from handover.record.browse import Browser, Mark, browser
 from handover.workflows.page import now as present
 from handover.workflows.page.looking import ClusterSeen, look
-from handover.workflows.page.parts import Part
+from handover.workflows.page.parts import Part, Shared
 from handover.workflows.page.views import Heard, LastStep, Now, Parts, StepNow
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Reader:
         self.cluster: Part[ClusterSeen] = Part("the cluster", self._look, LOOK_SECONDS)
         self.airflow: Part[list[StepNow]] = Part("Airflow", self._steps, SLOW_SECONDS)
         self.ledger: Part[Mark] = Part("the ledger", self._mark, SLOW_SECONDS)
+        self.shared = Shared()
         self.due: Part[Any] = Part("Airflow", self._due, DUE_SECONDS)
 
     async def now(self) -> Now:

@@ -138,7 +138,8 @@ async def deployments(
     limit: Annotated[int, Query(ge=1, le=MOST_ROWS)] = 50,
     offset: Annotated[int, Query(ge=0, le=MOST_OFFSET)] = 0,
 ) -> Deployments:
-    total, rows = await _read(plan, lambda ledger: ledger.page(plan.plan.name, limit, offset))
+    asked = "deployments", limit, offset
+    total, rows = await _read(plan, asked, lambda ledger: ledger.page(plan.plan.name, limit, offset))
     found = tuple(history.row_of(plan.plan, row) for row in rows)
     return Deployments(total=total, limit=limit, offset=offset, rows=found)
 
@@ -151,7 +152,7 @@ async def deployment(plan: Plan, run: RunId) -> DeploymentView:
             raise NotRecorded(f"the ledger knows no deployment {run} of {plan.plan.name}")
         return history.deployment_of(plan.plan, record)
 
-    return await _read(plan, read)
+    return await _read(plan, ("deployment", run), read)
 
 
 @router.get("/plans/{plan}/deployments/{run}/measurements", dependencies=READ)
@@ -161,18 +162,21 @@ async def measurements(
     def read(ledger: Browser) -> Measurements:
         return history.measurements_of(plan.plan, ledger.thinned(plan.plan.name, run, since))
 
-    return await _read(plan, read)
+    return await _read(plan, ("measurements", run, since), read)
 
 
 @router.get("/plans/{plan}/numbers", dependencies=READ)
 async def numbers(plan: Plan, days: Annotated[int, Query(ge=1, le=366)] = 90) -> Numbers:
+    def read(ledger: Browser) -> DoraView:
+        return _dora(ledger, plan.plan.name, at.timestamp(), days * DAY)
+
     at = clock.utc()
     frozen, unknown = await asyncio.to_thread(schedule.freezes, plan.plan, at)
     heard: Heard | None = None
     measured: DoraView | None = None
     if plan.plan.record:
         try:
-            measured = await _read(plan, lambda ledger: _dora(ledger, plan.plan.name, at.timestamp(), days * DAY))
+            measured = await _read(plan, ("numbers", days), read)
             heard = Heard(answers=True, at=at.timestamp())
         except PartAway as away:
             heard = Heard(answers=False, at=away.body.last, reason=away.body.detail)
@@ -196,11 +200,17 @@ async def events(
     return EventStream(request.app.state.streams, plan, known)
 
 
-async def _read(plan: Reader, work: Callable[[Browser], T]) -> T:
-    """What only the ledger knows, without holding anybody else up. Raises `PartAway`."""
+async def _read(plan: Reader, asked: tuple[object, ...], work: Callable[[Browser], T]) -> T:
+    """What only the ledger knows, without holding anybody else up. Raises `PartAway`.
+
+    :param asked: who asks the same at the same time shares the answer
+    """
+
+    async def read() -> T:
+        return await asyncio.to_thread(work, await plan.browse())
+
     try:
-        ledger = await plan.browse()
-        return await asyncio.to_thread(work, ledger)
+        return await plan.shared.once(asked, read)
     except LeftOut as error:
         raise PartAway(404, Away(detail=str(error))) from None
     except NotRecorded as error:
