@@ -247,7 +247,7 @@ def test_every_page_is_read(scope, monkeypatch):
 
     with serving(answer) as web:
         monkeypatch.setenv("AIRFLOW_CONN_PMS_GITHUB", json.dumps({"conn_type": "http", "host": web.url}))
-        found = look(scope, kind="check_runs", repository="a/b", names=["run-1", "run-2"])
+        found = look(scope, kind="check_runs", connection="pms_github", repository="a/b", names=["run-1", "run-2"])
     assert (found.verdict, found.reason) == (Verdict.FAIL, "run-2: failure")
 
 
@@ -255,6 +255,6 @@ def test_a_list_without_an_end_is_unknown(scope, monkeypatch):
     link = {"Link": '<http://elsewhere.invalid/>; rel="next"'}
     with serving(lambda asked: Answer(200, {"check_runs": []}, link)) as web:
         monkeypatch.setenv("AIRFLOW_CONN_PMS_GITHUB", json.dumps({"conn_type": "http", "host": web.url}))
-        found = look(scope, kind="check_runs", repository="a/b", names=["x"])
+        found = look(scope, kind="check_runs", connection="pms_github", repository="a/b", names=["x"])
     assert (found.verdict, "more than 3000 items" in found.reason) == (Verdict.UNKNOWN, True)
     assert all(asked.headers["host"].startswith("127.0.0.1") for asked in web.asked)

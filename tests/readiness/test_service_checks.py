@@ -160,7 +160,7 @@ def test_a_backup_that_is_not_encrypted_fails(verdict, s3, backup):
 @pytest.mark.plan("RTO/RPO targets", "Backup strategy tested: ✓")
 def test_a_backup_that_was_never_restored_says_nothing_of_the_recovery(scope, backup):
     backup(restore=0)
-    found = look(scope, kind="recovery_targets", rto_seconds=60, rpo_seconds=300)
+    found = look(scope, kind="recovery_targets", primary="pms_primary", rto_seconds=60, rpo_seconds=300)
     assert (found.verdict, "never restored" in found.reason) == (Verdict.UNKNOWN, True)
 
 
@@ -377,9 +377,10 @@ def test_a_release_without_migrations_is_unknown(verdict, says):
 @pytest.mark.plan("DNS records ready to switch", "DNS records ready")
 def test_names_resolve_and_live_short(scope, verdict):
     assert verdict("dns").passed
-    check = {"kind": "dns_records", "max_ttl_seconds": 300}
+    check = {"kind": "dns_records", "connection": "pms_dns", "max_ttl_seconds": 300}
     assert look(scope, **check, names=["nowhere.pms.example.com"]).verdict is Verdict.FAIL
-    assert look(scope, kind="dns_records", max_ttl_seconds=30, names=["api.pms.example.com"]).verdict is Verdict.FAIL
+    check["max_ttl_seconds"] = 30
+    assert look(scope, **check, names=["api.pms.example.com"]).verdict is Verdict.FAIL
 
 
 def test_a_name_server_that_does_not_answer_is_unknown(verdict, settings, monkeypatch):
@@ -426,7 +427,7 @@ def serving_tls(folder, monkeypatch, trusted=True, **certificate):
         thread.join(5)
 
 
-TLS = {"kind": "tls_certificates", "names": ["api.pms.example.com"], "min_days": 30}
+TLS = {"kind": "tls_certificates", "connection": "pms_edge", "names": ["api.pms.example.com"], "min_days": 30}
 
 
 @pytest.mark.plan("SSL certificates valid for next 30+ days", "SSL certificates valid")

@@ -266,7 +266,9 @@ def _beside(seen: ServiceObjects, notes: list[str]) -> None:
         )
     for ingress in seen.ingresses:
         hosts = ", ".join(rule.get("host", "*") for rule in ingress["spec"].get("rules") or ()) or "*"
-        notes.append(f"Ingress {ingress['metadata']['name']} leads to it ({hosts}): pms_api below is that address.")
+        notes.append(
+            f"Ingress {ingress['metadata']['name']} leads to it ({hosts}): traffic.api_connection is that address."
+        )
 
 
 def _address(seen: ServiceObjects) -> str:

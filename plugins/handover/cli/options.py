@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from handover.plan.load import PlanError
 from handover.plan.parts import plans_folder
 
 
@@ -17,3 +18,12 @@ def with_cluster(parser: argparse.ArgumentParser) -> None:
 def plan_file(given: str) -> Path:
     """A plan file, or the name of one in include/plans."""
     return Path(given) if given.endswith((".yaml", ".yml")) else plans_folder() / f"{given}.yaml"
+
+
+def only_plan() -> Path:
+    """The plan file of a folder that has one. Raises `PlanError` for any other."""
+    files = sorted(plans_folder().glob("*.yaml"))
+    if len(files) != 1:
+        there = ", ".join(file.stem for file in files) or "none"
+        raise PlanError(f"say --plan NAME: the plans in {plans_folder()} are {there}")
+    return files[0]

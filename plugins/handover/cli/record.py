@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 
 from handover import clock
-from handover.cli.options import plan_file
+from handover.cli.options import only_plan, plan_file
 from handover.models.record import Change
 from handover.plan.load import PlanError, load_plan_in_use
 from handover.plan.model import Plan
@@ -31,7 +31,7 @@ def main(command: str, argv: list[str]) -> int:
 
     arguments = _parser().parse_args(argv)
     try:
-        plan = load_plan_in_use(arguments.plan)
+        plan = load_plan_in_use(arguments.plan or only_plan())
         run: Callable[[Plan, argparse.Namespace], str] = arguments.run
         print(run(plan, arguments))
     except (LeftOut, NotRecorded, PlanError, ReportChecklistError, SchemaChanged, AirflowNotFoundException) as error:
@@ -45,9 +45,8 @@ def main(command: str, argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m handover record", description=__doc__)
-    parser.add_argument(
-        "--plan", type=plan_file, default="pms", help="a plan file, or the name of one in include/plans (default pms)"
-    )
+    help_text = "a plan file, or the name of one in include/plans; not needed where there is one"
+    parser.add_argument("--plan", type=plan_file, help=help_text)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     one = commands.add_parser("report", help="the report of one deployment, on standard output")
@@ -70,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     change.set_defaults(run=_change)
 
     tables = commands.add_parser("migrate", help="lay the tables, or bring them up to date; once after each update")
-    tables.add_argument("--connection", default="pms_record_owner", help="of the role that owns the tables")
+    tables.add_argument("--connection", help="of the role that owns the tables (default PLAN_record_owner)")
     tables.add_argument("--writer", required=True, metavar="ROLE", help="role of the plan's connection: adds and reads")
     tables.set_defaults(run=_migrate)
     return parser
@@ -123,8 +122,9 @@ def _change(plan: Plan, arguments: argparse.Namespace) -> str:
     return "recorded" if book.write([change]) else "was recorded already"
 
 
-def _migrate(_: Plan, arguments: argparse.Namespace) -> str:
+def _migrate(plan: Plan, arguments: argparse.Namespace) -> str:
     from handover.adapters.postgres import database
 
-    done = [name for name in migrate(database(arguments.connection), arguments.writer) if name]
+    owner = arguments.connection or f"{plan.name}_record_owner"
+    done = [name for name in migrate(database(owner), arguments.writer) if name]
     return f"applied {', '.join(done)}" if done else "nothing to do"

@@ -28,7 +28,7 @@ class AlertRules(CheckKind):
     """Every rule is loaded, can be evaluated, and has the plan's threshold."""
 
     kind: Literal["alert_rules"]
-    connection: ConnectionId = "pms_prometheus"
+    connection: ConnectionId
     rules: tuple[AlertRule, ...]
 
     def look(self, scope: Scope) -> Evidence:

@@ -20,7 +20,7 @@ class SlackChannels(CheckKind):
     """The channels exist, are not archived, and our app may write there."""
 
     kind: Literal["slack_channels"]
-    connection: ConnectionId = "pms_slack"
+    connection: ConnectionId
     channels: Items
 
     def look(self, scope: Scope) -> Evidence:
@@ -67,7 +67,7 @@ class StatusPageIsOurs(CheckKind):
     """The status page takes our key, and is the plan's."""
 
     kind: Literal["status_page"]
-    connection: ConnectionId = "pms_status_page"
+    connection: ConnectionId
     path: UrlPath
 
     def look(self, scope: Scope) -> Evidence:
@@ -85,7 +85,7 @@ class OnCall(CheckKind):
     """Somebody is on call, without a gap, from the start of Phase 1 to the end of the window (PagerDuty)."""
 
     kind: Literal["on_call"]
-    connection: ConnectionId = "pms_pagerduty"
+    connection: ConnectionId
     schedule: str
 
     def look(self, scope: Scope) -> Evidence:

@@ -15,7 +15,7 @@ class Dashboard(CheckKind):
     """A dashboard exists, and has a panel about each topic that queries something."""
 
     kind: Literal["dashboard"]
-    connection: ConnectionId = "pms_grafana"
+    connection: ConnectionId
     uid: str
     topics: Items
 

@@ -71,11 +71,11 @@ def last_archived(connection_id: str) -> float | None:
 class StagingCheck(CheckKind):
     """What these checks share: the release's migrations, those that production does not have yet, and staging's."""
 
-    github: ConnectionId = "pms_github"
+    github: ConnectionId
     repository: str
     path: str
     staging: ConnectionId
-    production: ConnectionId = "pms_primary"
+    production: ConnectionId
 
     def look(self, scope: Scope) -> Evidence:
         release = migrations_of(self.github, self.repository, self.path, scope.subject.version)

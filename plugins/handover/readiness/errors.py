@@ -14,7 +14,7 @@ class SentryProject(CheckKind):
     """The project exists, is active, and has a key with which the service can report."""
 
     kind: Literal["sentry_project"]
-    connection: ConnectionId = "pms_sentry"
+    connection: ConnectionId
     project: str
     """``organisation/project``."""
 
@@ -38,7 +38,7 @@ class DatadogService(CheckKind):
     """
 
     kind: Literal["datadog_service"]
-    connection: ConnectionId = "pms_datadog"
+    connection: ConnectionId
     service: str
     path: UrlPath = "/api/v2/services/definitions"
 

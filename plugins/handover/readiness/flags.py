@@ -14,7 +14,7 @@ class FeatureFlags(CheckKind):
     """Every critical feature is switched on."""
 
     kind: Literal["feature_flags"]
-    connection: ConnectionId = "pms_flags"
+    connection: ConnectionId
     path: UrlPath = "/api/client/features"
     enabled: Items
 

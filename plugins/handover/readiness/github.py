@@ -22,7 +22,7 @@ OPINIONS = ("APPROVED", "CHANGES_REQUESTED", "DISMISSED")
 class GitHubCheck(CheckKind):
     """What these checks share. The release is the tag of its version."""
 
-    connection: ConnectionId = "pms_github"
+    connection: ConnectionId
     repository: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
 
     def get(self, path: str, **params: Any) -> Any:

@@ -26,7 +26,7 @@ class DnsRecords(CheckKind):
     """
 
     kind: Literal["dns_records"]
-    connection: ConnectionId = "pms_dns"
+    connection: ConnectionId
     names: Items
     max_ttl_seconds: Seconds
 
@@ -61,7 +61,7 @@ class TlsCertificates(CheckKind):
     """
 
     kind: Literal["tls_certificates"]
-    connection: ConnectionId = "pms_edge"
+    connection: ConnectionId
     names: Items
     min_days: Annotated[float, Field(gt=0)]
 

@@ -135,7 +135,7 @@ class RecoveryTargets(BackupCheck):
     kind: Literal["recovery_targets"]
     rto_seconds: Seconds
     rpo_seconds: Seconds
-    primary: ConnectionId = "pms_primary"
+    primary: ConnectionId
 
     def judge(self, s3: Any, found: Newest, scope: Scope) -> Evidence:
         from handover.readiness.databases import last_archived
