@@ -11,7 +11,7 @@ from handover.plan.parts import PLANS_VARIABLE
 
 def test_the_plan_need_not_be_said_where_there_is_one(tmp_path, monkeypatch):
     monkeypatch.setenv(PLANS_VARIABLE, str(tmp_path))
-    with pytest.raises(PlanError, match="say --plan NAME: the plans in .* are none"):
+    with pytest.raises(PlanError, match=r"say --plan NAME: the plans in .* are none"):
         only_plan()
     (tmp_path / "web.yaml").touch()
     assert only_plan() == tmp_path / "web.yaml"
