@@ -31,7 +31,7 @@ class AirflowPages:
         """A question waits. ``users``: id to the title of the role."""
         one = {
             "options": options, "subject": subject, "body": body, "defaults": None, "multiple": False,
-            "params": params or {}, "assigned_users": [{"id": id_, "name": name} for id_, name in (users or {}).items()],
+            "params": params or {}, "assigned_users": [{"id": u, "name": name} for u, name in (users or {}).items()],
             "created_at": datetime.datetime.now(datetime.UTC).isoformat(), "responded_by_user": None,
             "responded_at": None, "chosen_options": None, "params_input": {}, "response_received": False,
             "task_instance": {

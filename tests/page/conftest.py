@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -78,13 +79,26 @@ class Visitor:
     """Somebody who has the page open. ``outside``: requests to other hosts; ``problems``: what the console says."""
 
     def __init__(self, page: Any, url: str) -> None:
-        self.page, self.outside, self.problems = page, list[str](), list[str]()
-        page.on(
-            "request",
-            lambda asked: self.outside.append(asked.url) if not asked.url.startswith((url, "data:")) else None,
-        )
+        self.url, self.outside, self.problems = url, list[str](), list[str]()
+        page.on("request", self._asked)
         page.on("console", lambda said: self.problems.append(said.text) if "Content Security" in said.text else None)
         page.on("pageerror", lambda error: self.problems.append(str(error)))
+
+    def _asked(self, request: Any) -> None:
+        if not request.url.startswith((self.url, "data:")):
+            self.outside.append(request.url)
+
+
+@pytest.fixture
+def picture() -> Any:
+    """Keeps what a page looks like, where `PICTURES` names a folder for it (``docs/images``)."""
+
+    async def take(page: Any, name: str) -> None:
+        if folder := os.environ.get("PICTURES"):
+            await page.wait_for_timeout(1500)  # for plots and events that are under way
+            await page.screenshot(path=Path(folder) / f"page-{name}.png", full_page=False)
+
+    return take
 
 
 @pytest_asyncio.fixture(loop_scope="session")

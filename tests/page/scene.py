@@ -119,6 +119,26 @@ class Scene:
             ]
         await self.record(*found)
 
+    async def soaking(self) -> None:
+        """Ten minutes after the cutover, all well: the soak up to the decision point is under way."""
+        await self.begin(ago=1500)
+        for name, reason in {
+            "phase_1_pre_deployment.staging_verification.unit_tests": "412 tests passed",
+            "phase_1_pre_deployment.staging_verification.recent_errors": "1 line with ERROR in 30 min, 5 are allowed",
+            "phase_1_pre_deployment.database_backup.backup": "118 MB in 42 s",
+            "phase_1_pre_deployment.briefing": "confirmed by Deployment Lead",
+            "phase_2_application_deployment.deploy_new_version.deploy_idle_colour": "green runs v1.1.0",
+            "phase_2_application_deployment.deploy_new_version.smoke_tests": "38 requests answered as expected",
+            "phase_2_application_deployment.deploy_new_version.switch_traffic": "20 of 20 new connections reach v1.1.0",
+            "phase_3_database_migration.execute_migration": "1 migration applied in 3 s, no lock over 20 ms",
+            "phase_4_post_deployment_testing.critical_paths": "12 paths walked, all as expected",
+        }.items():
+            await self.step(name, reason=reason, took=100)
+        await self.switch(at=time.time() - 600)
+        await self.beat(reason="error rate 0.02 %, p99 310 ms: inside every limit", clean_since=time.time() - 590)
+        await self.measure(600)
+        self.under_way(("phase_5_monitoring.stabilization", "deferred"), ago=300)
+
     async def end(self, status: Status = Status.SUCCEEDED, **known: Any) -> None:
         """The deployment is over, the lock free."""
         at, token = time.time(), self.token

@@ -8,8 +8,8 @@
 const HERE = new URL("./", location.href.replace(/[?#].*$/, ""));
 const AIRFLOW = new URL("../", HERE);
 const POLL_SECONDS = 5;
-const SLOW_SECONDS = 30; // looked at anyway, and what no event tells of
-const PATIENCE_SECONDS = 20;
+const SLOW_SECONDS = 10; // looked at anyway: no event says that there will be none any more
+const PATIENCE_SECONDS = 10;
 
 /** An answer that is none. ``status`` 0: nobody answered at all; ``last``: when the part that is away last did. */
 export class NoAnswer extends Error {
@@ -109,8 +109,8 @@ export class Feed {
     this.pause();
     this.all();
     this.listen();
-    this.timers.push(setInterval(() => !this.live && this.all(), POLL_SECONDS * 1000));
-    this.timers.push(setInterval(() => this.live && this.all(), SLOW_SECONDS * 1000));
+    this.timers.push(setInterval(() => (this.live ? this.failed() : this.all()), POLL_SECONDS * 1000));
+    this.timers.push(setInterval(() => this.live && this.now(), SLOW_SECONDS * 1000));
   }
 
   pause() {
@@ -121,7 +121,6 @@ export class Feed {
   }
 
   listen() {
-    if (this.timers === null) return;
     const events = (this.events = new EventSource(own("plans", this.plan, "events")));
     events.onopen = () => this.set({ live: true });
     events.addEventListener("changed", (event) => this.heard(JSON.parse(event.data)));
@@ -151,6 +150,11 @@ export class Feed {
   async all() {
     await this.now();
     await Promise.all([this.deployment(), this.measurements()]);
+  }
+
+  /** Asks again what did not answer. */
+  failed() {
+    for (const name of ["now", "deployment", "measurements"]) if (this.data[name]?.error) this[name]();
   }
 
   async now() {

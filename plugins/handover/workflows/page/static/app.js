@@ -73,4 +73,6 @@ function View({ route, me }) {
   return html`<${Services} />`;
 }
 
-render(html`<${App} />`, document.getElementById("page"));
+const page = document.getElementById("page");
+page.replaceChildren(); // the word that stood there until now
+render(html`<${App} />`, page);

@@ -4,7 +4,7 @@
 
 import { Feed } from "./api.js";
 import { Decisions, Evidence, Incidents, Messages } from "./evidence.js";
-import { distance, duration, value, words } from "./format.js";
+import { distance, duration, measure, value, words } from "./format.js";
 import { headline } from "./headline.js";
 import { Past } from "./past.js";
 import { Plots } from "./plots.js";
@@ -36,15 +36,17 @@ export class PlanPage extends Component {
     const dags = now?.value?.dags;
     const urgent = asked.filter((one) => FOLLOWED.some((role) => dags?.[role] === one.task.dag_id));
     const said = headline({ now: now?.value, error: now?.error, at: now?.at, asked: urgent });
+    const open = html`<${Questions} key="open" asked=${asked} error=${questions?.error} me=${me} answered=${() => this.feed.now()} />`;
     const stale = (answer) => answer?.error && html`<${Stale} answer=${answer} />`;
     return html`
       ${current ? html`<${Headline} said=${said} now=${now?.value} feed=${this.feed} />` : html`<${PastHeadline} view=${view} answer=${deployment} plan=${plan} />`}
       ${current && now?.value && html`<div class=${`parts ${now.error ? "old" : ""}`}>
-        <${Questions} asked=${asked} error=${questions?.error} me=${me} answered=${() => this.feed.now()} />
+        ${asked.length > 0 && open}
         <${Traffic} now=${now.value} />
         <${Progress} now=${now.value} view=${view} />
         <${Watch} now=${now.value} />
         <${Lock} now=${now.value} />
+        ${!asked.length && open}
       </div>`}
       <${Ledger} part=${now?.value?.parts.ledger} answer=${deployment} />
       <div class="parts">
@@ -113,6 +115,11 @@ function Traffic({ now }) {
   <//>`;
 }
 
+/** For a part that rests on the cluster: how old it is while that does not answer. */
+function aged({ parts: { cluster } }) {
+  return cluster.answers ? {} : { className: "old", aside: html`<span class="small">as of <${When} at=${cluster.at} /></span>` };
+}
+
 const one = ({ colour, weight, version }) => weight > 0 && `${weight} % of new connections go to ${colour}${version ? ` (${version})` : ""}`;
 
 function Colour({ one: { colour, role, weight, ready, wanted, version } }) {
@@ -132,7 +139,7 @@ function Progress({ now, view }) {
   if (!one) return null;
   const steps = one.steps;
   const last = one.last_step;
-  return html`<${Section} title=${one.over ? "The last deployment" : "Phase and step"} id="progress">
+  return html`<${Section} title=${one.over ? "The last deployment" : "Phase and step"} id="progress" ...${aged(now)}>
     <${Away} part=${now.parts.airflow} what="Airflow's API" />
     <p class="big">${one.version} <span class="muted">after ${one.previous_version}</span></p>
     ${steps.length > 0 && html`<ul class="under-way">${steps.map((step) => html`<li key=${step.step}>
@@ -164,14 +171,14 @@ function Watch({ now }) {
       <p class="reason" dir="auto">${watch.reason}</p>
       ${watch.clean_since && html`<p>Clean since <${When} at=${watch.clean_since} />.</p>`}
       ${watch.measurements.length > 0 && html`<details><summary>What it measured</summary><ul>${watch.measurements.map((m) =>
-        html`<li>${words(m.what)}: ${value(m.value, m.unit)}${m.why ? ` (${m.why})` : ""}</li>`)}</ul></details>`}
+        html`<li>${measure(m.what)}: ${value(m.value, m.unit, m.what)}${m.why ? ` (${m.why})` : ""}</li>`)}</ul></details>`}
     </article>`)}
   <//>`;
 }
 
 function Lock({ now }) {
   const lock = now.lock;
-  return html`<${Section} title="The lock" id="lock">
+  return html`<${Section} title="The lock" id="lock" ...${aged(now)}>
     ${!lock && html`<p class="muted">${now.parts.cluster.answers ? "Nobody ever held it." : "Not known."}</p>`}
     ${lock && !lock.holder && html`<p><${Badge} tone="good">Free<//> Nobody holds it.</p>`}
     ${lock?.holder && html`<${Facts} pairs=${[

@@ -2,7 +2,7 @@
  * What the record has of one deployment: its phases with every step and reason, decisions, incidents, messages.
  */
 
-import { count, duration, value, words } from "./format.js";
+import { count, duration, measure, value, words } from "./format.js";
 import { Badge, html, Section, When } from "./ui.js";
 
 const TONES = { pass: "good", fail: "bad", unknown: "unknown" };
@@ -47,7 +47,7 @@ function Step({ one }) {
       <span class="small muted"><${When} at=${one.at} />, ${duration(one.at - one.started_at)}${one.try_number > 1 ? `, try ${one.try_number}` : ""}</span></div>
     <p class="reason" dir="auto">${one.reason}</p>
     ${one.measurements.length > 0 && html`<details class="numbers"><summary>${count(one.measurements.length, "measurement")}</summary>
-      <ul>${one.measurements.map((m) => html`<li>${words(m.what)}: ${value(m.value, m.unit)}${m.why ? ` (${m.why})` : ""} <span class="muted">${m.source}</span></li>`)}</ul>
+      <ul>${one.measurements.map((m) => html`<li>${measure(m.what)}: ${value(m.value, m.unit, m.what)}${m.why ? ` (${m.why})` : ""} <span class="muted">${m.source}</span></li>`)}</ul>
     </details>`}
   </li>`;
 }

@@ -77,10 +77,12 @@ export function percent(share) {
 
 const BYTES = ["B", "kB", "MB", "GB", "TB"];
 
+const SHARE = /(^|_)(rate|ratio|share|cpu|memory)$/; // without a unit, between 0 and 1
+
 /** A value with its unit, for people: shares become percent, bytes grow, seconds become milliseconds. */
-export function value(number, unit) {
+export function value(number, unit, what = "") {
   if (number === null || number === undefined) return "no data";
-  if (unit === "ratio" || unit === "share") return percent(number);
+  if (!unit && SHARE.test(what)) return percent(number);
   if (unit === "s" || unit === "seconds") return duration(number);
   if (/^(bytes|B)(\/s)?$/.test(unit)) {
     let [size, step] = [number, 0];
@@ -99,10 +101,20 @@ export function words(name) {
   return told.charAt(0).toUpperCase() + told.slice(1);
 }
 
+/** The name of a measure: p99_seconds becomes Response time p99. */
+export function measure(what) {
+  const quantile = what.match(/^p(\d+)_seconds$/);
+  if (quantile) return `Response time p${quantile[1]}`;
+  return what === "cpu" ? "CPU" : words(what.replace(/_seconds$/, ""));
+}
+
 /** What a part says of itself, as the end of a sentence. */
 export function reported(reason) {
   return !reason || /[.!?]$/.test(reason) ? reason : `${reason}.`;
 }
+
+/** The server's reason without what the page says before it already. */
+export const why = (reason) => reason.replace(/^[\w' ]+ did not answer: /, "");
 
 /** One or several: "1 step", "3 steps". */
 export const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;

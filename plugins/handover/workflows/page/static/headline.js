@@ -3,7 +3,7 @@
  * a screen reader says it only when it changes.
  */
 
-import { clock, reported, utcChosen, words } from "./format.js";
+import { clock, reported, utcChosen, why, words } from "./format.js";
 
 const time = (at) => clock(at, false, utcChosen());
 
@@ -28,7 +28,7 @@ export function headline({ now, error, at, asked }) {
     const known = now.deployment ? ` Last known: ${now.deployment.version} ${words(now.deployment.status).toLowerCase()}.` : "";
     const since = cluster.at ? ` since ${time(cluster.at)}` : "";
     const todo = "Operations: bring the cluster's API back; traffic goes on as it last was.";
-    return told("unknown", "Not known", `The cluster has not answered${since}: nobody can say here where traffic is.${known}`, cluster.reason, todo);
+    return told("unknown", "Not known", `The cluster has not answered${since}: nobody can say here where traffic is.${known}`, why(cluster.reason), todo);
   }
   if (now.traffic?.unfit && now.deployment && !now.deployment.over) {
     return told("bad", "Wrong", `The router cannot move traffic.`, now.traffic.unfit, "Operations: mend the router's objects.");
@@ -48,6 +48,11 @@ function ofDeployment(now, asked) {
     return told("bad", "Rolling back", `${one.version} is being rolled back${where(one)}.`, one.rollback_reason, todo);
   }
   if (one.over) return ended(one, question);
+  if (now.traffic?.stage === "aborted" && now.traffic.deployment === one.run) {
+    const since = now.traffic.moved_at ? ` since ${time(now.traffic.moved_at)}` : "";
+    const text = `${one.version} is being taken back: traffic is back on ${one.stable} (${one.previous_version})${since}.`;
+    return told("bad", "Taken back", text, now.traffic.reason, "Nobody has to do anything now: the rollback DAG does the rest.");
+  }
   const open = one.incidents.filter((incident) => incident.outcome === "asked");
   const wrong = open.map((incident) => `${incident.rule}: ${incident.reason}`).join("; ");
   if (question) {

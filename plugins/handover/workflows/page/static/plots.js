@@ -3,7 +3,7 @@
  * when the first plot comes into view.
  */
 
-import { clock, utcChosen, value, words } from "./format.js";
+import { clock, measure, utcChosen, value } from "./format.js";
 import { token } from "./theme.js";
 import { Component, createRef, html, Section, When } from "./ui.js";
 
@@ -14,18 +14,20 @@ const NAMES = { switch: "switch", migration: "migration", incident: "incident", 
 /** All of one deployment. ``view`` gives moments and measures, ``found`` the measurements. */
 export function Plots({ view, found, stale }) {
   const moments = view?.moments ?? [];
-  const series = [...(found?.series ?? [])].sort((a, b) => Number(limited(b)) - Number(limited(a)));
+  const known = (one) => (view?.measures ?? []).find((each) => each.name === one.what && each.source === one.source);
+  const weight = (one) => SEVERITIES.indexOf(known(one)?.severity ?? "none") + (one.above === null && one.below === null ? 10 : 0);
+  const series = [...(found?.series ?? [])].sort((a, b) => weight(a) - weight(b));
   const kinds = [...new Set(moments.map((moment) => moment.kind))];
   return html`<${Section} title="Measures" id="measures" className="wide" aside=${stale}>
     ${kinds.length > 0 && html`<ul class="marks" aria-label="Moments">${moments.map((moment) => html`<li key=${moment.kind + moment.at}>
       <span class=${`mark ${moment.kind}`} aria-hidden="true"></span>${NAMES[moment.kind]}${moment.text ? `: ${moment.text}` : ""} <${When} at=${moment.at} />
     </li>`)}</ul>`}
     ${!series.length && html`<p class="muted">Nothing was measured yet.</p>`}
-    <div class="plots">${series.map((one) => html`<${Plot} key=${`${one.what} ${one.source} ${one.unit}`} one=${one} at=${found.at} moments=${moments} />`)}</div>
+    <div class="plots">${series.map((one) => html`<${Plot} key=${`${one.what} ${one.source} ${one.unit}`} one=${one} rule=${known(one)} at=${found.at} moments=${moments} />`)}</div>
   <//>`;
 }
 
-const limited = (one) => one.above !== null || one.below !== null;
+const SEVERITIES = ["critical", "high", "medium", "low", "none"];
 
 class Plot extends Component {
   box = createRef();
@@ -70,20 +72,21 @@ class Plot extends Component {
     this.plot = new UPlot(options(this.props, this.box.current.clientWidth, UPlot), this.rows(), this.box.current);
   }
 
-  render({ one }) {
+  render({ one, rule }) {
+    const said = (number) => value(number, one.unit, one.what);
     const known = one.high.filter((each) => each !== null);
     const last = known.at(-1);
-    const limits = [one.above !== null && `at most ${value(one.above, one.unit)}`, one.below !== null && `at least ${value(one.below, one.unit)}`];
-    const limit = limits.filter(Boolean).join(", ") || "no fixed limit";
+    const limits = [one.above !== null && `at most ${said(one.above)}`, one.below !== null && `at least ${said(one.below)}`];
+    const limit = limits.filter(Boolean).join(", ") || rule?.limit || "no limit";
     const low = one.low.filter((each) => each !== null);
-    const range = known.length ? `from ${value(Math.min(...known, ...low), one.unit)} to ${value(Math.max(...known), one.unit)}` : "no data";
+    const range = known.length ? `from ${said(Math.min(...known, ...low))} to ${said(Math.max(...known))}` : "no data";
     const broken = (one.above !== null && last > one.above) || (one.below !== null && last < one.below);
     const gone = one.high.length > 0 && one.high.at(-1) === null && one.high.at(-2) === null;
     return html`<figure class="plot">
-      <figcaption><strong>${words(one.what)}</strong>
-        <span class=${broken ? "over" : ""}>${value(last, one.unit)}${broken ? " – outside its limit" : ""}</span>
+      <figcaption><strong>${measure(one.what)}</strong>
+        <span class=${broken ? "over" : ""}>${said(last)}${broken ? " – outside its limit" : ""}</span>
         <span class="small muted">${limit}; ${range}${gone ? "; no data lately" : ""}; ${one.source}</span></figcaption>
-      <div class="canvas" ref=${this.box} role="img" aria-label=${`${words(one.what)}: last ${value(last, one.unit)}, ${range}, ${limit}`}></div>
+      <div class="canvas" ref=${this.box} role="img" aria-label=${`${measure(one.what)}: last ${said(last)}, ${range}, ${limit}`}></div>
     </figure>`;
   }
 }
@@ -96,8 +99,8 @@ function options({ one, moments }, width, UPlot) {
     width, height: HEIGHT, legend: { show: false }, cursor: { sync: { key: "measures" }, drag: { x: true, y: false } },
     scales: { x: { time: true }, y: { range: (_, low, high) => room(low, high) } },
     axes: [
-      { ...axis, values: (_, ticks) => ticks.map((at) => clock(at, false, utcChosen()).slice(-8, -3)), space: 60 },
-      { ...axis, values: (_, ticks) => ticks.map((tick) => value(tick, one.unit)), size: 64 },
+      { ...axis, values: (_, ticks) => ticks.map((at) => clock(at, false, utcChosen()).slice(-8, -3)), space: 60, size: 28 },
+      { ...axis, values: (_, ticks) => ticks.map((tick) => value(tick, one.unit, one.what)), size: 64 },
     ],
     series: [
       {},
@@ -120,6 +123,7 @@ function mark(plot, moments, ratio) {
   const { ctx, bbox } = plot;
   ctx.save();
   ctx.lineWidth = 2 * ratio;
+  ctx.setLineDash([]);
   for (const moment of moments) {
     const x = plot.valToPos(moment.at, "x", true);
     if (x < bbox.left || x > bbox.left + bbox.width) continue;

@@ -29,7 +29,7 @@ export function byUrgency(asked) {
 
 /** All of a plan's. ``error``: why they may be out of date. */
 export function Questions({ asked, error, me, answered }) {
-  return html`<${Section} title="Open questions" id="questions" aside=${html`<span class="muted">${asked.length || "none"}</span>`}>
+  return html`<${Section} title="Open questions" id="questions" className=${asked.length ? "wide" : ""} aside=${html`<span class="muted">${asked.length || "none"}</span>`}>
     ${error && html`<p class="away" role="note">Airflow does not say which questions are open: ${error.message}.</p>`}
     ${!asked.length && !error && html`<p class="muted">Nobody is asked anything.</p>`}
     ${asked.map((one) => html`<${Question} key=${one.task.id} one=${one} me=${me} answered=${answered} />`)}
@@ -70,11 +70,11 @@ class Question extends Component {
       <h3 id=${id} dir="auto">${one.subject}</h3>
       <p class="turn">
         ${one.overdue && html`<${Badge} tone="bad">Overdue<//>${" "}`}
-        <strong>${one.turn ? `${one.turn}'s turn.` : "Whoever may answer."}</strong>
+        ${one.turn ? html`It is the turn of <strong>${one.turn}</strong>.` : "Whoever has the right may answer."}
         ${one.others.length > 0 && html`${" "}${one.others.join(", ")} may answer too.`}
         ${one.until && html`${" "}Until <${When} at=${one.until} /> (<${Ago} at=${one.until} say=${distance} />).`}
       </p>
-      <${Body} text=${one.detail.body ?? ""} />
+      <div class="sides"><${Body} text=${one.detail.body ?? ""} />
       <form onSubmit=${this.send}>
         <fieldset disabled=${Boolean(unable) || sending} aria-describedby=${unable ? `${id}-why` : undefined}>
           <legend>Your answer</legend>
@@ -88,7 +88,7 @@ class Question extends Component {
         </fieldset>
         ${unable && html`<p id=${`${id}-why`} class="muted">${unable}</p>`}
         <p class="problem" role="alert">${problem}</p>
-      </form>
+      </form></div>
       <p class="small"><${Out} href=${api.airflowPage(one.task.dag_id, one.task.dag_run_id, one.task.task_id)}>${words(one.task.task_id.split(".").pop())} in Airflow<//></p>
     </article>`;
   }

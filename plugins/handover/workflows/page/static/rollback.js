@@ -18,6 +18,11 @@ export class RollBack extends Component {
 
   close = () => this.dialog.current.close();
 
+  closed = () => {
+    this.setState({ told: null });
+    this.opener.current?.focus();
+  };
+
   send = async (event) => {
     event.preventDefault();
     const { now, done } = this.props;
@@ -46,7 +51,7 @@ export class RollBack extends Component {
         <${Icon} name="back" />Roll back now
       </button>`}
       <p id="rollback-why" class="small muted">${shown && !allowed ? "You have no right to start the rollback DAG." : shown ? why : ""}</p>
-      <dialog ref=${this.dialog} aria-labelledby="rollback-title" onClose=${() => this.opener.current?.focus()}>
+      <dialog ref=${this.dialog} aria-labelledby="rollback-title" onClose=${this.closed}>
         <h2 id="rollback-title">Roll back ${one?.version ?? ""} now?</h2>
         ${state.told ? html`<${Told} told=${state.told} close=${this.close} />` : html`<form onSubmit=${this.send} novalidate>
           <p><strong>What will happen:</strong> ${effect}.</p>

@@ -4,7 +4,7 @@
 
 import { Component, createRef, h, render } from "./vendor/preact.js";
 import htm from "./vendor/htm.js";
-import { clock, full, reported, utcChosen } from "./format.js";
+import { clock, full, reported, utcChosen, why } from "./format.js";
 
 export const html = htm.bind(h);
 export { Component, createRef, render };
@@ -49,7 +49,7 @@ export function Section({ title, id, aside, children, className = "" }) {
 export function Away({ part, what }) {
   if (!part || part.answers) return null;
   return html`<p class="away" role="note">
-    <${Icon} name="unknown" /><span><strong>${what} does not answer${part.reason ? ": " : "."}</strong>${reported(part.reason)}${" "}
+    <${Icon} name="unknown" /><span><strong>${what} does not answer${part.reason ? ": " : "."}</strong>${reported(why(part.reason))}${" "}
     ${part.at ? html`Last word: <${When} at=${part.at} date />. What is shown of it is as old as that.` : "Nothing was heard of it yet."}</span>
   </p>`;
 }
