@@ -40,7 +40,7 @@ def main(command: str, argv: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         with redirect_stdout(sys.stderr):  # Airflow logs there, and the answer may be read by a program
-            found = _rehearsed(load_plan_in_use(plan_file(given.plan)), given.version, given.image)
+            found = _rehearsed(load_plan_in_use(plan_file(given.plan)), given)
     except (AirflowNotFoundException, BadImage, BadRequest, ImageMissing, LeftOut, PlanError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return EXIT[Verdict.FAIL]
@@ -58,14 +58,19 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument("--plan", required=True, help="a plan file, or the name of one in include/plans")
     parser.add_argument("--version", required=True, help="of the release, as v1.2.3")
     parser.add_argument("--image", help="by default the plan's repository with the version as its tag")
+    parser.add_argument("--previous", metavar="VERSION", help="what serves, for rehearsal.application_tests")
+    parser.add_argument("--method", help="how it will migrate; by default as the plan has it (sql, or tool)")
     parser.add_argument("--json", action="store_true", help="the evidence as JSON")
     return parser
 
 
-def _rehearsed(plan: Plan, version: str, image: str | None) -> Evidence:
+def _rehearsed(plan: Plan, given: argparse.Namespace) -> Evidence:
     required(plan.rehearsal, "rehearsal")
-    asked = release_of(plan, {"version": version, "image": image, "reason": "rehearsal"}, None)
-    return rehearse_release("rehearsal", plan, pinned(plan, asked.image), f"by hand at {clock.epoch():.3f}")
+    wanted = {"version": given.version, "image": given.image, "method": given.method, "reason": "rehearsal"}
+    asked = release_of(plan, wanted, None)
+    old = pinned(plan, plan.image.of(given.previous)) if given.previous else ""
+    key = f"by hand at {clock.epoch():.3f}"
+    return rehearse_release("rehearsal", plan, pinned(plan, asked.image), key, old=old, method=asked.method)
 
 
 def _text(found: Evidence) -> str:

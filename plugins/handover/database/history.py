@@ -86,6 +86,12 @@ _TABLES: dict[HistoryTable, _Table] = {
 }
 
 
+def tables(tool: MigrationTool) -> tuple[str, ...]:
+    """Names of the tables that a known tool keeps for itself."""
+    table = _TABLES[tool.history] if tool.history else None
+    return tuple(name for name in (table.name, table.lock_table) if name) if table else ()
+
+
 def read(connection: Connection[Any], tool: MigrationTool) -> History | None:
     """What the database says; None where the plan names no history. Before its first run a known tool has none.
 

@@ -15,6 +15,7 @@ from handover.database.dump import dump_to_s3
 from handover.database.migrations import Bundle
 from handover.database.rehearsal.copies import LOCK
 from handover.database.rehearsal.rehearsing import rehearse
+from handover.database.rehearsal.trial import Trial
 from handover.models.deployment import BackupRecord
 from handover.models.evidence import Evidence, Verdict
 from tests.database.conftest import bundle, fill
@@ -59,7 +60,9 @@ def rehearsed(
     def run(release: Bundle, *, server: Database = elsewhere, prefix: str = "rehearsed/", **rules: Any) -> Evidence:
         limits = {"max_lock_seconds": 30.0, "max_stall_seconds": 30.0, "max_backup_age_seconds": 1e9}
         plan = plan_with(tmp_path, backup={"bucket": "backups", "prefix": prefix}, rehearsal=limits | rules)
-        return rehearse("rehearsal", plan, release, s3, server=server, production=production)
+        return rehearse(
+            "rehearsal", plan, lambda copy: Trial(plan, copy, release), s3, server=server, production=production
+        )
 
     yield run
     assert replicated.ask(elsewhere, "SELECT count(*) FROM pg_database WHERE datname LIKE '%rehearsal%'") == (0,)

@@ -14,18 +14,25 @@ from handover.database.rehearsal.result import RehearsalResult, evidence
 from handover.database.rehearsal.trial import Trial
 from handover.database.runner import StatementLimits
 from handover.models.evidence import Evidence
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE, Plan
 from handover.plan.rehearsal import RehearsalRules
 from tests.database.conftest import bundle
 
 Tried = Callable[..., Evidence]
 
 
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return load_plan(INCLUDE / "plans" / "pms.yaml")
+
+
 @pytest.fixture
-def tried(database: Database, limits: StatementLimits) -> Tried:
+def tried(database: Database, plan: Plan) -> Tried:
     """The verdict on a release, by its scripts; ``done`` and what the plan's section has may be given."""
 
     def run(scripts: dict[str, Any], done: tuple[str, ...] = (), **rules: Any) -> Evidence:
-        trial = Trial(database, bundle(**scripts), limits, done=done)
+        trial = Trial(plan, database, bundle(**scripts), done=done)
         trial.run()
         result = RehearsalResult(
             backup="s3://b/k", age_seconds=1, runs=tuple(trial.runs), problems=tuple(trial.problems),
@@ -171,7 +178,7 @@ def test_a_migration_without_a_way_back_is_refused(tried: Tried) -> None:
 def test_what_the_runner_would_refuse_is_refused_before_anything_runs(tried: Tried) -> None:
     found = tried({"m1": ("SELECT 1", "SELECT 1"), "m2": ("COPY orders FROM stdin", "SELECT 1")})
     assert not found.passed
-    assert "the runner would refuse: m2: migration.sql, statement 1" in found.reason
+    assert "it would be refused: m2: migration.sql, statement 1" in found.reason
     assert "m1: seconds" not in seen(found)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from handover.adapters.postgres import Database, server_major
 from handover.database import catalog, tools
 from handover.database.digest import Digest, content_digests
+from handover.models import table_name
 
 DUMP_SECONDS = 300
 _HEADER = re.compile(r"^-- Name: (?P<name>.+); Type: (?P<type>.+?); Schema: (?P<schema>.+); Owner: ?.*$")
@@ -29,22 +30,22 @@ class Contents:
     data: Mapping[str, Digest]
 
 
-def look(database: Database) -> Contents:
-    """Of all but the history of migrations. Raises `SchemaUnreadable`."""
-    found = schema(database)
+def look(database: Database, histories: Collection[str]) -> Contents:
+    """Of all but the tables of these names, in which migrations are written down. Raises `SchemaUnreadable`."""
+    found = schema(database, histories)
     with database.connect() as connection:
-        tables = [table for table in catalog.tables(connection) if table != catalog.MIGRATIONS_TABLE]
+        tables = [table for table in catalog.tables(connection) if table_name.split(table)[1] not in histories]
         return Contents(found, content_digests(connection, tables))
 
 
-def schema(database: Database) -> dict[str, tuple[str, ...]]:
+def schema(database: Database, histories: Collection[str]) -> dict[str, tuple[str, ...]]:
     """Raises `SchemaUnreadable`. The order of columns is no difference: what is made again comes last."""
     with database.connect() as connection:
         major, broken = server_major(connection), catalog.invalid_indices(connection)
     done = subprocess.run(
         [
             tools.program("pg_dump", major), "--schema-only", "--no-owner", "--no-privileges", "--no-tablespaces",
-            f"--exclude-table=public.{catalog.MIGRATIONS_TABLE}", "--no-password",
+            "--no-password", *(f"--exclude-table=*.{name}" for name in histories),
         ],
         check=False, capture_output=True, env=database.environment(), timeout=DUMP_SECONDS,
     )  # fmt: skip

@@ -41,11 +41,6 @@ class Programs:
     def rules(self) -> RehearsalRules:
         return required(self.plan.rehearsal, "rehearsal")
 
-    @property
-    def needed(self) -> bool:
-        """Whether anything is to be run."""
-        return bool(self.rules.application_tests)
-
     def aimed_at(self, name: str) -> None:
         """Raises `Astray` unless the settings' DATABASE_URL names the copy, as no database of production is called."""
         done = self.run("aim", self.new, ("sh", "-c", AIM))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
 from handover.adapters.postgres import Database, cause
-from handover.database import ledger, migrations, runner
-from handover.database.migrations import Bundle
 from handover.database.rehearsal.copies import NoCopy, copied
-from handover.database.rehearsal.programs import Programs
 from handover.database.rehearsal.result import RehearsalResult, evidence
 from handover.database.rehearsal.trial import Trial
 from handover.database.restore import RestoreFailed
@@ -24,10 +21,15 @@ if TYPE_CHECKING:
 
 
 def rehearse(
-    check: str, plan: Plan, bundle: Bundle, client: Any, *, server: Database, production: Database,
-    programs: Programs | None = None,
-) -> Evidence:  # fmt: skip
-    """Rehearses a release on a copy of the newest verified backup, on ``server``, which must not be production.
+    check: str,
+    plan: Plan,
+    trial_of: Callable[[Database], Trial],
+    client: Any,
+    *,
+    server: Database,
+    production: Database,
+) -> Evidence:
+    """Rehearses a release, by its trial on a copy of the newest verified backup, on ``server``.
 
     What is against the release or its backup is the evidence's reason; a server that does not answer makes it UNKNOWN.
     """
@@ -39,10 +41,7 @@ def rehearse(
             client, plan.backups, server=server, production=production, name=scratch_name(plan),
             max_age_seconds=rules.max_backup_age_seconds,
         ) as copy:  # fmt: skip
-            trial = Trial(
-                copy.database, bundle, runner.StatementLimits.of(plan.database), done=_applied(production),
-                programs=programs, before_cutover=plan.database.before_cutover,
-            )  # fmt: skip
+            trial = trial_of(copy.database)
             trial.run()
     except (NoCopy, BackupDamaged, RestoreFailed, ToolMissing) as error:
         return failed(check, str(error))
@@ -53,11 +52,6 @@ def rehearse(
         runs=tuple(trial.runs), problems=tuple(trial.problems), left_out=(*trial.left_out, *copy.left_out),
     )  # fmt: skip
     return evidence(check, result, rules)
-
-
-def _applied(production: Database) -> Sequence[str]:
-    with production.connect() as connection:
-        return migrations.applied(ledger.rows(connection))
 
 
 def scratch_name(plan: Plan) -> str:

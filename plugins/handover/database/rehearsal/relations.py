@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from handover.database.catalog import MIGRATIONS_TABLE
 from handover.models import table_name
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ class Relation:
         return self.writable and not self.is_index
 
 
-def known(connection: Connection[Any]) -> dict[int, Relation]:
-    """All but the history of migrations. What is made later no client knows yet."""
+def known(connection: Connection[Any], histories: Collection[str]) -> dict[int, Relation]:
+    """All but the tables of these names, in which migrations are written down. What is made later no client knows."""
     found = {}
     for number, kind, file, schema, name, table_schema, table, table_kind in connection.execute(_RELATIONS):
         own = table_name.written(schema, name)
         of = table_name.written(table_schema, table) if table else own
-        if of != MIGRATIONS_TABLE:
+        if (table or name) not in histories:
             found[number] = Relation(own, of, bool(table), (table_kind or kind) in ("r", "p"), file)
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -82,9 +82,9 @@ class Holding:
 class Look:
     """What is seen of one script; it is a `handover.database.runner.Stop` that stops nothing."""
 
-    def __init__(self, database: Database, connection: Connection[Any]) -> None:
-        self._database, self._connection = database, connection
-        self.known = relations.known(connection)
+    def __init__(self, database: Database, connection: Connection[Any], histories: Collection[str]) -> None:
+        self._database, self._connection, self._histories = database, connection, histories
+        self.known = relations.known(connection, histories)
         self.after: dict[int, Relation] = {}
         self.wal_bytes = -self._wal()
         self.holding = Holding(clock.monotonic())
@@ -126,7 +126,7 @@ class Look:
             raise self._failure
         self.seconds = end - self.holding.begin
         self.wal_bytes += self._wal()
-        self.after = relations.known(self._connection)
+        self.after = relations.known(self._connection, self._histories)
 
     def _go_on(self) -> None:
         try:
@@ -163,10 +163,10 @@ class Look:
 
 
 @contextmanager
-def looking(database: Database) -> Iterator[Look]:
-    """Looks on while the body runs a script on the copy."""
+def looking(database: Database, histories: Collection[str]) -> Iterator[Look]:
+    """Looks on while the body runs a script on the copy; not at the tables of these names."""
     with database.connect() as connection:
-        look = Look(database, connection)
+        look = Look(database, connection, histories)
         with look.going_on():
             yield look
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from handover import clock
 from handover.models.evidence import Evidence, Measurement, combined, failed, unknown
 from handover.models.image_reference import ImageReference
+from handover.plan.parts import required
 from handover.readiness.operators import subject_of
 from handover.step import Step, StepRun
 
 if TYPE_CHECKING:
+    from handover.models.readiness import Subject
     from handover.plan.model import Plan
 
 
@@ -65,7 +67,20 @@ class RehearseRelease(Step):
         if not subject.digest:
             return unknown(self.task_id, f"the registry did not tell the digest of {subject.image}")
         image = str(ImageReference.parse(subject.image).at(subject.digest))
-        return rehearse_release(self.task_id, self.plan, image, run.run_id)
+        method = self.plan.database.methods[0]
+        return rehearse_release(self.task_id, self.plan, image, run.run_id, old=self._serving(subject), method=method)
+
+    def _serving(self, subject: Subject) -> str:
+        """The image that serves, by digest, where the rehearsal tests it; "" where nobody can tell."""
+        from handover.workload.registry import pinned
+
+        if not subject.previous or not required(self.plan.rehearsal, self.needs).application_tests:
+            return ""
+        try:
+            return pinned(self.plan, self.plan.image.of(subject.previous))
+        except Exception as error:
+            self.log.warning("the image of %s is not known: %s", subject.previous, type(error).__name__)
+            return ""
 
 
 class DataChecks(Step):
