@@ -19,7 +19,7 @@ from rich.table import Table
 from sandbox.bench_database.bench import Bench, Part
 from sandbox.bench_database.postgres import pair
 
-PARTS = ("backup", "backfill")
+PARTS = ("backup", "backfill", "validation")
 FILE = "bench-database.json"
 GIGABYTES = 2.0
 

@@ -1,4 +1,4 @@
-"""Our backup to S3 beside ``pg_dump -Fc -Z0`` to nowhere, in turn on the same rows of text, by the best wall time of each;
+"""Our backup to S3 beside ``pg_dump -Fc -Z0`` to nowhere, in turn on the same rows of text, each by its best wall time;
 and what it costs to let a pg_dump without zstd compress with gzip.
 """
 

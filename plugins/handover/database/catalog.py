@@ -141,11 +141,17 @@ def find(connection: Connection[Any], table: str) -> int | None:
 
 
 def row_count(connection: Connection[Any], table: str, up_to: tuple[str, int] | None = None) -> int:
-    """Rows of a table; with ``up_to`` only those whose integer key is not above a value."""
+    """Rows of a table; with ``up_to`` only those whose integer key is not above a value.
+
+    These are all but the few above it, which an index finds: that takes as long as counting all does.
+    """
     from psycopg import sql
 
-    query = sql.SQL("SELECT count(*) FROM {}").format(identifier(table))
-    return int(_one(connection, query + not_above(up_to)))
+    query = sql.SQL("SELECT (SELECT count(*) FROM {})").format(identifier(table))
+    if up_to is not None:
+        above = sql.SQL(" - (SELECT count(*) FROM {} WHERE {} > {})")
+        query += above.format(identifier(table), sql.Identifier(up_to[0]), sql.Literal(up_to[1]))
+    return int(_one(connection, query))
 
 
 def not_above(up_to: tuple[str, int] | None) -> Composable:
