@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
 import logging
 import pickle
 import random
@@ -21,7 +20,7 @@ from tests.simulation import actors
 from tests.simulation.actors import Steps, World
 from tests.simulation.invariants import Violation, Witness
 from tests.simulation.loop import JumpingLoop
-from tests.simulation.schedule import READS, WRITES, Call, Drawn, Fault, Schedule
+from tests.simulation.schedule import LATE, READS, WRITES, Call, Drawn, Fault, Schedule
 from tests.twins.service import TwinService
 
 Cast = Callable[[World], None]
@@ -48,6 +47,11 @@ class Played:
     violations: tuple[Violation, ...]
     calls: dict[str, int]
     met: tuple[tuple[Call, str, Fault], ...]
+    writes: frozenset[Call]
+
+    def faults(self, call: Call) -> list[Fault]:
+        """What this call may meet, each once that makes a difference."""
+        return list(WRITES) if call in self.writes else [fault for fault in READS if fault not in LATE]
 
 
 class Player:
@@ -99,7 +103,7 @@ class Player:
         async with asyncio.timeout(LIMIT_SECONDS):
             await world.at_rest()
         violations = world.witness.at_rest(to_the_end)
-        return Played(tuple(violations), dict(schedule.calls), tuple(schedule.met))
+        return Played(tuple(violations), dict(schedule.calls), tuple(schedule.met), frozenset(schedule.writes))
 
 
 def _quick(plan: Plan, traffic: dict[str, Any]) -> Plan:
@@ -190,11 +194,12 @@ def exhaustive(player: Player, names: Pair, part: int = 0, parts: int = 1) -> It
     :param part: of so many: every how manieth moment
     """
     for begins_at in range(part, player.calls[names]["first"], parts):
-        calls = player.play(*pair(names, begins_at, None), to_the_end=False).calls
+        alone = player.play(*pair(names, begins_at, None), to_the_end=False)
         yield pair(names, begins_at, None)
         for actor in ("first", "second"):
-            for number, fault in itertools.product(range(calls.get(actor, 0)), FAULTS):
-                yield pair(names, begins_at, (Call(actor, number), fault))
+            for call in (Call(actor, number) for number in range(alone.calls.get(actor, 0))):
+                for fault in alone.faults(call):
+                    yield pair(names, begins_at, (call, fault))
 
 
 # --- all of it by number

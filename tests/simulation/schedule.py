@@ -29,6 +29,8 @@ class Fault(StrEnum):
 
 READS = tuple(fault for fault in Fault if fault is not Fault.CONFLICT)
 WRITES = tuple(fault for fault in Fault if fault is not Fault.STALE)
+LATE = {Fault.TIMEOUT_LATE, Fault.KILLED_LATE}
+"""A read has no effect that it could have had by then: the same as without."""
 HELD_UP_SECONDS = 60.0
 NO_ANSWER_SECONDS = 10.0
 LATENCIES = (0.001, 0.002, 0.004, 0.01, 0.03, 0.1, 0.4)
@@ -51,6 +53,7 @@ class Schedule:
     def __post_init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.met: list[tuple[Call, str, Fault]] = []
+        self.writes: set[Call] = set()
         self.tell: Callable[[str], None] | None = None
         """Hears of every call and every change, where somebody wants to read them."""
 
@@ -63,6 +66,8 @@ class Schedule:
         return LATENCIES[1]
 
     def fault(self, call: Call, *, write: bool) -> Fault | None:
+        if write:
+            self.writes.add(call)
         found = self.faults.get(call)
         return found if found in (WRITES if write else READS) else None
 

@@ -5,15 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.mutations import MUTATIONS, found_after
-from tests.simulation.scenario import Player
 
 WITHIN = 4000
 """Schedules; every run tries more than five times as many."""
-
-
-@pytest.fixture(scope="session")
-def player() -> Player:
-    return Player()
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

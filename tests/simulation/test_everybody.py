@@ -1,49 +1,18 @@
-"""The protocol of cutover, fence, watch and rollback, in every schedule of a kind and in thousands that are drawn."""
+"""Everybody who moves traffic at once, in thousands of schedules that are drawn."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
 
 import pytest
 
-from tests.simulation.scenario import PAIRS, Cast, Played, Player, exhaustive, next_meets_command, numbered
-from tests.simulation.schedule import Drawn, Schedule
+from tests.simulation.scenario import Played, Player, next_meets_command, numbered
+from tests.simulation.schedule import Drawn
 from tests.support.summary import SCHEDULES
 
 PARTS = 4
-"""Of each exhaustive set and of the drawn ones, so that several processes share them."""
+"""So that somebody who waits sees it go on."""
 DRAWN, SLOW = 1500, 600
-
-
-@pytest.fixture(scope="session")
-def player() -> Player:
-    return Player()
-
-
-Play = Callable[[Iterable[tuple[Schedule, Cast, bool]]], None]
-
-
-@pytest.fixture
-def play(player: Player, record_property: Callable[[str, object], None]) -> Play:
-    """Plays them all, and tells the first that breaks anything."""
-
-    def all_of(schedules: Iterable[tuple[Schedule, Cast, bool]]) -> None:
-        count = 0
-        for schedule, cast, to_the_end in schedules:
-            played: Played = player.play(schedule, cast, to_the_end=to_the_end)
-            count += 1
-            assert not played.violations, (played.violations, schedule.faults, schedule.met)
-        record_property(SCHEDULES, count)
-        assert count
-
-    return all_of
-
-
-@pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("names", PAIRS, ids=" and ".join)
-def test_every_fault_at_every_call_of_two_who_meet_at_every_moment(player, play, names, part):
-    play((schedule, cast, False) for schedule, cast in exhaustive(player, names, part, PARTS))
 
 
 @pytest.mark.parametrize("part", range(PARTS))
