@@ -29,6 +29,15 @@ def test_no_route_answers_without_a_login(desk, method, path):
     assert answer.headers["content-security-policy"] == files.SAFE["Content-Security-Policy"]
 
 
+def test_who_follows_a_link_without_a_login_signs_in_first_and_comes_back(desk):
+    page = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    answer = desk.get("/runs/pms_deployment/manual__1?x=//evil.example.com", "", headers=page)
+    back = "next=%2Fhandover%2Fruns%2Fpms_deployment%2Fmanual__1%3Fx%3D%2F%2Fevil.example.com"
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/api/v2/auth/login?{back}")
+    assert desk.get("/", "", headers=page).headers["location"] == "/api/v2/auth/login?next=%2Fhandover%2F"
+    assert desk.ask(lambda web: web.post(f"{PREFIX}/plans/pms/rollback", headers=page), "").status_code == 401
+
+
 PLAN_ROUTES = [path for method, path in every_route() if method == "GET" and "/plans/pms" in path]
 
 
