@@ -7,7 +7,7 @@ import datetime
 import pytest
 
 from handover.plan.change import Freeze, FrozenPeriod
-from handover.plan.freeze import BrokenCalendar, frozen
+from handover.plan.freeze import BrokenCalendar, frozen, spans
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
 from handover.plan.parts import PLANS_VARIABLE
@@ -90,3 +90,22 @@ def test_the_plans_own_calendar_freezes_the_end_of_every_year():
     for year in (2026, 2031):
         assert "freeze" in (frozen(plan.freeze, "UTC", at(f"{year}-12-29T15:00")) or "")
         assert frozen(plan.freeze, "UTC", at(f"{year}-11-24T15:00")) is None
+
+
+def test_freezes_that_lie_ahead_are_told_with_both_ends_in_the_plans_time_zone(calendar):
+    whole = EVENT.format(uid="1", when="DTSTART;VALUE=DATE:20261218\nDTEND;VALUE=DATE:20261221", why="year end")
+    often = EVENT.format(uid="2", when="DTSTART:20261201T100000\nDTEND:20261201T120000\nRRULE:FREQ=WEEKLY", why="")
+    freeze = calendar(whole, often).model_copy(update={"periods": (ADVENT,)})
+    found = spans(freeze, "Europe/Berlin", at("2026-12-08T10:30"), at("2026-12-24T12:00"))
+    assert [(f"{one.starts:%d %H:%M %z}", f"{one.ends:%d %H:%M}", one.why) for one in found] == [
+        ("08 10:00 +0100", "08 12:00", "an event without a summary"),
+        ("15 10:00 +0100", "15 12:00", "an event without a summary"),
+        ("18 00:00 +0100", "21 00:00", "year end"),
+        ("22 10:00 +0100", "22 12:00", "an event without a summary"),
+        ("24 00:00 +0100", "27 00:00", "the hotels are full"),
+    ]
+
+
+def test_freezes_of_a_calendar_that_is_broken_are_not_told_as_none(calendar):
+    with pytest.raises(BrokenCalendar, match=r"c\.ics"):
+        spans(calendar(whole="no calendar"), "UTC", at("2026-12-08"), at("2026-12-24"))
