@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +25,7 @@ from handover.models.evidence import Evidence, Verdict
 from tests.database.conftest import bundle, fill
 from tests.support.cluster import plan_with
 from tests.support.postgres import PASSWORD, Servers
+from tests.support.until import until
 
 Rehearse = Callable[..., Evidence]
 
@@ -107,13 +112,49 @@ def test_a_backup_that_was_changed_is_refused(rehearsed: Rehearse, production: D
     assert "were read" in rehearsed(bundle(), prefix="changed/").reason
 
 
-def test_what_a_killed_rehearsal_has_left_is_dropped_by_the_next(
-    rehearsed: Rehearse, replicated: Servers, elsewhere: Database
+KILLED = """
+import json, sys
+import boto3
+from handover.adapters.postgres import Database
+from handover.database.migrations import Bundle
+from handover.database.rehearsal.rehearsing import rehearse
+from handover.database.rehearsal.trial import Trial
+from tests.support.cluster import plan_with
+from pathlib import Path
+
+given = json.load(sys.stdin)
+s3 = boto3.client("s3", aws_access_key_id="test", aws_secret_access_key="test", **given["s3"])
+plan = plan_with(Path(given["folder"]), backup={"bucket": "backups", "prefix": "rehearsed/"})
+release = Bundle.from_files({"m1/migration.sql": b"LOCK TABLE orders; SELECT pg_sleep(600)"})
+server, production = (Database.from_uri(given[name]) for name in ("server", "production"))
+rehearse("rehearsal", plan, lambda copy: Trial(plan, copy, release), s3, server=server, production=production)
+"""
+
+
+def test_a_rehearsal_that_was_killed_half_way_is_in_nobodys_way(
+    rehearsed: Rehearse,
+    replicated: Servers,
+    elsewhere: Database,
+    production: Database,
+    s3_endpoint: str,
+    tmp_path: Path,
 ) -> None:
-    replicated.ask(elsewhere, "CREATE DATABASE pms_rehearsal")
-    with elsewhere.named("pms_rehearsal").connect() as left:
-        left.execute("CREATE TABLE orders (half int)")
-        found = rehearsed(bundle(m1=("ALTER TABLE orders ADD COLUMN note text", "ALTER TABLE orders DROP note")))
+    where = {
+        name: f"postgresql://{one.user}:{one.password}@{one.host}:{one.port}/{one.name}"
+        for name, one in (("server", elsewhere), ("production", production))
+    }
+    given = where | {"folder": str(tmp_path), "s3": {"endpoint_url": s3_endpoint, "region_name": "eu-central-1"}}
+    process = subprocess.Popen([sys.executable, "-c", KILLED], stdin=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(given))
+    process.stdin.close()
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'pms_rehearsal' AND wait_event = 'PgSleep'"
+    until(lambda: process.poll() is not None or replicated.ask(elsewhere, asleep) == (1,), "the migration")
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    lock = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM"
+    until(lambda: replicated.ask(elsewhere, f"{lock} pg_database WHERE datname = 'postgres')") == (0,), "its end")
+    found = rehearsed(bundle(m1=("ALTER TABLE orders ADD COLUMN note text", "ALTER TABLE orders DROP note")))
     assert found.passed, found.reason
 
 
