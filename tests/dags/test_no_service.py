@@ -14,7 +14,7 @@ BUSINESS = re.compile(r"hotel|guest|booking|rooms\b|check[-_]?ins?\b", re.IGNORE
 NAMES = re.compile(
     r"""\bpms_[a-z](?<!pms_m)                        # connections; letters in a chat are marked with pms_message
     |\bX-(Version|Pod|Admin)|/-/                     # headers and paths
-    |\b(npm|yarn|pnpm|mvn|gradle|composer|bundle)\b  # commands
+    |\b(npm|npx|yarn|pnpm|mvn|gradle|composer|bundle)\b  # commands
     |\b[a-z]\w*_total\b|\bhttp_\w+_(seconds|milliseconds|ms|bytes)  # metrics
     """,
     re.VERBOSE,
@@ -63,7 +63,7 @@ def test_no_name_of_a_service_is_a_default_in_code():
 
 
 @pytest.mark.parametrize("text", [
-    "http_requests_total", "X-Version", "/-/drain", "npm", "npm test", "pms_sentry", "cache_hits_total",
+    "http_requests_total", "X-Version", "/-/drain", "npm", "npm test", "npx", "pms_sentry", "cache_hits_total",
     "rate(http_request_duration_seconds_bucket[5m])", "X-Admin-Token",
 ])  # fmt: skip
 def test_such_a_default_is_found(text):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from handover.adapters.postgres import server_major
 from handover.coordination.routing import moved_back
-from handover.database import ledger, lint, migrations, runner, validation
+from handover.database import blockers, ledger, lint, migrations, runner, validation
 from handover.database.cpu import Cpu
 from handover.database.guard import Guard
 from handover.database.migrations import Bundle, Row, Script
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from handover.step import StepRun
 
 log = logging.getLogger(__name__)
-PRISMA = ("npx", "prisma", "migrate", "deploy")
 
 
 class GuardedRun:
@@ -122,7 +121,7 @@ class MigrationRun(GuardedRun):
             name=f"{self.plan.cluster.app}-prisma-migrate",
             key=f"{self.step_run.run_id}/{self.step.task_id}",
             image=await self._image(),
-            argv=PRISMA,
+            argv=self.plan.database.prisma_command,
             env={"PGOPTIONS": f"{timeout}ms", "PRISMA_HIDE_UPDATE_MESSAGE": "1"},
             pull_secret=self.plan.image.pull_secret,
         )
@@ -150,8 +149,9 @@ class MigrationRun(GuardedRun):
         self, release: Bundle, rows: list[Row], pending: Sequence[Script], connection: Connection[Any]
     ) -> list[str]:
         judged = lint.judged(pending, self.plan.database.lint, server_major(connection))
+        files = [script.forward for script in pending if not script.forward.unreadable]
         found = self._refusals(release, rows) + judged.refusals + ledger.obstacles(connection, pending)
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(found + blockers.blockers(connection, files)))
 
     def _refusals(self, release: Bundle, rows: list[Row]) -> list[str]:
         if self.step_run.release.method == "sql":

@@ -85,6 +85,8 @@ class MigrationRules(Section):
     replica_connections: tuple[ConnectionId, ...] = ()
     path: str | None = None
     """Folder of the release's image with migrations in the layout of Prisma: SQL that we run, or Prisma itself."""
+    prisma_command: Command = ("npx", "prisma", "migrate", "deploy")
+    """How the release's own Prisma migrates, in its image."""
     tool: MigrationTool | None = None
     """Or the release's own command."""
     before_cutover: bool = False

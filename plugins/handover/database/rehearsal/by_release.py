@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from handover.adapters.postgres import Database
 from handover.database import history, ledger, migrations
 from handover.database.history import History, HistoryUnreadable
-from handover.database.migrate import PRISMA
 from handover.database.migrations import Bundle, Row
 from handover.database.rehearsal.programs import Programs
 from handover.database.rehearsal.result import Way
@@ -46,7 +45,7 @@ class PrismaTrial(ReleaseTrial):
 
     def forward(self, way: Way) -> None:
         """Its exit code alone proves nothing: it is 0 for edited and for missing migrations."""
-        self.command(PRISMA, way)
+        self.command(self.plan.database.prisma_command, way)
         with self.database.connect() as connection:
             rows = ledger.rows(connection)
         left = [f"{script.name} is not applied" for script in migrations.pending(self.bundle, rows)]
