@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from handover.analysis import metrics
@@ -341,8 +341,18 @@ class Observations:
         if pods.total:
             rate = pods.total / max(1e-9, min(self.pods.seconds, now - self.started))
             found.append(Measurement(what=names.THROUGHPUT, value=rate, unit="1/s", source=PODS))
-        slow = (names.REPLICATION_LAG, names.CONNECTIONS, names.CPU, names.MEMORY)
-        return found + [self.last[what] for what in slow if what in self.last]
+        shown = {(one.what, one.source) for one in found}
+        return found + [one for one in self._values(now) if (one.what, one.source) not in shown]
+
+    def _values(self, now: float) -> Iterator[Measurement]:
+        """The last value of everything that the plan measures, from the source that the plan names."""
+        for name, source in ((one.measure.name, one.measure.source) for one in self.watched):
+            found = self.last.get(name if source in GIVEN else f"{source}.{name}")
+            if found is not None:
+                yield found.model_copy(update={"source": source})
+        cache = self._by_key.get((PODS, names.CACHE_HIT_RATE))
+        if cache and (rate := cache.tracks[0].shown(now)[0]) is not None:
+            yield Measurement(what=names.CACHE_HIT_RATE, value=rate, source=PODS)
 
     def summary(self, now: float) -> list[Measurement]:
         """One measurement of each kind for the evidence: totals of the whole watch, else the last value."""

@@ -11,10 +11,13 @@ import pytest
 from handover import clock
 from handover.analysis.observations import Observations, Probed
 from handover.models import names
+from handover.models.evidence import Measurement
 from handover.models.record import Sample
 from handover.record.ledger import write_samples
 from handover.workflows.watch import samples as module
 from handover.workflows.watch.samples import Samples
+from tests.analysis.made import healthy, plan_with
+from tests.analysis.made import seen as observed
 from tests.record import made
 from tests.record.conftest import book, connected, empty, server  # noqa: F401 - fixtures
 
@@ -105,6 +108,30 @@ def test_a_value_that_is_measured_seldom_is_kept_once(quick_plan):
     found.look(0.0)
     found.look(1.0)
     assert [s["what"] for s in found.left()] == [names.REPLICATION_LAG]
+
+
+def test_everything_that_the_plan_measures_is_sampled_under_the_names_of_the_plan():
+    plan = plan_with({"name": "queue", "source": "broker", "limit": {"above": 9}, "unit": "s"})
+    seen = observed(plan, sources=("database",))
+    now = healthy(seen, 3.0)
+    found = [Measurement(what="queue", value=4000, unit="ms", source="broker in its own words")]
+    seen.measured(now, "broker", found)
+    sampled = {(one.what, one.source): (one.value, one.unit) for one in seen.sample(now)}
+    assert sampled["queue", "broker"] == (4, "s")
+    assert sampled.keys() >= {
+        ("cpu", "pods"), ("memory", "pods"), ("cache_hit_rate", "pods"), ("replication_lag_seconds", "database"),
+        ("error_rate", "pods"), ("error_rate", "probe"), ("p99_seconds", "pods"), ("p99_seconds", "probe"),
+    }  # fmt: skip
+    assert len(sampled) == len(seen.sample(now)), "each measure once"
+
+
+def test_many_measures_without_a_ledger_fit_into_an_event_too(quick_plan):
+    seen = seeing(quick_plan)
+    seen.sample = lambda now: [Measurement(what=f"m{n}", value=now, source="s", at=now) for n in range(50)]
+    found = Samples(quick_plan.record, seen, *PLACE)
+    for second in range(7200):
+        found.look(second)
+    assert module.MAX_SAMPLES / 2 <= len(found.left()) <= module.MAX_SAMPLES
 
 
 @pytest.mark.sandbox

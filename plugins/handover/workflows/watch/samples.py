@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 MAX_MOMENTS = 400
 """So many moments are kept while the ledger is away; then every other one is forgotten, again and again."""
+MAX_SAMPLES = 8000
+"""The same for a watch with many measures."""
 WRITE_SECONDS = 3.0
 
 
@@ -63,7 +65,7 @@ class Samples:
                 self._last[m.what, source] = m.at
                 moment.append(Sample(what=m.what, source=source, at=m.at, value=m.value, unit=m.unit).of(*self._place))
         self._moments.append(moment)
-        if len(self._moments) > MAX_MOMENTS:
+        if len(self._moments) > MAX_MOMENTS or sum(map(len, self._moments)) > MAX_SAMPLES:
             self._moments = self._moments[::2]
 
     async def _flush(self) -> None:
