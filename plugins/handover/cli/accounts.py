@@ -107,7 +107,7 @@ def settle(plans: Sequence[Plan], wanted: Sequence[Account]) -> None:
 
     roles = {name: rights for plan in plans for name, rights in roles_of(plan).items()}
     with accounts() as there:
-        if wrong := "; ".join(_problems(wanted, there.users(), there.roles() | set(roles))):
+        if wrong := "; ".join(problems(wanted, there.users(), there.roles() | set(roles))):
             raise Refused(wrong)
         for name, rights in roles.items():
             there.set_role(name, rights)
@@ -117,7 +117,8 @@ def settle(plans: Sequence[Plan], wanted: Sequence[Account]) -> None:
             print(line, file=sys.stderr)
 
 
-def _problems(wanted: Sequence[Account], there: Mapping[str, frozenset[str]], roles: set[str]) -> Iterator[str]:
+def problems(wanted: Sequence[Account], there: Mapping[str, frozenset[str]], roles: set[str]) -> Iterator[str]:
+    """Why nothing is done: people and machines that are taken for one another, and roles that are not there."""
     names = {name.lower(): name for name in there}
     seen: set[str] = set()
     for account in wanted:
