@@ -119,12 +119,13 @@ from handover.adapters.postgres import Database
 from handover.database.migrations import Bundle
 from handover.database.rehearsal.rehearsing import rehearse
 from handover.database.rehearsal.trial import Trial
-from tests.support.cluster import plan_with
+from handover.plan.load import load_plan
+from handover.plan.model import INCLUDE
 from pathlib import Path
 
 given = json.load(sys.stdin)
 s3 = boto3.client("s3", aws_access_key_id="test", aws_secret_access_key="test", **given["s3"])
-plan = plan_with(Path(given["folder"]), backup={"bucket": "backups", "prefix": "rehearsed/"})
+plan = load_plan(INCLUDE / "plans" / "pms.yaml", Path(given["overlay"]))
 release = Bundle.from_files({"m1/migration.sql": b"LOCK TABLE orders; SELECT pg_sleep(600)"})
 server, production = (Database.from_uri(given[name]) for name in ("server", "production"))
 rehearse("rehearsal", plan, lambda copy: Trial(plan, copy, release), s3, server=server, production=production)
@@ -139,11 +140,15 @@ def test_a_rehearsal_that_was_killed_half_way_is_in_nobodys_way(
     s3_endpoint: str,
     tmp_path: Path,
 ) -> None:
+    plan_with(tmp_path, backup={"bucket": "backups", "prefix": "rehearsed/"})
     where = {
         name: f"postgresql://{one.user}:{one.password}@{one.host}:{one.port}/{one.name}"
         for name, one in (("server", elsewhere), ("production", production))
     }
-    given = where | {"folder": str(tmp_path), "s3": {"endpoint_url": s3_endpoint, "region_name": "eu-central-1"}}
+    given = where | {
+        "overlay": str(tmp_path / "overlay.yaml"),
+        "s3": {"endpoint_url": s3_endpoint, "region_name": "eu-central-1"},
+    }
     process = subprocess.Popen([sys.executable, "-c", KILLED], stdin=subprocess.PIPE, text=True)
     assert process.stdin is not None
     process.stdin.write(json.dumps(given))
