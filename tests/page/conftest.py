@@ -25,7 +25,7 @@ from tests.twins.world import QUICK, plan_with
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-extensions", "--no-first-run"]
-PATIENCE_MS = 60_000
+PATIENCE_MS = 120_000
 """A page that takes so long is broken on any machine."""
 
 
@@ -95,7 +95,7 @@ def picture() -> Any:
 
     async def take(page: Any, name: str) -> None:
         if folder := os.environ.get("PICTURES"):
-            await page.wait_for_timeout(1500)  # for plots and events that are under way
+            await page.wait_for_timeout(3000)  # for plots and events that are under way
             await page.screenshot(path=Path(folder) / f"page-{name}.png", full_page=False)
 
     return take
@@ -115,7 +115,7 @@ async def visit(browser: Any, scene: Scene) -> AsyncIterator[Any]:
             page = await context.new_page()
             page.set_default_timeout(PATIENCE_MS)
             visitors.append(Visitor(page, scene.url))
-            await page.goto(url or scene.page)
+            await page.goto(url or scene.page, wait_until="commit")
             return page
 
         yield visit

@@ -61,13 +61,13 @@ export function rollBack(plan, reason, deployment) {
   return ask(own("plans", plan, "rollback"), { method: "POST", headers, body });
 }
 
-/** The open questions of these DAGs, oldest first. */
+/** The open questions of these DAGs, oldest first. ``plan`` "": whichever plan they are of. */
 export async function questions(plan, dags) {
   const asked = new URLSearchParams({ response_received: "false", order_by: "created_at", limit: "100" });
-  asked.set("dag_id_prefix_pattern", `${plan}_`);
+  if (plan) asked.set("dag_id_prefix_pattern", `${plan}_`);
   for (const state of ["awaiting_input", "deferred"]) asked.append("state", state);
   const found = await ask(new URL(`api/v2/dags/~/dagRuns/~/hitlDetails?${asked}`, AIRFLOW));
-  const ids = new Set(Object.values(dags));
+  const ids = new Set(dags);
   return found.hitl_details.filter((one) => ids.has(one.task_instance.dag_id) && !one.response_received);
 }
 
@@ -160,7 +160,7 @@ export class Feed {
   async now() {
     await this.take("now", () => ask(own("plans", this.plan, "now")));
     const dags = this.data.now?.value?.dags;
-    if (dags) await this.take("questions", () => questions(this.plan, dags));
+    if (dags) await this.take("questions", () => questions(this.plan, Object.values(dags)));
   }
 
   deployment() {

@@ -8,12 +8,10 @@ import { distance, duration, measure, value, words } from "./format.js";
 import { headline } from "./headline.js";
 import { Past } from "./past.js";
 import { Plots } from "./plots.js";
-import { byUrgency, Questions, understood } from "./questions.js";
+import { byUrgency, followed, Questions, understood } from "./questions.js";
 import { RollBack } from "./rollback.js";
 import { Ago, seconds } from "./ticker.js";
 import { Away, Badge, Component, Facts, html, Icon, Out, Section, When } from "./ui.js";
-
-const FOLLOWED = ["deployment", "rollback"];
 
 export class PlanPage extends Component {
   state = { turn: 0 };
@@ -33,9 +31,7 @@ export class PlanPage extends Component {
     const current = !run || now?.value?.deployment?.run === run;
     const view = deployment?.value;
     const asked = byUrgency((questions?.value ?? []).map((one) => understood(one, seconds())));
-    const dags = now?.value?.dags;
-    const urgent = asked.filter((one) => FOLLOWED.some((role) => dags?.[role] === one.task.dag_id));
-    const said = headline({ now: now?.value, error: now?.error, at: now?.at, asked: urgent });
+    const said = headline({ now: now?.value, error: now?.error, at: now?.at, asked: followed(asked, now?.value?.dags) });
     const open = html`<${Questions} key="open" asked=${asked} error=${questions?.error} me=${me} answered=${() => this.feed.now()} />`;
     const stale = (answer) => answer?.error && html`<${Stale} answer=${answer} />`;
     return html`
@@ -44,9 +40,11 @@ export class PlanPage extends Component {
         ${asked.length > 0 && open}
         <${Traffic} now=${now.value} />
         <${Progress} now=${now.value} view=${view} />
-        <${Watch} now=${now.value} />
-        <${Lock} now=${now.value} />
-        ${!asked.length && open}
+        <div class="stack">
+          <${Watch} now=${now.value} />
+          <${Lock} now=${now.value} />
+          ${!asked.length && open}
+        </div>
       </div>`}
       <${Ledger} part=${now?.value?.parts.ledger} answer=${deployment} />
       <div class="parts">

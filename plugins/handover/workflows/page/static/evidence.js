@@ -57,7 +57,7 @@ export function Incidents({ incidents }) {
   if (!incidents.length) return null;
   const sorted = [...incidents].sort((a, b) => Number(a.resolved_at !== null) - Number(b.resolved_at !== null));
   return html`<${Section} title="Incidents" id="incidents" className="wide">${sorted.map((one) => html`<article class="incident" key=${one.incident}>
-    <h3><${Badge} tone=${one.resolved_at === null ? "bad" : "good"}>${one.resolved_at === null ? "Open" : "Resolved"}<//>
+    <h3><${Badge} tone=${one.resolved_at === null ? "bad" : "good"}>${one.resolved_at === null ? "Open" : "Resolved"}<//>${" "}
       ${words(one.severity)}, since <${When} at=${one.opened_at} />${one.resolved_at !== null && html`, until <${When} at=${one.resolved_at} />`}</h3>
     <ol class="timeline">${one.lines.map((line) => html`<li><${When} at=${line.at} /> <span dir="auto">${line.text}</span> <span class="muted">${line.who}</span></li>`)}</ol>
   </article>`)}<//>`;

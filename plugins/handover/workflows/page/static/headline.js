@@ -3,7 +3,7 @@
  * a screen reader says it only when it changes.
  */
 
-import { clock, reported, utcChosen, why, words } from "./format.js";
+import { clock, measure, reported, utcChosen, why, words } from "./format.js";
 
 const time = (at) => clock(at, false, utcChosen());
 
@@ -54,7 +54,7 @@ function ofDeployment(now, asked) {
     return told("bad", "Taken back", text, now.traffic.reason, "Nobody has to do anything now: the rollback DAG does the rest.");
   }
   const open = one.incidents.filter((incident) => incident.outcome === "asked");
-  const wrong = open.map((incident) => `${incident.rule}: ${incident.reason}`).join("; ");
+  const wrong = open.map((incident) => `${measure(incident.rule)}: ${incident.reason}`).join("; ");
   if (question) {
     const tone = question.overdue || open.length ? "bad" : "warn";
     const late = question.overdue ? ` No answer came until ${time(question.until)}.` : "";

@@ -27,6 +27,9 @@ export function byUrgency(asked) {
   return [...asked].sort((a, b) => (a.until ?? Infinity) - (b.until ?? Infinity));
 }
 
+/** Those of the deployment itself and of its rollback: the others hold nothing up. */
+export const followed = (asked, dags) => asked.filter(({ task }) => dags && [dags.deployment, dags.rollback].includes(task.dag_id));
+
 /** All of a plan's. ``error``: why they may be out of date. */
 export function Questions({ asked, error, me, answered }) {
   return html`<${Section} title="Open questions" id="questions" className=${asked.length ? "wide" : ""} aside=${html`<span class="muted">${asked.length || "none"}</span>`}>
@@ -89,7 +92,7 @@ class Question extends Component {
         ${unable && html`<p id=${`${id}-why`} class="muted">${unable}</p>`}
         <p class="problem" role="alert">${problem}</p>
       </form></div>
-      <p class="small"><${Out} href=${api.airflowPage(one.task.dag_id, one.task.dag_run_id, one.task.task_id)}>${words(one.task.task_id.split(".").pop())} in Airflow<//></p>
+      <p class="small"><${Out} href=${api.airflowPage(one.task.dag_id, one.task.dag_run_id, one.task.task_id)}>Open it in Airflow<//> (${one.task.dag_id}, ${one.task.dag_run_id})</p>
     </article>`;
   }
 }
