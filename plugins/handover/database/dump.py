@@ -176,8 +176,8 @@ def _running(command: list[str], database: Database, timeout_seconds: float) -> 
     timed_out = threading.Event()
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, env=database.environment(),
-            pipesize=PIPE_BYTES,
+            command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, pipesize=PIPE_BYTES,
+            env=database.environment() | {"PGAPPNAME": "pg_dump"},  # as everybody's dump is told from other sessions
         )  # fmt: skip
 
         def stop() -> None:

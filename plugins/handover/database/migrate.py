@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from handover.step import StepRun
 
 log = logging.getLogger(__name__)
+PRISMA = ("npx", "prisma", "migrate", "deploy")
 
 
 class GuardedRun:
@@ -121,7 +122,7 @@ class MigrationRun(GuardedRun):
             name=f"{self.plan.cluster.app}-prisma-migrate",
             key=f"{self.step_run.run_id}/{self.step.task_id}",
             image=await self._image(),
-            argv=self.plan.database.prisma_command,
+            argv=PRISMA,
             env={"PGOPTIONS": f"{timeout}ms", "PRISMA_HIDE_UPDATE_MESSAGE": "1"},
             pull_secret=self.plan.image.pull_secret,
         )
@@ -149,8 +150,8 @@ class MigrationRun(GuardedRun):
         self, release: Bundle, rows: list[Row], pending: Sequence[Script], connection: Connection[Any]
     ) -> list[str]:
         judged = lint.judged(pending, self.plan.database.lint, server_major(connection))
-        files = [script.forward for script in pending if not script.forward.unreadable]
         found = self._refusals(release, rows) + judged.refusals + ledger.obstacles(connection, pending)
+        files = [script.forward for script in pending if not script.forward.unreadable]
         return list(dict.fromkeys(found + blockers.blockers(connection, files)))
 
     def _refusals(self, release: Bundle, rows: list[Row]) -> list[str]:

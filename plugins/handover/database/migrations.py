@@ -44,23 +44,24 @@ class SqlFile:
     data: bytes = field(repr=False)
 
     @cached_property
-    def _all(self) -> list[Statement]:
+    def parsed(self) -> list[Statement]:
+        """Its statements, in order."""
         return statements.read(self.data.decode("utf-8"))
 
     @property
     def statements(self) -> list[str]:
         """Their texts, in the order in which PostgreSQL counts them."""
-        return [s.text for s in self._all if not (s.opens or s.closes)]
+        return [s.text for s in self.parsed if not (s.opens or s.closes)]
 
     @property
     def alone(self) -> Statement | None:
         """The statement that runs in no transaction, where it is one."""
-        return self._all[0] if len(self._all) == 1 and self._all[0].alone else None
+        return self.parsed[0] if len(self.parsed) == 1 and self.parsed[0].alone else None
 
     @property
     def sent(self) -> bytes:
         """What is sent. BEGIN and COMMIT are left out: all of it is one transaction anyway."""
-        return self._without([(s.start, s.end) for s in self._all if s.opens or s.closes])
+        return self._without([(s.start, s.end) for s in self.parsed if s.opens or s.closes])
 
     @property
     def joined(self) -> bytes:
@@ -95,7 +96,7 @@ class SqlFile:
         """Why our runner cannot keep its promise for this file."""
         if self.unreadable:
             return self.unreadable
-        found = self._all
+        found = self.parsed
         for number, one in enumerate(found, 1):
             if one.problem:
                 return f"{self.kind}, statement {number} ({one.text[:60]}): {one.problem}"

@@ -227,7 +227,7 @@ class SchemaCheck(DatabaseStep):
     ) -> tuple[dict[str, list[str]], str]:
         """What has to be empty, by what is looked at; and the warnings, as the end of a sentence."""
         from handover.adapters.postgres import server_major
-        from handover.database import ledger, lint, migrations, tool
+        from handover.database import blockers, ledger, lint, migrations, tool
 
         if release is None:
             return tool.order(connection, self.plan.database.tool), ""
@@ -237,12 +237,14 @@ class SchemaCheck(DatabaseStep):
         pending = migrations.pending(release, rows) if run.release.method != "none" else ()
         fit = migrations.unfit if run.release.method == "sql" else migrations.unreadable
         judged = lint.judged(pending, self.plan.database.lint, server_major(connection))
+        files = [script.forward for script in pending if not script.forward.unreadable]
         return {
             "the database can be migrated": ledger.obstacles(connection, pending) if pending else [],
             "no migration is stuck": migrations.stuck(rows, ledger.OURS),
             "applied migrations are the release's": migrations.drift(release, rows),
             "new migrations can be run": fit(pending),
             "new migrations break no rule": judged.refusals,
+            "nobody holds what they change": blockers.blockers(connection, files),
         }, judged.told
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from handover import clock
 from handover.adapters import postgres
 from handover.adapters.postgres import Database, cause, forget
-from handover.database import alone, ledger, migrations
+from handover.database import alone, blockers, ledger, migrations
 from handover.database.alone import State
 from handover.database.migrations import Bundle, Row, Script, SqlFile
 from handover.database.statements import Statement
@@ -204,6 +204,8 @@ def _run(database: Database, connection: Connection[Any], script: Script, limits
 
     def attempt() -> None:
         with converted():
+            if held := blockers.blockers(connection, [script.forward]):
+                raise StatementFailed(LOCK_NOT_AVAILABLE, "; ".join(held), 0)  # asked for, others would wait behind us
             if one:
                 run_alone(connection, script.forward, one, before, limits, stop)
                 ledger.finish(connection, key)
