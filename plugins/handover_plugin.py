@@ -31,8 +31,17 @@ def _views() -> list[dict[str, Any]]:
     return views()
 
 
+def _middlewares() -> list[dict[str, Any]]:
+    if not SERVER:
+        return []
+    from handover.workflows.rollback.answered import AnsweredRollback
+
+    return [{"middleware": AnsweredRollback, "args": [], "kwargs": {}, "name": "an answer that is a rollback"}]
+
+
 class HandoverPlugin(AirflowPlugin):
     name = "handover"
     listeners = [listener]  # noqa: RUF012 - Airflow declares it so
     fastapi_apps = _routes()
+    fastapi_root_middlewares = _middlewares()
     external_views = _views()

@@ -156,7 +156,9 @@ class Confirm(RoleQuestion):
         who = by["name"] if by else f"nobody (no answer in {self.asked.seconds:.0f} s)"
         title = self.plan.team[self.asked.role].title
         if over := self._over(context):
-            evidence = failed(self.task_id, f"withdrawn, so {choice} by {who} changes nothing: {over}")
+            done = by is not None and choice == ROLLBACK  # it has moved traffic itself: see `AnsweredRollback`
+            said = f"{choice} by {who}" if done else f"withdrawn, so {choice} by {who} changes nothing"
+            evidence = failed(self.task_id, f"{said}: {over}")
             leave(context["ti"], EVIDENCE_KEY, evidence.model_dump(mode="json"))
             raise AirflowFailException(evidence.reason)
         evidence = Evidence(

@@ -16,7 +16,8 @@ from pydantic import Field
 from handover import clock
 from handover.coordination import state as states
 from handover.coordination.promotion import Asleep
-from handover.coordination.routing import NotReady
+from handover.coordination.routing import NotReady, met_at
+from handover.models.deployment import Status
 from handover.models.evidence import Frozen
 from handover.models.record import Decision
 from handover.outside import outside
@@ -122,6 +123,25 @@ class RollBackNow:
             said=f"{said}; {_rest(run)}",
         )  # fmt: skip
 
+    async def open(self) -> None:
+        """Has the client of the cluster ready. Raises `NoAccess`."""
+        await self._client()
+
+    async def answered(self, deployment: str, reason: str) -> str:
+        """Traffic alone, for somebody whose answer has a step that does the rest; what became of it, in words. What no
+        client has met stays as it is.
+
+        Raises `NothingToRollBack`, `NotReady`, `Asleep`, `FencedOut`, `Refused`, `KubeError` and `NoAccess`.
+        """
+        plan, kube = self._plan, await self._client()
+        router = outside().router(kube, plan.cluster, plan.cluster.service)
+        state, position = await look(kube, router, plan, deployment)
+        if state.status is not Status.DEPLOYING or met_at(state, position.route) is None:
+            return f"{state.deployment} is {state.status}, and {position.route}: nothing was moved"
+        route, _ = await abort(router, plan, position, reason)
+        self._beside(self._settle(kube, router, state, position))
+        return f"{route}: {reason}"
+
     async def close(self) -> None:
         """Ends what goes on beside, and the client."""
         for task in self._behind:
@@ -134,20 +154,21 @@ class RollBackNow:
     async def _afterwards(
         self, kube: Kube, router: Router, state: DeploymentState, position: Position, asked: RollbackAsked, who: str
     ) -> None:
-        """Enough pods behind traffic, kept connections over to them, and the decision on record. The rollback DAG does
-        the first two again.
-        """
         plan = self._plan
-        if weak := await strengthen(kube, router, plan, position):
-            log.warning("%s", weak)
-        async with outside().public(plan.traffic.api_connection) as public:
-            await let_go(kube, plan, state.token, public.token)
+        await self._settle(kube, router, state, position)
         if plan.record:
             decision = Decision(
                 deployment=state.deployment, run=state.deployment, step="roll_back_now", at=clock.epoch(),
                 question="Roll back now?", choice="Rollback", who=who, why=asked.reason,
             )  # fmt: skip
             await asyncio.to_thread(ledger(plan.recorded.connection).write, [decision])
+
+    async def _settle(self, kube: Kube, router: Router, state: DeploymentState, position: Position) -> None:
+        """Enough pods behind traffic, and kept connections over to them. The rollback DAG does both again."""
+        if weak := await strengthen(kube, router, self._plan, position):
+            log.warning("%s", weak)
+        async with outside().public(self._plan.traffic.api_connection) as public:
+            await let_go(kube, self._plan, state.token, public.token)
 
     def _beside(self, work: Coroutine[Any, Any, None]) -> None:
         async def quietly() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException
 
 from handover import clock
+from handover.coordination.lock import FencedOut
 from handover.evidence_seal import leave
 from handover.foundation import EVIDENCE_KEY
 from handover.models.evidence import Evidence, failed, passed
@@ -70,9 +71,12 @@ class FixOrRollback(RoleQuestion):
         by, fix = answer["responded_by_user"], answer["chosen_options"] == [FIX]
         who = by["name"] if by else f"nobody (no answer in {self.asked.seconds:.0f} s)"
         said = f"{FIX if fix else ROLLBACK} by {who}"
-        state = asyncio.run(_add(self._step_run(context), said, None if fix else Resolution.ROLLED_BACK))
         decision = Decision(at=clock.epoch(), question=self.subject, choice=FIX if fix else ROLLBACK, who=who)
         leave(context["ti"], DECISION_KEY, decision.model_dump(mode="json"))
+        try:
+            state = asyncio.run(_add(self._step_run(context), said, None if fix else Resolution.ROLLED_BACK))
+        except FencedOut as error:  # the answer has moved traffic already, and the rollback was quicker than this task
+            return self._conclude(context, failed(self.task_id, f"{said}: {error}"))
         conclude = passed if fix else failed
         return self._conclude(context, conclude(self.task_id, f"{said}: {state.incidents[-1].reason}"))
 
