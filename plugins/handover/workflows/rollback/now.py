@@ -140,7 +140,7 @@ class RollBackNow:
             return f"{state.deployment} is {state.status}, and {position.route}: nothing was moved"
         route, _ = await abort(router, plan, position, reason)
         self._beside(self._settle(kube, router, state, position))
-        return f"{route}: {reason}"
+        return str(route)
 
     async def close(self) -> None:
         """Ends what goes on beside, and the client."""
