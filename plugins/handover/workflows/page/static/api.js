@@ -90,7 +90,7 @@ export function airflowPage(dag, run, task = "") {
 /** One plan's answers: ``data[name]`` is {value, at, error}; ``changed`` is called after each. */
 export class Feed {
   constructor(plan, run, changed) {
-    Object.assign(this, { plan, run, changed, data: {}, live: false, busy: new Map(), timers: [] });
+    Object.assign(this, { plan, run, changed, data: {}, live: false, of: "", busy: new Map(), timers: [] });
     this.seen = () => (document.hidden ? this.pause() : this.resume());
   }
 
@@ -148,8 +148,7 @@ export class Feed {
   }
 
   async all() {
-    await this.now();
-    await Promise.all([this.deployment(), this.measurements()]);
+    if (!(await this.now())) await Promise.all([this.deployment(), this.measurements()]);
   }
 
   /** Asks again what did not answer. */
@@ -160,7 +159,20 @@ export class Feed {
   async now() {
     await this.take("now", () => ask(own("plans", this.plan, "now")));
     const dags = this.data.now?.value?.dags;
+    const turned = this.turned();
     if (dags) await this.take("questions", () => questions(this.plan, Object.values(dags)));
+    return turned;
+  }
+
+  /** Whether another deployment is shown from now on; then nothing of the one before is left. */
+  turned() {
+    if (this.shown === this.of) return false;
+    this.of = this.shown;
+    delete this.data.deployment;
+    delete this.data.measurements;
+    this.deployment();
+    this.measurements();
+    return true;
   }
 
   deployment() {
@@ -184,13 +196,11 @@ export class Feed {
   async take(name, get) {
     if (this.busy.has(name)) return this.busy.set(name, true);
     this.busy.set(name, false);
-    const at = Date.now() / 1000;
+    const [at, of] = [Date.now() / 1000, this.of];
+    const found = await get().then((value) => ({ value, at, error: null }), (error) => ({ error }));
     const before = this.data[name];
-    try {
-      this.data[name] = { value: await get(), at, error: null };
-    } catch (error) {
-      this.data[name] = { value: before?.value ?? null, at: before?.at ?? null, error };
-    }
+    const stays = name === "now" || name === "questions" || of === this.of;
+    if (stays) this.data[name] = found.error ? { value: before?.value ?? null, at: before?.at ?? null, error: found.error } : found;
     const again = this.busy.get(name);
     this.busy.delete(name);
     this.changed();
