@@ -13,6 +13,7 @@ from handover.database import blockers, ledger, lint, migrations, runner, valida
 from handover.database.cpu import Cpu
 from handover.database.guard import Guard
 from handover.database.migrations import Bundle, Row, Script
+from handover.database.progress import Progress
 from handover.models.evidence import Evidence, Measurement, failed, passed
 
 if TYPE_CHECKING:
@@ -90,9 +91,9 @@ class MigrationRun(GuardedRun):
     def _guarded(self, release: Bundle) -> Evidence:
         prisma = self.step_run.release.method == "prisma"
         guard = self.guard(ledger.holders if prisma else None)
-        cpu = Cpu(self.plan.database.cpu)
+        cpu, progress = Cpu(self.plan.database.cpu), Progress(self.primary, ledger.holders)
         seconds, waits, failure = 0.0, 0, ""
-        with guard.watching(), cpu.watching():
+        with guard.watching(), cpu.watching(), progress.watching():
             self.step.fence(self.step_run)
             try:
                 if prisma:
@@ -105,7 +106,10 @@ class MigrationRun(GuardedRun):
         planned = self.step.state(self.step_run).migration.planned
         applied = self._applied(release, planned)
         self.step.remember_migration(self.step_run, applied=applied, running=False)
-        seen = (*self._measured(applied, seconds, waits), *guard.seen.measurements(), *cpu.measurements())
+        seen = (
+            *self._measured(applied, seconds, waits), *guard.seen.measurements(), *cpu.measurements(),
+            *progress.measurements(),
+        )  # fmt: skip
         if failure := failure or guard.breach() or "":
             return self._failed(failure, *seen)
         return passed(self.step.task_id, f"applied {', '.join(applied)}", *seen)

@@ -16,6 +16,7 @@ from handover.database.cpu import Cpu
 from handover.database.guard import Guard
 from handover.database.history import History, HistoryUnreadable
 from handover.database.migrate import GuardedRun
+from handover.database.progress import Progress
 from handover.database.reverse import DatabaseRollback
 from handover.database.undo import Action, UndoChoice
 from handover.kube import jobs
@@ -126,13 +127,14 @@ class ToolRun(GuardedRun):
     def _guarded(self) -> Evidence:
         guard = self.guard(self.job.sessions)
         cpu, tool = Cpu(self.plan.database.cpu), tool_of(self.step)
-        with guard.watching(), cpu.watching():
+        progress = Progress(self.step.primary, self.job.sessions)
+        with guard.watching(), cpu.watching(), progress.watching():
             self.step.fence(self.step_run)
             failure = asyncio.run(self.job.run(tool.command, guard)) or guard.breach() or ""
         applied, wrong = self._applied(" ".join(tool.command))
         self.step.remember_migration(self.step_run, applied=applied, running=False)
         count = Measurement(what="migrations_applied", value=len(applied), source="database")
-        seen = (count, *guard.seen.measurements(), *cpu.measurements())
+        seen = (count, *guard.seen.measurements(), *cpu.measurements(), *progress.measurements())
         if problems := [part for part in (*wrong, failure) if part]:
             return failed(self.step.task_id, "; ".join(problems), *seen)
         return passed(self.step.task_id, f"applied {', '.join(applied)}" if applied else "nothing was pending", *seen)
