@@ -154,11 +154,12 @@ def _connections(plan: Plan, file: Path, given: argparse.Namespace, say: Say) ->
         say(f"no Airflow is set up here; where it is: {' '.join(command)}")
         return DONE
     try:
-        drafted = json.loads(file.read_text(encoding="utf-8"))
-        asyncio.run(_reached_from_here(plan, drafted, given, say))
-        file.write_text(json.dumps(drafted, indent=2) + "\n", encoding="utf-8")
+        if found_out := asyncio.run(_reached_from_here(plan, drafted := _drafted(file), given, say)):
+            file.write_text(json.dumps(drafted | found_out, indent=2) + "\n", encoding="utf-8")
         done = subprocess.run([found, *command[1:]], capture_output=True, timeout=IMPORT_SECONDS, check=False)
         problem = f"exit code {done.returncode}" if done.returncode else ""
+    except CannotPrepare as error:
+        problem = str(error)
     except (KubeError, NoAccess, OSError, subprocess.SubprocessError) as error:
         problem = type(error).__name__
     if problem:  # its output may show what is in the file
@@ -168,16 +169,32 @@ def _connections(plan: Plan, file: Path, given: argparse.Namespace, say: Say) ->
     return DONE
 
 
-async def _reached_from_here(plan: Plan, drafted: Json, given: argparse.Namespace, say: Say) -> None:
-    """Gives drafted connections addresses that answer on this machine, where it is not in the cluster."""
+def _drafted(file: Path) -> Json:
+    """With what a person has filled in. Raises `CannotPrepare`, which says where it is wrong, and nothing of it."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise CannotPrepare(f"no JSON: line {error.lineno}: {error.msg}") from None
+    except UnicodeDecodeError:
+        raise CannotPrepare("no text in UTF-8") from None
+    if not isinstance(found, dict):
+        raise CannotPrepare("no connections by name")
+    return found
+
+
+async def _reached_from_here(plan: Plan, drafted: Json, given: argparse.Namespace, say: Say) -> Json:
+    """Drafted connections with addresses that answer on this machine, where it is not in the cluster."""
+    found: Json = {}
     traffic, cluster = plan.traffic, plan.cluster
     services = {traffic.api_connection: cluster.service, traffic.preview_connection: cluster.preview_service}
     async with connect_with_kubeconfig(given.kubeconfig, cluster.namespace, given.context) as kube:
         for name, service in services.items():
-            was = str(drafted.get(name, {}).get("host", ""))
+            known = drafted.get(name)
+            was = str(known.get("host", "")) if isinstance(known, dict) else ""  # another way to write it is a person's
             if addresses.is_within(was) and (now := await addresses.reached(kube, service, was)) != was:
                 say(f"{name}: {was} does not answer here, {now or 'and nothing else does: say where it is'}")
-                drafted[name]["host"] = now or was
+                found |= {name: drafted[name] | {"host": now}} if now else {}
+    return found
 
 
 def _is_set_up() -> bool:
