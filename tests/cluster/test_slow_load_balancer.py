@@ -15,7 +15,7 @@ from tests.support.steps import connect_to
 
 pytestmark = pytest.mark.cluster
 PORT = 18480
-RATE = 100.0
+RATE = 40.0
 """Requests a second."""
 
 
