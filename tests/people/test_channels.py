@@ -53,6 +53,17 @@ def test_the_start_is_announced_in_the_words_of_the_plan(told, monkeypatch):
     assert page["body"]["incident"]["status"] == "in_progress"
 
 
+@pytest.mark.parametrize("dag_id", [PLAN.deployment_dag_id, PLAN.rollback_dag_id])
+def test_what_is_said_of_a_deployment_leads_to_its_page(told, monkeypatch, dag_id):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com/ops/")
+    ti = Ti()
+    ti.dag_id = dag_id
+    channels.tell(context_of(ti), PLAN, messages.switched(PLAN, STATE))
+    (slack,) = told.posts()
+    page = f"<https://airflow.example.com/ops/handover/runs/{dag_id}/scheduled__2026-11-24T14%3A00%3A00%2B00%3A00|"
+    assert f"{page}What goes on>" in slack["blocks"][-1]["elements"][0]["text"]
+
+
 @pytest.mark.parametrize("message", [messages.started, messages.taken_back, messages.rolled_back])
 def test_the_status_page_is_told_no_reason_and_calls_nobody(message):
     shown = [one for one in channels.letters(PLAN, message(PLAN, BACK), "run") if one.kind == "status page"]

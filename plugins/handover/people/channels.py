@@ -26,7 +26,7 @@ from handover.plan.parts import LeftOut
 from handover.ports.channel import ServiceRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from handover.people.calendar import Meeting
     from handover.people.messages import Message
@@ -39,7 +39,9 @@ def tell(context: Any, plan: Plan, message: Message) -> list[str]:
     """Sends to every channel of the message, once however often the task is tried; gives the channels that failed, each
     with its reason. Leaves for the record what was sent, and what was not for the redelivery.
     """
-    return _deliver(context, plan, letters(plan, message, _origin(context), run_link(context["ti"], context["run_id"])))
+    return _deliver(
+        context, plan, letters(plan, message, _origin(context), links(plan, context["ti"], context["run_id"]))
+    )
 
 
 def invite(context: Any, plan: Plan, meeting: Meeting) -> list[str]:
@@ -62,19 +64,21 @@ def leave_untold(context: Any, plan: Plan, message: Message, why: str) -> None:
 
 def send(plan: Plan, message: Message, origin: str) -> list[Letter]:
     """The same for a trigger, which has no XComs; gives the letters that were not delivered."""
-    written = letters(plan, message, origin)
+    written = letters(plan, message, origin, _links(plan, plan.deployment_dag_id, message.deployment))
     missing = [letter for letter in written if not deliver(plan, letter, look=False).delivered]
     return sealed(plan, missing) if missing else []
 
 
-def letters(plan: Plan, message: Message, origin: str, link: str = "") -> list[Letter]:
-    """One letter for each channel of the message. ``origin``: what sends it, a part of every key."""
+def letters(plan: Plan, message: Message, origin: str, more: Mapping[str, str] | None = None) -> list[Letter]:
+    """One letter for each channel of the message. ``origin``: what sends it, a part of every key; ``more``: where there
+    is more to see, by name.
+    """
     m, now, found, message = plan.messages, clock.epoch(), [], _tellable(message)
     key = f"{plan.name}/{origin}/{message.event}"
     channel = m.incidents_channel if message.incident_channel else m.deployments_channel
     if message.slack and channel:
-        links = {"Run in Airflow": link, "Status page": m.status_page_url or ""}
-        shown = blocks(message.title, message.slack, dict(message.fields), links)
+        seen_at = {**(more or {}), "Status page": m.status_page_url or ""}
+        shown = blocks(message.title, message.slack, dict(message.fields), seen_at)
         found.append(
             Letter(key=f"{key}/{channel}", kind="slack", to=(channel,), text=message.slack, blocks=shown, at=now)
         )
@@ -124,15 +128,23 @@ def why(error: Exception) -> str:
     return str(error) if isinstance(error, (LeftOut, ServiceRefused)) else type(error).__name__
 
 
-def run_link(ti: Any, run_id: str) -> str:
-    """Where the run is seen in Airflow; empty when nobody knows this Airflow's address."""
+def links(plan: Plan, ti: Any, run_id: str) -> dict[str, str]:
+    """Where the run of a task is seen; nothing when nobody knows this Airflow's address."""
+    return _links(plan, getattr(ti, "dag_id", ""), run_id)
+
+
+def _links(plan: Plan, dag_id: str, run_id: str) -> dict[str, str]:
     from urllib.parse import quote
 
     from airflow.sdk.configuration import conf
 
-    base = conf.get("api", "base_url", fallback="") or ""
-    dag = getattr(ti, "dag_id", "")
-    return f"{base.rstrip('/')}/dags/{quote(dag, safe='')}/runs/{quote(run_id, safe='')}" if base and dag else ""
+    base = (conf.get("api", "base_url", fallback="") or "").rstrip("/")
+    if not (base and dag_id and run_id):
+        return {}
+    dag, run = quote(dag_id, safe=""), quote(run_id, safe="")
+    page = {"What goes on": f"{base}/handover/runs/{dag}/{run}"}
+    ours = dag_id in (plan.deployment_dag_id, plan.rollback_dag_id)
+    return {**(page if ours else {}), "Run in Airflow": f"{base}/dags/{dag}/runs/{run}"}
 
 
 def _origin(context: Any) -> str:
