@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from typing import Any
 
 HIDDEN = "***"
 _NAMED = (
@@ -39,6 +40,17 @@ def redacted(text: str) -> str:
 
         text = str(redact(text))
     return by_shape(text)
+
+
+def cleaned(value: Any) -> Any:
+    """The same for every text in it, however deep; and without NUL, which PostgreSQL does not have."""
+    if isinstance(value, str):
+        return redacted(value.replace("\0", ""))
+    if isinstance(value, (list, tuple)):
+        return [cleaned(one) for one in value]
+    if isinstance(value, dict):
+        return {cleaned(key): cleaned(one) for key, one in value.items()}
+    return value
 
 
 def by_shape(text: str) -> str:

@@ -22,7 +22,7 @@ from handover.models.record import (
     Sample,
     SentMessage,
 )
-from handover.models.redaction import redacted
+from handover.models.redaction import cleaned
 from handover.record.contradictions import KEYS, TIMES, contradictions
 
 if TYPE_CHECKING:
@@ -172,19 +172,8 @@ def _select(kind: type[RecordEntry]) -> str:
 
 def _values(entry: RecordEntry, *, packed: bool = True) -> list[Any]:
     """As they are kept. ``packed``: lists as JSON, as PostgreSQL is given them."""
-    found = [_clean(value) for value in entry.model_dump(mode="json").values()]
+    found = [cleaned(value) for value in entry.model_dump(mode="json").values()]
     return [json.dumps(value) if packed and isinstance(value, list) else value for value in found]
-
-
-def _clean(value: Any) -> Any:
-    """Every text in it without what looks like a secret, and without NUL, which PostgreSQL does not have."""
-    if isinstance(value, str):
-        return redacted(value.replace("\0", ""))
-    if isinstance(value, (list, tuple)):
-        return [_clean(one) for one in value]
-    if isinstance(value, dict):
-        return {_clean(key): _clean(one) for key, one in value.items()}
-    return value
 
 
 def _entry(kind: type[E_], row: Sequence[Any]) -> E_:

@@ -12,7 +12,9 @@ from handover.coordination import heartbeat, promotion
 from handover.coordination import state as states
 from handover.coordination.routing import move
 from handover.models.deployment import Status
+from handover.models.evidence import Measurement
 from handover.models.heartbeat import Heartbeat
+from handover.models.incident import Resolution, Severity, began
 from handover.ports.airflow import run_path
 from handover.workflows.page import schedule
 from handover.workflows.page.parts import PATIENCE_SECONDS, SHARED_SECONDS, Part, Shared
@@ -173,8 +175,14 @@ def test_of_a_rollback_that_has_traffic_back_already_nothing_is_offered(desk):
 
 
 def test_what_looks_like_a_secret_is_not_told(desk):
-    desk.deploy(reason="deploy with password=hunter2 today")
-    assert "hunter2" not in desk.get(NOW).text
+    incident = began("error_rate", "token=hunter2", Severity.CRITICAL, 1.0, Resolution.ASKED)
+    desk.deploy(reason="deploy with password=hunter2 today", incidents=(incident,))
+    measured = Measurement(what="cpu", value=None, source="pods", why="Authorization: Bearer hunter2-hunter2-hunter2")
+    sign = Heartbeat(watcher="w", at=clock.epoch(), reason="secret: hunter2", measurements=(measured,))
+    desk.cluster(lambda kube: heartbeat.beat(kube, desk.plan.lock_name, desk.token, sign))
+    told = desk.get(NOW)
+    assert "hunter2" not in told.text
+    assert told.json()["deployment"]["incidents"][0]["reason"] == "token=***"
 
 
 def test_what_is_due_is_told_as_a_scheduled_run_takes_it(desk):

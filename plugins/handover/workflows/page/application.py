@@ -87,7 +87,8 @@ async def _away(_: Request, error: Exception) -> Response:
 def application() -> FastAPI:
     """The plugin's part of the API server."""
     app = FastAPI(title="handover", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_kept)
-    app.state.plans, app.state.readers, app.state.streams, app.state.files = {}, {}, Streams(), files.found()
+    app.state.plans, app.state.readers, app.state.known = {}, {}, {}
+    app.state.streams, app.state.files = Streams(), files.found()
     app.add_middleware(SafeHeaders)
     app.add_exception_handler(page.PartAway, _away)
     app.add_exception_handler(StarletteHTTPException, _refused)

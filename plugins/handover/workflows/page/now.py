@@ -5,15 +5,16 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from handover.coordination.lock import generation_of
 from handover.coordination.routing import met_at
 from handover.coordination.size import declared
 from handover.models.annotations import notes
 from handover.models.deployment import Status
+from handover.models.evidence import Frozen
 from handover.models.image_reference import BadImage, ImageReference
-from handover.models.redaction import redacted
+from handover.models.redaction import cleaned, redacted
 from handover.ports.router import Stage
 from handover.workflows.deployment.request import MIN_REASON
 from handover.workflows.page.views import (
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from handover.ports.router import Route
     from handover.workflows.page.looking import ClusterSeen
 
+M = TypeVar("M", bound=Frozen)
 STABILIZATION = "stabilization"
 """The step that soaks up to the decision point (5.1)."""
 
@@ -91,7 +93,7 @@ def watches_of(plan: Plan, seen: ClusterSeen, now: float) -> tuple[Watching, ...
         Watching(
             watcher=one.watcher, at=one.at, silent=now - one.at > plan.watch.no_data_seconds, armed=one.armed,
             clean_since=one.clean_since, verdict=one.verdict, reason=_text(one.reason),
-            measurements=one.measurements,
+            measurements=tuple(clean(measured) for measured in one.measurements),
         )
         for one in seen.beats
     )  # fmt: skip
@@ -130,7 +132,7 @@ def deployment_of(
         back_at=state.back_at, decision_at=_decision_at(plan, state, steps), watch_until=state.watch_until,
         finished_at=state.finished_at, rollback_reason=_text(state.rollback_reason),
         whereabouts=state.whereabouts if _taken_back(state) else "", migration=state.migration.applied,
-        incidents=state.incidents, steps=tuple(steps), last_step=last,
+        incidents=tuple(clean(one) for one in state.incidents), steps=tuple(steps), last_step=last,
     )  # fmt: skip
 
 
@@ -212,3 +214,8 @@ def _words(status: Status) -> str:
 def _text(value: object) -> str:
     """What others have written into the cluster, without what looks like a secret."""
     return redacted(str(value))
+
+
+def clean(model: M) -> M:
+    """The same for every text of it."""
+    return model.model_validate(cleaned(model.model_dump(mode="json")))

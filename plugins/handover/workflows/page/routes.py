@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 from urllib.parse import quote
@@ -40,6 +41,7 @@ from handover.workflows.rollback.start import rollback_run_id
 T = TypeVar("T")
 router = APIRouter()
 DAY = 86400.0
+PLANS_SECONDS = 60.0
 MOST_ROWS, MOST_OFFSET = 200, 1_000_000
 FOR_DORA = (Outcome, IncidentEntry, Change)
 NOT_OURS = """<!doctype html>
@@ -80,7 +82,7 @@ READ = [Depends(may_read), Depends(_fresh)]
 
 @router.get("/plans", dependencies=[Depends(_fresh)])
 async def plans(request: Request, user: User) -> Plans:
-    names, broken = await run_in_threadpool(_known)
+    names, broken = await run_in_threadpool(_known, request)
     mine = await run_in_threadpool(lambda: [one for one in names if reads(one, request, user)])
     readers = [await run_in_threadpool(reader_of, one, request) for one in mine]
     allowed = await run_in_threadpool(lambda: [rolls_back(one, request, user) for one in mine])
@@ -88,10 +90,16 @@ async def plans(request: Request, user: User) -> Plans:
     return Plans(at=clock.epoch(), plans=tuple(cards), broken=broken)
 
 
-def _known() -> tuple[list[str], int]:
-    found = list(load_plans())
-    good = [one.name for one in found if not isinstance(one, ValueError)]
-    return good, len(found) - len(good)
+def _known(request: Request) -> tuple[list[str], int]:
+    """Names of the plans, and how many are broken; read again after a while, not for everybody who asks."""
+    kept: dict[str, tuple[float, list[str], int]] = request.app.state.known
+    at, names, broken = kept.get("plans", (-math.inf, [], 0))
+    if clock.monotonic() - at > PLANS_SECONDS:
+        found = list(load_plans())
+        names = [one.name for one in found if not isinstance(one, ValueError)]
+        broken = len(found) - len(names)
+        kept["plans"] = clock.monotonic(), names, broken
+    return names, broken
 
 
 async def _card(plan: Reader, allowed: bool) -> PlanCard:
@@ -111,9 +119,9 @@ async def _card(plan: Reader, allowed: bool) -> PlanCard:
 
 
 @router.get("/runs/{dag}/{run}", dependencies=[Depends(_fresh)])
-async def of_run(dag: RunId, run: RunId, _: User) -> Response:
+async def of_run(request: Request, dag: RunId, run: RunId, _: User) -> Response:
     """From a run of Airflow to its place on the page: what the tab of a run leads to."""
-    names, _broken = await run_in_threadpool(_known)
+    names, _broken = await run_in_threadpool(_known, request)
     plan = max((one for one in names if dag.startswith(f"{one}_")), key=len, default="")
     if not plan:
         return HTMLResponse(NOT_OURS)

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from handover.models.deployment import Status
+from handover.models.redaction import redacted
 from handover.plan import freeze, window
 from handover.plan.freeze import BrokenCalendar, FrozenSpan
 from handover.readiness.result import problem
+from handover.workflows.page.now import clean
 from handover.workflows.page.views import FreezeView, ReadinessNow, ReleaseDue, WindowView
 
 if TYPE_CHECKING:
@@ -83,4 +85,4 @@ def readiness_of(known: Readiness | None, unreadable: str, due: ReleaseDue, now:
         return ReadinessNow(known=None, counts=False, problem=unreadable)
     version, digest = (due.version or known.version, known.digest) if known else (due.version, "")
     why = problem(known, version, digest, now)
-    return ReadinessNow(known=known, counts=not why, problem=why)
+    return ReadinessNow(known=clean(known) if known else None, counts=not why, problem=redacted(why))
