@@ -128,12 +128,8 @@ def why(error: Exception) -> str:
     return str(error) if isinstance(error, (LeftOut, ServiceRefused)) else type(error).__name__
 
 
-def links(plan: Plan, ti: Any, run_id: str) -> dict[str, str]:
-    """Where the run of a task is seen; nothing when nobody knows this Airflow's address."""
-    return _links(plan, getattr(ti, "dag_id", ""), run_id)
-
-
 def _links(plan: Plan, dag_id: str, run_id: str) -> dict[str, str]:
+    """Where a run is seen, by name; nothing when nobody knows this Airflow's address."""
     from urllib.parse import quote
 
     from airflow.sdk.configuration import conf
