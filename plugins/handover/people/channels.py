@@ -39,9 +39,8 @@ def tell(context: Any, plan: Plan, message: Message) -> list[str]:
     """Sends to every channel of the message, once however often the task is tried; gives the channels that failed, each
     with its reason. Leaves for the record what was sent, and what was not for the redelivery.
     """
-    return _deliver(
-        context, plan, letters(plan, message, _origin(context), links(plan, context["ti"], context["run_id"]))
-    )
+    seen_at = _links(plan, getattr(context["ti"], "dag_id", ""), context["run_id"])
+    return _deliver(context, plan, letters(plan, message, _origin(context), seen_at))
 
 
 def invite(context: Any, plan: Plan, meeting: Meeting) -> list[str]:
