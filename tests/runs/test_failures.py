@@ -41,6 +41,22 @@ def test_a_task_marked_failed_by_hand_is_rolled_back(team, production):
     came_back(team, production, run_id)
 
 
+def test_behind_a_step_marked_successful_by_hand_nothing_is_done(team, production):
+    """Airflow goes on at once, past all that comes before it in the plan; the step behind it refuses and says why."""
+    run_id = team.start("v1.1.0")
+    marked, behind = (
+        f"phase_2_application_deployment.deploy_new_version.{one}" for one in ("scan_image", "verify_signature")
+    )
+    team.until(run_id, "open", "success")
+    team.admin.mark_task(DEPLOYMENT, run_id, marked, "success")
+    came_back(team, production, run_id)
+    assert f"nothing was done: {marked} left no evidence" in team.admin.log(DEPLOYMENT, run_id, behind)
+    assert (
+        team.admin.task_states(DEPLOYMENT, run_id)["phase_2_application_deployment.deploy_new_version.switch_traffic"]
+        != "success"
+    )
+
+
 def test_a_killed_task_runs_again_and_finds_what_it_did(team, production):
     """The process is killed beside its own supervisor, as the kernel does when memory is short."""
     run_id = team.start("v1.1.0")
