@@ -19,7 +19,7 @@ from rich.table import Table
 from sandbox.bench_database.bench import Bench, Part
 from sandbox.bench_database.postgres import pair
 
-PARTS = ("backup", "backfill", "validation")
+PARTS = ("backup", "backfill", "validation", "rehearsal")
 FILE = "bench-database.json"
 GIGABYTES = 2.0
 

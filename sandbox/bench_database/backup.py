@@ -44,7 +44,7 @@ def measure(bench: Bench) -> Part:
     with database.connect() as connection:
         connection.execute(TABLE.format(rows=rows).encode())
         connection.execute("VACUUM ANALYZE letters")
-    with _store(bench) as client:
+    with store(bench) as client:
         floors, ours = list[float](), list[Taken]()
         for number in range(1, ROUNDS + 1):
             floors.append(_floor(database))
@@ -84,7 +84,7 @@ def _ours(database: Database, client: Any, compression: str) -> Taken:
 
 
 @contextmanager
-def _store(bench: Bench) -> Iterator[Any]:
+def store(bench: Bench) -> Iterator[Any]:
     """moto's S3 in a process of its own, which keeps on a disk what is large."""
     import boto3
     from botocore.config import Config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from handover.database.rehearsal.rehearsing import rehearse
 from handover.database.rehearsal.trial import Trial
 from handover.models.deployment import BackupRecord
 from handover.models.evidence import Evidence, Verdict
+from handover.plan.model import INCLUDE
 from tests.database.conftest import bundle, fill
 from tests.support.cluster import plan_with
 from tests.support.postgres import PASSWORD, Servers
@@ -149,7 +151,10 @@ def test_a_rehearsal_that_was_killed_half_way_is_in_nobodys_way(
         "overlay": str(tmp_path / "overlay.yaml"),
         "s3": {"endpoint_url": s3_endpoint, "region_name": "eu-central-1"},
     }
-    process = subprocess.Popen([sys.executable, "-c", KILLED], stdin=subprocess.PIPE, text=True)
+    environment = os.environ | {"PYTHONPATH": "plugins"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED], stdin=subprocess.PIPE, text=True, cwd=INCLUDE.parent, env=environment
+    )
     assert process.stdin is not None
     process.stdin.write(json.dumps(given))
     process.stdin.close()

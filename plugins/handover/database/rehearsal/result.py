@@ -16,6 +16,7 @@ SHARE, ACCESS_EXCLUSIVE = "ShareLock", "AccessExclusiveLock"
 HINDERING = (SHARE, "ShareRowExclusiveLock", "ExclusiveLock", ACCESS_EXCLUSIVE)
 """Locks on a table that somebody who writes, or also reads, has to wait for; weakest first."""
 SOURCE = "rehearsal"
+REHEARSAL_SECONDS = "rehearsal_seconds"
 
 
 class LockHeld(Frozen):
@@ -129,7 +130,7 @@ def _summary(result: RehearsalResult) -> str:
 
 def measurements(result: RehearsalResult) -> tuple[Measurement, ...]:
     return (
-        Measurement(what="rehearsal_seconds", value=round(result.seconds, 3), unit="s", source=SOURCE),
+        Measurement(what=REHEARSAL_SECONDS, value=round(result.seconds, 3), unit="s", source=SOURCE),
         Measurement(what="rehearsed_backup_age_seconds", value=round(result.age_seconds), unit="s", source=SOURCE),
         *(measured for run in result.runs for measured in _of(run)),
     )
