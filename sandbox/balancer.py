@@ -15,20 +15,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from handover.adapters.kubernetes import connect_with_kubeconfig
-from handover.ports.kube import Kube, KubeError
+import httpx
+
 from sandbox.processes import POLL_SECONDS
+from sandbox.services.access import Access
 from sandbox.settings import SandboxError
 
 ENTRY_SECONDS = 5.0
 LOOK_SECONDS, CHECK_SECONDS, START_SECONDS = 0.05, 1.0, 60.0
-SLICES = "discovery.k8s.io/v1/endpointslices"
+SLICES = "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices"
+ACCESS = "BALANCER_ACCESS"
+"""Environment variable: how to reach the cluster's API (`Access`), as JSON."""
 NOBODY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 CHUNK = 65536
 Target = tuple[str, int]
@@ -49,13 +52,13 @@ class Balancer:
         now = time.monotonic()
         return [one for one, at in self.since.items() if at is not None and now - at >= self.entry_seconds]
 
-    async def look_for_ever(self, kube: Kube, service: str) -> None:
+    async def look_for_ever(self, kube: httpx.Client, namespace: str, service: str) -> None:
         """At what is behind the Service. The first that are found were let in long ago."""
         checks: dict[Target, asyncio.Task[None]] = {}
         first = True
         while True:
-            with suppress(KubeError):
-                behind = await _behind(kube, service)
+            with suppress(httpx.HTTPError):
+                behind = await asyncio.to_thread(_behind, kube, namespace, service)
                 for gone in self.since.keys() - behind:
                     del self.since[gone]
                     checks.pop(gone).cancel()
@@ -102,11 +105,12 @@ class Balancer:
         writer.close()
 
 
-async def _behind(kube: Kube, service: str) -> set[Target]:
-    slices = await kube.list(SLICES, {"kubernetes.io/service-name": service})
+def _behind(kube: httpx.Client, namespace: str, service: str) -> set[Target]:
+    params = {"labelSelector": f"kubernetes.io/service-name={service}"}
+    answer = kube.get(SLICES.format(namespace), params=params).raise_for_status()
     return {
         (end["addresses"][0], one["ports"][0]["port"])
-        for one in slices for end in one.get("endpoints") or () if end["conditions"].get("ready")
+        for one in answer.json()["items"] for end in one.get("endpoints") or () if end["conditions"].get("ready")
     }  # fmt: skip
 
 
@@ -121,16 +125,15 @@ async def _copy(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
 
 @contextmanager
 def balanced(
-    listen: Target, kubeconfig: Path, namespace: str, service: str, health_path: str, out: Path
+    listen: Target, access: Mapping[str, str], namespace: str, service: str, health_path: str, out: Path
 ) -> Iterator[dict[str, Any]]:
     """A balancer in a process of its own; gives what it has seen once it has ended. Raises `SandboxError`."""
     argv = [
-        sys.executable, "-m", "sandbox.balancer", "--listen", f"{listen[0]}:{listen[1]}", "--kubeconfig",
-        str(kubeconfig), "--namespace", namespace, "--service", service, "--health-path", health_path, "--out",
-        str(out),
+        sys.executable, "-m", "sandbox.balancer", "--listen", f"{listen[0]}:{listen[1]}", "--namespace", namespace,
+        "--service", service, "--health-path", health_path, "--out", str(out),
     ]  # fmt: skip
     seen: dict[str, Any] = {}
-    process = subprocess.Popen(argv, env=os.environ)
+    process = subprocess.Popen(argv, env=os.environ | {ACCESS: json.dumps(dict(access))})
     try:
         deadline = time.monotonic() + START_SECONDS
         while not out.exists():
@@ -148,8 +151,8 @@ async def _main(given: argparse.Namespace) -> None:
     host, _, port = given.listen.rpartition(":")
     balancer, over = Balancer(given.health_path, given.entry_seconds), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
-    async with connect_with_kubeconfig(given.kubeconfig, given.namespace) as kube:
-        looking = asyncio.create_task(balancer.look_for_ever(kube, given.service))
+    with Access(**json.loads(os.environ[ACCESS])).client() as kube:
+        looking = asyncio.create_task(balancer.look_for_ever(kube, given.namespace, given.service))
         while not balancer.targets():
             await asyncio.sleep(LOOK_SECONDS)
         async with await asyncio.start_server(balancer.serve, host, int(port)):
@@ -161,7 +164,7 @@ async def _main(given: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sandbox.balancer", description=__doc__)
-    for name in ("--listen", "--kubeconfig", "--namespace", "--service", "--health-path"):
+    for name in ("--listen", "--namespace", "--service", "--health-path"):
         parser.add_argument(name, required=True)
     parser.add_argument("--entry-seconds", type=float, default=ENTRY_SECONDS)
     parser.add_argument("--out", type=Path, required=True, help="JSON, written at the end")

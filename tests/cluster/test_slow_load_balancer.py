@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
 
@@ -28,7 +27,7 @@ def test_no_request_is_lost_either_way_and_no_fewer_pods_serve_than_before(hotel
     with (
         Access(**hotel.endpoints["kubernetes"]).client() as kube,
         balanced(
-            listen, Path(hotel.endpoints["kubeconfig"]), cluster.namespace, cluster.service, hotel.plan.health.path,
+            listen, hotel.endpoints["kubernetes"], cluster.namespace, cluster.service, hotel.plan.health.path,
             tmp_path / "balancer.json",
         ) as balancer,
         endpoints_seen(kube) as seen,
