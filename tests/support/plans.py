@@ -28,8 +28,8 @@ def without(*keys: str) -> dict[str, Any]:
 def bare() -> dict[str, Any]:
     """As little as a plan can be."""
     data = without(
-        "staging", "backup", "banner", "migration", "functional", "data", "announcements", "followups", "record",
-        "messages.deployments_channel", "messages.incidents_channel", "health.login_path",
+        "staging", "backup", "banner", "migration", "rehearsal", "functional", "data", "announcements", "followups",
+        "record", "messages.deployments_channel", "messages.incidents_channel", "health.login_path",
         "health.error_tracker", "health.database_command", "health.client_command", "traffic.smoke_command",
         *(f"messages.{channel}" for channel in CHANNELS), "messages.stakeholders", "messages.users",
     )  # fmt: skip
