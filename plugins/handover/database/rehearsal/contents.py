@@ -42,13 +42,16 @@ def schema(database: Database, histories: Collection[str]) -> dict[str, tuple[st
     """Raises `SchemaUnreadable`. The order of columns is no difference: what is made again comes last."""
     with database.connect() as connection:
         major, broken = server_major(connection), catalog.invalid_indices(connection)
-    done = subprocess.run(
-        [
-            tools.program("pg_dump", major), "--schema-only", "--no-owner", "--no-privileges", "--no-tablespaces",
-            "--no-password", *(f"--exclude-table=*.{name}" for name in histories),
-        ],
-        check=False, capture_output=True, env=database.environment(), timeout=DUMP_SECONDS,
-    )  # fmt: skip
+    command = [
+        tools.program("pg_dump", major), "--schema-only", "--no-owner", "--no-privileges", "--no-tablespaces",
+        "--no-password", *(f"--exclude-table=*.{name}" for name in histories),
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, check=False, capture_output=True, env=database.environment(), timeout=DUMP_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise SchemaUnreadable(f"pg_dump has not told the schema within {DUMP_SECONDS} s") from None
     if done.returncode:
         raise SchemaUnreadable(f"pg_dump ended with {done.returncode}: {done.stderr.decode('utf-8', 'replace')[-500:]}")
     found: dict[str, list[str]] = {}

@@ -15,6 +15,9 @@ StallOf = Literal["reads", "writes", "writes of the same rows"]
 SHARE, ACCESS_EXCLUSIVE = "ShareLock", "AccessExclusiveLock"
 HINDERING = (SHARE, "ShareRowExclusiveLock", "ExclusiveLock", ACCESS_EXCLUSIVE)
 """Locks on a table that somebody who writes, or also reads, has to wait for; weakest first."""
+MOST = 50
+"""Locks, stalls and tables of a script that are measurements: a table may have thousands of partitions. What the plan
+does not allow is told of all."""
 SOURCE = "rehearsal"
 REHEARSAL_SECONDS = "rehearsal_seconds"
 
@@ -138,10 +141,11 @@ def measurements(result: RehearsalResult) -> tuple[Measurement, ...]:
 
 def _of(run: ScriptRun) -> Iterator[Measurement]:
     values: list[tuple[str, float, str]] = [("seconds", run.seconds, "s"), ("WAL bytes", run.wal_bytes, "B")]
-    values += [(f"{lock.mode} on {lock.table}", lock.seconds, "s") for lock in run.locks]
-    values += [(f"most waiting for {lock.table}", lock.waiting, "") for lock in run.locks if lock.waiting]
-    values += [(f"stall of {stall.what} of {stall.table}", stall.seconds, "s") for stall in run.stalls]
-    for change in run.changes:
+    locks = sorted(run.locks, key=lambda lock: not lock.hinders)[:MOST]
+    values += [(f"{lock.mode} on {lock.table}", lock.seconds, "s") for lock in locks]
+    values += [(f"most waiting for {lock.table}", lock.waiting, "") for lock in locks if lock.waiting]
+    values += [(f"stall of {stall.what} of {stall.table}", stall.seconds, "s") for stall in run.stalls[:MOST]]
+    for change in run.changes[:MOST]:
         values += [(f"rows of {change.table} rewritten", change.rows, "")] if change.rewritten else []
         values += [
             (f"rows of {change.table} {what}", number, "")
