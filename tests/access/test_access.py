@@ -16,7 +16,7 @@ import jwt
 import pytest
 
 from sandbox.settings import REPOSITORY
-from tests.support.airflow_api import ASKED, AUTOMATION, DEPLOYMENT, JWT_SECRET, Api, running, sign_in
+from tests.support.airflow_api import ASKED, AUTOMATION, DEPLOYMENT, JWT_SECRET, QUEUED, Api, running, sign_in
 from tests.support.postgres import Servers
 
 pytestmark = pytest.mark.slow
@@ -208,6 +208,15 @@ def test_a_token_counts_by_its_signature_its_use_and_its_owner_alone(api):
     assert status(signed(owner("admin"), "whatever else a worker may know, which is not the secret of tokens")) == 403
     assert status(signed(owner("admin"), aud="urn:airflow.apache.org:task")) == 403
     assert status(signed(owner("viewer"), role="admin", roles=["Admin"])) == 403
+
+
+def test_a_step_runs_with_what_a_worker_holds_which_is_no_database_and_no_key_of_tokens(api):
+    dag, run, task = QUEUED
+    done = api.work()
+    with api.client("viewer") as viewer:
+        at = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}"
+        assert viewer.get(at).json()["state"] == "success", done.stdout[-3000:] + done.stderr[-3000:]
+        assert viewer.get(f"{at}/xcomEntries").json()["total_entries"]
 
 
 # --- the accounts

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import yaml
@@ -22,12 +23,19 @@ from handover.adapters.postgres import Database
 from sandbox.settings import REPOSITORY
 
 SERVICES = yaml.safe_load((REPOSITORY / "docker-compose.yaml").read_text())["services"]
+FOLDERS = ("AIRFLOW__CORE__DAGS_FOLDER", "AIRFLOW__CORE__PLUGINS_FOLDER")
 OF_THE_PLACE = ("DATABASE", "CELERY", "CORE__EXECUTOR", "CORE__FERNET_KEY", "API__", "JWT_", "EXECUTION_API")
 """Settings that say where things are: those of a test are others."""
 DEPLOYMENT = {"version": "v1.1.0", "reason": "because of the test"}
 """What the form of a deployment asks for."""
 ASKED = "asked"
 """The run of the deployment in which people are asked."""
+QUEUED = ("pms_announcements", "queued", "release")
+"""DAG, run and task of the step that waits for a worker."""
+WORKLOAD = "workload.json"
+RUN_IT = "import sys; from airflow.executors.base_executor import BaseExecutor as E; \
+from airflow.executors.workloads import ExecuteTask as T; E.run_workload(T.model_validate_json(sys.stdin.read()))"
+"""What a Celery worker does with it."""
 JWT_SECRET = secrets.token_hex(48)
 AUTOMATION = ("automation", secrets.token_hex(16))
 
@@ -56,6 +64,23 @@ class Api:
         return subprocess.run(
             [sys.executable, "-m", "handover", "accounts"], env=environment, capture_output=True, text=True, check=False
         )
+
+    def work(self) -> subprocess.CompletedProcess[str]:
+        """Runs the step that waits with what docker-compose.yaml gives a worker, and nothing else."""
+        folder = Path(self.environment["AIRFLOW_HOME"])
+        given = {
+            name: self.environment.get(name, value) for name, value in SERVICES["worker"]["environment"].items()
+            if name.startswith(("AIRFLOW_CONN", "HANDOVER")) or not any(part in name for part in OF_THE_PLACE)
+        }  # fmt: skip
+        environment = {
+            **{name: self.environment[name] for name in ("PATH", "PYTHONPATH", *FOLDERS)}, **given,
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/", "AIRFLOW_HOME": str(folder / "worker"),
+            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(folder / "worker" / "logs"), "HOME": str(folder),
+        }  # fmt: skip
+        return subprocess.run(
+            [sys.executable, "-c", RUN_IT], env=environment, input=(folder / WORKLOAD).read_text(), cwd=REPOSITORY,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
 
 
 def sign_in(client: httpx.Client, name: str, password: str) -> httpx.Response:
@@ -137,24 +162,34 @@ def read_dags() -> None:
     sync_bag_to_db(bag, "dags-folder", None)
 
 
-def ask(dag_id: str, run_id: str, people: Iterable[str]) -> None:
-    """A run in which everybody is asked something, `own`, and something else that somebody else is asked."""
+def begun(session: Any, dag_id: str, run_id: str, conf: Mapping[str, str]) -> Any:
+    """A run that runs."""
     from airflow.models.dagbag import DBDagBag
-    from airflow.models.hitl import HITLDetail
-    from airflow.utils.session import create_session
-    from airflow.utils.state import DagRunState, TaskInstanceState
+    from airflow.utils.state import DagRunState
     from airflow.utils.types import DagRunTriggeredByType, DagRunType
 
     from handover import clock
 
-    questions = [(kind, name) for name in people for kind in ("own", "other")]
-    with create_session() as session:
-        dag = DBDagBag().get_latest_version_of_dag(dag_id, session=session)
-        run = dag.create_dagrun(
-            run_id=run_id, logical_date=None, data_interval=None, run_after=clock.utc(), conf=dict(DEPLOYMENT),
+    return (
+        DBDagBag()
+        .get_latest_version_of_dag(dag_id, session=session)
+        .create_dagrun(
+            run_id=run_id, logical_date=None, data_interval=None, run_after=clock.utc(), conf=dict(conf),
             run_type=DagRunType.MANUAL, triggered_by=DagRunTriggeredByType.TEST, state=DagRunState.RUNNING,
             session=session,
-        )  # fmt: skip
+        )
+    )  # fmt: skip
+
+
+def ask(people: Iterable[str]) -> None:
+    """A deployment in which everybody is asked something, `own`, and something else that somebody else is asked."""
+    from airflow.models.hitl import HITLDetail
+    from airflow.utils.session import create_session
+    from airflow.utils.state import TaskInstanceState
+
+    questions = [(kind, name) for name in people for kind in ("own", "other")]
+    with create_session() as session:
+        run = begun(session, "pms_deployment", ASKED, DEPLOYMENT)
         for (kind, name), task in zip(questions, run.get_task_instances(session=session), strict=False):
             task.state = TaskInstanceState.AWAITING_INPUT
             asked = name if kind == "own" else "somebody"
@@ -164,6 +199,21 @@ def ask(dag_id: str, run_id: str, people: Iterable[str]) -> None:
                     assignees=[{"id": asked, "name": asked}],
                 )
             )  # fmt: skip
+
+
+def queue(file: Path) -> None:
+    """Writes down what the scheduler would give to a worker: the first step of an announcement."""
+    from airflow.executors.base_executor import BaseExecutor
+    from airflow.executors.workloads import ExecuteTask
+    from airflow.utils.session import create_session
+    from airflow.utils.state import TaskInstanceState
+
+    with create_session() as session:
+        run = begun(session, QUEUED[0], QUEUED[1], {"version": "v1.1.0"})
+        task = next(one for one in run.get_task_instances(session=session) if one.task_id == QUEUED[2])
+        task.state = TaskInstanceState.QUEUED
+        session.flush()
+        file.write_text(ExecuteTask.make(task, generator=BaseExecutor().jwt_generator).model_dump_json())
 
 
 def serve(port: int, tell: int) -> None:
@@ -177,7 +227,7 @@ def serve(port: int, tell: int) -> None:
             os.write(tell, b"ready")
             os.close(tell)
 
-    Server(uvicorn.Config(create_app(apps="core"), host="127.0.0.1", port=port, log_level="warning")).run()
+    Server(uvicorn.Config(create_app(), host="127.0.0.1", port=port, log_level="warning")).run()
 
 
 if __name__ == "__main__":
@@ -188,5 +238,6 @@ if __name__ == "__main__":
     if code := accounts("accounts", []):
         sys.exit(code)
     read_dags()
-    ask("pms_deployment", ASKED, [*json.loads(os.environ["HANDOVER_ACCOUNTS"]), AUTOMATION[0]])
+    ask([*json.loads(os.environ["HANDOVER_ACCOUNTS"]), AUTOMATION[0]])
+    queue(Path(os.environ["AIRFLOW_HOME"]) / WORKLOAD)
     serve(int(sys.argv[1]), int(sys.argv[2]))

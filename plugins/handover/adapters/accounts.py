@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-Right = tuple[str, str]
-"""What is done, and to what."""
+from handover.plan.airflow_roles import Right
+
+
+class NotStored(RuntimeError):
+    """Airflow's database did not take a change; the auth manager's log says why."""
 
 
 @dataclass(frozen=True)
@@ -18,13 +21,13 @@ class Account:
     """
 
     name: str
-    password: str
+    password: str = field(repr=False)
     roles: frozenset[str]
     follows: bool = False
 
 
 class Accounts:
-    """Of one Airflow; see `accounts`. Each call is whole, and may be made twice."""
+    """Of one Airflow; see `accounts`. Every call may be made twice. Those that change something raise `NotStored`."""
 
     def __init__(self, manager: Any) -> None:
         self._manager = manager
@@ -55,12 +58,17 @@ class Accounts:
         changed = []
         if {role.name for role in user.roles} != account.roles:
             user.roles = roles
-            manager.update_user(user)
+            _stored(manager.update_user(user), account.name)
             changed.append("roles")
         if account.follows and not manager.check_password(account.name, account.password):
-            manager.reset_password(user.id, account.password)
+            _stored(manager.reset_password(user.id, account.password), account.name)
             changed.append("password")
         return f"{' and '.join(changed)} set" if changed else "as it should be"
+
+
+def _stored(done: bool, name: str) -> None:
+    if not done:
+        raise NotStored(f"the account {name} could not be changed")
 
 
 @contextmanager

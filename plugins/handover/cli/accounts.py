@@ -14,17 +14,15 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field, SecretStr, TypeAdapter, ValidationError
 
+from handover.adapters.accounts import Account, NotStored, accounts, password_of
 from handover.models.evidence import Frozen
 from handover.plan.airflow_roles import VIEWER, approver, automation, roles_of
 from handover.plan.load import PlanError, load_plans
 from handover.plan.model import Plan
-
-if TYPE_CHECKING:
-    from handover.adapters.accounts import Account
 
 VARIABLE = "HANDOVER_ACCOUNTS"
 MIN_PASSWORD = 12
@@ -58,8 +56,9 @@ def main(command: str, argv: list[str]) -> int:
     except (PlanError, Refused, AirflowNotFoundException) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 1
-    except SQLAlchemyError as error:
-        print(f"Airflow's database did not answer: {type(error).__name__}", file=sys.stderr)
+    except (SQLAlchemyError, NotStored) as error:
+        said = error if isinstance(error, NotStored) else type(error).__name__
+        print(f"Airflow's database did not take it: {said}", file=sys.stderr)
         return 2
     return 0
 
@@ -74,8 +73,6 @@ def _plans() -> list[Plan]:
 
 def people(given: str) -> list[Account]:
     """What HANDOVER_ACCOUNTS says; "" is nobody. Raises `Refused`, which repeats nothing of what was given."""
-    from handover.adapters.accounts import Account
-
     try:
         read = _PEOPLE.validate_json(given or "{}")
     except ValidationError as error:
@@ -86,8 +83,6 @@ def people(given: str) -> list[Account]:
 
 def machines(plans: Sequence[Plan]) -> list[Account]:
     """The accounts behind the plans' Airflow connections; several plans may share one. Raises `Refused`."""
-    from handover.adapters.accounts import Account, password_of
-
     found: dict[str, Account] = {}
     for plan in plans:
         connection = plan.rollback.airflow_connection
@@ -103,8 +98,6 @@ def machines(plans: Sequence[Plan]) -> list[Account]:
 
 def settle(plans: Sequence[Plan], wanted: Sequence[Account]) -> None:
     """Makes it so, and says what was done and what is missing. Raises `Refused` before anything was changed."""
-    from handover.adapters.accounts import accounts
-
     roles = {name: rights for plan in plans for name, rights in roles_of(plan).items()}
     with accounts() as there:
         if wrong := "; ".join(problems(wanted, there.users(), there.roles() | set(roles))):
