@@ -143,7 +143,7 @@ async def test_who_may_only_look_sees_everything_and_cannot_roll_back(scene, vis
 
 async def test_nobody_sees_anything_without_login_or_right(scene, visit):
     page = await visit("", url=f"{scene.url}/handover/")
-    await expect(page.locator("body")).to_contain_text("Not authenticated")
+    await expect(page).to_have_url(f"{scene.url}/api/v2/auth/login?next=%2Fhandover%2F")
     page = await visit("stranger")
     await expect(page.locator(".headline")).to_contain_text("you have no right to do this")
     page = await visit("stranger", url=f"{scene.url}/handover/")

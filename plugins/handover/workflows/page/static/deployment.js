@@ -54,7 +54,7 @@ export class PlanPage extends Component {
           <${Decisions} decisions=${view.decisions} />
           <${Messages} view=${view} />
           <${About} view=${view} />`}
-        ${!run && html`<${Past} plan=${plan} card=${now?.value} />`}
+        ${!run && html`<${Past} plan=${plan} now=${now?.value} />`}
       </div>`;
   }
 }

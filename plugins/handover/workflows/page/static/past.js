@@ -9,26 +9,36 @@ import { Away, Badge, Component, Facts, html, Out, Section, When } from "./ui.js
 
 const PAGE = 20;
 
-/** Past deployments, numbers and calendar of one plan. Asked for when they are shown, and anew on every page. */
+const standing = (now) => `${now?.deployment?.run} ${now?.deployment?.status}`;
+
+/** Past deployments, numbers and calendar of one plan. Asked for when they are shown, and when a deployment begins or ends. */
 export class Past extends Component {
-  state = { offset: 0, found: null, problem: "", numbers: null, unknown: "" };
+  state = { offset: 0, found: null, at: null, problem: "", numbers: null, unknown: "" };
 
   componentDidMount() {
-    this.turn(0);
-    api.numbers(this.props.plan).then((numbers) => this.setState({ numbers }), (error) => this.setState({ unknown: error.message }));
+    this.look();
+  }
+
+  componentDidUpdate(before) {
+    if (standing(before.now) !== standing(this.props.now)) this.look();
+  }
+
+  look() {
+    this.turn(this.state.offset);
+    api.numbers(this.props.plan).then((numbers) => this.setState({ numbers, unknown: "" }), (error) => this.setState({ unknown: error.message }));
   }
 
   turn = async (offset) => {
     try {
-      this.setState({ found: await api.pastDeployments(this.props.plan, PAGE, offset), offset, problem: "" });
+      this.setState({ found: await api.pastDeployments(this.props.plan, PAGE, offset), offset, at: Date.now() / 1000, problem: "" });
     } catch (error) {
       this.setState({ problem: error.message });
     }
   };
 
-  render({ plan }, { found, problem, numbers, unknown }) {
+  render({ plan }, { found, at, problem, numbers, unknown }) {
     return html`<${Section} title="Deployments" id="past" className="wide" aside=${found && html`<span class="muted">${found.total}</span>`}>
-        ${problem && html`<p class="away" role="note">The past cannot be read: ${problem}.</p>`}
+        ${problem && html`<p class="away" role="note">The past cannot be read: ${problem}.${found ? html` This is as of <${When} at=${at} date />.` : ""}</p>`}
         ${found && html`<${Table} plan=${plan} rows=${found.rows} /><${Pager} found=${found} turn=${this.turn} />`}
       <//>
       <${Dora} numbers=${numbers} unknown=${unknown} />

@@ -71,9 +71,12 @@ export function Out({ href, children }) {
 
 function leave(event) {
   if (window.parent === window) return;
-  event.preventDefault();
-  const outer = window.top.document;
-  const link = outer.createElement("a");
-  Object.assign(link, { href: event.currentTarget.href, target: "_blank", rel: "noopener noreferrer" });
-  link.click();
+  try {
+    const link = window.top.document.createElement("a");
+    Object.assign(link, { href: event.currentTarget.href, target: "_blank", rel: "noopener noreferrer" });
+    event.preventDefault();
+    link.click();
+  } catch {
+    // a frame of somebody else's: then it is the browser's to say whether the link opens
+  }
 }
