@@ -88,6 +88,7 @@ def bench(home: Path, console: Console) -> None:
 async def _asked(minute: float) -> dict[str, Any]:
     from handover.workflows.page.access import may_read
     from handover.workflows.page.application import application
+    from handover.workflows.page.parts import Shared
 
     app = application()
     app.dependency_overrides[may_read] = lambda: None
@@ -96,6 +97,8 @@ async def _asked(minute: float) -> dict[str, Any]:
         for name, path in PATHS.items():
             seconds, body = [], b""
             for _ in range(ROUNDS):
+                for reader in app.state.readers.values():
+                    reader.shared = Shared()  # nobody else has just asked the same
                 began = time.perf_counter()
                 answer = await web.get(f"/plans/pms/{path.format(minute=minute)}", timeout=60)
                 seconds.append(time.perf_counter() - began)
