@@ -16,6 +16,7 @@ import uvicorn
 from fastapi.responses import HTMLResponse
 
 from handover.plan.model import Plan
+from handover.record.ledger import Ledger
 from tests.page.airflow import FRAME, AirflowPages
 from tests.page.scene import Scene
 from tests.record.conftest import Book, book, server  # noqa: F401 - fixtures
@@ -25,7 +26,7 @@ from tests.twins.world import QUICK, plan_with
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-extensions", "--no-first-run"]
-PATIENCE_MS = 120_000
+PATIENCE_SECONDS = 120
 """A page that takes so long is broken on any machine."""
 
 
@@ -41,7 +42,7 @@ async def browser() -> AsyncIterator[Any]:
     """One for all tests of this process."""
     from playwright.async_api import async_playwright, expect
 
-    expect.set_options(timeout=PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_SECONDS * 1000)
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield chromium
@@ -70,7 +71,7 @@ async def scene(slow_plan: Plan, book: Book, monkeypatch: pytest.MonkeyPatch) ->
         while not runs.started:
             await asyncio.sleep(0.01)
         host, port = runs.servers[0].sockets[0].getsockname()
-        yield Scene(desk, book.ledger, airflow, f"http://{host}:{port}")
+        yield Scene(desk, Ledger(book.writer, PATIENCE_SECONDS, PATIENCE_SECONDS), airflow, f"http://{host}:{port}")
         runs.should_exit = True
         await task
 
@@ -113,7 +114,7 @@ async def visit(browser: Any, scene: Scene) -> AsyncIterator[Any]:
             context = await browser.new_context(extra_http_headers=headers, **asked)
             stack.push_async_callback(context.close)
             page = await context.new_page()
-            page.set_default_timeout(PATIENCE_MS)
+            page.set_default_timeout(PATIENCE_SECONDS * 1000)
             visitors.append(Visitor(page, scene.url))
             await page.goto(url or scene.page, wait_until="commit")
             return page
