@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from handover.step import StepRun
 
 log = logging.getLogger(__name__)
-PRISMA = ("npx", "prisma", "migrate", "deploy")
 
 
 class GuardedRun:
@@ -126,7 +125,7 @@ class MigrationRun(GuardedRun):
             name=f"{self.plan.cluster.app}-prisma-migrate",
             key=f"{self.step_run.run_id}/{self.step.task_id}",
             image=await self._image(),
-            argv=PRISMA,
+            argv=self.plan.database.prisma_command,
             env={"PGOPTIONS": f"{timeout}ms", "PRISMA_HIDE_UPDATE_MESSAGE": "1"},
             pull_secret=self.plan.image.pull_secret,
         )
