@@ -261,7 +261,7 @@ def test_pods_that_cannot_be_told_to_let_go_are_left_to_who_scales_them_down(wor
     _, token = move_back(world)
     draining = DrainColour(task_id="step", plan=world.with_plan(traffic={"drain_path": None}), colour="new")
     said = run(draining, token, release("registry.example.com/shop/web:v1.1.0")).evidence
-    assert said.passed and said.reason.startswith("green is not told (the plan has no traffic.drain_path): ")
+    assert said.passed and said.reason.startswith("drained no pod (the plan has no traffic.drain_path) of green: ")
 
 
 def retired(world) -> Ran:

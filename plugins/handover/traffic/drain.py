@@ -32,7 +32,7 @@ class Drained:
 
     def __str__(self) -> str:
         if not self.told:
-            return "not told (the plan has no traffic.drain_path)"
+            return "no pod (the plan has no traffic.drain_path)"
         return f"{self.pods} pods" + (f", but {'; '.join(self.problems)}" if self.problems else "")
 
 

@@ -134,7 +134,7 @@ class DrainColour(Step):
             kept, drained = await let_go(kube, self.plan, away, public.token, seconds)
         if not drained.told:
             later = "its kept connections are waited for when it is scaled down, and end with its pods"
-            return passed(self.task_id, f"{colour} is {drained}: {later}")
+            return passed(self.task_id, f"drained {drained} of {colour}: {later}")
         return passed(
             self.task_id, f"drained {colour}: {drained}; {away.stable} keeps connections: {kept}",
             Measurement(what="drained_pods", value=drained.pods, source=f"pods of {colour}"),
