@@ -52,7 +52,7 @@ class Api:
         """Signed in; with neither, nobody. ``address``: from where the server is asked."""
         transport = httpx.HTTPTransport(local_address=address)
         headers = {"Authorization": f"Bearer {token or self.token(name)}"} if token or name else {}
-        return httpx.Client(base_url=self.url, transport=transport, timeout=60, headers=headers)
+        return httpx.Client(base_url=self.url, transport=transport, timeout=None, headers=headers)
 
     def token(self, name: str) -> str:
         with self.client() as client:
