@@ -11,6 +11,7 @@ import httpx
 import pytest
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.api_fastapi.core_api.security import get_user
+from airflow.sdk.exceptions import AirflowNotFoundException
 from fastapi import HTTPException
 
 from handover import clock
@@ -127,9 +128,10 @@ def test_without_a_deployment_there_is_nothing_to_roll_back(world, api):  # noqa
     assert not api.airflow.started
 
 
-def test_a_cluster_that_is_away_is_said_and_nothing_is_started(api, monkeypatch):
+@pytest.mark.parametrize("why", [KubeError(0, "connection refused"), AirflowNotFoundException("no pms_kubernetes")])
+def test_a_cluster_that_is_away_is_said_and_nothing_is_started(api, monkeypatch, why):
     async def away(_self):
-        raise KubeError(0, "connection refused")
+        raise why
 
     monkeypatch.setattr(RollBackNow, "_client", away)
     answer = api.ask()

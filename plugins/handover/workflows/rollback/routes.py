@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
+from airflow.sdk.exceptions import AirflowNotFoundException
 from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
 from pydantic import ValidationError
 
@@ -30,6 +31,8 @@ HEADER = "X-Handover"
 """A page of this Airflow sends it; a form of another site cannot."""
 Name = Annotated[str, Path(pattern="^[a-z][a-z0-9_]{0,63}$")]
 User = Annotated[BaseUser, Depends(get_user)]
+AWAY = (KubeError, NoAccess, AirflowNotFoundException)
+"""The cluster, the way to it, and the connection that leads there."""
 
 
 def _may_look(plan: Name, request: Request, user: User) -> None:
@@ -79,7 +82,7 @@ async def where(plan: Annotated[RollBackNow, Depends(_plan_of)], response: Respo
     response.headers["Cache-Control"] = "no-store"
     try:
         return await plan.where()
-    except (KubeError, NoAccess) as error:
+    except AWAY as error:
         raise HTTPException(503, f"the cluster did not answer: {error}") from None
 
 
@@ -94,7 +97,7 @@ async def roll_back(
         told = await plan.roll_back(asked, user.get_name())
     except (NothingToRollBack, FencedOut, Refused) as error:
         raise HTTPException(409, str(error)) from None
-    except (KubeError, NoAccess) as error:
+    except AWAY as error:
         said = f"traffic was not moved: {error}; with a kubeconfig: python -m handover back"
         raise HTTPException(503, said) from None
     response.status_code = 200 if told.back else 202
