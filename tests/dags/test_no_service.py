@@ -19,8 +19,10 @@ NAMES = re.compile(
     """,
     re.VERBOSE,
 )
-DEFAULTS = ("plugins/handover/plan/", "plugins/handover/telemetry/conventions.py")
-"""Those of the plan, and the table of what libraries call their metrics."""
+DEFAULTS = (
+    "plugins/handover/plan/", "plugins/handover/telemetry/conventions.py", "plugins/handover/database/progress.py"
+)  # fmt: skip
+"""Those of the plan, and the tables of what libraries call their metrics and PostgreSQL its columns."""
 
 
 def sources() -> Iterator[Path]:
