@@ -12,7 +12,7 @@ from handover.plan.measures import UNITS, in_unit, measures_of
 from handover.record.dora import switched_at
 from handover.record.report import OUTCOMES, phases
 from handover.workflows.page.now import dags_of
-from handover.workflows.page.views import (
+from handover.workflows.page.past_views import (
     CheckView,
     DecisionView,
     DeploymentRow,

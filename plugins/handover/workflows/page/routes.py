@@ -22,20 +22,10 @@ from handover.record.browse import Browser
 from handover.record.ledger import TABLES, NotRecorded
 from handover.workflows.page import history, schedule
 from handover.workflows.page.access import Name, RunId, User, may_read, may_roll_back, reads, rolls_back
+from handover.workflows.page.past_views import Deployments, DeploymentView, DoraView, Measurements, Numbers
 from handover.workflows.page.reader import Reader, plain
 from handover.workflows.page.streams import EventStream
-from handover.workflows.page.views import (
-    Away,
-    Deployments,
-    DeploymentView,
-    DoraView,
-    Heard,
-    Measurements,
-    Now,
-    Numbers,
-    PlanCard,
-    Plans,
-)
+from handover.workflows.page.views import Away, Heard, Now, PlanCard, Plans
 from handover.workflows.rollback.start import rollback_run_id
 
 T = TypeVar("T")

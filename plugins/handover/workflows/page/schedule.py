@@ -12,7 +12,8 @@ from handover.plan import freeze, window
 from handover.plan.freeze import BrokenCalendar, FrozenSpan
 from handover.readiness.result import problem
 from handover.workflows.page.now import clean
-from handover.workflows.page.views import FreezeView, ReadinessNow, ReleaseDue, WindowView
+from handover.workflows.page.past_views import FreezeView
+from handover.workflows.page.views import ReadinessNow, ReleaseDue, WindowView
 
 if TYPE_CHECKING:
     from handover.models.deployment import DeploymentState
