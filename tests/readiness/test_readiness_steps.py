@@ -15,6 +15,7 @@ from handover.readiness import asked
 from handover.readiness.checklist import load
 from handover.workflows.readiness.steps import AskRole, Conclude, ReleaseToJudge, form
 from tests.support.cluster import REPOSITORY, digest
+from tests.support.steps import left_by
 from tests.support.web import Answer, serving
 
 SUBJECT = Subject(version="v1.1.0", image="i", digest=digest("v1.1.0"), previous="v1.0.0")
@@ -63,10 +64,10 @@ def conclude(plan, **changed):
     """The last task, after every line passed but those that are given."""
     checklist = load(plan)
     tasks = {leaf.id: leaf.id for leaf in checklist.leaves}
-    found = {("release", "subject"): SUBJECT.model_dump(mode="json")}
+    found = left_by("release", "subject", SUBJECT.model_dump(mode="json"))
     for leaf in checklist.leaves:
         evidence = passed(leaf.id, "fine").model_dump(mode="json")
-        found |= {(leaf.id, "answers"): {leaf.id: evidence}} if leaf.ask else {(leaf.id, "evidence"): evidence}
+        found |= left_by(leaf.id, *(("answers", {leaf.id: evidence}) if leaf.ask else ("evidence", evidence)))
     return Conclude(task_id="conclude", plan=plan, checklist=checklist, tasks=tasks), Ti(found | changed)
 
 
@@ -82,6 +83,17 @@ def test_a_pass_is_kept_and_told(in_cluster, plan, slack):
     found = kept(in_cluster, plan)
     assert (found.verdict, found.version, found.digest) == (Verdict.PASS, "v1.1.0", SUBJECT.digest)
     assert "is ready" in slack.asked[0].body["text"]
+
+
+@pytest.mark.parametrize(("task_id", "key"), [("lint", "evidence"), ("cdn_cache", "answers")])
+def test_what_somebody_wrote_in_the_name_of_a_line_is_against_it(in_cluster, plan, slack, task_id, key):
+    task, ti = conclude(plan)
+    ti.found[task_id, f"{key}_seal"] = "0" * 64
+    with pytest.raises(AirflowFailException, match="1 of 58 lines"):
+        task.execute(run_of(ti))
+    (against,) = kept(in_cluster, plan).against
+    assert (against.id, against.verdict) == (task_id, Verdict.UNKNOWN)
+    assert f"{key} of {task_id} was not made by its step" in against.reason
 
 
 def test_a_task_without_evidence_is_against_it(in_cluster, plan, slack):

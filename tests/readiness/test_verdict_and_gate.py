@@ -8,6 +8,7 @@ import time
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from handover.evidence_seal import leave
 from handover.models.evidence import Verdict, failed, passed, unknown
 from handover.models.readiness import Readiness, Subject
 from handover.people import messages
@@ -16,10 +17,10 @@ from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
 from handover.readiness import asked, result
 from handover.readiness.checklist import load
-from handover.readiness.operators import CheckLine
+from handover.readiness.operators import SUBJECT_KEY, CheckLine
 from handover.workflows.deployment.gate import readiness_gate
 from tests.support.cluster import REPOSITORY, digest
-from tests.support.steps import release
+from tests.support.steps import Opening, release
 from tests.support.web import Answer, serving
 
 PLAN = load_plan(INCLUDE / "plans" / "pms.yaml")
@@ -248,14 +249,23 @@ def test_an_older_verdict_never_replaces_a_newer_one(in_cluster, plan):
 
 class Ti:
     def __init__(self):
-        self.pushed = {}
+        self.pushed, first = {}, Opening(task_id="release")
+        leave(first, SUBJECT_KEY, SUBJECT.model_dump(mode="json"))
+        self.left = first.pushed
 
     def xcom_pull(self, task_ids, key):
-        assert (task_ids, key) == ("release", "subject")
-        return SUBJECT.model_dump(mode="json")
+        assert task_ids == "release"
+        return self.left[key]
 
     def xcom_push(self, key, value):
         self.pushed[key] = value
+
+
+def test_a_release_that_somebody_else_put_there_is_not_judged():
+    line, ti = next(leaf for leaf in CHECKLIST.leaves if leaf.id == "security_scans"), Ti()
+    ti.left[SUBJECT_KEY]["digest"] = "sha256:" + 64 * "f"
+    with pytest.raises(AirflowFailException, match="subject of release was not made by its step"):
+        CheckLine(task_id="line", line=line, plan=PLAN, opened_by="release").execute({"ti": ti, "run_id": "run"})
 
 
 def test_a_line_whose_source_is_away_leaves_evidence_and_fails_only_itself(monkeypatch):

@@ -28,12 +28,19 @@ RUN_ID = "manual__2026-11-24"
 class Opening:
     """The task that leaves what every step of a run reads."""
 
-    def __init__(self, dag_id: str = "", task_id: str = "open") -> None:
-        self.dag_id, self.task_id = dag_id, task_id
+    def __init__(self, dag_id: str = "", task_id: str = "open", run_id: str = "") -> None:
+        self.dag_id, self.task_id, self.run_id = dag_id, task_id, run_id
         self.pushed: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = value
+
+
+def left_by(task_id: str, key: str, value: Any) -> dict[tuple[str, str], Any]:
+    """What a task has left, with its seal, by task and key."""
+    task = Opening(task_id=task_id)
+    leave(task, key, value)
+    return {(task_id, name): one for name, one in task.pushed.items()}
 
 
 class Ti:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException
 
 from handover import clock
+from handover.evidence_seal import NotSealed, left
 from handover.models.evidence import Evidence, combined
 from handover.models.readiness import Subject
 from handover.readiness.check import Scope, judged
@@ -37,7 +38,15 @@ def line_verdict(line: Line, scope: Scope) -> Evidence:
 
 
 def subject_of(run: StepRun) -> Subject:
-    found = run.context["ti"].xcom_pull(task_ids=run.opened_by, key=SUBJECT_KEY)
+    return subject_from(run.context["ti"], run.opened_by)
+
+
+def subject_from(ti: Any, task: str) -> Subject:
+    """What is judged, as that task has left it. Raises `AirflowFailException` for what it has not left itself."""
+    try:
+        found = left(ti, task, SUBJECT_KEY)
+    except NotSealed as error:
+        raise AirflowFailException(str(error)) from None
     if found is None:
-        raise AirflowFailException(f"task {run.opened_by} left no release to judge")
+        raise AirflowFailException(f"task {task} left no release to judge")
     return Subject.model_validate(found)

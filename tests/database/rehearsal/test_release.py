@@ -14,6 +14,7 @@ from handover.__main__ import main
 from handover.adapters.postgres import Database
 from handover.database import storage
 from handover.database.dump import dump_to_s3
+from handover.evidence_seal import leave
 from handover.models.evidence import Evidence, Verdict
 from handover.models.readiness import Subject
 from handover.plan.load import OVERLAY_VARIABLE
@@ -26,7 +27,7 @@ from tests.database.test_release_jobs import Release, packed
 from tests.support.cluster import REPOSITORY, digest, plan_with
 from tests.support.postgres import PASSWORD, Servers
 from tests.support.registry import Registry, registry  # noqa: F401 - a fixture
-from tests.support.steps import connect_to
+from tests.support.steps import Opening, connect_to
 from tests.support.task import Ti, context_of
 from tests.twins.beside import cluster_in_memory
 
@@ -72,7 +73,10 @@ def _backed_up(shop: Database, s3: Any) -> None:
 
 def judged(plan: Plan, subject: Subject) -> Evidence:
     """What the step of the readiness leaves."""
-    ti = Ti(found={("release", SUBJECT_KEY): subject.model_dump(mode="json")})
+    ti = Ti()
+    first = Opening(ti.dag_id, "release", ti.run_id)
+    leave(first, SUBJECT_KEY, subject.model_dump(mode="json"))
+    ti.found = {(first.task_id, key): value for key, value in first.pushed.items()}
     step = RehearseRelease(task_id="rehearsal", plan=plan, opened_by="release")
     try:
         step.execute(context_of(ti))

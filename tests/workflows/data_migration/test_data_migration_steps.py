@@ -12,6 +12,8 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from handover.adapters.postgres import Database
 from handover.coordination import lock
+from handover.evidence_seal import leave
+from handover.models.record import DECISION_KEY, Decision
 from handover.plan.model import Plan
 from handover.workflows.data_migration.steps import (
     CUT_OVER,
@@ -26,6 +28,7 @@ from sandbox.hotel import migrations
 from sandbox.hotel.releases import BASE, CHANNEL, NIGHTS
 from tests.support import steps
 from tests.support.postgres import PASSWORD, Servers
+from tests.support.steps import Opening
 
 pytestmark = pytest.mark.sandbox
 FILL = """
@@ -62,19 +65,23 @@ def calm(plan: Plan) -> Plan:
 
 
 class Ti:
-    """``answer``: what the question before it gave."""
+    """``answer``: what the question before it has left."""
 
-    def __init__(self, answer: Any = None) -> None:
-        self.answer, self.pushed = answer, dict[str, Any]()
+    def __init__(self, answer: str = "") -> None:
+        self.pushed, question = dict[str, Any](), Opening(task_id="ask")
+        if answer:
+            said = Decision(at=1.0, question="Cut over?", choice=answer, who="Dana")
+            leave(question, DECISION_KEY, said.model_dump(mode="json"))
+        self.left = question.pushed
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = json.loads(json.dumps(value))
 
     def xcom_pull(self, task_ids: str, key: str) -> Any:
-        return self.answer
+        return self.left.get(key)
 
 
-def ran(step: Any, answer: Any = None, **params: str) -> tuple[bool, str]:
+def ran(step: Any, answer: str = "", **params: str) -> tuple[bool, str]:
     ti = Ti(answer)
     try:
         step.execute({"run_id": "run", "ti": ti, "params": params})
@@ -106,15 +113,19 @@ def test_a_column_is_expanded_filled_compared_cut_over_and_contracted(
     stays.execute("INSERT INTO bookings (user_id, room_id, check_in, check_out, total_amount)"
                   " VALUES (1, 1, '2026-02-01', '2026-02-05', 1)")  # fmt: skip
     assert not ran(step(Compare, calm, move="nights"))[0]
-    early = ran(step(CutOver, calm, asked_by="ask"), {"chosen_options": [CUT_OVER]})
+    early = ran(step(CutOver, calm, asked_by="ask"), CUT_OVER)
     assert early == (False, "bookings differs in 3000 rows by now")
 
     passed, why = ran(step(Backfill, calm, move="nights"))
     assert (passed, why.partition(" in ")[0]) == (True, "nights: 3000 rows filled")
     assert ran(step(Compare, calm, move="nights")) == (True, "nights: no row of bookings differs")
     asked = step(CutOver, calm, asked_by="ask")
-    assert ran(asked, {"chosen_options": ["Not now"]})[1].startswith("nothing is cut over: nobody has said so")
-    assert ran(asked, {"chosen_options": [CUT_OVER]})[1].endswith(": bookings: nights")
+    assert ran(asked, "Not now")[1].startswith("nothing is cut over: nobody has said so")
+    forged = Ti("Not now")
+    forged.left[DECISION_KEY]["choice"] = CUT_OVER
+    with pytest.raises(AirflowFailException, match="decision of ask was not made by its step"):
+        asked.execute({"run_id": "run", "ti": forged, "params": {}})
+    assert ran(asked, CUT_OVER)[1].endswith(": bookings: nights")
     assert stays.execute(
         "SELECT count(*) FROM bookings WHERE nights IS DISTINCT FROM check_out - check_in"
     ).fetchone() == (0,)

@@ -16,6 +16,7 @@ from handover.models.evidence import Evidence, passed
 from handover.models.message import ANNOUNCED_KEY, Announced
 from handover.models.record import DECISION_KEY, Decision
 from handover.people import announcements as wording
+from handover.people.details import details
 from handover.people.messages import Message
 from handover.plan import window
 from handover.step import Step, StepRun, skipped
@@ -159,7 +160,6 @@ class AskToConfirm(HITLOperator):
         role, seconds = plan.team[plan.announcements.role], plan.announcements.response_seconds
         super().__init__(
             subject=question,
-            body="\n".join(f"- {item}" for item in items),
             options=[YES, NO],
             defaults=NO,
             assigned_users=[{"id": user, "name": role.title} for user in role.users],
@@ -167,6 +167,7 @@ class AskToConfirm(HITLOperator):
             **kwargs,
         )
         self.plan, self.question, self.opened_by, self.seconds = plan, question, opened_by, seconds
+        self.role, self.items = role, items
 
     def execute(self, context: Context) -> Any:
         from handover.people.channels import tell
@@ -176,6 +177,8 @@ class AskToConfirm(HITLOperator):
             return self._decided(context, "not asked", "nobody", "too late, the window has begun")
         link = self.generate_link_to_ui_from_context(context=context)
         tell(context, self.plan, wording.asked_to_confirm(self.plan, announced, self.question, link, self.seconds))
+        until = clock.epoch() + self.seconds
+        self.body = details(f"{self.plan.title} {announced.version}", [self.role], until, NO, items=self.items)
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from handover import clock
 from handover.database.operators import DatabaseStep
+from handover.evidence_seal import NotSealed, leave, left
 from handover.models.evidence import Evidence, Measurement, failed, passed
 from handover.models.names import DATABASE
+from handover.models.record import DECISION_KEY, Decision
+from handover.people.details import details
 from handover.people.question import RoleQuestion
 from handover.plan.parts import required
 from handover.step import StepRun
@@ -213,12 +216,28 @@ class AskCutover(RoleQuestion):
         super().__init__(
             plan=plan, role=rules.role, seconds=rules.response_seconds, silence=NOT_NOW,
             subject="Cut over to the new columns?",
-            body="\n".join(
-                [f"Everything is filled and compared. It is done {when}; the old columns go on being kept.", "",
-                 *(f"- {one.table}: {', '.join(one.columns)}" for one in rules.tables.values())]
-            ),
             options=[CUT_OVER, NOT_NOW], **kwargs,
         )  # fmt: skip
+        self.means = {
+            CUT_OVER: f"the new columns count, {when}; the old ones go on being kept.",
+            NOT_NOW: "both go on being kept; another run asks again.",
+        }
+        self.items = [f"{one.table}: {', '.join(one.columns)}" for one in rules.tables.values()]
+
+    def execute(self, context: Context) -> Any:
+        about, who = f"{self.plan.title}: everything is filled and compared", self.plan.may_answer(self.asked.role)
+        self.body = details(about, who, self.until(), NOT_NOW, means=self.means, items=self.items)
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        answer = super().execute_complete(context, event)
+        by = answer["responded_by_user"]
+        decision = Decision(
+            at=clock.epoch(), question=self.subject, choice=", ".join(answer["chosen_options"]),
+            who=by["name"] if by else f"nobody (no answer in {self.asked.seconds:.0f} s)",
+        )  # fmt: skip
+        leave(context["ti"], DECISION_KEY, decision.model_dump(mode="json"))
+        return answer
 
 
 class CutOver(_MigrationStep):
@@ -229,8 +248,11 @@ class CutOver(_MigrationStep):
         self.asked_by = asked_by
 
     def work(self, run: StepRun) -> Evidence:
-        answer = run.context["ti"].xcom_pull(task_ids=self.asked_by, key="return_value") or {}
-        if answer.get("chosen_options") != [CUT_OVER]:
+        try:
+            said = left(run.context["ti"], self.asked_by, DECISION_KEY) or {}
+        except NotSealed as error:
+            return failed(self.task_id, f"nothing is cut over: {error}")
+        if said.get("choice") != CUT_OVER:
             return failed(self.task_id, "nothing is cut over: nobody has said so; run this again to be asked again")
         hours = self.rules.low_traffic
         if hours and (seconds := hours.seconds_until(clock.utc())):

@@ -16,6 +16,7 @@ from handover.models.evidence import Evidence, passed, unknown
 from handover.models.followup import ENDED_KEY, ENDED_TASK, Ended
 from handover.models.record import DECISION_KEY
 from handover.people import answers
+from handover.people.details import details
 from handover.people.messages import Message
 from handover.ports.channel import NewTicket
 from handover.step import Step, StepRun, skipped
@@ -143,6 +144,9 @@ class Ask(HITLOperator):
         link = self.generate_link_to_ui_from_context(context=context)
         text = f"{who.title} ({', '.join(who.users)}): {self.plan.title} {ended.version}: {self.question} {link}"
         tell(context, self.plan, Message(event="asked", title="Your answer is needed", slack=text))
+        until = clock.epoch() + times(self.plan).response_seconds
+        about = f"{self.plan.title} {ended.version}: {ended.deployment}, {ended.outcome}"
+        self.body = details(about, [who], until, answers.NOT_ANSWERED)
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:

@@ -10,15 +10,16 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from handover import clock
 from handover.coordination.serving import serving
-from handover.evidence_seal import leave
-from handover.foundation import EVIDENCE_KEY
-from handover.models.evidence import Evidence, Verdict
+from handover.evidence_seal import NotSealed, leave, left
+from handover.foundation import believed
+from handover.models.evidence import Evidence, Verdict, unknown
 from handover.models.image_reference import ImageReference
 from handover.models.readiness import Readiness, Subject
 from handover.models.record import ANSWERS_KEY
+from handover.people.details import details
 from handover.people.question import RoleQuestion
 from handover.readiness import asked
-from handover.readiness.operators import SUBJECT_KEY
+from handover.readiness.operators import SUBJECT_KEY, subject_from
 from handover.workflows.deployment.opening import release_due
 from handover.workflows.deployment.request import BadRequest, release_of
 
@@ -55,7 +56,7 @@ class ReleaseToJudge(BaseOperator):
         subject = Subject(
             version=release.version, image=release.image, digest=self._digest(release), previous=self._previous()
         )
-        context["ti"].xcom_push(key=SUBJECT_KEY, value=subject.model_dump(mode="json"))
+        leave(context["ti"], SUBJECT_KEY, subject.model_dump(mode="json"))
         return f"{subject.version} ({subject.digest or 'no digest'}), {subject.previous or 'nobody knows what'} serves"
 
     def _digest(self, release: Release) -> str:
@@ -101,7 +102,6 @@ class AskRole(RoleQuestion):
             seconds=plan.readiness.response_seconds,
             silence=asked.NOT_KNOWN,
             subject=f"Readiness: {plan.team[role].title}, please say what only you know",
-            body="\n".join(f"- {line.ask}" for line in lines),
             options=[SENT],
             defaults=SENT,
             opened_by=opened_by,
@@ -113,9 +113,13 @@ class AskRole(RoleQuestion):
         from handover.people.channels import tell
         from handover.people.messages import readiness_asked
 
-        subject = Subject.model_validate(context["ti"].xcom_pull(task_ids=self.opened_by, key=SUBJECT_KEY))
+        subject = subject_from(context["ti"], self.opened_by)
         link, seconds = self.generate_link_to_ui_from_context(context=context), self.plan.readiness.response_seconds
         tell(context, self.plan, readiness_asked(self.plan, self.role, subject.version, len(self.lines), link, seconds))
+        self.body = details(
+            f"{self.plan.title} {subject.version}", self.plan.may_answer(self.role), self.until(), self.asked.silence,
+            items=[line.ask for line in self.lines],
+        )  # fmt: skip
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -145,9 +149,7 @@ class Conclude(BaseOperator):
 
         ti = context["ti"]
         found = {leaf.id: self._evidence(ti, leaf) for leaf in self.checklist.leaves}
-        result = self._result(
-            context, Subject.model_validate(ti.xcom_pull(task_ids=self.release_from, key=SUBJECT_KEY)), found
-        )
+        result = self._result(context, subject_from(ti, self.release_from), found)
         for one in result.against:
             self.log.warning("%s: %s: %s (%s)", one.id, one.verdict, one.reason, one.owner)
         lost = self._kept(result)
@@ -160,10 +162,12 @@ class Conclude(BaseOperator):
 
     def _evidence(self, ti: Any, leaf: Line) -> Evidence | None:
         task = self.tasks[leaf.id]
-        if leaf.ask:
-            found = (ti.xcom_pull(task_ids=task, key=ANSWERS_KEY) or {}).get(leaf.id)
-        else:
-            found = ti.xcom_pull(task_ids=task, key=EVIDENCE_KEY)
+        if not leaf.ask:
+            return believed(ti, task)
+        try:
+            found = (left(ti, task, ANSWERS_KEY) or {}).get(leaf.id)
+        except NotSealed as error:
+            return unknown(leaf.id, str(error))
         return Evidence.model_validate(found) if found else None
 
     def _result(self, context: Context, subject: Subject, found: Mapping[str, Evidence | None]) -> Readiness:
