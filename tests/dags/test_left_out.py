@@ -9,10 +9,14 @@ import yaml
 
 from handover.foundation import EVIDENCE_KEY
 from handover.models.deployment import Release
+from handover.plan.model import Plan
 from handover.plan.parts import PLANS_VARIABLE
 from handover.step import Step
+from handover.workflows.readiness.checks import DataChecks
 from tests.support.dags import bag_of
 from tests.support.plans import bare, without
+
+SQL_CHECKS = ("schema_check", "integrity_checks", "critical_queries")
 
 
 @pytest.fixture
@@ -66,6 +70,15 @@ def test_such_a_step_passes_and_says_so(bag):
             assert task.execute({"ti": left, "run_id": "run", "params": {}}) == why
             assert left[EVIDENCE_KEY]["verdict"] == "pass"
             assert left[EVIDENCE_KEY]["reason"].startswith("left out: the plan has no ")
+
+
+def test_a_migration_without_sql_checks_has_none_that_could_fail():
+    plan = Plan.model_validate(without(*(f"migration.{one}" for one in SQL_CHECKS)))
+    step = DataChecks(task_id="data_checks", plan=plan)
+    assert step.left_out() == "left out: the plan has no schema_check, integrity_checks or critical_queries"
+    for kept in SQL_CHECKS:
+        plan = Plan.model_validate(without(*(f"migration.{one}" for one in SQL_CHECKS if one != kept)))
+        assert DataChecks(task_id="data_checks", plan=plan).left_out() == ""
 
 
 def test_a_whole_plan_leaves_nothing_out(dag_bag):

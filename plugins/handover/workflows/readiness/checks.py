@@ -88,6 +88,12 @@ class DataChecks(Step):
 
     needs = "migration"
 
+    def left_out(self) -> str:
+        plan = self.plan.migration
+        if plan is None or plan.schema_check or plan.integrity_checks or plan.critical_queries:
+            return super().left_out()
+        return "left out: the plan has no schema_check, integrity_checks or critical_queries"
+
     def work(self, run: StepRun) -> Evidence:
         from handover.adapters.postgres import database
         from handover.database import validation
