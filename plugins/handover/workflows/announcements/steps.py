@@ -160,6 +160,7 @@ class AskToConfirm(HITLOperator):
         role, seconds = plan.team[plan.announcements.role], plan.announcements.response_seconds
         super().__init__(
             subject=question,
+            body="\n".join(f"- {item}" for item in items),
             options=[YES, NO],
             defaults=NO,
             assigned_users=[{"id": user, "name": role.title} for user in role.users],

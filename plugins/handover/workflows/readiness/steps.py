@@ -102,6 +102,7 @@ class AskRole(RoleQuestion):
             seconds=plan.readiness.response_seconds,
             silence=asked.NOT_KNOWN,
             subject=f"Readiness: {plan.team[role].title}, please say what only you know",
+            body="\n".join(f"- {line.ask}" for line in lines),
             options=[SENT],
             defaults=SENT,
             opened_by=opened_by,
