@@ -52,6 +52,18 @@ def read(endpoints: dict[str, Any], deployment: str, last_step: str = "", second
     return ledger(endpoints).read(deployment)
 
 
+def hears(endpoints: dict[str, Any], deployment: str, text: str, seconds: float = 30) -> bool:
+    """Whether the record comes to have a message with this text that was delivered; it is written after Airflow knows
+    that its task has ended.
+    """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if any(text in m.text and m.delivered for m in ledger(endpoints).read(deployment).messages):
+            return True
+        time.sleep(0.5)
+    return False
+
+
 def steps_of(team: Any, dag_id: str, run_id: str) -> dict[str, str]:
     """Steps that ran, as Airflow has them: task id to state."""
     return {

@@ -96,7 +96,7 @@ def test_with_ledger_and_channels_away_a_deployment_comes_back_and_what_was_miss
     assert (record.outcomes[-1].status, record.outcomes[-1].stopped, record.incidents) == ("rolled_back", True, ())
     told = {team.admin.wait_for_run(REDELIVERY, run["dag_run_id"], 120) for run in team.admin.runs(REDELIVERY)}
     assert "success" in told  # the early ones gave up
-    assert any("STOPPED before the switch" in m.text and m.delivered for m in reading.read(endpoints, run_id).messages)
+    assert reading.hears(endpoints, run_id, "STOPPED before the switch")
 
 
 def each_where_it_came_last(texts: list[str]) -> list[str]:

@@ -65,8 +65,8 @@ def _deployment(ti: Any, plan: Plan) -> str:
 
 
 def _of_running(ti: Any, deployment: str, error: object) -> list[RecordEntry]:
-    given = (*KEYS, *(key + SEAL for key in KEYS))
-    found = {key: value for key in given if (value := ti.xcom_pull(task_ids=ti.task_id, key=key)) is not None}
+    found = {key: value for key in KEYS if (value := ti.xcom_pull(task_ids=ti.task_id, key=key)) is not None}
+    found |= {key + SEAL: ti.xcom_pull(task_ids=ti.task_id, key=key + SEAL) for key in list(found)}
     left = genuine((ti.dag_id, ti.run_id, ti.task_id), found)
     if not left and error is None:
         return []
