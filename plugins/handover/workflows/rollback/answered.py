@@ -9,21 +9,20 @@ import asyncio
 import json
 import logging
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from handover.people.operators import ROLLBACK
 from handover.plan.load import load_plans
-from handover.workflows.rollback.now import RollBackNow
+from handover.workflows.rollback.now import Behind, RollBackNow
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 QUESTIONS = b"/hitlDetails"
 ANSWERED = re.compile(r"/api/v2/dags/([^/]+)/dagRuns/([^/]+)/taskInstances/[^/]+/-?\d+/hitlDetails$")
+NOT_MOVED = "traffic was not moved from here: the task of the question does it"
 MAX_BYTES = 2**16
 """Of what Airflow says of an answer; what is longer is left to the task."""
 
@@ -36,12 +35,12 @@ class AnsweredRollback:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._plans: dict[str, RollBackNow] = {}
-        self._behind: set[asyncio.Task[None]] = set()
+        self._behind = Behind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("raw_path", b"") if scope["type"] == "http" else b""
         if path.endswith(QUESTIONS) and not self._plans:
-            self._beside(self._get_ready())  # whoever is shown a question may answer it soon
+            self._behind.start(self._get_ready(), NOT_MOVED)  # whoever is shown a question may answer it soon
         where = ANSWERED.search(path.decode("ascii", "replace")) if path and scope["method"] == "PATCH" else None
         if where is None:
             await self._app(scope, receive, send)
@@ -58,7 +57,7 @@ class AnsweredRollback:
 
         await self._app(scope, receive, heard)
         if status == 200 and (who := rolled_back_by(body)):
-            self._beside(self._take_back(unquote(where[1]), unquote(where[2]), who))
+            self._behind.start(self._take_back(unquote(where[1]), unquote(where[2]), who), NOT_MOVED)
 
     async def _take_back(self, dag_id: str, run_id: str, who: str) -> None:
         await self._read()
@@ -74,17 +73,6 @@ class AnsweredRollback:
             plans = await asyncio.to_thread(lambda: [one for one in load_plans() if not isinstance(one, ValueError)])
             for plan in plans:
                 self._plans.setdefault(plan.deployment_dag_id, RollBackNow(plan))
-
-    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
-        async def quietly() -> None:
-            try:
-                await work
-            except Exception:
-                log.exception("traffic was not moved from here: the task of the question does it")
-
-        task = asyncio.create_task(quietly())
-        self._behind.add(task)
-        task.add_done_callback(self._behind.discard)
 
 
 def rolled_back_by(body: bytes) -> str:

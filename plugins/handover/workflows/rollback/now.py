@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from handover.traffic.abort import Position
 
 log = logging.getLogger(__name__)
+NOT_DONE = "traffic is back; what follows it was not done from here"
 AIRFLOW_SECONDS = 5.0
 """So long the answer waits for Airflow to start the rollback DAG: traffic is back by then."""
 
@@ -73,6 +74,21 @@ class Whereabouts(Frozen):
     status: str = ""
 
 
+class Behind(set["asyncio.Task[None]"]):
+    """What goes on though nobody waits for it. ``said``: what its failure means, for the log."""
+
+    def start(self, work: Coroutine[Any, Any, None], said: str) -> None:
+        async def quietly() -> None:
+            try:
+                await work
+            except Exception:
+                log.exception("%s", said)
+
+        task = asyncio.create_task(quietly())
+        self.add(task)
+        task.add_done_callback(self.discard)
+
+
 class RollBackNow:
     """For one plan, with a client of the cluster that is kept: a new one takes longer than the way back.
 
@@ -83,7 +99,7 @@ class RollBackNow:
         self._plan, self._kept = plan, AsyncExitStack()
         self._opening = asyncio.Lock()
         self._kube: Kube | None = None
-        self._behind: set[asyncio.Task[None]] = set()
+        self._behind = Behind()
 
     async def where(self) -> Whereabouts:
         """Raises `KubeError` and `NoAccess`."""
@@ -116,7 +132,7 @@ class RollBackNow:
             back, said = False, f"traffic has not moved yet: {error}"
         took = round((clock.monotonic() - begun) * 1000, 1)
         if back:
-            self._beside(self._afterwards(kube, router, state, position, asked, who))
+            self._behind.start(self._afterwards(kube, router, state, position, asked, who), NOT_DONE)
         run = await self._start(state, reason)
         return RolledBack(
             deployment=state.deployment, back=back, moved=moved, milliseconds=took, rollback=run,
@@ -139,7 +155,7 @@ class RollBackNow:
         if state.status is not Status.DEPLOYING or met_at(state, position.route) is None:
             return f"{state.deployment} is {state.status}, and {position.route}: nothing was moved"
         route, _ = await abort(router, plan, position, reason)
-        self._beside(self._settle(kube, router, state, position))
+        self._behind.start(self._settle(kube, router, state, position), NOT_DONE)
         return str(route)
 
     async def close(self) -> None:
@@ -169,17 +185,6 @@ class RollBackNow:
             log.warning("%s", weak)
         async with outside().public(self._plan.traffic.api_connection) as public:
             await let_go(kube, self._plan, state.token, public.token)
-
-    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
-        async def quietly() -> None:
-            try:
-                await work
-            except Exception:
-                log.exception("traffic is back; what follows it was not done from here")
-
-        task = asyncio.create_task(quietly())
-        self._behind.add(task)
-        task.add_done_callback(self._behind.discard)
 
     async def _start(self, state: DeploymentState, reason: str) -> str:
         """The rollback DAG's run, "" where Airflow did not take it: whoever watches starts it then."""
