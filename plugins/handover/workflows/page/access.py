@@ -9,13 +9,12 @@ from typing import Annotated
 
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
-from fastapi import Depends, HTTPException, Path, Request
+from airflow.api_fastapi.core_api.security import requires_access_dag
+from fastapi import HTTPException, Path, Request
 
-Name = Annotated[str, Path(pattern="^[a-z][a-z0-9_]{0,63}$")]
+from handover.workflows.rollback.routes import Name, User
+
 RunId = Annotated[str, Path(min_length=1, max_length=250)]
-User = Annotated[BaseUser, Depends(get_user)]
-"""Whoever is signed in; nobody is answered 401."""
 
 
 def may_read(plan: Name, request: Request, user: User) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, HTTPException, Request, Response
 
-from handover.workflows.page.access import User
+from handover.workflows.rollback.routes import User
 
 ICON, DARK_ICON = "icon.svg", "icon-dark.svg"
 FOLDER = Path(__file__).parent / "static"

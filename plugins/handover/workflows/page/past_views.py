@@ -9,6 +9,7 @@ from handover.models.evidence import Frozen, Measurement, Verdict
 from handover.models.incident import Severity
 from handover.models.measures import Phase, Silence
 from handover.models.record import Change, IncidentKind
+from handover.record.dora import Dora
 from handover.workflows.page.views import Dags, Heard, WindowView
 
 
@@ -187,23 +188,6 @@ class Measurements(Frozen):
     series: tuple[SeriesView, ...]
 
 
-class DoraView(Frozen):
-    """DORA's four since ``since``; None where nothing is known. See docs/record.md."""
-
-    since: float
-    until: float
-    deployments: int
-    stopped: int
-    per_week: float | None
-    lead_time_seconds: float | None
-    changes: int
-    failed: int
-    failure_rate: float | None
-    restore_seconds: float | None
-    incidents: int
-    open_incidents: int
-
-
 class FreezeView(Frozen):
     """Nothing is deployed from ``starts`` until ``ends``."""
 
@@ -213,12 +197,13 @@ class FreezeView(Frozen):
 
 
 class Numbers(Frozen):
-    """``GET /plans/{plan}/numbers?days=90``. ``dora`` None: see ``ledger``, which is None where nothing is recorded.
+    """``GET /plans/{plan}/numbers?days=90``. ``dora``: the four (docs/record.md); None: see
+    ``ledger``, which is None where nothing is recorded.
     ``windows`` and ``freezes``: of the next 30 days; ``calendar_problem``: why the freezes cannot be told, "" when they
     can.
     """
 
-    dora: DoraView | None
+    dora: Dora | None
     ledger: Heard | None
     timezone: str
     windows: tuple[WindowView, ...]

@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 from urllib.parse import quote
 
 import psycopg
-from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse
 
@@ -21,11 +21,12 @@ from handover.record import dora
 from handover.record.browse import Browser
 from handover.record.ledger import TABLES, NotRecorded
 from handover.workflows.page import history, schedule
-from handover.workflows.page.access import Name, RunId, User, may_read, may_roll_back, reads, rolls_back
-from handover.workflows.page.past_views import Deployments, DeploymentView, DoraView, Measurements, Numbers
+from handover.workflows.page.access import RunId, may_read, may_roll_back, reads, rolls_back
+from handover.workflows.page.past_views import Deployments, DeploymentView, Measurements, Numbers
 from handover.workflows.page.reader import Reader, plain
 from handover.workflows.page.streams import EventStream
 from handover.workflows.page.views import Away, Heard, Now, PlanCard, Plans
+from handover.workflows.rollback.routes import Name, User, plan_named
 from handover.workflows.rollback.start import rollback_run_id
 
 T = TypeVar("T")
@@ -55,10 +56,7 @@ def reader_of(plan: Name, request: Request) -> Reader:
     """Kept for as long as this server runs: a new plan needs a restart, as it does for its DAGs' plugins."""
     kept: dict[str, Reader] = request.app.state.readers
     if plan not in kept:
-        found = next((one for one in load_plans() if not isinstance(one, ValueError) and one.name == plan), None)
-        if found is None:
-            raise HTTPException(404, f"there is no plan {plan}, or it is broken")
-        kept.setdefault(plan, Reader(found))
+        kept.setdefault(plan, Reader(plan_named(plan)))
     return kept[plan]
 
 
@@ -165,13 +163,13 @@ async def measurements(
 
 @router.get("/plans/{plan}/numbers", dependencies=READ)
 async def numbers(plan: Plan, days: Annotated[int, Query(ge=1, le=366)] = 90) -> Numbers:
-    def read(ledger: Browser) -> DoraView:
+    def read(ledger: Browser) -> dora.Dora:
         return _dora(ledger, plan.plan.name, at.timestamp(), days * DAY)
 
     at = clock.utc()
     frozen, unknown = await asyncio.to_thread(schedule.freezes, plan.plan, at)
     heard: Heard | None = None
-    measured: DoraView | None = None
+    measured: dora.Dora | None = None
     if plan.plan.record:
         try:
             measured = await _read(plan, ("numbers", days), read)
@@ -185,10 +183,10 @@ async def numbers(plan: Plan, days: Annotated[int, Query(ge=1, le=366)] = 90) ->
     )  # fmt: skip
 
 
-def _dora(ledger: Browser, plan: str, until: float, seconds: float) -> DoraView:
+def _dora(ledger: Browser, plan: str, until: float, seconds: float) -> dora.Dora:
     since = until - seconds
     records = ledger.read_all(ledger.deployments(since, plan), only=FOR_DORA)
-    return DoraView(**vars(dora.measure(records, since, until)))
+    return dora.measure(records, since, until)
 
 
 @router.get("/plans/{plan}/events", dependencies=READ)

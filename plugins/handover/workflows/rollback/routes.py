@@ -20,6 +20,7 @@ from handover.adapters.kube_access import NoAccess
 from handover.coordination.lock import FencedOut
 from handover.coordination.promotion import Refused
 from handover.plan.load import load_plans
+from handover.plan.model import Plan
 from handover.ports.kube import KubeError
 from handover.traffic.abort import NothingToRollBack
 from handover.workflows.rollback.now import RollbackAsked, RollBackNow, RolledBack, Whereabouts
@@ -31,6 +32,7 @@ HEADER = "X-Handover"
 """A page of this Airflow sends it; a form of another site cannot."""
 Name = Annotated[str, Path(pattern="^[a-z][a-z0-9_]{0,63}$")]
 User = Annotated[BaseUser, Depends(get_user)]
+"""Whoever is signed in; nobody is answered 401."""
 AWAY = (KubeError, NoAccess, AirflowNotFoundException)
 """The cluster, the way to it, and the connection that leads there."""
 
@@ -66,14 +68,19 @@ async def _asked(request: Request) -> RollbackAsked:
         raise HTTPException(422, wrong) from None
 
 
+def plan_named(name: str) -> Plan:
+    """For a route that is about a plan. Raises 404."""
+    found = next((one for one in load_plans() if not isinstance(one, ValueError) and one.name == name), None)
+    if found is None:
+        raise HTTPException(404, f"there is no plan {name}, or it is broken")
+    return found
+
+
 def _plan_of(plan: Name, request: Request) -> RollBackNow:
     """Plans are read when they are first asked for: a new one needs a restart, as it does for its DAGs' plugins."""
     kept: dict[str, RollBackNow] = request.app.state.plans
     if plan not in kept:
-        found = next((one for one in load_plans() if not isinstance(one, ValueError) and one.name == plan), None)
-        if found is None:
-            raise HTTPException(404, f"there is no plan {plan}, or it is broken")
-        kept[plan] = RollBackNow(found)
+        kept[plan] = RollBackNow(plan_named(plan))
     return kept[plan]
 
 
