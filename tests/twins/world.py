@@ -9,12 +9,16 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import yaml
 
+from handover import clock
+from handover.coordination import promotion
+from handover.coordination.routing import move
 from handover.models.deployment import FencingToken
 from handover.outside import standing_in
 from handover.plan.load import load_plan
@@ -64,6 +68,11 @@ class World:
         """Colour and stage."""
         route = await self.router(kube).read()
         return route.colour, route.stage
+
+    async def promote(self, kube: Kube) -> None:
+        """Clients meet the new version alone."""
+        await move(self.router(kube), partial(promotion.overlap, token=self.token, at=clock.epoch()))
+        await move(self.router(kube), partial(promotion.promote, token=self.token))
 
     async def scale(self, _: Kube, colour: str, replicas: int) -> None:
         self.service.scale(colour, replicas)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from functools import partial
 from urllib.parse import quote
 
 import httpx
 import pytest
 from fastapi import FastAPI, HTTPException, Request, Response
 
-from handover import clock
-from handover.coordination import promotion
 from handover.coordination import state as states
-from handover.coordination.routing import move
 from handover.models.deployment import Status
 from handover.ports.kube import KubeError
 from handover.workflows.rollback import answered
@@ -64,13 +60,7 @@ class Airflow:
 def airflow(world, monkeypatch):  # noqa: F811
     """Clients meet the new version."""
     monkeypatch.setattr(answered, "load_plans", lambda: [ValueError("a broken plan"), world.plan])
-
-    async def promoted(kube):
-        router, token = world.router(kube), world.token
-        await move(router, partial(promotion.overlap, token=token, at=clock.epoch()))
-        await move(router, partial(promotion.promote, token=token))
-
-    world.run(promoted)
+    world.run(world.promote)
     return Airflow(world)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from functools import partial
 
 import httpx
 import pytest
@@ -14,10 +13,7 @@ from airflow.api_fastapi.core_api.security import get_user
 from airflow.sdk.exceptions import AirflowNotFoundException
 from fastapi import HTTPException
 
-from handover import clock
-from handover.coordination import promotion
 from handover.coordination import state as states
-from handover.coordination.routing import move
 from handover.models.deployment import Status
 from handover.outside import outside, standing_in
 from handover.ports.kube import KubeError
@@ -70,13 +66,7 @@ class Api:
 @pytest.fixture
 def api(world):  # noqa: F811
     """Clients meet the new version."""
-
-    async def promoted(kube):
-        router, token = world.router(kube), world.token
-        await move(router, partial(promotion.overlap, token=token, at=clock.epoch()))
-        await move(router, partial(promotion.promote, token=token))
-
-    world.run(promoted)
+    world.run(world.promote)
     return Api(world)
 
 
