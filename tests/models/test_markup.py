@@ -6,7 +6,7 @@ import html
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from handover.models import markup
@@ -26,6 +26,7 @@ def test_slack_shows_the_words_and_has_no_mention_or_link_of_theirs(words):
 
 
 @given(WORDS)
+@example("_WWW.evil.example")
 def test_markdown_shows_the_words_on_one_line_and_nothing_in_them_is_markup(words):
     found = markup.markdown(words)
     assert len(found.splitlines()) <= 1
@@ -38,6 +39,8 @@ def test_markdown_shows_the_words_on_one_line_and_nothing_in_them_is_markup(word
 
 
 @given(WORDS)
+@example("1-_")
+@example("_-a")
 def test_jira_shows_the_words_and_nothing_in_them_is_markup_but_a_bare_address(words):
     found = markup.jira(words)
     bare = re.sub(r"\\.|&#\d+;|https?://(?:(?!&#)[\w./:%?=&~+-])+|(?<=\w)-(?=\w)", "§", found)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, urlsplit
 
-_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>|#~!&]|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>|#~!&]|:(?=//)|(?<=www)(?<![^\W_]www)\.", re.IGNORECASE)
 _URL_LETTERS = "/?=&%:#[]@!$'()*+,;~-._"
 _JIRA = re.compile(
-    r"(?P<address>https?://[\w./:%?=&~+-]+)|(?P<line>^[^\S\n]*[hb](?=[1-6q]\.))|[\\{}\[\]()*_^~!|?+#]|(?<!\w)-|-(?!\w)",
+    r"(?P<address>https?://[\w./:%?=&~+-]+)|(?P<line>^[^\S\n]*[hb](?=[1-6q]\.))|[\\{}\[\]()*_^~!|?+#]"
+    r"|(?<![^\W_])-|-(?![^\W_])",  # an underscore is no letter of a word here: it is markup itself
     re.MULTILINE,
 )
 _LINE_BREAKS = re.compile(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+")
