@@ -163,7 +163,6 @@ def _configuration(settings: Settings) -> dict[str, str]:
         "scheduler__task_instance_heartbeat_timeout": "30",  # 300 s before a dead task is noticed are too many
         "scheduler__task_instance_heartbeat_timeout_detection_interval": "5",
         "dag_processor__refresh_interval": "5",
-        "dag_processor__min_file_process_interval": "5",
         "dag_processor__bundle_refresh_check_interval": "2",
         "dag_processor__parsing_processes": "1",
         "logging__base_log_folder": str(settings.folder("logs", "airflow")),
