@@ -42,6 +42,10 @@ APPLY_PATCH = "application/apply-patch+yaml"
 ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 READY_TIMEOUT = 2.0
 MAX_CONNECTIONS = 100
+KEPT_SECONDS = 60.0
+"""So long a connection is kept that nobody uses: a new one costs more than the change of a route. API servers close
+them after 90 s.
+"""
 ROLES_SECONDS = 0.5
 """An API server that answers has loaded its roles by then."""
 _DENIED = re.compile(
@@ -283,7 +287,9 @@ class PooledApi(ClusterApi):
         import aiohttp
 
         if access.channel not in self._sessions:
-            connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=access.tls() or True)
+            connector = aiohttp.TCPConnector(
+                limit=MAX_CONNECTIONS, ssl=access.tls() or True, keepalive_timeout=KEPT_SECONDS
+            )
             self._sessions[access.channel] = aiohttp.ClientSession(
                 connector=connector, headers={"User-Agent": AGENT}, read_bufsize=2**21
             )

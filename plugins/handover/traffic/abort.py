@@ -75,16 +75,11 @@ class Position:
 async def look(
     kube: Kube, router: Router, plan: Plan, deployment: str | None = None
 ) -> tuple[DeploymentState, Position]:
-    """Reads everything at once: one round trip. Raises `NothingToRollBack`.
+    """Raises `NothingToRollBack`.
 
     :param deployment: the run to roll back; None for the current one
     """
-    cluster = plan.cluster
-    state, route, colours = await asyncio.gather(
-        states.read(kube, plan.lock_name),
-        router.read(),
-        asyncio.gather(*(kube.find(DEPLOYMENTS, cluster.deployment_of(colour)) for colour in cluster.colours)),
-    )
+    state, route, found = await read(kube, router, plan)
     if state is None:
         raise NothingToRollBack("there is no deployment to roll back")
     if deployment and deployment != state.deployment:
@@ -94,8 +89,18 @@ async def look(
         )
     if state.status is Status.GIVEN_UP:
         raise NothingToRollBack(f"{state.deployment} was given up before anything was changed; nothing was touched")
-    found = dict(zip(cluster.colours, colours, strict=True))
     return state, _position(plan, state.token, route, found, state.previous_version)
+
+
+async def read(kube: Kube, router: Router, plan: Plan) -> tuple[DeploymentState | None, Route, dict[str, Json | None]]:
+    """Everything at once, in one round trip: what is deployed, the route, and the Deployment of each colour."""
+    cluster = plan.cluster
+    state, route, colours = await asyncio.gather(
+        states.read(kube, plan.lock_name),
+        router.read(),
+        asyncio.gather(*(kube.find(DEPLOYMENTS, cluster.deployment_of(colour)) for colour in cluster.colours)),
+    )
+    return state, route, dict(zip(cluster.colours, colours, strict=True))
 
 
 async def look_for(kube: Kube, router: Router, plan: Plan, token: FencingToken) -> Position:

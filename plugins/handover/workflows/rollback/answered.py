@@ -66,7 +66,7 @@ class AnsweredRollback:
 
     async def _get_ready(self) -> None:
         await self._read()
-        await asyncio.gather(*(one.open() for one in self._plans.values()))
+        await asyncio.gather(*(one.where() for one in self._plans.values()))
 
     async def _read(self) -> None:
         if not self._plans:

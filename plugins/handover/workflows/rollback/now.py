@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from handover import clock
-from handover.coordination import state as states
 from handover.coordination.promotion import Asleep
 from handover.coordination.routing import NotReady, met_at
 from handover.models.deployment import Status
@@ -23,7 +22,7 @@ from handover.models.record import Decision
 from handover.outside import outside
 from handover.ports.airflow import AirflowError
 from handover.record.ledger import ledger
-from handover.traffic.abort import abort, let_go, look, strengthen
+from handover.traffic.abort import abort, let_go, look, read, strengthen
 from handover.workflows.deployment.request import MIN_REASON
 from handover.workflows.rollback.start import start_rollback
 
@@ -102,11 +101,11 @@ class RollBackNow:
         self._behind = Behind()
 
     async def where(self) -> Whereabouts:
-        """Raises `KubeError` and `NoAccess`."""
-        kube = await self._client()
-        plan = self._plan
-        router = outside().router(kube, plan.cluster, plan.cluster.service)
-        route, state = await asyncio.gather(router.read(), states.read(kube, plan.lock_name))
+        """By what a rollback reads first: whoever asks before it has its connections open. Raises `KubeError` and
+        `NoAccess`.
+        """
+        plan, kube = self._plan, await self._client()
+        state, route, _ = await read(kube, outside().router(kube, plan.cluster, plan.cluster.service), plan)
         if state is None:
             return Whereabouts(route=str(route))
         return Whereabouts(
@@ -138,10 +137,6 @@ class RollBackNow:
             deployment=state.deployment, back=back, moved=moved, milliseconds=took, rollback=run,
             said=f"{said}; {_rest(run)}",
         )  # fmt: skip
-
-    async def open(self) -> None:
-        """Has the client of the cluster ready. Raises `NoAccess`."""
-        await self._client()
 
     async def answered(self, deployment: str, reason: str) -> str:
         """Traffic alone, for somebody whose answer has a step that does the rest; what became of it, in words. What no

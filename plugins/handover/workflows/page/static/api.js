@@ -54,6 +54,9 @@ export const numbers = (plan) => ask(own("plans", plan, "numbers"));
 /** Who is signed in, as Airflow knows them; null when it does not say. */
 export const me = () => ask(new URL("ui/auth/me", AIRFLOW)).catch(() => null);
 
+/** Where traffic is, as a rollback would find it. */
+export const where = (plan) => ask(own("plans", plan));
+
 /** Moves traffic back. Gives what the server says of it. */
 export function rollBack(plan, reason, deployment) {
   const headers = { "Content-Type": "application/json", "X-Handover": "1" };

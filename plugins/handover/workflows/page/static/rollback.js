@@ -14,6 +14,7 @@ export class RollBack extends Component {
   open = () => {
     this.setState({ problem: "", told: null, run: this.props.now.deployment?.run ?? "" });
     this.dialog.current.showModal();
+    api.where(this.props.now.plan).catch(() => null); // the server's way to the cluster is open when it is needed
   };
 
   close = () => this.dialog.current.close();
