@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -66,8 +66,13 @@ ARGOS_REASONS = {
 """The metric that Argo's verdict names; without one there is no verdict."""
 
 
-def measure(home: Path, cluster: Path | None, console: Console, rounds: int = ROUNDS) -> bool:
-    """On a sandbox of its own; prints a table. True if ours takes at most Argo's time in every line."""
+def measure(
+    home: Path, cluster: Path | None, console: Console, rounds: int = ROUNDS, only: Sequence[Cause] = ()
+) -> bool:
+    """On a sandbox of its own; prints a table. True if ours takes at most Argo's time in every line.
+
+    :param only: these causes; none for all
+    """
     if cluster is None:
         raise SandboxError("Argo Rollouts needs a real cluster: --cluster kubernetes, or a file that describes one.")
 
@@ -82,7 +87,7 @@ def measure(home: Path, cluster: Path | None, console: Console, rounds: int = RO
         Argo(running.endpoints, running.home / "run" / "argo") as argo,
     ):
         bench = Bench(running.endpoints, overlay, argo, running.home / "run")
-        result = bench.run(rounds, home / "bench-cluster.json", say)
+        result = bench.run(_order(rounds, only or list(Cause)), home / "bench-cluster.json", say)
     return _print(console, result)
 
 
@@ -97,16 +102,16 @@ class Bench:
         self._endpoints, self._overlay, self._argo, self._folder = endpoints, overlay, argo, folder
         self._team = Team(endpoints)
 
-    def run(self, rounds: int, file: Path, say: Say) -> dict[str, Any]:
+    def run(self, order: Sequence[tuple[int, Cause, Who]], file: Path, say: Say) -> dict[str, Any]:
         """All rounds; the file is written after each, so that an interrupted bench has what it has measured."""
         done: list[Round] = []
         disturbed: list[str] = []
         result: dict[str, Any] = {}
         _ask_it(self._endpoints["public"])
         before = os.getloadavg()
-        for number, cause, who in _order(rounds):
+        for number, cause, who in order:
             done.append(self._undisturbed(who, cause, disturbed, say))
-            say(f"{number} of {rounds}, {cause}, {who}: back after {done[-1].traffic_back_seconds:.3f} s")
+            say(f"{number} of {order[-1][0]}, {cause}, {who}: back after {done[-1].traffic_back_seconds:.3f} s")
             result = {
                 "lines": compare(done),
                 "rules": rules(load_plan(PLAN, self._overlay)),
@@ -215,11 +220,10 @@ def _ask_it(url: str, times: int = 20) -> None:
         httpx.get(f"{url}/banner", trust_env=False).raise_for_status()
 
 
-def _order(rounds: int) -> Iterator[tuple[int, Cause, Who]]:
+def _order(rounds: int, causes: Sequence[Cause]) -> list[tuple[int, Cause, Who]]:
     """One side after the other, so that both meet the same machine."""
-    for number in range(1, rounds + 1):
-        for cause in Cause:
-            yield from ((number, cause, who) for who in Who if (who, cause) not in ONE_SIDED)
+    each = [(cause, who) for cause in causes for who in Who if (who, cause) not in ONE_SIDED]
+    return [(number, *one) for number in range(1, rounds + 1) for one in each]
 
 
 def rules(plan: Plan) -> dict[str, dict[str, Any]]:

@@ -250,6 +250,27 @@ def _bench_watch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", action="append", default=[], metavar="MOMENT", help="may be given several times")
 
 
+def messages(given: argparse.Namespace) -> int:
+    """What people are told in three deployments, and when it was true, on a sandbox that was started for it."""
+    from sandbox.messages import CHANGES, play
+
+    if _owner_alive(given.home.resolve()):
+        raise SandboxError(f"A sandbox is up in {given.home}: `down` first, its release may be the new one already.")
+    overlay = write_overlay(given.home / "messages.yaml", CHANGES)
+    if _ensure_up(given, overlay=overlay, small=True) is None:
+        return 1
+    try:
+        found = endpoints.read(given.home) or {}
+        return 0 if play(found, given.home.resolve(), out, markdown=given.markdown) else 1
+    finally:
+        down(given)
+
+
+def _messages_options(parser: argparse.ArgumentParser) -> None:
+    _cluster_option(parser)
+    parser.add_argument("--markdown", action="store_true", help="as tables for a page")
+
+
 def cutover(given: argparse.Namespace) -> int:
     """Switch and roll back many times in a row under load, on a sandbox without Airflow that was started for it."""
     from sandbox.cutover import measure
@@ -261,7 +282,12 @@ def cutover(given: argparse.Namespace) -> int:
 
 def _bench_cluster_options(parser: argparse.ArgumentParser) -> None:
     _cluster_option(parser)
+    from sandbox.argo.comparison import Cause
+
     parser.add_argument("--rounds", type=int, default=5, help="of each line and each side (5)")
+    parser.add_argument(
+        "--only", action="append", default=[], type=Cause, choices=list(Cause), help="may be given several times"
+    )
 
 
 def bench_cluster(given: argparse.Namespace) -> int:
@@ -270,7 +296,7 @@ def bench_cluster(given: argparse.Namespace) -> int:
 
     if _owner_alive(given.home.resolve()):
         raise SandboxError(f"A sandbox is up in {given.home}: `down` first, as both would need the same namespaces.")
-    return 0 if measure(given.home.resolve(), _cluster(given), out, given.rounds) else 1
+    return 0 if measure(given.home.resolve(), _cluster(given), out, given.rounds, given.only) else 1
 
 
 def _check_options(parser: argparse.ArgumentParser) -> None:
@@ -310,6 +336,7 @@ COMMANDS: dict[str, Command] = {
     "bench": Command("measure it", bench, _cluster_option),
     "cutover": Command("switch and roll back many times in a row under load", cutover, _cluster_option),
     "bench-watch": Command("break the new version at every moment", bench_watch, _bench_watch_options),
+    "messages": Command("every message of three deployments, when it was sent and true", messages, _messages_options),
     "bench-cluster": Command("measure it beside Argo Rollouts", bench_cluster, _bench_cluster_options),
     "check": Command("what this machine lacks for a part of the tests", check, _check_options),
     "bench-import": Command("measure the import of a CSV file", bench_import, _bench_import_options),
