@@ -4,44 +4,36 @@ server answers below ``/handover``, with the places of its page in Airflow's own
 
 from __future__ import annotations
 
-import os
+from functools import cached_property
 from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
 from handover.workflows import listener
 
-SERVER = os.environ.get("_AIRFLOW_PROCESS_CONTEXT") == "server"
-"""No other process has anybody to answer, and each would pay for the imports."""
-
-
-def _routes() -> list[dict[str, Any]]:
-    if not SERVER:
-        return []
-    from handover.workflows.page.application import PREFIX, application
-
-    return [{"app": application(), "url_prefix": PREFIX, "name": "handover"}]
-
-
-def _views() -> list[dict[str, Any]]:
-    if not SERVER:
-        return []
-    from handover.workflows.page.application import views
-
-    return views()
-
-
-def _middlewares() -> list[dict[str, Any]]:
-    if not SERVER:
-        return []
-    from handover.workflows.rollback.answered import AnsweredRollback
-
-    return [{"middleware": AnsweredRollback, "args": [], "kwargs": {}, "name": "an answer that is a rollback"}]
-
 
 class HandoverPlugin(AirflowPlugin):
+    """Every process of Airflow loads it, a task too. What the API server alone asks for is imported when it asks, so
+    that no other pays for it: a second of each task.
+    """
+
     name = "handover"
     listeners = [listener]  # noqa: RUF012 - Airflow declares it so
-    fastapi_apps = _routes()
-    fastapi_root_middlewares = _middlewares()
-    external_views = _views()
+
+    @cached_property
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        from handover.workflows.page.application import PREFIX, application
+
+        return [{"app": application(), "url_prefix": PREFIX, "name": "handover"}]
+
+    @cached_property
+    def fastapi_root_middlewares(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        from handover.workflows.rollback.answered import AnsweredRollback
+
+        return [{"middleware": AnsweredRollback, "args": [], "kwargs": {}, "name": "an answer that is a rollback"}]
+
+    @cached_property
+    def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        from handover.workflows.page.application import views
+
+        return views()
