@@ -12,7 +12,7 @@ export PYTHONPATH := plugins:config:.
 
 .DEFAULT_GOAL := help
 .PHONY: help venv lock format lint coverage test test-all test-cluster test-compose simulate up down status \
-	cluster-up cluster-down cluster-status demo bench bench-watch bench-load bench-verdicts bench-cluster bench-import \
+	cluster-up cluster-down cluster-status demo messages bench bench-watch bench-load bench-verdicts bench-cluster bench-import \
 	bench-database cutover clean
 
 help:  ## This list
@@ -84,6 +84,9 @@ bench: venv  ## Measure it
 
 bench-watch: venv  ## Errors of the new version at every moment of a deployment: seconds until traffic is back
 	$(BIN)/python -m sandbox bench-watch --home $(HOME_DIR) --cluster $(CLUSTER)
+
+messages: venv  ## Every message of three deployments: when it was sent, and since when it was true
+	$(BIN)/python -m sandbox messages --home $(HOME_DIR) --cluster $(CLUSTER)
 
 bench-load: venv  ## What a watch costs, and a hundred of them in one triggerer
 	$(BIN)/python -m sandbox.bench_load --home $(HOME_DIR)

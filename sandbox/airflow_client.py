@@ -160,7 +160,11 @@ class AirflowClient:
 
     def questions(self, dag_id: str = "~", run_id: str = "~") -> list[Json]:
         """Questions to people that nobody has answered; "~" is any."""
-        params = {"response_received": False, "limit": PAGE}
+        return self.asked(dag_id, run_id, response_received=False)
+
+    def asked(self, dag_id: str, run_id: str, **wanted: Any) -> list[Json]:
+        """Every question of a run, answered or not."""
+        params = {"limit": PAGE} | wanted
         return list(self.call("GET", f"{_run(dag_id, run_id)}/hitlDetails", params=params)["hitl_details"])
 
     def answer(self, question: Json, options: Sequence[str], params: Mapping[str, Any] | None = None) -> Json:
