@@ -77,36 +77,66 @@ INSERT INTO made SELECT generate_series(1, 3);
 """
 
 
-def proved(record: BackupRecord, s3: Any, database: Database, servers: Servers) -> Evidence:
-    server = Database(servers.other_address, database.port, "postgres", database.user, database.password)
+def proved(record: BackupRecord, s3: Any, production: Database, server: Database) -> Evidence:
     return prove_restore(
-        "restore_test", record, s3, server=server, production=database, scratch=f"{database.name}_proved",
+        "restore_test", record, s3, server=server, production=production, scratch=f"{production.name}_proved",
         timeout_seconds=600,
     )  # fmt: skip
 
 
-def test_rows_that_come_back_as_others_are_found_by_their_table(servers: Servers, database: Database, s3: Any) -> None:
+@pytest.fixture
+def elsewhere(replicated: Servers) -> Database:
+    """A server that is not production's, as a role that is no superuser there."""
+    return Database(replicated.primary.host, replicated.primary.port, "postgres", "owner", PASSWORD)
+
+
+def test_rows_that_come_back_as_others_are_found_by_their_table(
+    servers: Servers, database: Database, elsewhere: Database, s3: Any
+) -> None:
     with database.connect() as session:
         session.execute(ELSEWHERE.encode())
     record = dump_to_s3(database, s3, "backups", f"{database.name}/others.dump").record
     assert record.digests.keys() == record.counts.keys()
     assert record.counts["made"] == 3
-    found = proved(record, s3, database, servers)
+    found = proved(record, s3, database, elsewhere)
     assert not found.passed
     assert found.reason == "made: as many rows came back, but not with what was backed up"
 
     servers.ask(database, "DROP TABLE made")
-    again = proved(dump_to_s3(database, s3, "backups", f"{database.name}/same.dump").record, s3, database, servers)
+    again = proved(dump_to_s3(database, s3, "backups", f"{database.name}/same.dump").record, s3, database, elsewhere)
     assert again.passed, again.reason
     assert again.reason.endswith("tables came back, each table with its digest")
 
 
-def test_a_backup_without_digests_passes_and_says_so(servers: Servers, database: Database, s3: Any) -> None:
+def test_nothing_is_restored_on_production_by_whatever_address(
+    servers: Servers, replicated: Servers, taken: Taken, shop: Database, elsewhere: Database, s3: Any
+) -> None:
+    by_another_name = Database(servers.other_address, shop.port, "postgres", shop.user, PASSWORD)
+    found = proved(taken.record, s3, shop, by_another_name)
+    assert (found.passed, found.reason) == (
+        False, "backup.restore_connection leads to production, or to a physical copy of it",
+    )  # fmt: skip
+    standby = Database(replicated.replica.host, shop.port, "postgres", "owner", PASSWORD)
+    assert "a physical copy" in proved(taken.record, s3, elsewhere, standby).reason
+
+
+@pytest.mark.parametrize("side", ["production", "the restore server"])
+def test_a_server_that_does_not_say_which_one_it_is_gets_no_test_restore(
+    replicated: Servers, taken: Taken, shop: Database, elsewhere: Database, s3: Any, side: str
+) -> None:
+    new = replicated.new("owner")
+    replicated.ask(replicated.primary.named(new.name), "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+    server, production = (elsewhere, new) if side == "production" else (new, shop)
+    found = proved(taken.record, s3, production, server)
+    assert found.reason == "owner may not call pg_control_system(): nobody knows which server this is"
+
+
+def test_a_backup_without_digests_passes_and_says_so(database: Database, elsewhere: Database, s3: Any) -> None:
     record = dump_to_s3(database, s3, "backups", f"{database.name}/plain.dump", content_digest=False).record
     assert record.digests == {}
     assert record.counts["orders"] == 900
     old = BackupRecord.model_validate({key: value for key, value in record.model_dump().items() if key != "digests"})
-    found = proved(old, s3, database, servers)
+    found = proved(old, s3, database, elsewhere)
     assert found.passed, found.reason
     assert found.reason.endswith("; the backup has no digests of what is in them")
 
@@ -247,7 +277,9 @@ ALTER FUNCTION nothing() OWNER TO owner
 """
 
 
-def test_what_belongs_to_the_cluster_is_left_out_and_said(servers: Servers, database: Database, s3: Any) -> None:
+def test_what_belongs_to_the_cluster_is_left_out_and_said(
+    servers: Servers, database: Database, elsewhere: Database, s3: Any
+) -> None:
     mine = servers.primary.named(database.name)
     with mine.connect() as session:
         session.execute("SET allow_in_place_tablespaces = on")
@@ -263,11 +295,7 @@ def test_what_belongs_to_the_cluster_is_left_out_and_said(servers: Servers, data
         "ALTER TABLE visits SET TABLESPACE pg_default", 'DROP TABLESPACE "fast disk"',
     ):  # fmt: skip
         servers.ask(mine, statement)
-    elsewhere = Database(servers.other_address, database.port, "postgres", database.user, PASSWORD)
-    found = prove_restore(
-        "restore_test", record, s3, server=elsewhere, production=database, scratch=f"{database.name}_cluster",
-        timeout_seconds=120,
-    )  # fmt: skip
+    found = proved(record, s3, database, elsewhere)
     assert found.passed, found.reason
     for what in (
         "publication everything", "publication few", "subscription sub", "policy public orders few",

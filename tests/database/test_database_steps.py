@@ -99,13 +99,12 @@ class Deployment:
 @pytest.fixture
 def deploy(
     twin: TwinCluster, in_cluster: Callable[..., Any], entries: dict[str, dict[str, Any]], hotel: Database,
-    replicated: Servers, s3: Any, s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    replicated: Servers, servers: Servers, s3: Any, s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Deployment]:  # fmt: skip
     connections(monkeypatch, hotel, replicated)
-    # the same server by another name: what is not production may be asked for anything
     steps.connect_to(
         monkeypatch, "pms_restore", conn_type="postgres", login="owner", password=PASSWORD, schema="postgres",
-        host=replicated.other_address, port=hotel.port,
+        host=servers.primary.host, port=hotel.port,
     )  # fmt: skip
     extra = {"endpoint_url": s3_endpoint, "region_name": "eu-central-1"}
     steps.connect_to(monkeypatch, "pms_aws", conn_type="aws", login="test", password="test", extra=extra)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from handover import clock
 from handover.adapters.postgres import Database
 from handover.database import storage
+from handover.database.apart import stay_apart
 from handover.database.restore import restore, scratch_database
 from handover.models.deployment import BackupRecord
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 LOCK = 0x6861_6E64_6F76
 """Advisory lock of the restore server: two rehearsals would measure each other."""
-_IDENTITY = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
 
 
 class NoCopy(Exception):
@@ -43,9 +43,11 @@ def copied(
     """A database ``name`` on ``server`` with what the newest verified backup has; dropped at the end. What a killed
     rehearsal left is dropped first: the lock says that nobody is at it any more.
 
-    Raises `NoCopy`, `handover.database.storage.BackupDamaged` or `handover.database.restore.RestoreFailed`.
+    Raises `NoCopy`, `handover.database.apart.NotApart`, `handover.database.storage.BackupDamaged` or
+    `handover.database.restore.RestoreFailed`.
     """
-    apart(server, production, name)
+    stay_apart(server, production)
+    _unmistakable(production, name)
     backup = storage.newest_verified(client, backups.bucket, backups.prefix)
     if backup is None:
         raise NoCopy(f"no backup in s3://{backups.bucket}/{backups.prefix} was ever restored for a test")
@@ -57,21 +59,8 @@ def copied(
         yield Copy(database, backup, restored.left_out)
 
 
-def apart(server: Database, production: Database, name: str) -> None:
-    """Raises `NoCopy` unless the two are known to be different servers, whatever their addresses say, and ``name``,
-    which programs are given, can only be the copy's.
-    """
-    import psycopg
-
-    found = []
-    for one in (production, server):
-        try:
-            with one.connect() as connection:
-                found.append(connection.execute(_IDENTITY).fetchone())
-        except psycopg.errors.InsufficientPrivilege:
-            raise NoCopy(f"{one.user} may not call pg_control_system(): nobody knows which server this is") from None
-    if found[0] == found[1]:
-        raise NoCopy("backup.restore_connection leads to production, or to a physical copy of it")
+def _unmistakable(production: Database, name: str) -> None:
+    """Raises `NoCopy` unless ``name``, which programs are given, can only be the copy's."""
     with production.connect() as connection:
         if connection.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", (name,)).fetchone() is not None:
             raise NoCopy(f"production has a database {name}, as the copy is to be called")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from handover import clock
 from handover.adapters.postgres import Database, cause
+from handover.database.apart import NotApart
 from handover.database.rehearsal.copies import NoCopy, copied
 from handover.database.rehearsal.result import RehearsalResult, evidence
 from handover.database.rehearsal.trial import Trial
@@ -43,7 +44,7 @@ def rehearse(
         ) as copy:  # fmt: skip
             trial = trial_of(copy.database)
             trial.run()
-    except (NoCopy, BackupDamaged, RestoreFailed, ToolMissing) as error:
+    except (NotApart, NoCopy, BackupDamaged, RestoreFailed, ToolMissing) as error:
         return failed(check, str(error))
     except psycopg.Error as error:
         return unknown(check, cause(error))
