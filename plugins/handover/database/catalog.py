@@ -31,6 +31,10 @@ _FIND = """
 SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')
 """
+_HIDDEN = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE OURS AND c.relkind IN ('r', 'p') AND row_security_active(c.oid) ORDER BY 1, 2
+""".replace("OURS", _OURS)
 _OBJECTS = """
 SELECT (SELECT count(*) FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
         JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -134,6 +138,11 @@ def tables(connection: Connection[Any]) -> list[str]:
     return [table_name.written(*row) for row in connection.execute(_TABLES)]
 
 
+def hidden(connection: Connection[Any]) -> list[str]:
+    """Tables of whose rows this role sees only what policies let it see."""
+    return [table_name.written(*row) for row in connection.execute(_HIDDEN)]
+
+
 def find(connection: Connection[Any], table: str) -> int | None:
     """PostgreSQL's number of a table, None when there is none of this name."""
     found = connection.execute(_FIND, table_name.split(table)).fetchone()
@@ -229,6 +238,13 @@ def triggers(connection: Connection[Any], table: str) -> list[Trigger]:
         Trigger(table_name.written(*row[:2]), *row[2:])
         for row in connection.execute(_TRIGGERS, {"table": find(connection, table)})
     ]
+
+
+def secured(connection: Connection[Any], table: str) -> bool:
+    """Whether a table's row security is on."""
+    query = "SELECT relrowsecurity FROM pg_class WHERE oid = %s"
+    found = connection.execute(query, (find(connection, table),)).fetchone()
+    return bool(found and found[0])
 
 
 def owned(connection: Connection[Any], table: str) -> bool:

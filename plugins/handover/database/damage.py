@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from handover.database import catalog
 from handover.database.catalog import Column
+from handover.models import table_name
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -25,6 +26,7 @@ class Table:
     """A table to repair. ``number`` makes the names of its temporary tables.
 
     ``columns`` are the backup's; ``now``: production's before anything is undone; ``gone``: it has no such table.
+    ``secured``: its row security is on in the backup, and the restored copy has neither that nor its policies.
     """
 
     number: int
@@ -33,6 +35,7 @@ class Table:
     columns: tuple[Column, ...] = field(repr=False)
     now: tuple[Column, ...] = field(repr=False)
     gone: bool = False
+    secured: bool = False
 
     @property
     def lost(self) -> tuple[str, ...]:
@@ -76,13 +79,14 @@ def typed(columns: Sequence[Column], each: str = "CAST({} AS {})") -> Composed:
     return sql.SQL(", ").join([sql.SQL(each).format(sql.Identifier(c.name), sql.SQL(c.type)) for c in columns])
 
 
-def tables(connection: Connection[Any], backup: Connection[Any]) -> list[Table]:
-    """Every table of the backup, parents first."""
+def tables(connection: Connection[Any], backup: Connection[Any], left_out: Sequence[str] = ()) -> list[Table]:
+    """Every table of the backup, parents first. ``left_out``: what its restore has left out."""
     there = set(catalog.tables(connection))
     found = [
         Table(
             number, name, catalog.key(backup, name), _written(backup, name), tuple(catalog.columns(connection, name)),
             gone=name not in there,
+            secured=any(one.startswith(f"row security {' '.join(table_name.split(name))} ") for one in left_out),
         )
         for number, name in enumerate(catalog.tables(backup))
         if name.rpartition(".")[2] != catalog.MIGRATIONS_TABLE

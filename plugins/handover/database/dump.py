@@ -63,6 +63,7 @@ def dump_to_s3(
     """
     begin, taken_at = clock.monotonic(), clock.epoch()
     with database.connect() as connection, ThreadPoolExecutor(1) as beside:
+        _sees_all(connection, database.user)
         major = server_major(connection)
         pg_dump = tools.program("pg_dump", major)
         method = tools.compression(pg_dump, compression)
@@ -92,6 +93,12 @@ def dump_to_s3(
                 storage.delete(client, bucket, key)
             raise
     return Taken(record, clock.monotonic() - begin, method)
+
+
+def _sees_all(connection: Connection[Any], user: str) -> None:
+    """Raises `DumpFailed` where policies hide rows from this role; FORCE ROW LEVEL SECURITY does so from the owner."""
+    if tables := catalog.hidden(connection):
+        raise DumpFailed(f"row security hides rows of {', '.join(tables)} from {user}: who backs up needs BYPASSRLS")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ exceptions) are not recognised as its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,15 @@ __all__ = ["Repaired", "RestoreFailed", "repair"]
 
 Define = Callable[[Sequence[str]], bytes]
 """Gives the SQL that makes tables of the backup."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The backup as it was restored; ``left_out``: what of it was not."""
+
+    backup: Connection[Any]
+    define: Define
+    left_out: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,8 @@ class Work:
     """Columns that are GENERATED ALWAYS, whose values nobody may set else."""
     fired: tuple[str, ...] = ()
     """Triggers that this role may not turn off."""
+    unsecured: bool = False
+    """It was made again without the row security that it had, and people would see rows that policies hid from them."""
 
     @property
     def writable(self) -> dict[str, Column]:
@@ -122,7 +133,7 @@ def repair(
     `StatementFailed`; then production is as before, and the repair may be tried again.
     """
     with scratch_database(server, scratch_name, like=production) as beside:
-        restore(client, point, beside, timeout_seconds=timeout_seconds)
+        left_out = restore(client, point, beside, timeout_seconds=timeout_seconds).left_out
         with (
             beside.connect() as backup,
             production.connect() as connection,
@@ -135,17 +146,18 @@ def repair(
             undoing = [script for script in scripts if script.name in there]
             if not all(script.reversible for script in scripts):
                 undoing = []
-            return _explained(connection, backup, partial(dump.definition, beside), undoing, writers, limits)
+            source = Source(backup, partial(dump.definition, beside), left_out)
+            return _explained(connection, source, undoing, writers, limits)
 
 
 def _explained(
-    connection: Connection[Any], backup: Connection[Any], define: Define, undoing: Sequence[Script],
-    writers: list[str] | None, limits: runner.StatementLimits,
+    connection: Connection[Any], source: Source, undoing: Sequence[Script], writers: list[str] | None,
+    limits: runner.StatementLimits,
 ) -> list[Repaired]:  # fmt: skip
     import psycopg
 
     try:
-        return _repair(connection, backup, define, undoing, writers, limits)
+        return _repair(connection, source, undoing, writers, limits)
     except psycopg.Error as error:
         raise _failed(error) from error
 
@@ -155,22 +167,22 @@ def _failed(error: Any) -> runner.StatementFailed:
 
 
 def _repair(
-    connection: Connection[Any], backup: Connection[Any], define: Define, undoing: Sequence[Script],
-    writers: list[str] | None, limits: runner.StatementLimits,
+    connection: Connection[Any], source: Source, undoing: Sequence[Script], writers: list[str] | None,
+    limits: runner.StatementLimits,
 ) -> list[Repaired]:  # fmt: skip
-    for session in (connection, backup):
+    for session in (connection, source.backup):
         _speak(session)
-    found = damage.tables(connection, backup)
-    stood = sequences.positions(backup)
+    found = damage.tables(connection, source.backup, source.left_out)
+    stood = sequences.positions(source.backup)
     for table in found:
-        damage.fetch(connection, backup, table, writers)
+        damage.fetch(connection, source.backup, table, writers)
     done: list[Repaired] = []
 
     def change() -> None:
         import psycopg
 
         try:
-            done[:] = _change(connection, found, define, undoing, writers, limits)
+            done[:] = _change(connection, found, source.define, undoing, writers, limits)
             sequences.catch_up(connection, stood)
         except psycopg.Error as error:
             raise _failed(error) from error
@@ -244,6 +256,8 @@ def _mend_all(connection: Connection[Any], tables: Sequence[Table], why_gone: st
     connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
     for work in works:
         _stand_aside(connection, work, "ENABLE TRIGGER", "ENABLE ALWAYS TRIGGER", "ALWAYS")
+        if work.unsecured:
+            connection.execute(work.table.sql("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"))
     return done
 
 
@@ -251,7 +265,7 @@ def _prepare(connection: Connection[Any], table: Table) -> Work:
     """Looks whether there is anything to mend, and what would be in the way."""
     now = tuple(catalog.columns(connection, table.name))
     damage.unfold(connection, table, tuple(column for column in now if not column.computed))
-    work = Work(table, now)
+    work = Work(table, now, unsecured=table.gone and table.secured and not catalog.secured(connection, table.name))
     query = _absent(work)
     if table.marked:
         query += table.sql(" UNION ALL SELECT FROM {mine} UNION ALL SELECT FROM {nulls}")
@@ -259,9 +273,9 @@ def _prepare(connection: Connection[Any], table: Table) -> Work:
         return work
     found = tuple(catalog.triggers(connection, table.name))
     if not catalog.owned(connection, table.name):
-        return Work(table, now, fired=tuple(trigger.name for trigger in found))
+        return replace(work, fired=tuple(trigger.name for trigger in found))
     always = tuple(name for name, column in work.writable.items() if column.always and name not in table.key)
-    return Work(table, now, found, () if table.gone or not table.key else always)
+    return replace(work, triggers=found, identities=() if table.gone or not table.key else always)
 
 
 def _absent(work: Work) -> Any:
@@ -290,6 +304,8 @@ def _stand_aside(connection: Connection[Any], work: Work, usual: str, always: st
 def _mend(connection: Connection[Any], work: Work) -> Repaired:
     table, names = work.table, list(work.writable)
     left = [f"its column {name} is gone, and no down.sql makes it again" for name in work.missing]
+    if work.unsecured:
+        left.append("it was made again without its policies: its row security is on, and nobody it binds sees a row")
     keyed = bool(table.key) and not set(table.key) & set(work.missing)
     inserted, not_inserted, told = (
         _put_back(connection, work, names) if keyed else _put_back_whole(connection, work, names)

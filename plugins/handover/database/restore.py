@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 
 OF_THE_CLUSTER = (
     "PUBLICATION", "PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA", "SUBSCRIPTION", "SUBSCRIPTION TABLE", "POLICY",
-    "EVENT TRIGGER", "USER MAPPING", "SECURITY LABEL",
+    "ROW SECURITY", "EVENT TRIGGER", "USER MAPPING", "SECURITY LABEL",
 )  # fmt: skip
-"""Kinds of entries in a backup that name roles or other servers, or need a superuser, and hold no data."""
+"""Kinds of entries in a backup that name roles or other servers, or need a superuser, and hold no data. Row security
+without its policies would hide every row."""
 SWITCHES = (
     "--no-owner", "--no-privileges", "--no-tablespaces", "--no-publications", "--no-subscriptions",
     "--no-security-labels", "--exit-on-error", "--no-password",
 )  # fmt: skip
-_ENTRY = re.compile(r"^\d+; \d+ \d+ (?P<what>[A-Z][A-Z ]*[A-Z]) (?P<which>.*)$")
+_TOLD_APART = "|".join(sorted((*OF_THE_CLUSTER, "EXTENSION", "COMMENT"), key=len, reverse=True))
+_ENTRY = re.compile(rf"^\d+; \d+ \d+ (?P<what>{_TOLD_APART}) (?P<which>.*)$")
 _SPACE = re.compile(r"^SET default_tablespace = (?!'')(.+);$", re.MULTILINE)
 _CREATABLE = """
 SELECT name FROM pg_available_extension_versions v WHERE NOT superuser OR trusted
