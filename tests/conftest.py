@@ -18,6 +18,7 @@ from sandbox.settings import REPOSITORY
 from sandbox.stack import Sandbox
 from tests.support.cluster import cluster  # noqa: F401 - a fixture
 from tests.support.dags import dag_bag  # noqa: F401 - a fixture
+from tests.support.fuzz import Examples
 from tests.support.postgres import programs, replicated, servers  # noqa: F401 - fixtures
 from tests.support.side_by_side import RUNS, pytest_xdist_make_scheduler  # noqa: F401 - a hook
 from tests.support.summary import Summary
@@ -35,10 +36,12 @@ STAND_IN, REAL = "stand-in", "kubernetes"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cluster", choices=[STAND_IN, REAL], default=STAND_IN, help="what whole runs deploy to")
+    parser.addoption("--fuzz", type=int, metavar="N", help="examples of each property of what others write to us")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Summary())
+    Examples.wanted = config.getoption("--fuzz") or Examples.wanted
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

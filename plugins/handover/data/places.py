@@ -38,7 +38,10 @@ class Local:
     """A file in a folder. ``roots``: the folders below which files may be read."""
 
     def __init__(self, path: Path, roots: list[Path]) -> None:
-        self._path = path.resolve()
+        try:
+            self._path = path.resolve()
+        except (OSError, RuntimeError):  # too long, a circle of links
+            raise BadSource(f"{str(path)!r:.200} is no path of a file") from None
         if not any(self._path.is_relative_to(root.resolve()) for root in roots):
             raise BadSource(f"{path} is not below any of the plan's data.sources")
 
@@ -122,6 +125,8 @@ class _Raw(io.RawIOBase):
 
 def place(source: str, roots: tuple[str, ...], client: Callable[[], Any]) -> FileStore:
     """The file that ``source`` names. Raises `BadSource` unless it lies below one of ``roots``."""
+    if not source.isprintable():
+        raise BadSource(f"{source!r:.200} has characters that no name of a file should have")
     if source.startswith("s3://"):
         return InS3(source, [root for root in roots if root.startswith("s3://")], client)
     if not source.startswith("/"):

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from handover.plan.model import Plan
 
 YES, NO = "Yes", "No"
+FARTHEST = datetime.timedelta(days=366)
+"""From now to a window that is announced."""
 
 
 def announced_window(plan: Plan, start: str | None, now: datetime.datetime) -> tuple[float, float]:
@@ -41,12 +43,14 @@ def announced_window(plan: Plan, start: str | None, now: datetime.datetime) -> t
     if start:
         try:
             opens = datetime.datetime.fromisoformat(start)
-        except ValueError:
-            raise BadRequest(f"window_start: {start!r} is no time; write it as 2026-12-01T14:00:00Z") from None
+        except (ValueError, TypeError):
+            raise BadRequest(f"window_start: {start!r:.60} is no time; write it as 2026-12-01T14:00:00Z") from None
         if opens.tzinfo is None:
             raise BadRequest(f"window_start: {start!r} has no time zone; add Z or +01:00")
         if opens <= now:
             raise BadRequest(f"window_start: {start!r} is over; a window that has begun is not announced")
+        if opens > now + FARTHEST:
+            raise BadRequest(f"window_start: {start!r} is more than {FARTHEST.days} days away: is the year right?")
     return opens.timestamp(), opens.timestamp() + window.length(plan.window)
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 VERSION = r"^v\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$"
 """What the form accepts: a semantic version with a leading v, as in the tag of the image, so without build metadata."""
 MIN_REASON = 5
+MAX_CHARACTERS = 2000
+"""Of any field: it is recorded, and told in messages."""
+_TEXTS = ("version", "image", "method", "reason", "window_override_reason", "readiness_override_reason")
+_SWITCHES = ("banner", "window_override")
 
 
 class BadRequest(ValueError):
@@ -28,12 +32,13 @@ def release_of(plan: Plan, asked: Mapping[str, Any], now: datetime.datetime | No
 
     :param now: when it is to be deployed; None when it is only judged, which may be done at any time
     """
+    _refuse(_form_faults(asked))
     version = (asked.get("version") or "").strip()
     methods = plan.migration.methods if plan.migration else ("none",)
     method = asked.get("method") or methods[0]
     faulty = _version_faults(version)
     image = (asked.get("image") or "").strip() or ("" if faulty else plan.image.of(version))
-    override = bool(asked.get("window_override"))
+    override = asked.get("window_override") is True
     override_reason = (asked.get("window_override_reason") or "").strip()
     readiness_reason = (asked.get("readiness_override_reason") or "").strip()
     reason = (asked.get("reason") or "").strip()
@@ -45,13 +50,43 @@ def release_of(plan: Plan, asked: Mapping[str, Any], now: datetime.datetime | No
         *_readiness_faults(readiness_reason),
         *(_window_faults(plan, override, override_reason, now) if now else []),
     ]
-    if faults:
-        raise BadRequest("nothing was touched, because of:\n- " + "\n- ".join(faults))
+    _refuse(faults)
     return Release(
         version=version, image=image, method=method, banner=asked.get("banner") in (None, True),
         reason=reason, window_override=override, window_override_reason=override_reason if override else "",
         readiness_override_reason=readiness_reason,
     )  # fmt: skip
+
+
+def _refuse(faults: Sequence[str]) -> None:
+    if faults:
+        raise BadRequest("nothing was touched, because of:\n- " + "\n- ".join(faults))
+
+
+def _form_faults(asked: Mapping[str, Any]) -> list[str]:
+    """What no form would send, and a Variable may hold: a switch that is a text is neither on nor off."""
+    texts = {key: asked[key] for key in _TEXTS if asked.get(key) is not None}
+    return [
+        *(f"{key}: {fault}" for key, value in texts.items() if (fault := _text_fault(value))),
+        *(f"{key}: true or false, not {asked[key]!r:.40}" for key in _SWITCHES
+          if not isinstance(asked.get(key), bool | None)),
+    ]  # fmt: skip
+
+
+def _text_fault(value: object) -> str:
+    if not isinstance(value, str):
+        return f"a text, not {value!r:.40}"
+    if len(value) > MAX_CHARACTERS:
+        return f"{len(value)} characters, at most {MAX_CHARACTERS} are recorded"
+    return "" if value.isascii() or not _broken(value) else "holds half a character (a lone surrogate)"
+
+
+def _broken(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _version_faults(version: str) -> list[str]:
