@@ -35,6 +35,7 @@ from handover.workflows.deployment.dag import (
 )
 from handover.workflows.deployment.deciding import WindowOpen
 from handover.workflows.deployment.opening import GiveUp, Open, ReleaseDue
+from handover.workflows.deployment.second_person import SecondPerson
 from handover.workflows.watch.incident_steps import DocumentIncidents, FixOrRollback, FixWorks, MonitoringAfterFix
 from handover.workflows.watch.preflight import WatchPreflight
 from handover.workflows.watch.steps import Monitoring, Soak, Stabilization, Watch, baseline_sources
@@ -73,10 +74,11 @@ def build(plan: Plan) -> None:
     api, health, limits = plan.traffic.api_connection, plan.health, plan.thresholds
     with deployment_dag(plan) as dag:
         release_due = ReleaseDue(task_id="release_due", on_failure_callback=None)
+        second_person = SecondPerson(task_id="second_person", release_from="release_due", on_failure_callback=None)
         opened = Open(task_id="open", on_failure_callback=None)
         with aside(dag):
             give_up = GiveUp(task_id="give_up", on_failure_callback=None)
-        release_due >> opened >> give_up
+        release_due >> second_person >> opened >> give_up
 
         with TaskGroup("phase_1_pre_deployment", tooltip="T-2 hours") as phase_1:
             build = BuildImage(task_id="build_image")  # 2.2 steps 1 and 2: what staging tests is what is deployed
@@ -185,7 +187,8 @@ def build(plan: Plan) -> None:
         opened >> phase_1
         one_after_the_other(plan, phase_1, phase_2, phase_3, phase_4, phase_5)
         report_after(plan, close, watch)
-        roll_back_on_failure(plan, dag, except_for=["release_due", "open", "give_up", "report", "publish_end", "end"])
+        refused_by = ["release_due", "second_person", "open", "give_up"]
+        roll_back_on_failure(plan, dag, except_for=[*refused_by, "report", "publish_end", "end"])
         remind_of_questions(plan, dag)
         rest_on_evidence(dag)
 

@@ -16,6 +16,8 @@ POLL_SECONDS = 0.5
 THINK_SECONDS = 2.0
 """Nobody answers at the moment of being asked: Airflow loses an answer that comes before the task has paused, and
 takes a task that waited for less than a second for a lost one."""
+AGREE = "Agree"
+"""What a second person says to overrides, whatever else is answered."""
 ENDED = frozenset({"success", "failed", "upstream_failed", "skipped"})
 
 
@@ -157,16 +159,17 @@ class Team:
         """Answers what is open and has such an answer, as the user it was assigned to."""
         answered = []
         for question in self.thought_over(self.admin.questions(self.deployment, run_id)):
-            if answer not in question["options"]:
+            said = next((one for one in (answer, AGREE) if one in question["options"]), None)
+            if said is None:
                 continue
             who = question["assigned_users"][0]["id"]
             try:
-                self.roles[who].answer(question, [answer])
+                self.roles[who].answer(question, [said])
             except AirflowError as error:
                 if error.status != 409:  # it timed out, or somebody answered, since we looked
                     raise
                 continue
-            answered.append(f"{question['subject']}: {answer} by {who}")
+            answered.append(f"{question['subject']}: {said} by {who}")
             self.say(answered[-1])
         return answered
 
@@ -190,7 +193,7 @@ class Team:
             if all(t["state"] == "skipped" for t in tasks):
                 outcome.outcome = "skipped"
             return outcome
-        if any(t["task_id"] in ("open", "release_due") and t["state"] == "failed" for t in tasks):
+        if any(t["task_id"] in ("release_due", "second_person", "open") and t["state"] == "failed" for t in tasks):
             outcome.outcome = "refused"
             return outcome
         back = self.follow_rollback(f"rollback__{run_id}", timeout=max(10.0, deadline - time.monotonic()))

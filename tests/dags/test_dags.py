@@ -26,12 +26,15 @@ from handover.ports.kube import KubeError
 from handover.step import Step
 from handover.workflows.dags import ASIDE
 from handover.workflows.deployment.deciding import Decide, RollBack
+from handover.workflows.deployment.second_person import REFUSE
 from handover.workflows.dry_run.steps import Preview
 from handover.workflows.readiness.checks import DataChecks
 from tests.support.dags import bag_of
 
 ROOT = Path(__file__).resolve().parents[2]
-REMINDERS = {"remind_team_briefing", "remind_user_acceptance", "remind_fix_or_rollback", "reminded"}
+ASKED = ("second_person", "team_briefing", "user_acceptance", "fix_or_rollback")
+REMINDERS = {*(f"remind_{question}" for question in ASKED), "reminded"}
+REFUSED_BY = {"release_due", "second_person", "open", "give_up"}
 PHASES = [
     "phase_1_pre_deployment",
     "phase_2_application_deployment",
@@ -98,6 +101,13 @@ def test_no_step_of_a_phase_begins_behind_what_was_marked_by_hand(deployment):
     assert first.rests_on == ["phase_1_pre_deployment.decide"]
 
 
+def test_nothing_is_opened_before_a_second_person_has_agreed_to_what_is_overridden(deployment):
+    opened, question = deployment.get_task("open"), deployment.get_task("second_person")
+    assert opened.upstream_task_ids == {"second_person"} and opened.rests_on == ["second_person"]
+    assert question.upstream_task_ids == {"release_due"} and question.asked.silence == REFUSE
+    assert not question.defaults
+
+
 def test_a_rollback_is_stopped_by_no_evidence(bag):
     assert not any(getattr(task, "rests_on", ()) for task in bag.dags["pms_rollback"].tasks)
 
@@ -115,7 +125,7 @@ def test_an_image_is_pinned_scanned_and_verified_before_it_is_deployed(deploymen
 def test_no_failure_escapes_the_net(deployment):
     net = deployment.get_task("roll_back_on_failure")
     outside = set(deployment.task_ids) - net.upstream_task_ids - {net.task_id}
-    assert outside == {"release_due", "open", "give_up", "report", "publish_end", "end", *REMINDERS}
+    assert outside == {*REFUSED_BY, "report", "publish_end", "end", *REMINDERS}
 
 
 def test_what_belongs_to_no_phase_stands_folded_behind_them_under_its_own_name(bag, deployment):
@@ -124,13 +134,13 @@ def test_what_belongs_to_no_phase_stands_folded_behind_them_under_its_own_name(b
     rollback = bag.dags["pms_rollback"].task_group_dict[ASIDE]
     assert {task.task_id for task in rollback.iter_tasks()} == {"report", "publish_end", "end"}
     shown = [child.node_id for child in deployment.task_group.topological_sort()]
-    assert shown[:2] == ["release_due", "open"]
+    assert shown[:3] == ["release_due", "second_person", "open"]
     assert shown.index(ASIDE) > max(shown.index(phase) for phase in PHASES)
 
 
 def test_every_step_after_opening_calls_back_on_failure(deployment):
     silent = {t.task_id for t in deployment.tasks if not t.on_failure_callback}
-    assert silent == {"release_due", "open", "give_up", "report", "publish_end", "end", *REMINDERS}
+    assert silent == {*REFUSED_BY, "report", "publish_end", "end", *REMINDERS}
     assert deployment.on_failure_callback
 
 
@@ -297,7 +307,7 @@ def test_dag_files_hold_names_and_order_only():
 
 def test_everything_but_the_frame_is_a_step_with_evidence(deployment):
     frame = {type(task).__name__ for task in deployment.tasks if not isinstance(task, Step)}
-    questions = {"Confirm", "FixOrRollback", "Remind"}
+    questions = {"SecondPerson", "Confirm", "FixOrRollback", "Remind"}
     assert frame == {"ReleaseDue", "GiveUp", "Decide", "RollBack", "PublishEnd", "EmptyOperator"} | questions
 
 

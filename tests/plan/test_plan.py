@@ -93,6 +93,8 @@ WRONG = [
     ("team.lead", None, "'lead'"),
     ("briefing.role", "chef", "no role 'chef' in team"),
     ("acceptance.role", "chef", "no role 'chef' in team"),
+    ("overrides.role", "chef", "no role 'chef' in team"),
+    ("overrides.second_person", ["mood"], "overrides.second_person"),
     ("staging.health_path", "health", "staging.health_path"),
     ("staging.test_commands", {}, "staging.test_commands"),
     ("staging.test_commands.unit", [], "staging.test_commands.unit"),

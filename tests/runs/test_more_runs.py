@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from handover.workflows.deployment.overrides import SECOND_PERSON
+from handover.workflows.deployment.second_person import AGREE, REFUSE
 from sandbox.runs import DEPLOYMENT
 from tests.runs.reading import applied_migrations, back_on_the_old_version
 
@@ -49,6 +51,21 @@ def test_only_the_asked_role_may_answer(team):
     with pytest.raises(Exception, match="403"):
         team.roles["qa"].answer(question, ["Proceed"])
     assert team.follow("v1.1.0", run_id, answer="Rollback").outcome == "rolled_back"
+
+
+def test_overrides_take_a_second_person_who_is_not_the_one_who_started_the_run(team, production):
+    before = production.state()
+    run_id = team.start("v1.1.0")
+    team.until(run_id, SECOND_PERSON, "awaiting_input")
+    (question,) = team.admin.questions(DEPLOYMENT, run_id)
+    with pytest.raises(Exception, match="403"):
+        team.roles["lead"].answer(question, [AGREE])
+    assert question["assigned_users"] == [{"id": "cto", "name": "CTO"}] and "no Tuesdays" in question["body"]
+    outcome = team.follow("v1.1.0", run_id, answer=REFUSE)
+    assert (outcome.outcome, production.state()) == ("refused", before)
+    assert "Refuse by cto: " in outcome.failed_tasks[SECOND_PERSON]
+    assert not production.lock_holder()
+    assert [run for run in team.admin.runs("pms_rollback") if run_id in run["dag_run_id"]] == []
 
 
 def test_a_second_deployment_is_refused_and_the_first_one_goes_on(team):

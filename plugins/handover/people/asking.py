@@ -32,7 +32,7 @@ class Call:
 def calls(plan: Plan, asked: Asked) -> tuple[Call, ...]:
     """Every reminder of a question, in order."""
     found = dict.fromkeys(plan.asking.reminders, False)
-    if plan.above(asked.role) and plan.asking.escalates_at is not None:
+    if plan.asking.escalates_at is not None and len(plan.may_answer(asked.role)) > 1:
         found[plan.asking.escalates_at] = True
     return tuple(Call(share * asked.seconds, found[share]) for share in sorted(found))
 
@@ -43,3 +43,13 @@ def due(planned: Sequence[Call], done: int, elapsed: float) -> tuple[Call, int]:
     """
     missed = [call for call in planned[done:] if call.after <= elapsed] or [planned[done]]
     return Call(missed[-1].after, any(call.escalates for call in missed)), done + len(missed)
+
+
+def without(plan: Plan, user: str) -> Plan:
+    """The plan as a question is asked that this user may not answer: with no part in any role."""
+
+    def others(users: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(one for one in users if one.casefold() != user.casefold())
+
+    team = {name: role.model_copy(update={"users": others(role.users)}) for name, role in plan.team.items()}
+    return plan.model_copy(update={"team": team})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from handover import clock
@@ -12,9 +12,12 @@ from handover.models.message import PageStatus
 from handover.models.readiness import Readiness
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from handover.models.followup import Ended
     from handover.models.incident import Incident
     from handover.people.asking import Asked
+    from handover.plan.change import Override
     from handover.plan.model import Plan
 
 MAX_TABLE = 2700
@@ -212,12 +215,19 @@ def decided(plan: Plan, phase: str, proceed: bool, reasons: list[str], *, moved:
 
 def asked(plan: Plan, question: Asked, link: str, state: DeploymentState | None = None) -> Message:
     """A person has to answer."""
-    who = plan.team[question.role]
+    who = plan.may_answer(question.role)[0]
     return Message(
         event="asked", title="Your answer is needed", **(_of(state) if state else {}),
         slack=f"{who.title} ({', '.join(who.users)}): {question.subject}\n"
         f"{_or_else(question, question.seconds)}: {link}",
     )  # fmt: skip
+
+
+def overrides_asked(plan: Plan, question: Asked, link: str, version: str, what: Mapping[Override, str]) -> Message:
+    """A second person has to agree. ``what``: why each of what is overridden stands against it."""
+    told = "\n".join(f"{kind}: {why}" for kind, why in what.items())[:MAX_TABLE]
+    message = asked(plan, question, link)
+    return replace(message, version=version, fields=(("Version", version),), slack=f"{message.slack}\n{told}")
 
 
 def reminded(plan: Plan, asked: Asked, link: str, left: float, above_too: bool) -> Message:

@@ -19,9 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow.sdk import Context
+    from airflow.sdk.execution_time.hitl import HITLUser
 
     from handover.people.asking import Call
     from handover.plan.model import Plan
+
+
+def assigned(plan: Plan, role: str) -> list[HITLUser]:
+    """Who may answer a question to this role, as Airflow is told."""
+    return [{"id": user, "name": one.title} for one in plan.may_answer(role) for user in one.users]
 
 
 class RoleQuestion(Founded, HITLOperator):
@@ -41,10 +47,13 @@ class RoleQuestion(Founded, HITLOperator):
         **kwargs: Any,
     ) -> None:  # fmt: skip
         kwargs.setdefault("response_timeout", datetime.timedelta(seconds=seconds))
-        who = [(user, one.title) for one in plan.may_answer(role) for user in one.users]
-        super().__init__(subject=subject, assigned_users=[{"id": user, "name": title} for user, title in who], **kwargs)
+        super().__init__(subject=subject, assigned_users=assigned(plan, role), **kwargs)
         self.plan, self.opened_by = plan, opened_by
         self.asked = Asked(subject, role, seconds, silence)
+
+    def asking(self, context: Context) -> Plan:
+        """The plan as this run asks it: with nobody in its team who may not answer here."""
+        return self.plan
 
     def until(self) -> float:
         """When it runs out if it is asked now, seconds since the epoch."""
@@ -84,10 +93,11 @@ class Remind(BaseOperator):
         """After the trigger; ``done`` reminders were sent before."""
         if not event["waiting"]:
             return "the question does not wait any more"
-        planned = calls(self.plan, self.asked)
+        plan = self._question.asking(context)
+        planned = calls(plan, self.asked)
         call, after = due(planned, done, clock.epoch() - began)
         try:
-            self._tell(context, call, any(one.escalates for one in planned[:done]))
+            self._tell(context, plan, call, any(one.escalates for one in planned[:done]))
         except Exception as error:
             self.log.warning("nobody was reminded: %s: %s", type(error).__name__, error)
         return self._wait(context, began, after)
@@ -95,7 +105,7 @@ class Remind(BaseOperator):
     def _wait(self, context: Context, began: float, done: int) -> str:
         from handover.people.triggers import QuestionTrigger
 
-        planned = calls(self.plan, self.asked)
+        planned = calls(self._question.asking(context), self.asked)
         if done == len(planned):
             return "every reminder was sent"
         trigger = QuestionTrigger(
@@ -103,15 +113,18 @@ class Remind(BaseOperator):
         )
         raise TaskDeferred(trigger=trigger, method_name="wake", kwargs={"began": began, "done": done})
 
-    def _tell(self, context: Context, call: Call, above_too: bool) -> None:
+    @property
+    def _question(self) -> Any:
+        return self.dag.get_task(self.question)
+
+    def _tell(self, context: Context, plan: Plan, call: Call, above_too: bool) -> None:
         from handover.people.channels import tell
 
         where = SimpleNamespace(
             dag_id=self.dag_id, run_id=context["run_id"], task_id=self.question, map_index=context["ti"].map_index
         )
-        question: Any = self.dag.get_task(self.question)
-        link, left = question.generate_link_to_ui(task_instance=where), self.asked.seconds - call.after
+        link, left = self._question.generate_link_to_ui(task_instance=where), self.asked.seconds - call.after
         if call.escalates:
-            tell(context, self.plan, escalated(self.plan, self.asked, link, call.after, left))
+            tell(context, self.plan, escalated(plan, self.asked, link, call.after, left))
         else:
-            tell(context, self.plan, reminded(self.plan, self.asked, link, left, above_too))
+            tell(context, self.plan, reminded(plan, self.asked, link, left, above_too))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, StringConstraints, model_validator
 
 from handover.plan.parts import Calendar, ChecklistFile, Seconds, Section
+
+Override = Literal["readiness", "window", "freeze"]
+"""What somebody may say does not count for a release: that it has to be ready, the deployment window, a freeze."""
 
 
 def _known_zone(name: str) -> str:
@@ -61,3 +64,13 @@ class ReadinessRules(Section):
     before_seconds: Seconds
     valid_seconds: Seconds
     response_seconds: Seconds
+
+
+class OverrideRules(Section):
+    """Which overrides take two people: who has started the run, and one of ``role`` (or of the role above it) who
+    agrees within ``response_seconds``; no answer is a no.
+    """
+
+    second_person: frozenset[Override] = frozenset(get_args(Override))
+    role: str = "lead"
+    response_seconds: Seconds = 3600

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ByteSize, Field, StringConstraints, model_validator
 
 from handover.models.incident import Severity
-from handover.plan.change import Freeze, ReadinessRules, WindowRules
+from handover.plan.change import Freeze, OverrideRules, ReadinessRules, WindowRules
 from handover.plan.data import Data
 from handover.plan.data_migrations import DataMigrations
 from handover.plan.followups import Followups
@@ -217,6 +217,7 @@ class Plan(Section):
     window: WindowRules
     freeze: Freeze = Freeze()
     readiness: ReadinessRules
+    overrides: OverrideRules = OverrideRules()
     team: dict[Name, Role]
     staging: Staging | None = None
     backup: BackupRules | None = None
@@ -252,9 +253,9 @@ class Plan(Section):
             if role.escalates_to == who:
                 raise ValueError(f"team.{who}.escalates_to: a role cannot be above itself")
         announcing = [self.announcements.role] if self.announcements else []
-        asked = [*(FOLLOWED_BY if self.followups else ("lead",)), *announcing]
         moving = [self.data_migrations.role] if self.data_migrations else []
-        for section in (*asked, *moving, self.briefing.role, self.acceptance.role, self.incidents.role):
+        asked = [*(FOLLOWED_BY if self.followups else ("lead",)), *announcing, *moving, self.overrides.role]
+        for section in (*asked, self.briefing.role, self.acceptance.role, self.incidents.role):
             if section not in self.team:
                 raise ValueError(f"no role {section!r} in team")
         if self.rollback.window_seconds >= self.watch.stabilization_seconds:
@@ -291,8 +292,8 @@ class Plan(Section):
 
     def may_answer(self, role: str) -> tuple[Role, ...]:
         """Who may answer a question to this role: itself first, then the role that it escalates to."""
-        above = self.above(role) if self.asking.escalates_at is not None else None
-        return (self.team[role], above) if above else (self.team[role],)
+        roles = (self.team[role], self.above(role) if self.asking.escalates_at is not None else None)
+        return tuple(one for one in roles if one and one.users)
 
     def said_by(self, colour: str, version: str) -> str:
         """What answers of a version on the pods of a colour say of where they come from (`plan.traffic.Origin`); empty

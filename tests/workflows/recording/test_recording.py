@@ -16,6 +16,7 @@ from handover.outside import Outside, standing_in
 from handover.people.sealing import sealed
 from handover.ports.airflow import run_path
 from handover.workflows import listener
+from handover.workflows.deployment.overrides import SECOND_PERSON
 from handover.workflows.recording.tasks import complete, record_task
 from tests.record.conftest import book, connected, empty, plan, server  # noqa: F401 - fixtures
 from tests.support.task import RUN, Ti
@@ -80,6 +81,13 @@ def test_a_task_that_skips_itself_is_recorded_like_any_other(connected, plan, ho
     ti.task.plan = plan
     hook(previous_state=None, task_instance=ti)
     assert rows(connected, "messages") == [(RUN, RUN, "day_before.moment")]
+
+
+def test_what_a_second_person_said_of_overrides_is_recorded_also_where_it_ends_the_run(connected, plan):  # noqa: F811
+    record_task(task("pms_deployment", SECOND_PERSON, **{DECISION_KEY: DECISION}), plan)
+    assert rows(connected, "decisions") == [(RUN, RUN, SECOND_PERSON)]
+    record_task(task("pms_deployment", SECOND_PERSON, **{MESSAGES_KEY: [message()]}), plan)  # nobody was asked
+    assert rows(connected, "messages") == []
 
 
 LETTER = Letter(key="k", kind="slack", to=("#pms-deployments",), text="hello", at=1.0)

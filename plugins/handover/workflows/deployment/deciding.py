@@ -23,6 +23,7 @@ from handover.plan import freeze, window
 from handover.ports.kube import KubeError
 from handover.step import FENCING_KEY, Step, StepRun, skipped
 from handover.workflows.deployment.decision import PhaseDecision, decide
+from handover.workflows.deployment.overrides import not_agreed
 from handover.workflows.rollback.start import OPEN_TASK
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class WindowOpen(Step):
 
     def work(self, run: StepRun) -> Evidence:
         if run.release.window_override:
+            if problem := not_agreed(run.context["ti"], self.plan, run.release, "", clock.utc()):
+                raise AirflowFailException(f"{problem}; nothing was switched")
             return passed(self.task_id, f"overridden: {run.release.window_override_reason}")
         if not window.is_open(self.plan.window, clock.utc()):
             raise AirflowFailException("the deployment window has closed; nothing was switched")

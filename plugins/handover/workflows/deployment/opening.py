@@ -21,6 +21,7 @@ from handover.plan import window
 from handover.step import FENCING_KEY, RELEASE_KEY, Step, StepRun, skipped
 from handover.workflows.deployment import target
 from handover.workflows.deployment.gate import readiness_gate
+from handover.workflows.deployment.overrides import not_agreed
 from handover.workflows.deployment.request import BadRequest, release_of
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ class Open(Step):
             if problem := await target.problem(kube, self.plan):
                 raise AirflowFailException(f"nothing was touched: {problem}")
             release, gate = await readiness_gate(kube, self.plan, release)
+            if problem := not_agreed(run.context["ti"], self.plan, release, gate.overridden, clock.utc()):
+                raise AirflowFailException(f"nothing was touched: {problem}")
             run.context["ti"].xcom_push(key=TAKING_LOCK_KEY, value=True)
             try:
                 known = await begin(kube, run.router(kube), self.plan, run.run_id, release, gate.text)

@@ -28,6 +28,7 @@ from handover.step import RELEASE_KEY, Step, StepRun
 from handover.workflows.deployment import target
 from handover.workflows.deployment.gate import readiness_gate
 from handover.workflows.deployment.opening import missing_connections
+from handover.workflows.deployment.overrides import nobody_else, overridden
 from handover.workflows.deployment.request import BadRequest, release_of
 from handover.workflows.dry_run.difference import differences
 from handover.workload import manifests, quota
@@ -91,7 +92,8 @@ class MayBegin(Preview):
     async def act(self, run: StepRun) -> Evidence:
         asks: dict[str, Callable[[StepRun], Any]] = {
             "window": self._window, "connections": self._connections, "rollback": self._rollback,
-            "permissions": self._permissions, "target": self._target, "readiness": self._readiness, "lock": self._lock,
+            "permissions": self._permissions, "target": self._target, "readiness": self._readiness,
+            "overrides": self._overrides, "lock": self._lock,
         }  # fmt: skip
         return combined(self.task_id, [await self._part(run, name, ask) for name, ask in asks.items()])
 
@@ -131,6 +133,15 @@ class MayBegin(Preview):
         async with run.kube() as kube:
             await readiness_gate(kube, self.plan, run.release)
         return ""
+
+    async def _overrides(self, run: StepRun) -> str:
+        """Whether anybody could agree to what is overridden; nobody is asked."""
+        if not (run.release.window_override or run.release.readiness_override_reason):
+            return ""
+        async with run.kube() as kube:
+            release, gate = await readiness_gate(kube, self.plan, run.release)
+        found = overridden(self.plan, release, gate.overridden, clock.utc())
+        return nobody_else(self.plan, run.context.get("dag_run")) if found.what else ""
 
     async def _lock(self, run: StepRun) -> str:
         async with run.kube() as kube:

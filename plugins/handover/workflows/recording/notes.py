@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 MAX = 1000
 """Characters that Airflow takes."""
-SAID_BY = frozenset({"ReleaseDue", "Open", "WindowOpen", "SwitchTraffic", "Decide", "MoveTrafficBack", "Close"})
+SAID_BY = frozenset(
+    {"ReleaseDue", "SecondPerson", "Open", "WindowOpen", "SwitchTraffic", "Decide", "MoveTrafficBack", "Close"}
+)
 """Operators after which a deployment or rollback stands somewhere else than before."""
 RELEASE_DUE = "release_due"
 
@@ -51,7 +53,7 @@ def said(operator: str, left: Callable[[str], Any], error: object = None) -> str
     if operator not in SAID_BY:
         return ""
     if error is not None:
-        return f"refused: {error}" if operator in ("ReleaseDue", "Open") else str(error)
+        return f"refused: {error}" if operator in ("ReleaseDue", "SecondPerson", "Open") else str(error)
     if raw := left(EVIDENCE_KEY):
         evidence = Evidence.model_validate(raw)
         return evidence.reason if evidence.verdict is Verdict.PASS else f"{evidence.check}: {evidence.reason}"

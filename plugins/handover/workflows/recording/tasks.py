@@ -19,10 +19,11 @@ from handover.models.deployment import FencingToken
 from handover.models.evidence import unknown
 from handover.models.followup import ENDED_KEY, ENDED_TASK, Ended
 from handover.models.message import ORIGIN_KEY, UNDELIVERED_KEY, Letter
-from handover.models.record import Deployment
+from handover.models.record import DECISION_KEY, Deployment
 from handover.ports.airflow import run_path
 from handover.record.ledger import ledger
 from handover.step import FENCING_KEY
+from handover.workflows.deployment.overrides import SECOND_PERSON
 from handover.workflows.recording.entries import FAILED, KEYS, SUCCESS, TaskRun, entries_of, incident_of
 from handover.workflows.redelivery import steps as redelivery
 from handover.workflows.rollback.start import OPEN_TASK, airflow_of, is_for, rollback_run_id
@@ -58,6 +59,8 @@ def _deployment(ti: Any, plan: Plan) -> str:
     if ti.dag_id == plan.followups_dag_id:
         ended = ti.xcom_pull(task_ids=ENDED_TASK, key=ENDED_KEY)
         return Ended.model_validate(ended).deployment if ended else ""
+    if ti.task_id == SECOND_PERSON and ti.xcom_pull(task_ids=SECOND_PERSON, key=DECISION_KEY):
+        return str(ti.run_id)  # also where it is a no, and never a deployment
     token = ti.xcom_pull(task_ids=getattr(ti.task, "opened_by", OPEN_TASK), key=FENCING_KEY)
     if token is None:
         return ""
