@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from handover.adapters.postgres import Database
-from sandbox.processes import run
+from sandbox.processes import Process, run
 from sandbox.services import postgres
 from sandbox.settings import Subnet
 
@@ -36,6 +36,14 @@ class Pair:
     replica: Database
     address: str
     folder: Path
+    options: Mapping[str, str]
+    processes: dict[str, Process]
+    """``primary`` and ``replica``."""
+
+    def serve(self, name: str) -> None:
+        """Starts one again."""
+        host = {"primary": self.primary, "replica": self.replica}[name].host
+        self.processes[name] = _serve(name, self.folder, host, self.options)
 
     def new(self, name: str) -> Database:
         """An empty database of the primary; one of this name goes first."""
@@ -59,11 +67,13 @@ def pair(home: Path, options: Mapping[str, str] = OPTIONS) -> Iterator[Pair]:
         hosts = {name: f"{subnet.prefix}.0.{number}" for name, number in (("primary", 2), ("replica", 3))}
         log = folder / "setup.log"
         _lay_primary(folder / "primary", log)
-        _serve(stack, "primary", folder, hosts["primary"], options)
+        processes: dict[str, Process] = {}
+        stack.callback(_stop, processes)
+        processes["primary"] = _serve("primary", folder, hosts["primary"], options)
         _copy_primary(folder / "replica", hosts["primary"], log)
-        _serve(stack, "replica", folder, hosts["replica"], options)
+        processes["replica"] = _serve("replica", folder, hosts["replica"], options)
         at = {name: Database(host, PORT, "postgres", "postgres", PASSWORD) for name, host in hosts.items()}
-        yield Pair(at["primary"], at["replica"], subnet.prefix, folder)
+        yield Pair(at["primary"], at["replica"], subnet.prefix, folder, options, processes)
 
 
 def _lay_primary(data: Path, log: Path) -> None:
@@ -81,7 +91,12 @@ def _copy_primary(data: Path, host: str, log: Path) -> None:
     run(argv, what="pg_basebackup", log=log, env={**os.environ, "PGPASSWORD": PASSWORD})
 
 
-def _serve(stack: ExitStack, name: str, folder: Path, host: str, options: Mapping[str, str]) -> None:
+def _stop(processes: dict[str, Process]) -> None:
+    for process in reversed(processes.values()):
+        process.stop(grace_seconds=60)
+
+
+def _serve(name: str, folder: Path, host: str, options: Mapping[str, str]) -> Process:
     process = postgres.serve(name, folder / name, host, PORT, options, folder / f"{name}.log")
-    stack.callback(process.stop, grace_seconds=60)
     postgres.wait_ready(f"postgresql://postgres:{PASSWORD}@{host}:{PORT}/postgres", process)
+    return process
