@@ -19,6 +19,7 @@ HOSTILE = {
     "default_transaction_read_only": "on", "default_transaction_isolation": "serializable",
     "default_transaction_deferrable": "on",
     "transaction_timeout": "70s", "idle_in_transaction_session_timeout": "70s", "idle_session_timeout": "70s",
+    "client_connection_check_interval": "0", "tcp_keepalives_idle": "7200",
 }  # fmt: skip
 SAID = {"statement_timeout": "0", "lock_timeout": "1min", "DateStyle": "ISO, DMY"}
 

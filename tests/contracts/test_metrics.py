@@ -116,7 +116,8 @@ def postgres(kind: str, seconds: float, servers: Any, patch: pytest.MonkeyPatch)
         if kind == "sql":
             yield Tried(of_the_plan("sql", seconds), relay, "asked", "s", tell)
             return
-        patch.setattr(lag, "NO_TIMEOUT", seconds)
+        for name in ("CONNECT_SECONDS", "ANSWER_SECONDS"):
+            patch.setattr(lag, name, seconds)
         yield Tried(DatabaseSource("monitor", ()), relay, CONNECTIONS, "", tell, exact=False)
 
 

@@ -51,6 +51,10 @@ SESSION = {
     "transaction_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
+    "client_connection_check_interval": "100ms",  # what we are not there for any more is not gone on with
+    "tcp_keepalives_idle": "10",  # nor where our machine is gone
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
 }
 """What every session of ours has, whatever the defaults of server, database and role are; the time zone stays theirs.
 Set by a query, since a pool refuses unknown options at the start of a session."""

@@ -232,6 +232,7 @@ def _make_again(connection: Connection[Any], tables: Sequence[Table], define: De
     gone = [table.name for table in tables if table.name not in there]
     if not gone:
         return ""
+    connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")  # pg_dump takes its time
     try:
         with connection.transaction():  # what it began to make must not stay
             runner.execute_script(connection, define(gone))

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 LOCK_NOT_AVAILABLE, DEADLOCK, CANCELED = "55P03", "40P01", "57014"
 OTHER_RUNNER_SECONDS = 60.0
+IDLE_SECONDS = 15
+"""A transaction of ours that says nothing for so long has nobody behind it, and its locks keep everybody waiting."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 10.0
 
 
@@ -36,7 +38,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 10.0
 class StatementLimits:
     """How long things may take (seconds), and how often to try for a lock."""
 
-    lock_timeout: float = 0.5
+    lock_timeout: float = 0.1
     statement_timeout: float = 900
     lock_retries: int = 20
     other_runner: float = OTHER_RUNNER_SECONDS
@@ -363,8 +365,11 @@ def run_alone(
 
 
 def set_limits(connection: Connection[Any], limits: StatementLimits, *, local: bool = True) -> None:
-    """lock_timeout and statement_timeout of this transaction, or of the session."""
-    for name, seconds in (("lock_timeout", limits.lock_timeout), ("statement_timeout", limits.statement_timeout)):
+    """How long this transaction may wait, work, and do nothing; or the session, outside of one."""
+    for name, seconds in (
+        ("lock_timeout", limits.lock_timeout), ("statement_timeout", limits.statement_timeout),
+        ("idle_in_transaction_session_timeout", IDLE_SECONDS if local else 0),
+    ):  # fmt: skip
         connection.execute("SELECT set_config(%s, %s, %s)", (name, f"{int(seconds * 1000)}ms", local))
 
 

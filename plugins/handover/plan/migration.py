@@ -93,7 +93,7 @@ class MigrationRules(Section):
     """Phase 3 comes before phase 2: for releases that do not start before the schema is theirs. The old version has to
     run on the new schema either way.
     """
-    lock_timeout_seconds: Seconds = 0.5
+    lock_timeout_seconds: Seconds = 0.1
     statement_timeout_seconds: Seconds = 900.0
     lock_retries: Count = 20
     counted_tables: Annotated[tuple[TableName, ...], Field(min_length=1)]
