@@ -8,12 +8,14 @@ import pytest
 
 from handover.adapters.postgres import Database
 from handover.database import catalog, runner
+from handover.database.backfill.checked import NotPossible
 from handover.database.dump import DumpFailed, dump_to_s3
 from handover.database.repair import Repaired, repair
 from handover.database.restore import restore, scratch_database
 from handover.database.restore_test import prove_restore
 from handover.database.runner import StatementLimits
 from handover.models.deployment import BackupRecord
+from tests.database.backfill.conftest import Bench
 from tests.database.conftest import SHOP, bundle
 from tests.support.postgres import PASSWORD, Servers
 
@@ -66,6 +68,14 @@ def test_an_owner_on_whom_row_security_is_forced_gets_no_backup_of_some_rows(dat
     with pytest.raises(DumpFailed, match='hides rows of "Odd one", orders from owner: who backs up needs BYPASSRLS'):
         dump_to_s3(database, s3, "backups", f"{database.name}/some.dump")
     assert "Contents" not in s3.list_objects_v2(Bucket="backups", Prefix=f"{database.name}/")
+
+
+def test_no_data_is_moved_where_policies_hide_rows(database: Database) -> None:
+    move = {"table": "orders", "columns": {"twice": "total * 2"}, "add": {"twice": "numeric"}}
+    with database.connect() as connection:
+        connection.execute(FORCED.encode())
+    with pytest.raises(NotPossible, match="row security hides rows from this role"):
+        Bench(database, move).shape()
 
 
 def test_an_owner_on_whom_it_is_not_forced_sees_all_rows(database: Database, s3: Any) -> None:

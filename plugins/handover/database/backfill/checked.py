@@ -24,7 +24,7 @@ _FACTS = """
 SELECT c.relkind, has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'UPDATE'),
        pg_has_role(c.relowner, 'USAGE'), has_schema_privilege(c.relnamespace, 'CREATE'),
        EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) AND c.relkind = 'r', pg_is_in_recovery(),
-       has_schema_privilege('public', 'CREATE')
+       has_schema_privilege('public', 'CREATE'), row_security_active(c.oid)
 FROM pg_class c WHERE c.oid = %s::oid
 """
 _UNIQUE = """
@@ -92,7 +92,7 @@ def shape(connection: Connection[Any], name: str, move: DataMigration, dense: fl
 def _facts(connection: Connection[Any], table: int, move: DataMigration) -> list[str]:
     row = connection.execute(_FACTS, (table,)).fetchone()
     assert row is not None
-    _, writes, owns, creates, inherited, replica, creates_public = row
+    _, writes, owns, creates, inherited, replica, creates_public, hidden = row
     found = []
     if replica:
         found.append("this server is a replica, nothing can be written here: see migration.primary_connection")
@@ -104,6 +104,8 @@ def _facts(connection: Connection[Any], table: int, move: DataMigration) -> list
         found.append(f"this role may create nothing in the schema {table_name.split(move.table)[0]}")
     if not creates_public:
         found.append("this role may create nothing in the schema public, where the progress is kept")
+    if hidden:
+        found.append("row security hides rows from this role, as FORCE does from an owner: it needs BYPASSRLS")
     if inherited:
         found.append("other tables inherit from it, and no key names their rows")
     return found
