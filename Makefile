@@ -11,7 +11,7 @@ SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reor
 export PYTHONPATH := plugins:config:.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock format lint coverage test test-all test-cluster test-compose simulate up down status \
+.PHONY: help venv lock format lint scan coverage test test-all test-cluster test-compose simulate up down status \
 	cluster-up cluster-down cluster-status demo messages bench bench-watch bench-load bench-verdicts bench-cluster bench-import \
 	bench-database cutover clean
 
@@ -21,11 +21,13 @@ help:  ## This list
 venv:  ## The virtual environment, from requirements/dev.lock; nothing to do when it is current
 	@sh requirements/venv.sh $(VENV) requirements/dev.lock
 
-lock: venv  ## Both lock files anew, from requirements.txt and requirements/*.in
+lock: venv  ## The lock files anew, from requirements.txt and requirements/*.in
 	cd requirements && ../$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --generate-hashes \
 		../requirements.txt -o lock.txt
 	cd requirements && ../$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header -c lock.txt \
 		../requirements.txt sandbox.in dev.in -o dev.lock
+	cd requirements && ../$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --generate-hashes \
+		-c dev.lock scan.in -o scan.lock
 
 format: venv  ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix-only .
@@ -36,6 +38,9 @@ lint: venv  ## Style, format, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+scan: venv  ## Known vulnerabilities of every pinned package, ruff's security rules, secrets in the whole git history
+	$(BIN)/python -m scripts.scan
 
 coverage: venv  ## docs/coverage.md anew: every line of the plan, and the tests and people that answer it
 	AIRFLOW_HOME=$(CURDIR)/$(VENV)/airflow $(BIN)/python -m scripts.plan_lines
