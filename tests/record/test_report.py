@@ -21,6 +21,7 @@ from handover.record.checklist import Mark
 from tests.record import made
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "</td><script>alert(1)</script> | [x](http://evil) `a` \n# heading"
 
 
@@ -102,21 +103,54 @@ def test_html_shows_what_is_hostile_as_text(plan):
     assert "<script>" not in text
     assert "&lt;script&gt;alert(1)" in text
     assert "default-src 'none'" in text
-    assert not re.findall(r"(?:src|href)=", text)  # self-contained
+    assert set(re.findall(r"(?:src|href)=.{11}", text)) == {'src="data:image'}  # self-contained
+
+
+def drawn(*given) -> ET.Element:
+    return ET.fromstring(plot.svg(*given))
+
+
+def parts(picture: ET.Element) -> Counter[str]:
+    """What is in it, by the names that we give."""
+    return Counter(str(element.get("id")).partition("-")[0] for element in picture.iter())
+
+
+def heights(picture: ET.Element) -> list[float]:
+    """Of the points of the first line, from the top."""
+    (path,) = picture.findall(f".//{SVG}g[@id='series-0']/{SVG}path")
+    return [float(place.split()[1]) for place in re.split("[ML]", path.get("d"))[1:]]
 
 
 def test_every_plot_has_its_lines_its_limit_and_its_moments(plan):
     found = built(plan, *story())
-    for one, series, points in zip(found.plots, (2, 3, 1), (0, 1, 0), strict=True):
-        picture = ET.fromstring(plot.svg(one, found.moments, found.started_at, found.ended_at))
-        drawn = Counter(element.get("class") for element in picture.iter())
-        assert (drawn["series"], drawn["point"], drawn["limit"], drawn["moment"]) == (series, points, 1, 4)
+    for one, series, dots in zip(found.plots, (2, 4, 1), (0, 1, 0), strict=True):
+        picture = drawn(one, found.moments, found.started_at, found.ended_at)
+        counted = parts(picture)
+        assert (counted["series"], counted["limit"], counted["moment"]) == (series, 1, 4)
+        assert len(picture.findall(f".//{SVG}g[@id='series-3']//{SVG}use")) == dots
+        assert f"limit of the plan: {one.limit:g} {one.unit}" in "".join(picture.itertext())
+
+
+def test_a_picture_holds_what_is_hostile_as_text_and_asks_nobody_for_anything():
+    hostile = "<script>alert(1)</script> $x^2$ & \\frac"
+    one = report.Plot(hostile, hostile, (report.Series(hostile, ((0.0, 1.0), (1.0, 2.0))),), limit=1.0)
+    picture = drawn(one, [report.MarkedMoment(1.0, hostile)], 0, 5)
+    assert [text for text in picture.itertext() if text.strip() == hostile]
+    assert not picture.findall(f".//{SVG}script")
+    addresses = [value for element in picture.iter() for name, value in element.items() if name.endswith("href")]
+    assert all(address.startswith("#") for address in addresses)
+
+
+def test_the_same_record_is_the_same_picture_every_time(plan):
+    found = built(plan, *story())
+    given = (found.plots[0], found.moments, found.started_at, found.ended_at)
+    assert plot.svg(*given) == plot.svg(*given)
 
 
 def test_a_line_is_cut_where_nothing_was_measured():
-    points = [(n, 1.0) for n in (0, 1, 2, 30, 31)]
-    assert [len(piece) for piece in plot.pieces(points)] == [3, 2]
-    assert list(plot.pieces([])) == []
+    points = [(float(n), 1.0) for n in (0, 1, 2, 30, 31)]
+    assert [str(value) for _, value in plot.cut(points)] == ["1.0"] * 3 + ["nan"] + ["1.0"] * 2
+    assert plot.cut([]) == []
 
 
 def test_a_peak_survives_when_there_are_more_points_than_pixels():
@@ -126,12 +160,13 @@ def test_a_peak_survives_when_there_are_more_points_than_pixels():
     assert (432.1, 1.0) in kept
 
 
-def test_the_axis_reaches_beyond_the_highest_value(plan):
+def test_the_axis_reaches_beyond_the_highest_value_and_down_to_nothing():
     one = report.Plot("x", "s", (report.Series("a", ((0.0, 3.7), (5.0, 0.0))),), limit=2.0)
-    picture = ET.fromstring(plot.svg(one, [], 0, 5))
-    (line,) = [e for e in picture.iter() if e.get("class") == "series"]
-    heights = [float(place.split(",")[1]) for place in line.get("points").split()]
-    assert plot.TOP < heights[0] < heights[1] == plot.HEIGHT - plot.BOTTOM
+    picture = drawn(one, [], 0, 5)
+    top, bottom = heights(picture)
+    (frame,) = picture.findall(f".//{SVG}g[@id='patch_2']/{SVG}path")
+    edges = [float(place.split()[1]) for place in re.split("[MLz]", frame.get("d")) if place.strip()]
+    assert min(edges) < top < bottom == max(edges)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (chromium, chromium-browser, google-chrome)")
@@ -147,8 +182,7 @@ class TestAsAPersonSeesIt:
 
     def test_the_browser_lays_it_out_with_its_plots(self, page):
         dom = chromium(page, "--dump-dom").stdout
-        assert dom.count("<svg") == 3
-        assert dom.count('class="series"') == 6
+        assert dom.count('src="data:image/svg+xml') == 3
         assert "was rolled back" in dom
 
     def test_a_screenshot_shows_the_plots_in_their_colours(self, page):

@@ -1,165 +1,108 @@
-"""A line plot over time as SVG that needs nothing else: no script, no font, no picture from elsewhere.
+"""A line plot over time as an SVG picture, drawn by matplotlib.
 
-Of our own, because matplotlib brings 60 MB with numpy for three pictures, and pygal has neither gaps nor moments on a
-time axis and links a script of another site. It draws what was measured: a line is cut where nothing was measured for
-longer than ``GAP_SECONDS``, and where there are more points than pixels, each pixel shows the worst one.
+It shows what was measured: a line is cut where nothing was measured for longer than ``GAP_SECONDS``, what stands alone
+is a dot, and where there are more points than the picture can show, the worst ones are left.
 """
 
 from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from xml.sax.saxutils import escape
+from collections.abc import Iterable, Sequence
+from io import StringIO
+from typing import TYPE_CHECKING, Any
 
 from handover.record.report import MarkedMoment, Plot, Series
 
-WIDTH, HEIGHT = 860, 240
-LEFT, RIGHT, TOP, BOTTOM = 60, 16, 26, 42
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIZE = (9.0, 2.7)
+"""Inches; text is made for a page that shows them."""
 COLOURS = ("#0b6e99", "#c2410c", "#6d28d9", "#047857")
-LIMIT_COLOUR = "#b91c1c"
+LIMIT_COLOUR, MOMENT_COLOUR = "#b91c1c", "#6b7280"
+CELLS = 430
+"""Points of a line, at most: one for every two pixels."""
 GAP_SECONDS = 10.0
-LETTER_WIDTH = 5.6
+ROWS = 2
+"""Of the names of moments, so that two near each other can both be read."""
+LOOKS: dict[str, Any] = {
+    "svg.fonttype": "none",  # letters stay letters: small, and found by who searches
+    "svg.hashsalt": "report",  # the same record is the same picture
+    "text.parse_math": False,  # a dollar sign is one
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#9ca3af",
+    "axes.ymargin": 0.15, "lines.linewidth": 1.4, "lines.markersize": 4, "legend.frameon": False,
+}  # fmt: skip
 Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """Turns times and values into places in the picture."""
-
-    begin: float
-    end: float
-    top: float
-    """The highest value that fits."""
-
-    def x(self, at: float) -> float:
-        return LEFT + (at - self.begin) / max(1e-9, self.end - self.begin) * (WIDTH - LEFT - RIGHT)
-
-    def y(self, value: float) -> float:
-        return HEIGHT - BOTTOM - min(value, self.top) / self.top * (HEIGHT - TOP - BOTTOM)
 
 
 def svg(plot: Plot, moments: Iterable[MarkedMoment], begin: float, end: float) -> str:
     """One picture from ``begin`` to ``end`` (seconds since the epoch)."""
-    values = [value for series in plot.series for _, value in series.points]
-    frame = _Frame(begin, end, _round_up(max([*values, 1.15 * (plot.limit or 0.0), 1e-9])))
-    body = [*_grid(frame, plot.unit), *_moments(frame, moments), *_limit(frame, plot)]
-    for series, colour in zip(plot.series, COLOURS, strict=False):
-        body += _line(frame, series, colour)
-    body += _legend(plot)
-    if not values:
-        body.append(_text(WIDTH / 2, HEIGHT / 2, "nothing was measured", "middle", "#666"))
-    label = escape(f"{plot.title} ({plot.unit})", {'"': "&quot;"})
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}" '
-        f'font-family="sans-serif" font-size="11">{"".join(body)}</svg>'
-    )
+    from matplotlib import rc_context
+    from matplotlib.dates import AutoDateLocator, DateFormatter
+    from matplotlib.figure import Figure
+
+    with rc_context(LOOKS):
+        figure = Figure(figsize=SIZE, layout="constrained")
+        axes = figure.add_subplot(ylabel=plot.unit)
+        for number, (series, colour) in enumerate(zip(plot.series, COLOURS, strict=False)):
+            if series.points:
+                _line(axes, series, begin, end, color=colour, label=series.name, gid=f"series-{number}")
+        if plot.limit is not None:
+            label = f"limit of the plan: {plot.limit:g} {plot.unit}"
+            axes.axhline(plot.limit, color=LIMIT_COLOUR, linestyle="--", linewidth=1, label=label, gid="limit")
+        _moments(axes, (moment for moment in moments if begin <= moment.at <= end))
+        if not any(series.points for series in plot.series):
+            axes.text(0.5, 0.5, "nothing was measured", ha="center", transform=axes.transAxes)
+        axes.set_xlim(_utc(begin), _utc(end))
+        axes.set_ylim(bottom=0)
+        axes.grid(axis="y", color="#e5e7eb")
+        axes.xaxis.set_major_locator(AutoDateLocator())
+        axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S"))
+        figure.legend(loc="outside lower left", ncols=len(COLOURS) + 1)
+        picture = StringIO()
+        figure.savefig(picture, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    text = picture.getvalue()
+    return text[text.index("<svg") :]
 
 
-def thinned(points: Sequence[Point], frame_begin: float, frame_end: float, cells: int) -> list[Point]:
+def _line(axes: Axes, series: Series, begin: float, end: float, **looks: Any) -> None:
+    points = cut(thinned(series.points, begin, end, CELLS), max(GAP_SECONDS, 3 * (end - begin) / CELLS))
+    values = [math.nan, *(value for _, value in points), math.nan]
+    alone = [n for n in range(len(points)) if math.isnan(values[n]) and math.isnan(values[n + 2])]
+    axes.plot([_utc(at) for at, _ in points], values[1:-1], marker="o", markevery=alone, **looks)
+
+
+def _moments(axes: Axes, moments: Iterable[MarkedMoment]) -> None:
+    for number, moment in enumerate(sorted(moments, key=lambda one: one.at)):
+        at: Any = _utc(moment.at)
+        axes.axvline(at, color=MOMENT_COLOUR, linestyle=":", linewidth=1, gid=f"moment-{number}")
+        axes.annotate(
+            moment.name, (at, 1), (0, 3 + 10 * (number % ROWS)), xycoords=("data", "axes fraction"),
+            textcoords="offset points", ha="center", color=MOMENT_COLOUR,
+        )  # fmt: skip
+
+
+def thinned(points: Sequence[Point], begin: float, end: float, cells: int) -> list[Point]:
     """At most one point for each of ``cells`` equal stretches of time: the highest one, which is the worst."""
-    width = max(1e-9, frame_end - frame_begin) / cells
+    width = max(1e-9, end - begin) / cells
     worst: dict[int, Point] = {}
     for point in points:
-        cell = int((point[0] - frame_begin) / width)
+        cell = int((point[0] - begin) / width)
         if cell not in worst or point[1] > worst[cell][1]:
             worst[cell] = point
     return [worst[cell] for cell in sorted(worst)]
 
 
-def pieces(points: Sequence[Point], gap: float = GAP_SECONDS) -> Iterator[list[Point]]:
-    """The points in stretches without a gap."""
-    piece: list[Point] = []
+def cut(points: Sequence[Point], gap: float = GAP_SECONDS) -> list[Point]:
+    """The same with "not a number" in each gap, where a line ends and the next one begins. ``gap``: seconds."""
+    found: list[Point] = []
     for point in points:
-        if piece and point[0] - piece[-1][0] > gap:
-            yield piece
-            piece = []
-        piece.append(point)
-    if piece:
-        yield piece
+        if found and point[0] - found[-1][0] > gap:
+            found.append((point[0], math.nan))
+        found.append(point)
+    return found
 
 
-def _line(frame: _Frame, series: Series, colour: str) -> Iterator[str]:
-    cells = WIDTH - LEFT - RIGHT
-    gap = max(GAP_SECONDS, 3 * (frame.end - frame.begin) / cells)
-    for piece in pieces(thinned(series.points, frame.begin, frame.end, cells), gap):
-        places = [(frame.x(at), frame.y(value)) for at, value in piece]
-        if len(places) == 1:
-            ((x, y),) = places
-            yield f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>'
-            continue
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        yield f'<polyline class="series" points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
-
-
-def _grid(frame: _Frame, unit: str) -> Iterator[str]:
-    for n in range(5):
-        value = frame.top * n / 4
-        y = frame.y(value)
-        yield f'<line x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" stroke="#e5e7eb"/>'
-        yield _text(LEFT - 6, y + 4, f"{value:g}{' ' + unit if n == 4 else ''}", "end", "#555")
-    step = _time_step(frame.end - frame.begin)
-    at = math.ceil(frame.begin / step) * step
-    while at <= frame.end:
-        x = frame.x(at)
-        yield f'<line x1="{x:.1f}" y1="{HEIGHT - BOTTOM}" x2="{x:.1f}" y2="{HEIGHT - BOTTOM + 4}" stroke="#555"/>'
-        yield _text(x, HEIGHT - BOTTOM + 16, _clock(at, step), "middle", "#555")
-        at += step
-
-
-def _moments(frame: _Frame, moments: Iterable[MarkedMoment]) -> Iterator[str]:
-    end = -math.inf
-    for moment in sorted(moments, key=lambda m: m.at):
-        if not frame.begin <= moment.at <= frame.end:
-            continue
-        x = frame.x(moment.at)
-        yield (
-            f'<line class="moment" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{HEIGHT - BOTTOM}" stroke="#888" '
-            f'stroke-dasharray="2 3"><title>{escape(moment.name)}</title></line>'
-        )
-        half = LETTER_WIDTH * len(moment.name) / 2
-        if x - half > end:
-            yield _text(x, TOP - 6, moment.name, "middle", "#444")
-            end = x + half
-
-
-def _limit(frame: _Frame, plot: Plot) -> Iterator[str]:
-    if plot.limit is not None:
-        y = frame.y(plot.limit)
-        yield (
-            f'<line class="limit" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" stroke="{LIMIT_COLOUR}" '
-            'stroke-dasharray="6 4"/>'
-        )
-
-
-def _legend(plot: Plot) -> Iterator[str]:
-    entries = [(series.name, colour) for series, colour in zip(plot.series, COLOURS, strict=False)]
-    if plot.limit is not None:
-        entries.append((f"limit of the plan: {plot.limit:g} {plot.unit}", LIMIT_COLOUR))
-    x = float(LEFT)
-    for name, colour in entries:
-        yield f'<rect x="{x:.1f}" y="{HEIGHT - 14}" width="12" height="4" fill="{colour}"/>'
-        yield _text(x + 16, HEIGHT - 9, name, "start", "#333")
-        x += 34 + 6.2 * len(name)
-
-
-def _text(x: float, y: float, text: str, anchor: str, colour: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">{escape(text)}</text>'
-
-
-def _round_up(value: float) -> float:
-    """The next of 1, 2, 4, 6, 8 or 10 times a power of ten, so that quarters of it are short to write."""
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(n * power for n in (1, 2, 4, 6, 8, 10) if n * power >= value * (1 - 1e-9))
-
-
-def _time_step(seconds: float) -> int:
-    """Seconds between two marks, for about eight of them."""
-    steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400)
-    return next((step for step in steps if seconds / step <= 9), steps[-1])
-
-
-def _clock(at: float, step: int) -> str:
-    when = datetime.datetime.fromtimestamp(at, datetime.UTC)
-    return f"{when:%H:%M:%S}" if step < 60 else f"{when:%H:%M}"
+def _utc(at: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(at, datetime.UTC)

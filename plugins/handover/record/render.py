@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,13 @@ def html(report: DeploymentReport) -> str:
     points = [at for plot in report.plots for series in plot.series for at, _ in series.points]
     if points:  # what is measured is what is shown: phase 1 may take hours without a sample
         begin, end = max(begin, min(points) - 15), min(end, max(points) + 15)
-    plots = [(plot, svg(plot, report.moments, begin, end)) for plot in report.plots]
+    plots = [(plot, _picture(svg(plot, report.moments, begin, end))) for plot in report.plots]
     return _environment(True).get_template("report.html.j2").render(r=report, plots=plots, signs=SIGNS)
+
+
+def _picture(drawn: str) -> str:
+    """As an address that holds all of it: what is in a picture is never a part of the page."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(drawn.encode()).decode()}"
 
 
 def dora_markdown(dora: Dora) -> str:
