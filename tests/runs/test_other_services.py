@@ -43,6 +43,11 @@ def podinfo(sandbox, endpoints):
 def eyes(podinfo):
     with Eyes(podinfo[1].url, "/", version_of) as looking:
         yield looking
+    tell(looking)
+
+
+def tell(eyes):
+    print(f"{len(eyes.seen)} requests, {sum(look.status != 200 for look in eyes.seen)} of them failed")
 
 
 def serving(eyes):
@@ -93,6 +98,7 @@ def test_a_service_whose_own_migration_comes_first_goes_out_without_losing_a_req
     before = schema_version(sandbox.settings)
     with Eyes(done.url, "/healthcheck") as eyes:
         outcome = team.deploy(f"v{miniflux.NEXT}")
+    tell(eyes)
     print(*outcome.failed_tasks.values(), sep="\n")
     assert outcome.outcome == "succeeded"
     assert {look.status for look in eyes.seen} == {200}
