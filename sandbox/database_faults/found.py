@@ -15,7 +15,8 @@ class Found:
     """One fault in one kind of step. ``tried``: how often; ``wrong``: what was not as it has to be, each with its step.
 
     ``stall_ms``: the worst of any client meanwhile, None where no client was measured; ``noise_ms``: the worst while
-    nothing was done to the database, which is this machine's.
+    nothing was done to the database, which is this machine's; ``aim_ms``: the most that may be, None where the work
+    itself is long.
     """
 
     fault: str
@@ -25,13 +26,15 @@ class Found:
     wrong: tuple[str, ...] = ()
     stall_ms: float | None = None
     noise_ms: float | None = None
+    aim_ms: float | None = None
     detail: dict[str, object] = field(default_factory=dict)
 
     @property
     def good(self) -> bool:
         """A stall within the machine's own noise proves nothing against the code."""
-        least = max(STALL_MS, self.noise_ms or 0.0)
-        return self.tried > 0 and not self.wrong and (self.stall_ms is None or self.stall_ms <= least)
+        if self.stall_ms is None or self.aim_ms is None:
+            return self.tried > 0 and not self.wrong
+        return not self.wrong and self.stall_ms <= max(self.aim_ms, self.noise_ms or 0.0)
 
 
 def judged(fault: str, step: str, good: str, wrongs: Sequence[Sequence[str]], **more: object) -> Found:

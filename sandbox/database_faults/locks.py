@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from handover.adapters.postgres import Database
 from sandbox.database_faults.clients import clients, noise
-from sandbox.database_faults.found import Found
+from sandbox.database_faults.found import STALL_MS, Found
 from sandbox.database_faults.killing import Processes, differences
 from sandbox.database_faults.place import Place
 from sandbox.database_faults.works import Work
@@ -43,7 +43,7 @@ def _held(place: Place, tries: Processes, work: Work, seconds: float, say: Calla
     wrong += waited.failures
     said = "otherwise" if wrong else f"ends after {took:.1f} s as undisturbed"
     return Found(
-        f"lock held {seconds:g} s", work.name, 1, said, tuple(wrong), waited.longest_ms, alone,
+        f"lock held {seconds:g} s", work.name, 1, said, tuple(wrong), waited.longest_ms, alone, STALL_MS,
         {"statement": waited.statement, "statements": waited.statements},
     )  # fmt: skip
 
