@@ -13,7 +13,7 @@ export PYTHONPATH := plugins:config:.
 .DEFAULT_GOAL := help
 .PHONY: help venv lock format lint scan coverage test test-all test-cluster test-compose simulate up down status \
 	cluster-up cluster-down cluster-status demo messages bench bench-watch bench-load bench-verdicts bench-cluster bench-import \
-	bench-database cutover clean
+	bench-database faults-database cutover clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -110,6 +110,9 @@ bench-import: venv  ## Measure the import of a CSV file beside PostgreSQL's own 
 
 bench-database: venv  ## Backup, backfill, validation and rehearsal of 2 GB beside the alternatives
 	$(BIN)/python -m sandbox.bench_database --home $(HOME_DIR)
+
+faults-database: venv  ## Everything that may be done to the database's work, and what comes of it
+	$(BIN)/python -m sandbox.database_faults --home $(HOME_DIR)
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
