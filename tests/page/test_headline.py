@@ -32,7 +32,7 @@ CASES = [
     (now(), [], "good", "Nothing was ever deployed here.", "", "Nobody"),
     (now({}), [], "busy", "v2 is being deployed (Cutover) and has served since", "", "Nobody"),
     (now({"switched_at": None}), [], "busy", "clients still meet v1", "", "Nobody"),
-    (now({"decision_at": 99.0}), [], "busy", "is being deployed", "", "a critical breach is rolled back by itself"),
+    (now({"decision_at": 99.0}), [], "busy", "is being deployed", "", "rolled back by itself, then people are asked."),
     (now({}), [LEAD], "warn", "v2 waits for an answer: Go on?", "", "Lead (lead): answer below until"),
     (now({}), [LEAD | {"overdue": True}], "bad", "No answer came until", "", "Lead (lead): answer below now."),
     (now({"incidents": [OPEN]}), [LEAD], "bad", "waits for an answer", "Error rate: 6 %", "Lead"),

@@ -82,7 +82,7 @@ function doing(now) {
 
 function next(one) {
   if (!one.decision_at) return "Nobody has to do anything now.";
-  return `Nobody has to do anything now: until ${time(one.decision_at)} a critical breach is rolled back by itself.`;
+  return `Nobody has to do anything now: until ${time(one.decision_at)} a critical breach is rolled back by itself, then people are asked.`;
 }
 
 function ended(one, question) {
