@@ -26,10 +26,11 @@ CELLS = 430
 GAP_SECONDS = 10.0
 ROWS = 2
 """Of the names of moments, so that two near each other can both be read."""
-LOOKS: dict[str, Any] = {
+LOOKS: dict[Any, Any] = {
     "svg.fonttype": "none",  # letters stay letters: small, and found by who searches
     "svg.hashsalt": "report",  # the same record is the same picture
     "text.parse_math": False,  # a dollar sign is one
+    "date.autoformatter.minute": "%H:%M", "date.autoformatter.hour": "%H:%M", "date.autoformatter.second": "%H:%M:%S",
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#9ca3af",
     "axes.ymargin": 0.15, "lines.linewidth": 1.4, "lines.markersize": 4, "legend.frameon": False,
 }  # fmt: skip
@@ -39,7 +40,6 @@ Point = tuple[float, float]
 def svg(plot: Plot, moments: Iterable[MarkedMoment], begin: float, end: float) -> str:
     """One picture from ``begin`` to ``end`` (seconds since the epoch)."""
     from matplotlib import rc_context
-    from matplotlib.dates import AutoDateLocator, DateFormatter
     from matplotlib.figure import Figure
 
     with rc_context(LOOKS):
@@ -57,8 +57,6 @@ def svg(plot: Plot, moments: Iterable[MarkedMoment], begin: float, end: float) -
         axes.set_xlim(_utc(begin), _utc(end))
         axes.set_ylim(bottom=0)
         axes.grid(axis="y", color="#e5e7eb")
-        axes.xaxis.set_major_locator(AutoDateLocator())
-        axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S"))
         figure.legend(loc="outside lower left", ncols=len(COLOURS) + 1)
         picture = StringIO()
         figure.savefig(picture, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
@@ -75,7 +73,7 @@ def _line(axes: Axes, series: Series, begin: float, end: float, **looks: Any) ->
 
 def _moments(axes: Axes, moments: Iterable[MarkedMoment]) -> None:
     for number, moment in enumerate(sorted(moments, key=lambda one: one.at)):
-        at: Any = _utc(moment.at)
+        at = _utc(moment.at)
         axes.axvline(at, color=MOMENT_COLOUR, linestyle=":", linewidth=1, gid=f"moment-{number}")
         axes.annotate(
             moment.name, (at, 1), (0, 3 + 10 * (number % ROWS)), xycoords=("data", "axes fraction"),
@@ -104,5 +102,6 @@ def cut(points: Sequence[Point], gap: float = GAP_SECONDS) -> list[Point]:
     return found
 
 
-def _utc(at: float) -> datetime.datetime:
+def _utc(at: float) -> Any:
+    """A place on the axis: a moment, which the library takes and its types do not know."""
     return datetime.datetime.fromtimestamp(at, datetime.UTC)
