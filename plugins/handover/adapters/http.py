@@ -38,13 +38,17 @@ def _scheme(connection: Connection, host: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether what is sent to this host, perhaps with a port and a path, stays on this machine."""
+    return names_loopback(urlsplit(f"//{host}").hostname or "")
+
+
+def names_loopback(name: str) -> bool:
+    """The same of a host's name or address alone."""
     import ipaddress
 
-    name = urlsplit(f"//{host}").hostname or ""
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
-        return name == "localhost" or name.endswith(".localhost")
+        return name.lower() == "localhost" or name.lower().endswith(".localhost")
 
 
 def call(

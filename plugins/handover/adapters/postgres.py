@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from handover.adapters.children import harmless
+from handover.adapters.http import names_loopback
 from handover.models.annotations import AGENT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import asyncpg
     import psycopg
 
@@ -24,10 +27,14 @@ VARIABLES = {
     "sslrootcert": "PGSSLROOTCERT",
     "sslcert": "PGSSLCERT",
     "sslkey": "PGSSLKEY",
+    "sslcrl": "PGSSLCRL",
     "channel_binding": "PGCHANNELBINDING",
     "target_session_attrs": "PGTARGETSESSIONATTRS",
 }
 """libpq options that an Airflow connection may carry in its extra, and the variables of PostgreSQL's programs."""
+TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
+VERIFIED = ("verify-ca", "verify-full")
+"""Values of ``sslmode`` with which a server has to show a certificate that is believed."""
 
 SCHEMA = "public"
 """Where the service's tables are, and the only one in the search path: no schema that appears later hides them."""
@@ -96,6 +103,31 @@ def shown(sqlstate: str, message: str) -> str:
 _QUOTED = re.compile(r'".*"', re.DOTALL)
 
 
+def secured(host: str, options: Mapping[str, str]) -> dict[str, str]:
+    """The options of a session with a server: off this machine its certificate has to bear the host's name
+    (``verify-full``) unless they say otherwise. Without ``sslrootcert`` this machine's authorities are believed, from
+    their file, since not every libpq finds what it calls ``system``.
+    """
+    found = dict(options) if stays_here(host) else {"sslmode": "verify-full", **options}
+    if found.get("sslmode") == "verify-full" and found.get("sslrootcert", "system") == "system":
+        found["sslrootcert"] = _authorities()
+    return found
+
+
+def stays_here(host: str) -> bool:
+    """Whether what is sent to a host, as libpq takes one or several, stays on this machine."""
+    return all(one.startswith(("/", "@")) or names_loopback(one) for one in host.split(","))
+
+
+def _authorities() -> str:
+    """Those that https is verified by, too."""
+    import ssl
+
+    import certifi
+
+    return ssl.get_default_verify_paths().cafile or certifi.where()
+
+
 @dataclass(frozen=True)
 class Database:
     """One database on one server. ``options``: see `VARIABLES`."""
@@ -120,7 +152,7 @@ class Database:
             name=found.get("dbname", user),
             user=user,
             password=found.get("password", ""),
-            options=tuple((key, value) for key, value in found.items() if key in VARIABLES),
+            options=_known(found),
         )
 
     @classmethod
@@ -132,8 +164,14 @@ class Database:
             name=connection.schema or connection.login or "postgres",
             user=connection.login or "postgres",
             password=connection.password or "",
-            options=tuple((key, str(value)) for key, value in extra.items() if key in VARIABLES),
+            options=_known(extra),
         )
+
+    @property
+    def unverified(self) -> str:
+        """Why somebody on the way could answer for this server, "" where nobody can."""
+        mode = secured(self.host, dict(self.options)).get("sslmode", "")
+        return "" if stays_here(self.host) or mode in VERIFIED else f"sslmode={mode}"
 
     @property
     def server(self) -> tuple[str, int]:
@@ -151,7 +189,7 @@ class Database:
             "host": self.host, "port": self.port, "dbname": self.name, "user": self.user,
             "password": self.password or None, "application_name": AGENT, "connect_timeout": wait_seconds,
             "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "client_encoding": "UTF8",
-            **dict(self.options),
+            **secured(self.host, dict(self.options)),
         }  # fmt: skip
         connection = psycopg.connect(autocommit=True, prepare_threshold=None, **options)
         try:
@@ -170,7 +208,7 @@ class Database:
         """
         import asyncpg
 
-        known = {key: value for key, value in self.options if key in ("sslmode", "sslrootcert", "sslcert", "sslkey")}
+        known = {key: value for key, value in secured(self.host, dict(self.options)).items() if key in TLS}
         connection = await asyncpg.connect(
             dsn=f"postgresql:///?{urlencode(known)}", host=self.host, port=self.port, database=self.name,
             user=self.user, password=self.password or None, timeout=command_timeout, command_timeout=command_timeout,
@@ -189,8 +227,12 @@ class Database:
         mine = {
             "PGHOST": self.host, "PGPORT": str(self.port), "PGDATABASE": self.name, "PGUSER": self.user,
             "PGPASSWORD": self.password, "PGAPPNAME": AGENT, "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS),
-        } | {VARIABLES[key]: value for key, value in self.options}  # fmt: skip
+        } | {VARIABLES[key]: value for key, value in secured(self.host, dict(self.options)).items()}  # fmt: skip
         return harmless() | {name: value for name, value in mine.items() if value}
+
+
+def _known(options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((key, str(options[key])) for key in VARIABLES if options.get(key))
 
 
 def database(connection_id: str) -> Database:

@@ -13,6 +13,7 @@ from pydantic import ByteSize, Field, StringConstraints, model_validator
 
 from handover.models.incident import Severity
 from handover.plan.change import Freeze, OverrideRules, ReadinessRules, WindowRules
+from handover.plan.dag_ids import DagIds
 from handover.plan.data import Data
 from handover.plan.data_migrations import DataMigrations
 from handover.plan.followups import Followups
@@ -43,6 +44,7 @@ from handover.plan.record import RecordRules
 from handover.plan.rehearsal import RehearsalRules
 from handover.plan.sources import MonitorName, Source, ask_for_all
 from handover.plan.traffic import Traffic
+from handover.plan.transport import Transport
 from handover.plan.watch import WatchRules
 
 FOLLOWED_BY = ("lead", "frontend", "devops", "qa")
@@ -207,7 +209,7 @@ class RollbackRules(Section):
     old_colour_timeout_seconds: Seconds
 
 
-class Plan(Section):
+class Plan(DagIds, Section):
     """How one service goes to production and comes back."""
 
     name: Name
@@ -224,6 +226,7 @@ class Plan(Section):
     briefing: Question
     banner: BannerRules | None = None
     traffic: Traffic
+    transport: Transport = Transport()
     health: Health
     thresholds: Thresholds
     watch: WatchRules
@@ -303,55 +306,6 @@ class Plan(Section):
         if origin is None:
             return ""
         return self.cluster.deployment_of(colour) if origin.names_pod else version
-
-    @property
-    def deployment_dag_id(self) -> str:
-        return f"{self.name}_deployment"
-
-    @property
-    def rollback_dag_id(self) -> str:
-        return f"{self.name}_rollback"
-
-    @property
-    def import_dag_id(self) -> str:
-        return f"{self.name}_data_import"
-
-    @property
-    def data_migration_dag_id(self) -> str:
-        return f"{self.name}_data_migration"
-
-    @property
-    def data_migration_control_dag_id(self) -> str:
-        """Pauses, goes on, gives up and contracts."""
-        return f"{self.name}_data_migration_control"
-
-    @property
-    def seed_dag_id(self) -> str:
-        return f"{self.name}_seed"
-
-    @property
-    def followups_dag_id(self) -> str:
-        return f"{self.name}_followups"
-
-    @property
-    def readiness_dag_id(self) -> str:
-        return f"{self.name}_readiness"
-
-    @property
-    def announcements_dag_id(self) -> str:
-        return f"{self.name}_announcements"
-
-    @property
-    def redelivery_dag_id(self) -> str:
-        return f"{self.name}_redelivery"
-
-    @property
-    def dry_run_dag_id(self) -> str:
-        return f"{self.name}_dry_run"
-
-    @property
-    def watchdog_dag_id(self) -> str:
-        return f"{self.name}_watchdog"
 
     @property
     def readiness_name(self) -> str:

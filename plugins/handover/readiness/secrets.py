@@ -6,12 +6,12 @@ A secret is a JSON object of names and values, as its console makes it.
 from __future__ import annotations
 
 import hmac
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from handover.models.evidence import Evidence, Measurement, combined, failed, passed, unknown
+from handover.models.json_text import decoded
 from handover.plan.parts import ConnectionId, Items
 from handover.readiness.aws import client
 from handover.readiness.check import CheckKind, NoAnswer, Scope
@@ -29,7 +29,7 @@ class SecretCheck(CheckKind):
         name = name or self.secret
         found = client(self.connection, "secretsmanager").get_secret_value(SecretId=name).get("SecretString")
         try:
-            values = json.loads(found or "")
+            values = decoded(found or "")
         except ValueError:
             values = None
         if not isinstance(values, dict):
@@ -81,6 +81,8 @@ def connects(key: str, url: str) -> Evidence:
     """Errors are named by their class only: psycopg quotes what it cannot read."""
     import psycopg
 
+    from handover.adapters.postgres import TLS, secured
+
     if not url.strip():
         return failed(key, "is missing")
     try:
@@ -90,7 +92,9 @@ def connects(key: str, url: str) -> Evidence:
     if not (parts.get("host") and parts.get("dbname")):
         return failed(key, "names no host or no database")
     try:
-        with psycopg.connect(url, connect_timeout=CONNECT_SECONDS, autocommit=True) as session:
+        given = {key: str(value) for key, value in parts.items() if key in TLS}
+        tls: dict[str, Any] = secured(str(parts["host"]), given)
+        with psycopg.connect(url, connect_timeout=CONNECT_SECONDS, autocommit=True, **tls) as session:
             session.execute("SELECT 1")
     except psycopg.Error as error:
         if "authentication failed" in str(error) or "does not exist" in str(error):

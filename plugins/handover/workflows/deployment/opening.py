@@ -20,6 +20,7 @@ from handover.outside import outside
 from handover.plan import window
 from handover.step import FENCING_KEY, RELEASE_KEY, Step, StepRun, skipped
 from handover.workflows.deployment import target
+from handover.workflows.deployment.connections import connections_of
 from handover.workflows.deployment.gate import readiness_gate
 from handover.workflows.deployment.overrides import not_agreed
 from handover.workflows.deployment.request import BadRequest, release_of
@@ -98,16 +99,11 @@ class Open(Step):
             release = Release.model_validate(left(run.context["ti"], "release_due", RELEASE_KEY))
         except NotSealed as error:
             raise AirflowFailException(f"nothing was touched: {error}") from None
-        self._connections_exist()
+        found = connections_of(self.plan)
+        if found.problem:
+            raise AirflowFailException(f"nothing was touched: {found.problem}")
         self._nets_are_there()
-        return asyncio.run(self._open(run, release))
-
-    def _connections_exist(self) -> None:
-        if missing := missing_connections(self.plan):
-            raise AirflowFailException(
-                f"nothing was touched: missing Airflow connections: {', '.join(missing)}; add them under "
-                "Admin > Connections or with `airflow connections add`"
-            )
+        return asyncio.run(self._open(run, release, found.said))
 
     def _nets_are_there(self) -> None:
         from handover.workflows.rollback.start import nets_problem
@@ -115,7 +111,7 @@ class Open(Step):
         if problem := nets_problem(self.plan):
             raise AirflowFailException(f"nothing was touched: {problem}")
 
-    async def _open(self, run: StepRun, release: Release) -> Evidence:
+    async def _open(self, run: StepRun, release: Release, unverified: str = "") -> Evidence:
         from handover.kube import permissions
 
         async with run.kube() as kube:
@@ -146,22 +142,8 @@ class Open(Step):
         return passed(
             self.task_id,
             f"{release.version} is to go to {token.preview}, {known.previous_version} serves on {token.stable}, "
-            f"generation {token.generation}; both Services can be switched; {gate.text}",
+            f"generation {token.generation}; both Services can be switched; {gate.text}{unverified}",
         )
-
-
-def missing_connections(plan: Plan) -> list[str]:
-    """Airflow connections that the plan names and nobody has made."""
-    from airflow.sdk import BaseHook
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
-    missing = []
-    for connection in plan.connections:
-        try:
-            BaseHook.get_connection(connection)
-        except AirflowNotFoundException:
-            missing.append(connection)
-    return missing
 
 
 async def begin(

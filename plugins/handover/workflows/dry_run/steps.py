@@ -26,8 +26,8 @@ from handover.people.asking import Asked
 from handover.ports.kube import KubeError
 from handover.step import RELEASE_KEY, Step, StepRun
 from handover.workflows.deployment import target
+from handover.workflows.deployment.connections import connections_of
 from handover.workflows.deployment.gate import readiness_gate
-from handover.workflows.deployment.opening import missing_connections
 from handover.workflows.deployment.overrides import nobody_else, overridden
 from handover.workflows.deployment.request import BadRequest, release_of
 from handover.workflows.dry_run.difference import differences
@@ -112,7 +112,7 @@ class MayBegin(Preview):
         return ""
 
     async def _connections(self, run: StepRun) -> str:
-        return ", ".join(await asyncio.to_thread(missing_connections, self.plan))
+        return (await asyncio.to_thread(connections_of, self.plan)).problem
 
     async def _rollback(self, run: StepRun) -> str:
         from handover.workflows.rollback.start import nets_problem
