@@ -219,6 +219,28 @@ def test_killed_half_way_it_runs_again(database: Database, connection: Connectio
     assert [row[2:4] for row in ledger_rows(connection)] == [(False, True), (True, False)]
 
 
+def test_nothing_goes_on_for_a_killed_worker(
+    database: Database, connection: Connection, limits: StatementLimits
+) -> None:
+    """Its locks would keep everybody waiting for as long as the statement lasts."""
+    sql = "ALTER TABLE orders ADD COLUMN late int; SELECT pg_sleep(600)"
+    kill_under(database, connection, sql, "PgSleep")
+    locks = "SELECT count(*) FROM pg_locks WHERE relation = 'orders'::regclass AND mode = 'AccessExclusiveLock'"
+    until(lambda: connection.execute(locks.encode()).fetchone() == (0,), "the end of its lock")
+    assert "late" not in columns(connection, "orders")
+
+
+def test_a_transaction_of_a_worker_that_is_frozen_ends_by_itself(
+    database: Database, connection: Connection, limits: StatementLimits
+) -> None:
+    told = "current_setting('idle_in_transaction_session_timeout')"
+    release = bundle(m1=(f"CREATE TABLE forth AS SELECT {told} AS t", f"CREATE TABLE back AS SELECT {told} AS t"))
+    runner.apply(database, release, limits)
+    reverse(database, release.scripts, limits)
+    found = connection.execute("SELECT forth.t, back.t FROM forth, back").fetchone()
+    assert found == (f"{runner.IDLE_SECONDS}s",) * 2
+
+
 def test_killed_while_an_index_is_built(database: Database, connection: Connection, limits: StatementLimits) -> None:
     """The server builds on without us; the next try waits for that, and takes what it finds."""
     sql = "CREATE INDEX CONCURRENTLY orders_status ON orders (status)"
