@@ -59,9 +59,7 @@ def test_people_sign_in_as_they_do_on_one_machine():
 
 def test_the_key_of_evidence_and_the_first_passwords_reach_no_pod_that_does_not_need_them():
     assert "EVIDENCE" not in VALUES["extraEnvFrom"] and "accounts" not in VALUES["extraEnvFrom"]
-    having = [
-        name for name, part in VALUES.items() if isinstance(part, dict) and "secretKeyRef" in str(part.get("env"))
-    ]
+    having = [name for name, part in VALUES.items() if isinstance(part, dict) and "secretKeyRef" in str(part)]
     assert sorted(having) == ["createUserJob", "workers"]
 
 

@@ -75,7 +75,7 @@ def test_a_job_may_do_nothing_that_its_command_does_not_need(quick_plan):
     pod = jobs.manifest(quick_plan.cluster, command())["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert pod["automountServiceAccountToken"] is False
-    assert pod["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}}
+    assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     assert set(container["resources"]["limits"]) == {"cpu", "memory"}
     assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName", "volumes"} & set(pod)
@@ -86,9 +86,9 @@ def test_a_job_that_needs_no_settings_has_no_secret(quick_plan):
     assert "pms-secrets" not in json.dumps(job)
 
 
-def test_what_builds_images_has_a_containers_usual_capabilities_and_still_no_token(quick_plan):
+def test_what_builds_images_has_a_containers_usual_user_and_capabilities_and_still_no_token(quick_plan):
     pod = jobs.manifest(quick_plan.cluster, command(foreign=True, builds=True))["spec"]["template"]["spec"]
-    assert "securityContext" not in pod["containers"][0]
+    assert "securityContext" not in pod["containers"][0] and "runAsNonRoot" not in pod["securityContext"]
     assert pod["automountServiceAccountToken"] is False
 
 

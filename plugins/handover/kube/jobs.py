@@ -57,7 +57,7 @@ class Command:
     settings: bool = True
     """Whether it gets the application's settings, and with them its passwords."""
     builds: bool = False
-    """It unpacks and writes images, for which a container's usual capabilities are needed."""
+    """It unpacks and writes images, for which a container's usual user and capabilities are needed."""
 
     def job_name(self, attempt: int = 1) -> str:
         """A DNS label of at most 63 characters, unique to name, key and attempt."""
@@ -86,6 +86,7 @@ def manifest(cluster: Cluster, command: Command, attempt: int = 1) -> Json:
         container["envFrom"] = [{"secretRef": {"name": command.env_secret}}]
     if command.builds:
         container.pop("securityContext", None)
+        pod.get("securityContext", {}).pop("runAsNonRoot", None)
     if command.pull_secret:
         pod["imagePullSecrets"] = [{"name": command.pull_secret}]
     if command.foreign:

@@ -1,0 +1,166 @@
+"""Every pod that the Helm values and the product itself ask for, admitted by a real Kubernetes under Pod Security's
+"restricted". Nothing is run: the API server judges without keeping anything (``dryRun=All``).
+
+The chart is the official one of ``CHART_VERSION``: a file or folder that HANDOVER_CHART names, or from its repository.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client, config
+from kubernetes.utils import FailToCreateError, create_from_dict
+
+from handover.kube import jobs
+from handover.plan.load import load_plan
+from handover.plan.model import Plan
+from handover.workload.manifests import deployment
+from sandbox.kubernetes.build import go
+from sandbox.settings import REPOSITORY
+from tests.support.cluster import image
+
+pytestmark = pytest.mark.cluster
+CHART_VERSION, HELM = "1.22.0", "helm.sh/helm/v3/cmd/helm@v3.22.0"
+CHART = Path(os.environ.get("HANDOVER_CHART", "chart"))
+VALUES = REPOSITORY / "deploy" / "helm" / "values.yaml"
+NAMESPACE = "restricted"
+LEVEL = {"": "restricted", "-version": "latest"}
+CONFLICT = 409
+PLAN: Plan = load_plan(REPOSITORY / "include" / "plans" / "pms.yaml")
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Restricted:
+    api: client.ApiClient
+
+    def refuses(self, pod: Json) -> str:
+        """Why a pod would not be admitted; empty when it would be. Whose token it has is not judged here."""
+        body = {"metadata": {"name": "tried"}, "spec": {**pod["spec"], "serviceAccountName": "default"}}
+        core = client.CoreV1Api(self.api)
+        try:
+            core.create_namespaced_pod(NAMESPACE, body, dry_run="All", field_validation="Strict")
+        except client.ApiException as refused:
+            return yaml.safe_load(refused.body)["message"]
+        return ""
+
+
+@pytest.fixture(scope="module")
+def restricted(kubeconfig: Path) -> Iterator[Restricted]:
+    labels = {f"pod-security.kubernetes.io/enforce{one}": what for one, what in LEVEL.items()}
+    api = config.new_client_from_config(str(kubeconfig))
+    core = client.CoreV1Api(api)
+    core.create_namespace({"metadata": {"name": NAMESPACE, "labels": labels}})
+    try:  # admission looks it up before anything else, and the cluster makes it a little later
+        core.create_namespaced_service_account(NAMESPACE, {"metadata": {"name": "default"}})
+    except client.ApiException as error:
+        if error.status != CONFLICT:
+            raise
+    yield Restricted(api)
+    core.delete_namespace(NAMESPACE)
+
+
+@pytest.fixture(scope="module")
+def rendered() -> list[Json]:
+    """What ``helm install`` would send."""
+    here, command = CHART.exists(), go()
+    if helm := shutil.which("helm"):
+        argv = [helm]
+    elif here and command:
+        argv = [command, "run", HELM]
+    else:
+        pytest.skip(f"no helm here: install it, or Go and the chart {CHART_VERSION} as HANDOVER_CHART=FILE")
+    chart = [str(CHART)] if here else ["airflow", "--repo", "https://airflow.apache.org", "--version", CHART_VERSION]
+    asked = [*argv, "template", "airflow", *chart, "--namespace", NAMESPACE, "--values", str(VALUES)]
+    ran = subprocess.run([*asked, "--kube-version", "1.36.0"], capture_output=True, text=True, check=False)
+    if ran.returncode and not here:
+        pytest.skip(f"the chart {CHART_VERSION} cannot be had (HANDOVER_CHART=FILE names one): {ran.stderr.strip()}")
+    assert ran.returncode == 0, ran.stderr
+    return [one for one in yaml.safe_load_all(ran.stdout) if one]
+
+
+def templates(documents: list[Json]) -> dict[str, Json]:
+    """Every pod that comes of them, by whose it is: also of the file from which Airflow makes the pods of steps."""
+    found = {}
+    for one in documents:
+        kind, name, spec = one["kind"], one["metadata"]["name"], one.get("spec") or {}
+        if "template" in spec:
+            found[f"{kind} {name}"] = spec["template"]
+        elif "jobTemplate" in spec:
+            found[f"{kind} {name}"] = spec["jobTemplate"]["spec"]["template"]
+        elif kind == "ConfigMap" and "pod_template_file.yaml" in one["data"]:
+            found["step"] = yaml.safe_load(one["data"]["pod_template_file.yaml"])
+    return found
+
+
+def test_the_chart_is_the_one_that_the_values_are_for(rendered):
+    charts = {one["metadata"].get("labels", {}).get("chart", "airflow") for one in rendered}
+    assert charts == {"airflow", f"airflow-{CHART_VERSION}"}  # some of it bears no version
+    assert f"--version {CHART_VERSION} " in VALUES.read_text()
+
+
+def test_every_pod_of_the_chart_is_admitted(rendered, restricted):
+    pods = templates(rendered)
+    assert {"step", "Deployment airflow-scheduler", "Job airflow-create-user"} <= set(pods)
+    assert {name: said for name, pod in pods.items() if (said := restricted.refuses(pod))} == {}
+
+
+def test_kubernetes_knows_every_field_that_the_chart_sends(rendered, restricted):
+    refused = {}
+    for one in rendered:
+        try:
+            create_from_dict(restricted.api, one, namespace=NAMESPACE, dry_run="All", field_validation="Strict")
+        except FailToCreateError as error:
+            refused[f"{one['kind']} {one['metadata']['name']}"] = str(error)
+    assert refused == {}
+
+
+def test_every_pod_of_the_chart_runs_the_image_by_its_digest_and_only_steps_have_the_key_of_evidence(rendered):
+    pods = templates(rendered)
+    containers = {
+        name: [*(pod["spec"].get("initContainers") or ()), *pod["spec"]["containers"]] for name, pod in pods.items()
+    }
+    assert all(re.search(r"@sha256:[0-9a-f]{64}$", one["image"]) for each in containers.values() for one in each)
+    assert [name for name, each in containers.items() if "HANDOVER_EVIDENCE_KEY" in str(each)] == ["step"]
+
+
+COMMANDS = {
+    "a release's command": {},
+    "the command that reads migrations": {"settings": False},
+    "a scan": {"foreign": True, "pull_secret": "pms-registry", "env_secret": "pms-scanner"},
+}
+
+
+def job(**more: Any) -> Json:
+    asked = jobs.Command("tried", "key", image("v1.1.0"), ("true",), **more)
+    return jobs.manifest(PLAN.cluster, asked)["spec"]["template"]
+
+
+def test_every_pod_that_the_product_makes_is_admitted(restricted):
+    pods = {name: job(**more) for name, more in COMMANDS.items()}
+    pods["a colour"] = deployment(PLAN, "green", "v1.1.0", image("v1.1.0"), 1)["spec"]["template"]
+    pods["the watch"] = yaml.safe_load((REPOSITORY / "deploy" / "kubernetes" / "watch.yaml").read_text())["spec"][
+        "template"
+    ]
+    assert {name: said for name, pod in pods.items() if (said := restricted.refuses(pod))} == {}
+
+
+def test_what_builds_images_alone_needs_a_namespace_that_admits_it(restricted):
+    said = restricted.refuses(job(foreign=True, builds=True))
+    assert 'violates PodSecurity "restricted:latest"' in said
+    assert "runAsNonRoot" in said and "capabilities" in said and "seccompProfile" not in said
+
+
+def test_a_pod_as_anybody_writes_it_is_refused(restricted):
+    """Or the tests above would show nothing."""
+    said = restricted.refuses({"spec": {"containers": [{"name": "a", "image": "a:1"}]}})
+    assert 'violates PodSecurity "restricted:latest"' in said
