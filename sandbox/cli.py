@@ -25,6 +25,7 @@ from sandbox.settings import REPOSITORY, FileLock, SandboxError
 DOWN_SECONDS = 90
 NOT_RUNNING = 3
 STAND_IN, REAL = "stand-in", "kubernetes"
+TRAFFIC = "PYTHONPATH=plugins .venv/bin/python -m handover status --plan include/plans/pms.yaml"
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -182,7 +183,11 @@ def _print_addresses(found: endpoints.Endpoints, home: Path) -> None:
     out.print(f"Airflow    {airflow['url']}   user {airflow['user']}, password {airflow['password']}")
     out.print(f"PMS        {found['public']}")
     out.print(f"kubectl    export KUBECONFIG={found['kubeconfig']}")
+    out.print(f"Traffic    {TRAFFIC} --kubeconfig {found['kubeconfig']}")
     out.print(f"The rest   {home / endpoints.FILE} (passwords of the other users, DSNs, S3, recorder)")
+    out.print(f"Users      {', '.join(airflow['users'])}: one for each role")
+    out.print("Next       trigger pms_deployment as lead: v1.1.0 is good, v1.2.0 turns bad. `make down` ends it all.")
+    out.print(f"Times are the plan's, unless `--overlay {OVERLAY.relative_to(REPOSITORY)}` compresses them.")
 
 
 def _ensure_up(given: argparse.Namespace, *, overlay: Path = OVERLAY, small: bool = False) -> float | None:
