@@ -176,6 +176,14 @@ def test_any_other_host_is_verified_in_full(host: str) -> None:
     assert Database(host, 1, "d", "u").unverified == ""
 
 
+def test_authorities_that_are_named_and_not_there_are_not_made_up_for(
+    way: Way, front: Front, resolved: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent.pem")
+    with pytest.raises(NoWay, match="nonexistent|No such file"):
+        way(at(front, NAME))
+
+
 @pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require", "verify_everything"])
 def test_a_mode_that_verifies_nothing_is_said(mode: str) -> None:
     assert Database("db", 1, "d", "u", options=(("sslmode", mode),)).unverified == f"sslmode={mode}"

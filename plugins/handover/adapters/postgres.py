@@ -6,6 +6,7 @@ database and role have set for sessions is for the service; a session of ours se
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -123,9 +124,10 @@ def _authorities() -> str:
     """Those that https is verified by, too."""
     import ssl
 
-    import certifi
+    from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-    return ssl.get_default_verify_paths().cafile or certifi.where()
+    usual = ssl.get_default_verify_paths()
+    return os.environ.get(usual.openssl_cafile_env) or usual.cafile or DEFAULT_CA_BUNDLE_PATH
 
 
 @dataclass(frozen=True)

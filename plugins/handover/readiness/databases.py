@@ -15,6 +15,8 @@ from handover.readiness.github import migrations_of
 if TYPE_CHECKING:
     from psycopg import Connection
 
+    from handover.plan.model import Plan
+
 CONNECT_SECONDS = 5
 _MIGRATIONS = """
 SELECT migration_name, finished_at IS NOT NULL AND rolled_back_at IS NULL, rolled_back_at IS NOT NULL
@@ -28,13 +30,15 @@ FROM pg_stat_archiver
 
 
 @contextmanager
-def session(connection_id: str) -> Iterator[Connection[Any]]:
-    """A session that may only read. Raises `NoAnswer`."""
+def session(connection_id: str, plan: Plan) -> Iterator[Connection[Any]]:
+    """A session that may only read. Raises `NoAnswer`, also where anybody on the way could answer for the database."""
     import psycopg
 
     from handover.adapters.postgres import database
 
     where = database(connection_id)
+    if where.unverified and connection_id not in plan.transport.unverified:
+        raise NoAnswer(f"{connection_id} is not asked: {where.unverified} takes whoever answers for the database")
     try:
         with where.connect(wait_seconds=CONNECT_SECONDS) as connection:
             connection.execute("SET default_transaction_read_only = on")
@@ -52,18 +56,18 @@ class AppliedOnStaging:
     rolled_back: frozenset[str]
 
 
-def applied(connection_id: str) -> AppliedOnStaging:
-    with session(connection_id) as connection:
+def applied(connection_id: str, plan: Plan) -> AppliedOnStaging:
+    with session(connection_id, plan) as connection:
         rows = connection.execute(_MIGRATIONS).fetchall()
     return AppliedOnStaging(frozenset(n for n, is_, _ in rows if is_), frozenset(n for n, _, was in rows if was))
 
 
-def last_archived(connection_id: str) -> float | None:
+def last_archived(connection_id: str, plan: Plan) -> float | None:
     """When the primary last archived WAL (seconds since the epoch); None when it archives none or the last try failed.
 
     Raises `NoAnswer`.
     """
-    with session(connection_id) as connection:
+    with session(connection_id, plan) as connection:
         row = connection.execute(_ARCHIVED).fetchone()
     return row[1] if row and row[0] and not row[2] else None
 
@@ -79,7 +83,7 @@ class StagingCheck(CheckKind):
 
     def look(self, scope: Scope) -> Evidence:
         release = migrations_of(self.github, self.repository, self.path, scope.subject.version)
-        return self.judge(release, applied(self.production), applied(self.staging))
+        return self.judge(release, applied(self.production, scope.plan), applied(self.staging, scope.plan))
 
     def judge(self, release: Sequence[str], production: AppliedOnStaging, staging: AppliedOnStaging) -> Evidence:
         raise NotImplementedError

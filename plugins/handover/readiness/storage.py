@@ -142,7 +142,7 @@ class RecoveryTargets(BackupCheck):
 
         tags = s3.get_object_tagging(Bucket=found.bucket, Key=found.key)["TagSet"]
         took = next((float(tag["Value"]) for tag in tags if tag["Key"] == RESTORE_SECONDS_TAG), None)
-        archived = last_archived(self.primary)
+        archived = last_archived(self.primary, scope.plan)
         point = max(found.at, archived or 0.0)
         return combined(
             self.kind,

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from handover.plan.transport import Transport
+from handover.readiness.check import NoAnswer
+from handover.readiness.databases import applied
 from handover.workflows.deployment.connections import Found, connections_of
 
 PRIMARY, REPLICA = "pms_primary", "pms_replica"
@@ -54,3 +56,10 @@ def test_a_connection_that_nobody_has_made_comes_first(found, monkeypatch, plan)
     found(sslmode="require")
     monkeypatch.delenv(f"AIRFLOW_CONN_{REPLICA.upper()}")
     assert connections_of(plan).problem.startswith(f"missing Airflow connections: {REPLICA}; add them under Admin")
+
+
+def test_no_check_of_readiness_asks_whoever_answers_for_a_database(plan, monkeypatch):
+    there = {"conn_type": "postgres", "host": "192.0.2.1", "extra": {"sslmode": "require"}}  # nobody's: RFC 5737
+    monkeypatch.setenv("AIRFLOW_CONN_STAGING", json.dumps(there))
+    with pytest.raises(NoAnswer, match="staging is not asked: sslmode=require"):
+        applied("staging", plan)
