@@ -180,7 +180,7 @@ def test_authorities_that_are_named_and_not_there_are_not_made_up_for(
     way: Way, front: Front, resolved: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent.pem")
-    with pytest.raises(NoWay, match="nonexistent|No such file"):
+    with pytest.raises(NoWay, match=r"nonexistent|No such file"):
         way(at(front, NAME))
 
 
