@@ -53,8 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     found: dict[str, list[Found]] = {}
     with _around(given.home, given.every, lambda text: console.print(f"[dim]{text}[/dim]", highlight=False)) as around:
         for name in given.only:
-            found[name] = list(_tried(name, around))
-            _write(given.home / FILE, given.every, found)
+            found[name] = []
+            for one in _tried(name, around):
+                found[name].append(one)
+                _write(given.home / FILE, given.every, found)
     console.print(_table(found))
     return 0 if all(one.good for those in found.values() for one in those) else 1
 
@@ -111,7 +113,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _write(file: Path, every: int, found: dict[str, list[Found]]) -> None:
-    """After each kind of fault; what an earlier run has found of others stays, with the steps that it tried."""
+    """After each fault; what an earlier run has found of others stays, with the steps that it tried."""
     told = json.loads(file.read_text()) if file.exists() else {}
     for name, those in found.items():
         told[name] = {"every": every, "found": [asdict(one) | {"good": one.good} for one in those]}

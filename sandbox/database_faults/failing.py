@@ -51,17 +51,15 @@ OTHERS = {
 }  # fmt: skip
 
 
-def failing(place: Place, say: Callable[[str], None] = lambda _: None, every: int = 1) -> list[Found]:
+def failing(place: Place, say: Callable[[str], None] = lambda _: None, every: int = 1) -> Iterator[Found]:
     """With clients meanwhile. ``every``: each so many-th statement fails."""
-    told = []
     for what, (scripts, limits) in cases(REASONS, every).items():
         say(f"failing: {what}")
         with place.world() as world:
             alone = noise(world.database)
             with clients(world.database) as waited:
                 came_to = failed(world, what, scripts, limits)
-        told.append(replace(came_to, stall_ms=waited.longest_ms, noise_ms=alone, wrong=came_to.wrong + waited.failures))
-    return told
+        yield replace(came_to, stall_ms=waited.longest_ms, noise_ms=alone, wrong=came_to.wrong + waited.failures)
 
 
 def cases(reasons: Sequence[Reason], every: int) -> dict[str, tuple[list[str], runner.StatementLimits]]:

@@ -22,8 +22,8 @@ HELD = "UPDATE orders SET status = status WHERE id = 899; UPDATE customers SET n
 def held(
     place: Place, tries: Processes, works: Iterable[Work], seconds: float = HELD_SECONDS,
     say: Callable[[str], None] = lambda _: None,
-) -> list[Found]:  # fmt: skip
-    return [_held(place, tries, work, seconds, say) for work in works]
+) -> Iterator[Found]:  # fmt: skip
+    return (_held(place, tries, work, seconds, say) for work in works)
 
 
 def _held(place: Place, tries: Processes, work: Work, seconds: float, say: Callable[[str], None]) -> Found:
@@ -40,7 +40,7 @@ def _held(place: Place, tries: Processes, work: Work, seconds: float, say: Calla
                 ended = tries.try_it(work.name, world)
                 took = time.monotonic() - begin
             wrong = [ended.failure] if ended.failure else differences(expected, work.seen(world))
-    wrong += waited.failures
+    wrong = [one for one in wrong if not one.startswith(work.theirs)] + [*waited.failures]
     said = "otherwise" if wrong else f"ends after {took:.1f} s as undisturbed"
     return Found(
         f"lock held {seconds:g} s", work.name, 1, said, tuple(wrong), waited.longest_ms, alone, STALL_MS,

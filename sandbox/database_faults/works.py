@@ -83,7 +83,7 @@ class Seen:
 @dataclass(frozen=True)
 class Work:
     """``begin``: what is there before, for all tries; ``told``: what there is to know afterwards; ``wrong``: what must
-    never be left.
+    never be left. ``theirs``: how the differences begin that clients make by what they write meanwhile.
     """
 
     name: str
@@ -91,6 +91,7 @@ class Work:
     run: Callable[[World, Watch], None]
     told: Callable[[World], dict[str, Any]] = lambda _: {}
     wrong: Callable[[World], list[str]] = lambda _: []
+    theirs: tuple[str, ...] = ()
 
     def seen(self, world: World) -> Seen:
         return Seen(contents.look(world.database, HISTORIES), self.told(world))
@@ -277,10 +278,12 @@ WORKS = {
 STAGES = {
     work.name: work
     for work in (
-        Work("expand", count_touches, _alone(expand)),
-        Work("batches", _then(count_touches, expand), _alone(fill), moved),
-        Work("cutover", _then(count_touches, expand, fill), _alone(cut_over), moved),
-        Work("contract", _then(count_touches, expand, fill, cut_over), _alone(contract), moved),
+        Work("expand", count_touches, _alone(expand), theirs=("touched has ", "rows of orders hold ")),
+        Work("batches", _then(count_touches, expand), _alone(fill), moved, theirs=("touched has ", "filled is ")),
+        Work("cutover", _then(count_touches, expand, fill), _alone(cut_over), moved, theirs=("touched has ",)),
+        Work(
+            "contract", _then(count_touches, expand, fill, cut_over), _alone(contract), moved, theirs=("touched has ",)
+        ),
     )
 }
 """Parts of the data migration, so that somebody may be in the way of each."""

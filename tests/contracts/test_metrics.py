@@ -116,8 +116,7 @@ def postgres(kind: str, seconds: float, servers: Any, patch: pytest.MonkeyPatch)
         if kind == "sql":
             yield Tried(of_the_plan("sql", seconds), relay, "asked", "s", tell)
             return
-        for name in ("CONNECT_SECONDS", "ANSWER_SECONDS"):
-            patch.setattr(lag, name, seconds)
+        patch.setattr(lag, "NO_TIMEOUT", seconds)
         yield Tried(DatabaseSource("monitor", ()), relay, CONNECTIONS, "", tell, exact=False)
 
 

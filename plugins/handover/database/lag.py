@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 INTERVAL_SECONDS = 0.1
 KEPT = 36_000
 """Samples: an hour of a primary that writes all the time."""
-CONNECT_SECONDS, ANSWER_SECONDS = 2.0, 0.8
-"""After which a server that takes no connection, or gives no answer, counts as one that cannot be asked."""
+NO_TIMEOUT = 2.0
+"""Seconds after which a server that does not answer counts as one that cannot be asked."""
 
 
 class LsnHistory:
@@ -186,10 +186,9 @@ class _Server:
         import asyncpg
 
         try:
-            if self._connection is None or self._connection.is_closed():
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    self._connection = await self._database.open(command_timeout=CONNECT_SECONDS)
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(NO_TIMEOUT):
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await self._database.open(command_timeout=NO_TIMEOUT)
                 return await self._connection.fetchrow(query)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             await self.close()

@@ -143,9 +143,8 @@ def repair(
             rows = [row for row in ledger.rows(connection) if row.applied and row.name in names]
             writers = [row.xid for row in rows] if writers_known or not rows else None
             there = {row.name for row in rows}
-            undoing = [script for script in scripts if script.name in there]
-            if not all(script.reversible for script in scripts):
-                undoing = []
+            reversible = all(script.reversible for script in scripts)
+            undoing = [script for script in scripts if reversible and script.name in there]
             source = Source(backup, partial(dump.definition, beside), left_out)
             return _explained(connection, source, undoing, writers, limits)
 
@@ -173,6 +172,7 @@ def _repair(
     for session in (connection, source.backup):
         _speak(session)
     found = damage.tables(connection, source.backup, source.left_out)
+    define = _known_before(source.define, [table.name for table in found if table.gone])
     stood = sequences.positions(source.backup)
     for table in found:
         damage.fetch(connection, source.backup, table, writers)
@@ -182,7 +182,7 @@ def _repair(
         import psycopg
 
         try:
-            done[:] = _change(connection, found, source.define, undoing, writers, limits)
+            done[:] = _change(connection, found, define, undoing, writers, limits)
             sequences.catch_up(connection, stood)
         except psycopg.Error as error:
             raise _failed(error) from error
@@ -191,6 +191,15 @@ def _repair(
 
     runner.patiently(change, limits)
     return done
+
+
+def _known_before(define: Define, gone: list[str]) -> Define:
+    """The same; but pg_dump was asked for these before the repair has locks that people wait for."""
+    try:
+        known = define(gone) if gone else b""
+    except dump.DumpFailed:  # asked again, it says so where it is told
+        return define
+    return lambda tables: known if list(tables) == gone else define(tables)
 
 
 def _speak(session: Connection[Any]) -> None:
