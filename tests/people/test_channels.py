@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from handover.models import incident
 from handover.models.deployment import DeploymentState, Status
 from handover.models.followup import Ended
+from handover.models.incident import Resolution, Severity
 from handover.people import channels, messages, tickets
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
@@ -108,6 +110,21 @@ def test_what_was_stopped_before_the_switch_is_told_to_the_team_alone(told, anno
     assert "v1.1.0 is STOPPED before the switch; nothing moved: v1.0.0 served on blue all the time." in slack["text"]
     letters = channels.letters(PLAN, messages.rolled_back(PLAN, state), "run")
     assert [(one.kind, one.page.status) for one in letters] == [("status page", "completed")] * announced
+
+
+def test_success_promises_no_end_of_a_watch_that_still_looks():
+    said = messages.succeeded(PLAN, STATE)
+    assert said.slack.endswith("v1.1.0 is deployed: every check passed, and no watch takes it back any more.")
+    assert (said.status_page, said.to_stakeholders) == ("completed", True)
+
+
+def test_what_the_watch_took_back_is_told_before_the_rollback_has_begun_and_to_the_team_alone():
+    found = incident.began("error_rate", "30 % fail", Severity.CRITICAL, 1.0, Resolution.ROLLED_BACK)
+    said = messages.incident_began(PLAN, BACK, found.then(1.2, "traffic is back on blue"))
+    assert said.slack.splitlines() == [
+        "CRITICAL incident after v1.1.0: 30 % fail", "Traffic is back on blue; the rollback does the rest.",
+    ]  # fmt: skip
+    assert [one.channel for one in channels.letters(PLAN, said, "run")] == ["slack #pms-incidents"]
 
 
 def test_how_late_a_rollback_was_counts_to_when_traffic_was_back_not_to_when_it_is_told():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from handover import clock
 from handover.models.deployment import DeploymentState, Release
 from handover.models.evidence import Verdict
+from handover.models.incident import Resolution
 from handover.models.message import PageStatus
 from handover.models.readiness import Readiness
 
@@ -98,12 +99,12 @@ def switched(plan: Plan, state: DeploymentState) -> Message:
 
 
 def succeeded(plan: Plan, state: DeploymentState) -> Message:
-    """Plan "Communication Plan", day of deployment."""
+    """Plan "Communication Plan", day of deployment. Said once traffic is settled; the watch ends a little later."""
     return Message(
         event="succeeded",
         title="Deployment completed",
         **_of(state),
-        slack=f"{plan.title} {state.version} is deployed: every check passed and the watch is over.",
+        slack=f"{plan.title} {state.version} is deployed: every check passed, and no watch takes it back any more.",
         status_page="completed",
         public=f"{plan.title} {state.version} is in place.",
         subject=f"{plan.title} {state.version}: deployment completed successfully",
@@ -179,15 +180,17 @@ def rolled_back(plan: Plan, state: DeploymentState) -> Message:
 
 
 def incident_began(plan: Plan, state: DeploymentState, found: Incident) -> Message:
-    """Plan 5.3, step 2."""
+    """Plan 5.3, step 2; also of one that the watch has answered by itself."""
     who = plan.team[plan.incidents.role]
     here = "@here " if found.open else ""
-    asks = f"\n{who.title} ({', '.join(who.users)}) is asked: fix or rollback?" if found.open else ""
+    then = f"\n{who.title} ({', '.join(who.users)}) is asked: fix or rollback?" if found.open else ""
+    if found.outcome is Resolution.ROLLED_BACK:
+        then = f"\n{_capital(found.timeline[-1].what)}; the rollback does the rest."
     return Message(
         event=f"incident {found.rule} {found.began:.0f}",
         title=f"Incident: {found.severity}",
         **_of(state),
-        slack=f"{here}{found.severity.upper()} incident after {state.version}: {found.reason}{asks}",
+        slack=f"{here}{found.severity.upper()} incident after {state.version}: {found.reason}{then}",
         incident_channel=True,
         status_page="investigating" if found.open else "",
         public=f"We are looking into a problem with {plan.title}.",

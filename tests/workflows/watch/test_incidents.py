@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from handover import clock
+from handover.analysis import judge
 from handover.coordination import state
 from handover.models.incident import Incident, Resolution, Severity
 from handover.models.measures import Phase
@@ -30,6 +31,8 @@ from tests.workflows.watch.test_background import (
     watched,
     watching,
 )
+
+BREACH = judge.Finding("error_rate", "30 % of requests fail")
 
 
 def incidents(world) -> tuple[Incident, ...]:
@@ -149,12 +152,42 @@ def test_a_fix_that_works_is_seen_clean(monitored):
         assert 2 < monitored.run(run) < 10
 
 
-def test_the_watch_that_moves_traffic_records_the_incident_as_rolled_back(serves):  # noqa: F811
+def test_the_watch_that_moves_traffic_records_the_incident_as_rolled_back_and_tells_people_at_once(serves, told):  # noqa: F811
     with serves.guests():
         watched(serves, trigger(serves), bad(serves))
     (found,) = incidents(serves)
     assert (found.outcome, found.severity) == (Resolution.ROLLED_BACK, Severity.CRITICAL)
     assert found.timeline[-1].what == "traffic is back on blue"
+    assert told == [str(found)]
+
+
+def test_what_two_watches_have_taken_back_is_told_once(serves, told):  # noqa: F811
+    async def both(kube):
+        async with watching(trigger(serves)) as one, watching(trigger(serves)) as other:
+            await bad(serves)(kube)
+            return await one.evidence(), await other.evidence()
+
+    with serves.guests():
+        found = serves.run(both)
+    assert not any(evidence.passed for evidence in found)
+    assert len(incidents(serves)) == len(told) == 1
+
+
+def test_what_no_client_met_and_what_cannot_be_recorded_is_not_told_by_the_watch(serves, told, monkeypatch):  # noqa: F811
+    def noted(met: bool) -> None:
+        serves.run(partial(
+            noting.rolled_back, plan=serves.plan, token=serves.token, finding=BREACH, what="traffic is back", met=met
+        ))  # fmt: skip
+
+    noted(met=False)
+    assert (len(incidents(serves)), told) == (1, [])
+
+    async def away(*_):
+        raise KubeError(0, "away")
+
+    monkeypatch.setattr(noting, "_change", away)
+    noted(met=True)
+    assert told == []
 
 
 def test_an_incident_that_could_not_be_noted_is_found_again(monitored, told, monkeypatch):  # noqa: F811

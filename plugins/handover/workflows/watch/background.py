@@ -135,8 +135,9 @@ class BackgroundAnalysis(AnalysisRun):
             await self._cancel_migration(str(finding))
         if what in (Response.ABORT, Response.CANCEL_MIGRATION):
             measured = observer.seen.summary(clock.monotonic())
+            met = self._standing is Standing.EXPOSED
             where, *took = await self._move_back(str(finding))
-            await incidents.rolled_back(subject.kube, plan, token, finding, where)
+            await incidents.rolled_back(subject.kube, plan, token, finding, where, met=met)
             return failed(self.check, f"{finding}; {where}", *measured, *took)
         if what is Response.ASK:
             await self._tell(finding)

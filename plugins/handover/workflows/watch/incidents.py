@@ -48,14 +48,21 @@ def _tell(plan: Plan, state: DeploymentState, found: Incident) -> None:
     redelivery.hand_over(plan, missing, state.deployment)
 
 
-async def rolled_back(kube: Kube, plan: Plan, token: FencingToken, finding: Finding, what: str) -> None:
-    """The incident that a watch answered by itself, once. Traffic has moved by now: nothing here may stop that."""
+async def rolled_back(
+    kube: Kube, plan: Plan, token: FencingToken, finding: Finding, what: str, *, met: bool
+) -> None:  # fmt: skip
+    """The incident that a watch answered by itself, once. If clients had ``met`` the version, people hear of it here:
+    the rollback, which tells them the rest, has yet to begin. Traffic has moved by now: nothing here may stop that.
+    """
     found = incident.began(finding.rule, finding.reason, finding.severity, clock.epoch(), Resolution.ROLLED_BACK)
     told = found.then(clock.epoch(), what)
     try:
-        await _change(kube, plan, token, lambda old: old if incident.given_up(old) else (*old, told))
+        state = await _change(kube, plan, token, lambda old: old if incident.given_up(old) else (*old, told))
     except (KubeError, FencedOut, states.NoDeployment) as error:
         log.warning("the incident was not recorded: %s", error)
+        return
+    if met and told in state.incidents:
+        await asyncio.to_thread(_tell, plan, state, told)
 
 
 async def add(
