@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from handover.adapters.postgres import Database
-from handover.models.record import SentMessage
+from handover.models.record import IncidentKind, SentMessage
 from handover.record.ledger import Ledger, NotRecorded, Record
 from sandbox.crowds import Guests
 from sandbox.runs import DEPLOYMENT, Team, time_of
@@ -131,8 +131,15 @@ def told(record: Record, calls: Iterable[Mapping[str, Any]], known: Known) -> li
             arrived.remove(got)
         at = got[2] if got else None
         found.append(Sent(kind, _first_line(text), message.step, at, fact(record, message, known)))
-    found += [Sent(channel, _first_line(text), "", at, None) for channel, text, at in arrived]
+    found += [Sent(channel, _first_line(text), "", at, _incident(record, text)) for channel, text, at in arrived]
     return sorted(found, key=lambda one: one.at or float("inf"))
+
+
+def _incident(record: Record, text: str) -> Fact | None:
+    """What the watch tells by itself, which is in the record by its incident alone."""
+    opened = (one for one in record.incidents if one.kind is IncidentKind.OPENED)
+    at = next((one.at for one in opened if one.text.partition(": ")[2] in text), None)
+    return _at("the watch found it", at)
 
 
 def _first_line(text: str) -> str:
