@@ -18,6 +18,7 @@ from scripts.scan import (
     NotScannedError,
     Scanned,
     code,
+    idle,
     once_each,
     pins,
     problems,
@@ -41,8 +42,13 @@ def test_what_nobody_accepted_fails():
 
 @pytest.mark.parametrize("other", [accepted(rule="S105"), accepted(where=["plugins/b.py:*"])])
 def test_an_acceptance_holds_for_its_own_rule_and_place(other):
-    said = list(problems([FOUND], [other], TODAY))
-    assert len(said) == 2 and "where it is not found" in said[1]
+    assert len(list(problems([FOUND], [other], TODAY))) == 1
+    (said,) = idle([FOUND], [other])
+    assert "where it is not found" in said
+
+
+def test_an_acceptance_of_what_is_there_is_not_idle():
+    assert list(idle([FOUND], [accepted()])) == []
 
 
 def test_an_acceptance_ends():
