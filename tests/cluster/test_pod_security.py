@@ -1,11 +1,12 @@
 """Every pod that the Helm values and the product itself ask for, admitted by a real Kubernetes under Pod Security's
-"restricted". Nothing is run: the API server judges without keeping anything (``dryRun=All``).
+"restricted": the API server judges without keeping anything (``dryRun=All``). The service and a Job run under it, too.
 
 The chart is the official one of ``CHART_VERSION``: a file or folder that HANDOVER_CHART names, or from its repository.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ import yaml
 from kubernetes import client, config
 from kubernetes.utils import FailToCreateError, create_from_dict
 
+from handover.adapters.kubernetes import connect_with_kubeconfig
 from handover.kube import jobs
 from handover.plan.load import load_plan
 from handover.plan.model import Plan
@@ -27,13 +29,17 @@ from handover.workload.manifests import deployment
 from sandbox.kubernetes.build import go
 from sandbox.settings import REPOSITORY
 from tests.support.cluster import image
+from tests.support.until import until
 
 pytestmark = pytest.mark.cluster
 CHART_VERSION, HELM = "1.22.0", "helm.sh/helm/v3/cmd/helm@v3.22.0"
 CHART = Path(os.environ.get("HANDOVER_CHART", "chart"))
 VALUES = REPOSITORY / "deploy" / "helm" / "values.yaml"
 NAMESPACE = "restricted"
-LEVEL = {"": "restricted", "-version": "latest"}
+ENFORCED = {
+    "pod-security.kubernetes.io/enforce": "restricted",
+    "pod-security.kubernetes.io/enforce-version": "latest",
+}
 CONFLICT = 409
 PLAN: Plan = load_plan(REPOSITORY / "include" / "plans" / "pms.yaml")
 Json = dict[str, Any]
@@ -56,10 +62,9 @@ class Restricted:
 
 @pytest.fixture(scope="module")
 def restricted(kubeconfig: Path) -> Iterator[Restricted]:
-    labels = {f"pod-security.kubernetes.io/enforce{one}": what for one, what in LEVEL.items()}
     api = config.new_client_from_config(str(kubeconfig))
     core = client.CoreV1Api(api)
-    core.create_namespace({"metadata": {"name": NAMESPACE, "labels": labels}})
+    core.create_namespace({"metadata": {"name": NAMESPACE, "labels": ENFORCED}})
     try:  # admission looks it up before anything else, and the cluster makes it a little later
         core.create_namespaced_service_account(NAMESPACE, {"metadata": {"name": "default"}})
     except client.ApiException as error:
@@ -164,3 +169,29 @@ def test_a_pod_as_anybody_writes_it_is_refused(restricted):
     """Or the tests above would show nothing."""
     said = restricted.refuses({"spec": {"containers": [{"name": "a", "image": "a:1"}]}})
     assert 'violates PodSecurity "restricted:latest"' in said
+
+
+def test_the_service_and_its_commands_run_where_it_is_enforced(hotel, kubeconfig):
+    """With the images that they have, which say no user but a number."""
+    api = config.new_client_from_config(str(kubeconfig))
+    core, plan = client.CoreV1Api(api), hotel.plan
+    core.patch_namespace(plan.cluster.namespace, {"metadata": {"labels": ENFORCED}})
+    before = {pod.metadata.uid: pod for pod in core.list_namespaced_pod(plan.cluster.namespace).items}
+    for pod in before.values():
+        core.delete_namespaced_pod(pod.metadata.name, plan.cluster.namespace, grace_period_seconds=0)
+
+    def ready() -> set[str]:
+        pods = core.list_namespaced_pod(plan.cluster.namespace).items
+        new = (pod for pod in pods if pod.metadata.uid not in before and pod.status.container_statuses)
+        return {pod.metadata.uid for pod in new if all(one.ready for one in pod.status.container_statuses)}
+
+    until(lambda: len(ready()) == len(before), "that pods are ready again")
+    running = next(iter(before.values())).spec.containers[0].image
+
+    async def run_a_job() -> jobs.JobResult:
+        async with connect_with_kubeconfig(str(kubeconfig), plan.cluster.namespace) as kube:
+            return await jobs.run(kube, plan.cluster, jobs.Command("tried", "key", running, ("id", "-u")))
+
+    result = asyncio.run(run_a_job())
+    assert result.succeeded, result
+    assert int(result.printed) > 0
