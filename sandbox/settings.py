@@ -122,7 +122,8 @@ class Settings:
         return f"http://{host}:{port}"
 
     def dsn(self, server: str, database: str, user: str, password: str) -> str:
-        return f"postgresql://{user}:{password}@{self.host(server)}:{self.port(server)}/{database}"
+        """The sandbox's servers know no TLS, which a client off this host would ask for."""
+        return f"postgresql://{user}:{password}@{self.host(server)}:{self.port(server)}/{database}?sslmode=disable"
 
     @property
     def audit_log(self) -> Path:

@@ -35,7 +35,7 @@ def prepare(settings: Settings) -> Mapping[str, str]:
     with psycopg.connect(superuser_dsn(settings, "primary", "postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {NAME} LOGIN PASSWORD '{password}'".encode())
         connection.execute(f"CREATE DATABASE {NAME} OWNER {NAME}".encode())
-    url = f"{settings.dsn('primary', NAME, NAME, password)}?sslmode=disable"
+    url = settings.dsn("primary", NAME, NAME, password)
     subprocess.run([programs()[FIRST], "-migrate"], env={**os.environ, "DATABASE_URL": url}, check=True)
     with psycopg.connect(superuser_dsn(settings, "primary", NAME), autocommit=True) as connection:
         connection.execute(PEOPLE)

@@ -151,7 +151,9 @@ def _configuration(settings: Settings) -> dict[str, str]:
         "core__simple_auth_manager_passwords_file": str(home / "passwords.json"),
         "core__simple_auth_manager_all_admins": "False",
         "database__sql_alchemy_conn": database.replace("postgresql://", "postgresql+psycopg2://"),
-        "database__sql_alchemy_conn_async": database.replace("postgresql://", "postgresql+asyncpg://"),
+        "database__sql_alchemy_conn_async": database.replace("postgresql://", "postgresql+asyncpg://").replace(
+            "sslmode=", "ssl="
+        ),
         "api__host": settings.host("airflow"),
         "api__port": str(settings.port("airflow")),
         "api__base_url": settings.url("airflow"),

@@ -68,7 +68,7 @@ def connections(settings: Settings) -> dict[str, Connection]:
 def _postgres(settings: Settings, server: str, database: str, user: str, password: str) -> Connection:
     return {
         "conn_type": "postgres", "host": settings.host(server), "port": settings.port(server),
-        "login": user, "password": password, "schema": database,
+        "login": user, "password": password, "schema": database, "extra": {"sslmode": "disable"},
     }  # fmt: skip
 
 
