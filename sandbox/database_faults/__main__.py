@@ -125,7 +125,7 @@ def _table(found: dict[str, list[Found]]) -> Table:
     table = Table("fault", "step", "tried", "outcome", "worst stall ms", "as it has to be")
     for those in found.values():
         for one in those:
-            stall = "" if one.stall_ms is None else f"{one.stall_ms:.0f} (idle {one.noise_ms or 0:.0f})"
+            stall = "" if one.stall_ms is None else f"{one.stall_ms:.0f} (others {one.noise_ms or 0:.0f})"
             told = "\n".join((one.outcome, *one.wrong[:3]))
             good = "[green]yes[/green]" if one.good else "[red]no[/red]"
             table.add_row(one.fault, one.step, str(one.tried), told, stall, good)

@@ -10,7 +10,7 @@ from handover.adapters.postgres import Database
 from handover.database import runner
 from handover.database.migrations import Bundle
 from handover.database.rehearsal import contents
-from sandbox.database_faults.clients import clients, noise
+from sandbox.database_faults.clients import clients
 from sandbox.database_faults.found import Found, judged
 from sandbox.database_faults.place import Place, World
 from sandbox.database_faults.works import HISTORIES, LIMITS, history
@@ -55,11 +55,10 @@ def failing(place: Place, say: Callable[[str], None] = lambda _: None, every: in
     """With clients meanwhile. ``every``: each so many-th statement fails."""
     for what, (scripts, limits) in cases(REASONS, every).items():
         say(f"failing: {what}")
-        with place.world() as world:
-            alone = noise(world.database)
-            with clients(world.database) as waited:
-                came_to = failed(world, what, scripts, limits)
-        yield replace(came_to, stall_ms=waited.longest_ms, noise_ms=alone, wrong=came_to.wrong + waited.failures)
+        with place.world() as world, clients(world.database) as waited:
+            came_to = failed(world, what, scripts, limits)
+        wrong = came_to.wrong + waited.failures
+        yield replace(came_to, stall_ms=waited.longest_ms, noise_ms=waited.noise_ms, wrong=wrong)
 
 
 def cases(reasons: Sequence[Reason], every: int) -> dict[str, tuple[list[str], runner.StatementLimits]]:

@@ -14,8 +14,8 @@ SEEN_SECONDS = 1.0
 class Found:
     """One fault in one kind of step. ``tried``: how often; ``wrong``: what was not as it has to be, each with its step.
 
-    ``stall_ms``: the worst of any client meanwhile, None where no client was measured; ``noise_ms``: the worst while
-    nothing was done to the database, which is this machine's; ``aim_ms``: the most that may be, None where the work
+    ``stall_ms``: the worst of any client meanwhile, None where no client was measured; ``noise_ms``: the worst of
+    those whom nobody was in the way of, which is this machine's; ``aim_ms``: the most that may be, None where the work
     itself is long.
     """
 

@@ -12,7 +12,7 @@ import psutil
 
 from handover.adapters.postgres import Database
 from handover.database.lag import INTERVAL_SECONDS, NO_TIMEOUT, LagSample, Replication, replication
-from sandbox.bench_database.postgres import PASSWORD, PORT, Pair
+from sandbox.bench_database.postgres import Pair
 from sandbox.database_faults.found import SEEN_SECONDS, Found
 
 Trouble = Callable[[Pair], AbstractContextManager[None]]
@@ -105,10 +105,11 @@ def paused(pair: Pair) -> Iterator[None]:
 
 @contextmanager
 def receiver_cut(pair: Pair) -> Iterator[None]:
+    with pair.replica.connect() as connection:
+        (source,) = connection.execute("SELECT quote_literal(current_setting('primary_conninfo'))").fetchone() or ("",)
     _ask(pair.replica, "ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
     yield
-    source = f"host={pair.primary.host} port={PORT} user=postgres password={PASSWORD} application_name=replica"
-    _ask(pair.replica, f"ALTER SYSTEM SET primary_conninfo = '{source}'", "SELECT pg_reload_conf()")
+    _ask(pair.replica, f"ALTER SYSTEM SET primary_conninfo = {source}", "SELECT pg_reload_conf()")
 
 
 @contextmanager

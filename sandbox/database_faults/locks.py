@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from handover.adapters.postgres import Database
-from sandbox.database_faults.clients import clients, noise
+from sandbox.database_faults.clients import clients
 from sandbox.database_faults.found import STALL_MS, Found
 from sandbox.database_faults.killing import Processes, differences
 from sandbox.database_faults.place import Place
@@ -34,7 +34,6 @@ def _held(place: Place, tries: Processes, work: Work, seconds: float, say: Calla
             assert not (whole := tries.try_it(work.name, world)).failure, whole.failure
             expected = work.seen(world)
         with place.world(template.database) as world:
-            alone = noise(world.database)
             with clients(world.database) as waited, somebody(world.database, seconds):
                 begin = time.monotonic()
                 ended = tries.try_it(work.name, world)
@@ -43,7 +42,7 @@ def _held(place: Place, tries: Processes, work: Work, seconds: float, say: Calla
     wrong = [one for one in wrong if not one.startswith(work.theirs)] + [*waited.failures]
     said = "otherwise" if wrong else f"ends after {took:.1f} s as undisturbed"
     return Found(
-        f"lock held {seconds:g} s", work.name, 1, said, tuple(wrong), waited.longest_ms, alone, STALL_MS,
+        f"lock held {seconds:g} s", work.name, 1, said, tuple(wrong), waited.longest_ms, waited.noise_ms, STALL_MS,
         {"statement": waited.statement, "statements": waited.statements},
     )  # fmt: skip
 
