@@ -12,7 +12,7 @@ export PYTHONPATH := plugins:config:.
 
 .DEFAULT_GOAL := help
 .PHONY: help venv lock format lint scan coverage test test-all test-cluster test-compose simulate up down status \
-	cluster-up cluster-down cluster-status demo messages bench bench-watch bench-load bench-verdicts bench-cluster bench-import \
+	cluster-up cluster-down cluster-status demo messages bench bench-watch bench-load bench-page bench-verdicts bench-cluster bench-import \
 	bench-database faults-database cutover clean
 
 help:  ## This list
@@ -95,6 +95,9 @@ messages: venv  ## Every message of three deployments: when it was sent, and sin
 
 bench-load: venv  ## What a watch costs, and a hundred of them in one triggerer
 	$(BIN)/python -m sandbox.bench_load --home $(HOME_DIR)
+
+bench-page: venv  ## What the page costs: seconds to the first paint, bytes, CPU of ten open pages
+	$(BIN)/python -m sandbox.bench_page --home $(HOME_DIR)
 
 bench-verdicts: venv  ## How good the verdict is, over 4,000 simulated releases, beside Argo's and Kayenta's
 	$(BIN)/python -m sandbox.bench_verdicts --home $(HOME_DIR)
