@@ -15,6 +15,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from handover.models.json_text import decoded
+
 log = logging.getLogger(__name__)
 VARIABLE = "HANDOVER_EVIDENCE_KEY"
 MIN_KEY = 32
@@ -79,7 +81,7 @@ def _plain(value: Any) -> Any:
     def number(text: str) -> float:
         return float(text) + 0.0
 
-    return json.loads(json.dumps(value), parse_int=number, parse_float=number)
+    return decoded(json.dumps(value), parse_int=number, parse_float=number)
 
 
 def _keys() -> list[str]:

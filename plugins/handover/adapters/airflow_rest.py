@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from handover.adapters.refusals import spoken
+from handover.models.json_text import decoded
 from handover.ports.airflow import AirflowError, run_path
 
 if TYPE_CHECKING:
@@ -39,11 +40,11 @@ class AirflowRest:
         self._login, self._password = connection.login or "", connection.password or ""
 
     def get(self, path: str, **params: Any) -> Any:
-        return self._checked(self._send("GET", f"/api/v2{path}", params=params)).json()
+        return self._value(self._send("GET", f"/api/v2{path}", params=params))
 
     def find(self, path: str) -> Any:
         answer = self._send("GET", f"/api/v2{path}")
-        return None if answer.status_code == 404 else self._checked(answer).json()
+        return None if answer.status_code == 404 else self._value(answer)
 
     def pages(self, path: str, key: str) -> Iterator[dict[str, Any]]:
         seen, total = 0, 1
@@ -78,8 +79,10 @@ class AirflowRest:
     def _send(self, method: str, path: str, **how: Any) -> requests.Response:
         if "Authorization" not in self._http.headers:
             credentials = {"username": self._login, "password": self._password}
-            token = self._checked(self._request("POST", "/auth/token", json=credentials))
-            self._http.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
+            body = self._value(self._request("POST", "/auth/token", json=credentials))
+            if not isinstance(body, dict) or not isinstance(token := body.get("access_token"), str):
+                raise AirflowError(0, "POST /auth/token: the answer has no token")
+            self._http.headers["Authorization"] = f"Bearer {token}"
         return self._request(method, path, **how)
 
     def _request(self, method: str, path: str, **how: Any) -> requests.Response:
@@ -91,6 +94,13 @@ class AirflowRest:
             )
         except requests.RequestException as error:
             raise AirflowError(0, f"{method} {path}: Airflow did not answer: {error}") from error
+
+    def _value(self, answer: requests.Response) -> Any:
+        try:
+            return decoded(self._checked(answer).content)
+        except ValueError:
+            said = f"{answer.request.method} {answer.request.path_url}: the answer is not JSON"
+            raise AirflowError(answer.status_code, said) from None
 
     def _checked(self, answer: requests.Response) -> requests.Response:
         if answer.status_code >= 300:

@@ -14,6 +14,7 @@ from typing import Any
 
 from handover.adapters.children import not_ours
 from handover.adapters.kube_access import NoAccess
+from handover.models.json_text import decoded
 from handover.ports.kube import Json
 
 SECONDS = 15.0
@@ -116,8 +117,8 @@ def _kill(process: asyncio.subprocess.Process) -> None:
 
 def _read(output: bytes, version: str, whose: str) -> Given:
     try:
-        answer: Any = json.loads(output) if len(output) <= MAX_BYTES else None
-    except (ValueError, RecursionError):
+        answer: Any = decoded(output) if len(output) <= MAX_BYTES else None
+    except ValueError:
         answer = None
     if not isinstance(answer, dict) or answer.get("kind") != "ExecCredential":
         raise NoAccess(f"{whose}: what it printed is no ExecCredential")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from handover import clock
 from handover.adapters.http import base_url
 from handover.adapters.refusals import MAX_WORDS, hidden, refused, spoken
 from handover.models.annotations import AGENT
+from handover.models.json_text import decoded
 from handover.ports.metrics import NoAnswer, NoData
 
 if TYPE_CHECKING:
@@ -138,8 +138,8 @@ class JsonService:
                 raise self._refusal(answer, text, where, what)
             try:
                 further = {key: str(value) for key, value in answer.links.get("next", {}).items()}
-                return Said(json.loads(text), further)
-            except (ValueError, RecursionError):
+                return Said(decoded(text), further)
+            except ValueError:
                 kind = answer.headers.get("Content-Type", "of no type").partition(";")[0]
                 raise NoAnswer(f"{what}: the answer is not JSON ({kind[:40]})") from None
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import json
 import logging
 import math
 import ssl
@@ -19,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from handover import clock
+from handover.models.json_text import decoded
 from handover.ports.kube import MAX_CLUSTER_BYTES, MAX_POD_BYTES, REQUEST_TIMEOUT, Json, KubeError
 
 log = logging.getLogger(__name__)
@@ -251,7 +251,7 @@ def _is_the_clusters(path: str, response: HttpResponse) -> bool:
     if "/proxy" not in path:
         return True
     try:
-        return json.loads(response.body)["kind"] == "Status"
+        return decoded(response.body)["kind"] == "Status"
     except (ValueError, KeyError, TypeError):
         return False
 

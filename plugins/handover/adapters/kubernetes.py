@@ -19,6 +19,7 @@ from handover.adapters.airflow_connections import extra_of
 from handover.adapters.kube_access import Access, ClusterApi, HttpResponse, NoAccess, Query, Renewal, limit_of, within
 from handover.adapters.kube_users import access_from_file, access_from_text, access_in_pod
 from handover.models.annotations import AGENT, FORMER_AGENT
+from handover.models.json_text import decoded
 from handover.ports.kube import (
     APPLY,
     MAX_LOG_LINES,
@@ -168,7 +169,7 @@ class KubeClient:
         return bool(status.get("allowed"))
 
     async def _json(self, method: str, path: str, **kwargs: Any) -> Json:
-        return json.loads(await self._text(method, path, **kwargs))
+        return decoded(await self._text(method, path, **kwargs))
 
     async def _text(self, method: str, path: str, **kwargs: Any) -> str:
         return (await self._answer(method, path, **kwargs)).body
@@ -245,7 +246,7 @@ def denied(message: str) -> str:
 
 def _message(text: str) -> str:
     try:
-        return json.loads(text)["message"]
+        return decoded(text)["message"]
     except (ValueError, KeyError, TypeError):
         return text[:300]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
 from handover.adapters.http import request
+from handover.models.json_text import decoded
 from handover.ports.channel import ServiceRefused
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def asked(connection_id: str, method: str, path: str, *, json: Any = None, timeo
     if not answer.content:
         return None
     try:
-        return answer.json()
+        return decoded(answer.content)
     except ValueError:
         kind = answer.headers.get("Content-Type", "of no type").partition(";")[0][:40]
         what = f"{method} {path.partition('?')[0]}: {answer.status_code}"
@@ -98,8 +99,8 @@ def _forms(secret: str) -> tuple[str, ...]:
 def said(content: bytes) -> Iterator[str]:
     """What was wrong, in the words of an answer: those of JSON, or a text that is no page."""
     try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
+        body = decoded(content)
+    except ValueError:
         text = content.decode("utf-8", "replace").strip()
         if text and "<" not in text and text[0] not in "{[":
             yield text

@@ -9,6 +9,7 @@ from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
 
 from handover import clock
 
@@ -28,6 +29,15 @@ class Straight(requests.Session):
         super().__init__()
         for scheme in ("http://", "https://"):
             self.mount(scheme, _Bounded(limit))
+
+    def request(self, *args: Any, **how: Any) -> requests.Response:
+        """Raises `requests.RequestException`, also for an answer that cannot be read: its Location is no text, say."""
+        try:
+            return super().request(*args, **how)
+        except requests.RequestException:
+            raise
+        except (ValueError, LookupError, TypeError, HTTPError) as error:
+            raise requests.RequestException(f"an answer that cannot be read ({type(error).__name__})") from None
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         target = super().get_redirect_target(resp)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from handover.models.json_text import decoded
 from handover.models.versions import core_of, same_version
 from handover.plan.traffic import Origin
 from handover.ports.kube import PodAnswer
@@ -65,6 +65,6 @@ def _fields(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]
 
 def _json(body: str) -> Any:
     try:
-        return json.loads(body)
+        return decoded(body)
     except ValueError:
         return None

@@ -29,6 +29,7 @@ from handover.coordination.routing import (
 from handover.coordination.size import declared, until_full
 from handover.kube.reasons import of_deployment, told
 from handover.models.annotations import notes
+from handover.plan.text import documents
 from handover.ports.kube import Conflict, KubeError, NotFound
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class First:
 def read_first(plan: Plan, text: str) -> First:
     """The manifests that ``adopt --write`` has written. Raises `CannotPrepare` for what it does not write."""
     try:
-        objects = [one for one in yaml.safe_load_all(text) if one]
+        objects = [one for one in documents(text) if one]
         found: dict[tuple[str, str], Json] = {(one["kind"], one["metadata"]["name"]): one for one in objects}
         spaces = {one["metadata"].get("namespace") for one in objects}
         cluster, service = plan.cluster, found.pop(("Service", plan.cluster.preview_service), None)

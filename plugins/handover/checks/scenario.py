@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from handover import clock
 from handover.checks.client import HEADERS, TIMEOUT_SECONDS, Endpoint
+from handover.models.json_text import decoded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,7 +125,8 @@ class Scenario:
         if self._origin and not self._origin.is_from(seen, self._wanted):
             raise StepFailed(f"{where}: answered by {seen or 'an unnamed version'} instead of {self._wanted}")
         try:
-            saved = {name: picked(answer.json(), source) for name, source in step.save.items()} if step.save else {}
+            body = decoded(answer.content) if step.save else None
+            saved = {name: picked(body, source) for name, source in step.save.items()}
         except (LookupError, ValueError) as error:
             raise StepFailed(f"{where}: {error}") from None
         self._variables.update(saved)

@@ -29,6 +29,7 @@ from handover.adoption.preparing import CannotPrepare, First, Preparation, read_
 from handover.cli.options import plan_file, with_cluster
 from handover.coordination.lock import Locked
 from handover.coordination.routing import NotReady
+from handover.models.json_text import decoded
 from handover.outside import outside
 from handover.plan.load import PlanError, load_plan_in_use
 from handover.ports.kube import KubeError
@@ -172,7 +173,7 @@ def _connections(plan: Plan, file: Path, given: argparse.Namespace, say: Say) ->
 def _drafted(file: Path) -> Json:
     """With what a person has filled in. Raises `CannotPrepare`, which says where it is wrong, and nothing of it."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = decoded(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise CannotPrepare(f"no JSON: line {error.lineno}: {error.msg}") from None
     except UnicodeDecodeError:

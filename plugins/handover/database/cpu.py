@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 
 from handover.adapters.http import request
 from handover.models.evidence import Measurement
+from handover.models.json_text import decoded
 from handover.plan.migration import DatabaseCpu
 
 if TYPE_CHECKING:
@@ -91,6 +92,6 @@ class Cpu:
         import requests
 
         try:
-            self.values.append(busiest(request(connection, "GET", path, timeout=TIMEOUT_SECONDS).json()))
+            self.values.append(busiest(decoded(request(connection, "GET", path, timeout=TIMEOUT_SECONDS).content)))
         except (requests.RequestException, ValueError, KeyError, TypeError) as error:
             log.warning("the CPU of the database's machine is not known: %s", error)

@@ -8,7 +8,6 @@ applied before; `drift` does.
 from __future__ import annotations
 
 import base64
-import binascii
 import codecs
 import gzip
 import hashlib
@@ -209,7 +208,7 @@ class Bundle:
             packed = base64.b64decode("".join(text.split()), validate=True)
             with gzip.open(io.BytesIO(packed)) as unpacking:
                 data = unpacking.read(MAX_BYTES + 1)
-        except (binascii.Error, OSError, EOFError, zlib.error) as error:
+        except (ValueError, OSError, EOFError, zlib.error) as error:
             raise BundleError(f"not an archive: {error}") from None
         if len(data) > MAX_BYTES:
             raise BundleError(f"more than {MAX_BYTES} bytes of migrations")
@@ -230,8 +229,10 @@ class Bundle:
                         others.add(path)
                     elif (content := archive.extractfile(member)) is not None:
                         files[str(path)] = content.read()
-        except tarfile.TarError as error:
-            raise BundleError(f"not an archive: {error}") from None
+        except BundleError:
+            raise
+        except (tarfile.TarError, ValueError, LookupError, OverflowError, OSError, RecursionError) as error:
+            raise BundleError(f"not an archive: {error or type(error).__name__}") from None
         if problems := _misplaced(files, folders, others):
             raise BundleError("this is no folder of migrations: " + "; ".join(problems))
         return cls.from_files(files)
@@ -244,6 +245,8 @@ def _path(member: tarfile.TarInfo) -> PurePosixPath:
         raise BundleError(f"{member.name!r} points out of the folder")
     if not member.isdir() and not member.isreg():
         raise BundleError(f"{member.name!r} is neither a file nor a folder")
+    if member.issparse():
+        raise BundleError(f"{member.name!r} is sparse: it may say to be of any size")
     return path
 
 

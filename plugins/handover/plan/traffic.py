@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from handover.models.json_text import decoded
 from handover.models.versions import same_version
 from handover.plan.parts import Command, ConnectionId, Count, Seconds, Section, UrlPath
 
@@ -80,7 +80,7 @@ class Origin(Section):
 
 def _at(body: str, path: str) -> Any:
     try:
-        found = json.loads(body)
+        found = decoded(body)
     except ValueError:
         return None
     for key in path.split("."):

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from handover.adapters.http import call
 from handover.adapters.refusals import refused, spoken
+from handover.models.json_text import decoded as value_of
 from handover.readiness.check import TIMEOUT_SECONDS, NoAnswer
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def refusal(answer: Response, what: str, connection: str) -> NoAnswer:
 
 def decoded(answer: Response, what: str) -> Any:
     try:
-        return answer.json()
+        return value_of(answer.content)
     except ValueError:
         raise NoAnswer(f"{what}: the answer is not JSON") from None
 

@@ -15,12 +15,17 @@ MAX_KNOWN = 20_000
 """Texts of labels that are remembered from page to page: more than a service should have, and no leak when they change
 all the time.
 """
+MAX_REMEMBERED = 20_000_000
+"""Characters of them."""
+MAX_LABELS = 16_384
+"""Characters between two braces: a line may be as long as a page."""
 CHUNK = 100_000
 """Characters that are read in one piece: some milliseconds, when each of its lines is wanted."""
 ENDS = {"_total": ("counter", "unknown"), "_count": ("histogram", "summary"), "_bucket": ("histogram",)}
 """What samples are called after their family, and what the family is then."""
 _LABEL = re.compile(r'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\\n]|\\.)*)"[ \t]*(?:,|$)')
 _LABELS = re.compile(r'\{((?:[^"}\n]|"(?:[^"\\\n]|\\.)*")*)\}')
+_BLANKS = re.compile(r"\s*")
 _ESCAPE = re.compile(r'\\([\\"n])')
 _SAMPLE = re.compile(r"^[a-zA-Z_:][a-zA-Z0-9_:]*(?:\{[^\n]*\})?[ \t]+[-+.0-9NnIi]", re.MULTILINE)
 
@@ -78,12 +83,14 @@ class Lines:
         self._wanted = re.compile(rf"\n[ \t]*(?:{'|'.join(either)})")
         self._known: dict[str, Labels] = {}
         self._series: dict[frozenset[tuple[str, str]], Labels] = {}
+        self._remembered = 0
 
     def page(self) -> Page:
         """A new one, to read pieces into."""
-        if len(self._known) > MAX_KNOWN:
+        if len(self._known) > MAX_KNOWN or self._remembered > MAX_REMEMBERED:
             self._known.clear()
             self._series.clear()
+            self._remembered = 0
         return Page()
 
     def read(self, text: str, page: Page) -> None:
@@ -112,8 +119,11 @@ class Lines:
             return self._series_of({}), -1
         if not (found := _LABELS.match(rest_of)):
             raise Malformed(f"the labels of {name} do not end")
+        if len(found[1]) > MAX_LABELS:
+            raise Malformed(f"the labels of {name} have more than {MAX_LABELS} characters")
         labels, end = self._series_of(parsed(found[1], name)), begin + found.end() - 1
         self._known[rest[:end]] = labels
+        self._remembered += end
         return labels, end
 
     def _series_of(self, labels: dict[str, str]) -> Labels:
@@ -128,7 +138,7 @@ def parsed(text: str, name: str) -> dict[str, str]:
     """What stands between the braces of a metric. Raises `Malformed`."""
     found: dict[str, str] = {}
     at = 0
-    while text[at:].strip():
+    while _BLANKS.match(text, at).end() < len(text):  # type: ignore[union-attr]
         if not (label := _LABEL.match(text, at)) or label[1] in found:
             raise Malformed(f"unreadable labels of {name}")
         found[intern(label[1])] = _ESCAPE.sub(lambda m: "\n" if m[1] == "n" else m[1], label[2])

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from handover.adapters.http import base_url, is_loopback
 from handover.adapters.refusals import spoken
 from handover.models.image_reference import HUB, ImageReference
+from handover.models.json_text import decoded
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -31,7 +32,7 @@ MANIFEST_TYPES = ", ".join(
         "application/vnd.docker.distribution.manifest.v2+json",
     )
 )
-DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class ImageMissing(LookupError):
@@ -81,7 +82,7 @@ def _digest(where: Connection, name: str, repository: str, reference: str) -> st
     path = f"/v2/{name}/manifests/{reference}"
     response = _ask(where, "HEAD", path)
     digest = response.headers.get("Docker-Content-Digest", "")
-    if response.status_code == 405 or (response.ok and not DIGEST.match(digest)):
+    if response.status_code == 405 or (response.ok and not DIGEST.fullmatch(digest)):
         response = _ask(where, "GET", path)
         digest = f"sha256:{hashlib.sha256(response.content).hexdigest()}"
     if response.status_code == 404:
@@ -89,7 +90,7 @@ def _digest(where: Connection, name: str, repository: str, reference: str) -> st
     if not response.ok:
         said = _words(_ask(where, "GET", path), where.login, where.password)  # an answer to HEAD has none
         raise RegistryRefused(f"the registry answered {response.status_code} for {repository} {reference}{said}")
-    if DIGEST.match(reference) and digest != reference:
+    if DIGEST.fullmatch(reference) and digest != reference:
         raise ImageMissing(f"the registry answered {digest} for {repository}@{reference}")
     return digest
 
@@ -129,7 +130,7 @@ def _token(http: Straight, where: Connection, parameters: dict[str, str], basic:
         said = _words(response, *(basic or ("", "")))
         raise RegistryRefused(f"the registry's token service answered {response.status_code}{said}{withheld}")
     try:
-        body = response.json()
+        body = decoded(response.content)
         return str(body.get("token") or body["access_token"])
     except (ValueError, LookupError, TypeError, AttributeError):
         raise RegistryRefused(f"the registry's token service gave no token{withheld}") from None

@@ -6,12 +6,12 @@ The task, and the rollback DAG that follows it, do the rest as ever.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from handover.models.json_text import decoded
 from handover.people.operators import ROLLBACK
 from handover.plan.load import load_plans
 from handover.workflows.rollback.now import Behind, RollBackNow
@@ -78,7 +78,7 @@ class AnsweredRollback:
 def rolled_back_by(body: bytes) -> str:
     """Who has answered "Rollback", "" for any other answer. Pure."""
     try:
-        said = json.loads(body)
+        said = decoded(body)
         return str(said["responded_by"]["name"]) if said["chosen_options"] == [ROLLBACK] else ""
     except (ValueError, KeyError, TypeError):
         return ""
