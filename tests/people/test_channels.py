@@ -55,6 +55,13 @@ def test_the_start_is_announced_in_the_words_of_the_plan(told, monkeypatch):
     assert page["body"]["incident"]["status"] == "in_progress"
 
 
+@pytest.mark.parametrize(("switched_at", "since"), [(47_300.0, " since 13:08:20 UTC"), (None, "")])
+def test_the_team_is_told_of_the_switch_with_both_versions_and_since_when(switched_at, since):
+    said = messages.switched(PLAN, STATE.model_copy(update={"switched_at": switched_at}))
+    assert f"clients meet v1.1.0 on green{since}; v1.0.0 stands by on blue." in said.slack
+    assert [one.channel for one in channels.letters(PLAN, said, "run")] == ["slack #pms-deployments"]
+
+
 @pytest.mark.parametrize("dag_id", [PLAN.deployment_dag_id, PLAN.rollback_dag_id])
 def test_what_is_said_of_a_deployment_leads_to_its_page(told, monkeypatch, dag_id):
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com/ops/")
