@@ -28,6 +28,7 @@ from handover.plan.model import Plan
 from handover.workload.manifests import deployment
 from sandbox.kubernetes.build import go
 from sandbox.settings import REPOSITORY
+from tests.support.chart import unknown
 from tests.support.cluster import image
 from tests.support.until import until
 
@@ -75,22 +76,41 @@ def restricted(kubeconfig: Path) -> Iterator[Restricted]:
 
 
 @pytest.fixture(scope="module")
-def rendered() -> list[Json]:
-    """What ``helm install`` would send."""
+def helm() -> Helm:
     here, command = CHART.exists(), go()
-    if helm := shutil.which("helm"):
-        argv = [helm]
-    elif here and command:
-        argv = [command, "run", HELM]
-    else:
-        pytest.skip(f"no helm here: install it, or Go and the chart {CHART_VERSION} as HANDOVER_CHART=FILE")
-    chart = [str(CHART)] if here else ["airflow", "--repo", "https://airflow.apache.org", "--version", CHART_VERSION]
-    asked = [*argv, "template", "airflow", *chart, "--namespace", NAMESPACE, "--values", str(VALUES)]
-    ran = subprocess.run([*asked, "--kube-version", "1.36.0"], capture_output=True, text=True, check=False)
-    if ran.returncode and not here:
-        pytest.skip(f"the chart {CHART_VERSION} cannot be had (HANDOVER_CHART=FILE names one): {ran.stderr.strip()}")
-    assert ran.returncode == 0, ran.stderr
-    return [one for one in yaml.safe_load_all(ran.stdout) if one]
+    if found := shutil.which("helm"):
+        return Helm((found,), here)
+    if here and command:
+        return Helm((command, "run", HELM), here)
+    pytest.skip(f"no helm here: install it, or Go and the chart {CHART_VERSION} as HANDOVER_CHART=FILE")
+
+
+@dataclass(frozen=True)
+class Helm:
+    argv: tuple[str, ...]
+    here: bool
+    """The chart, too."""
+
+    def says(self, *asked: str, more: tuple[str, ...] = ()) -> list[Json]:
+        of = (
+            [str(CHART)]
+            if self.here
+            else ["airflow", "--repo", "https://airflow.apache.org", "--version", CHART_VERSION]
+        )
+        ran = subprocess.run([*self.argv, *asked, *of, *more], capture_output=True, text=True, check=False)
+        if ran.returncode and not self.here:
+            pytest.skip(
+                f"the chart {CHART_VERSION} cannot be had (HANDOVER_CHART=FILE names one): {ran.stderr.strip()}"
+            )
+        assert ran.returncode == 0, ran.stderr
+        return [one for one in yaml.safe_load_all(ran.stdout) if one]
+
+
+@pytest.fixture(scope="module")
+def rendered(helm) -> list[Json]:
+    """What ``helm install`` would send."""
+    options = ("--namespace", NAMESPACE, "--values", str(VALUES), "--kube-version", "1.36.0")
+    return helm.says("template", "airflow", more=options)
 
 
 def templates(documents: list[Json]) -> dict[str, Json]:
@@ -111,6 +131,13 @@ def test_the_chart_is_the_one_that_the_values_are_for(rendered):
     charts = {one["metadata"].get("labels", {}).get("chart", "airflow") for one in rendered}
     assert charts == {"airflow", f"airflow-{CHART_VERSION}"}  # some of it bears no version
     assert f"--version {CHART_VERSION} " in VALUES.read_text()
+
+
+def test_the_chart_has_every_key_of_the_values(helm):
+    """Neither it nor Helm would say that one is passed over."""
+    (chart,) = helm.says("show", "values")
+    assert list(unknown(yaml.safe_load(VALUES.read_text()), chart | {"config": {}})) == []
+    assert list(unknown({"workers": {"kubernetes": {"mistyped": 1}}}, chart)) == ["workers.kubernetes.mistyped"]
 
 
 def test_every_pod_of_the_chart_is_admitted(rendered, restricted):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,19 +10,12 @@ import yaml
 from airflow.configuration import conf
 
 from sandbox.settings import REPOSITORY
+from tests.support.chart import unknown
 
 TEXT = (REPOSITORY / "deploy" / "helm" / "values.yaml").read_text()
 VALUES = yaml.safe_load(TEXT)
 CHART = yaml.safe_load(Path(__file__).with_name("chart-keys.yaml").read_text())
 GUIDE = (REPOSITORY / "docs" / "scaling.md").read_text()
-
-
-def unknown(values, known, path=()) -> Iterator[str]:
-    for name, value in values.items():
-        if name not in known:
-            yield ".".join((*path, name))
-        elif isinstance(value, dict) and known[name]:
-            yield from unknown(value, known[name], (*path, name))
 
 
 def test_the_chart_knows_every_key():
