@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk.exceptions import AirflowFailException
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from handover import clock
 from handover.coordination import lock
@@ -23,14 +25,21 @@ from handover.models.readiness import Readiness
 from handover.models.record import DECISION_KEY, Decision
 from handover.outside import outside, standing_in
 from handover.people.asking import calls
-from handover.people.question import Remind
+from handover.people.question import Remind, assigned
 from handover.plan.change import OverrideRules
 from handover.plan.model import Plan
-from handover.plan.people import Asking
+from handover.plan.people import Asking, Role
 from handover.readiness import result
 from handover.step import FENCING_KEY, RELEASE_KEY
 from handover.workflows.deployment.deciding import WindowOpen
-from handover.workflows.deployment.overrides import AGREED_KEY, SECOND_PERSON, Overridden, not_agreed
+from handover.workflows.deployment.overrides import (
+    AGREED_KEY,
+    SECOND_PERSON,
+    Overridden,
+    nobody_else,
+    not_agreed,
+    with_others,
+)
 from handover.workflows.deployment.second_person import AGREE, ASKED_KEY, REFUSE, SecondPerson
 from tests.support.cluster import REPOSITORY, digest
 from tests.support.steps import Opening, release
@@ -161,6 +170,26 @@ def test_whoever_started_the_run_is_never_the_second_person(run, starter, may):
     one = run(starter)
     one.asked()
     assert one.who == may
+
+
+NAMES = st.sampled_from(["lead", "Lead", "cto", "CTO", "dba", "Zoë", "STRASSE", "straße"])
+
+
+@settings(max_examples=60)
+@given(
+    team=st.tuples(*[st.lists(NAMES, min_size=1, max_size=3, unique=True)] * 2), starter=NAMES, above=st.booleans(),
+    shares=st.sampled_from([Asking(), Asking(escalates_at=0.5)]),
+)  # fmt: skip
+def test_in_no_team_does_anybody_agree_with_himself(plan, team, starter, above, shares):
+    lead, cto = (Role(title=title, users=tuple(users)) for title, users in zip("LC", team, strict=True))
+    lead = lead.model_copy(update={"escalates_to": "cto" if above else None})
+    changed = plan.model_copy(update={"team": {"lead": lead, "cto": cto}, "asking": shares})
+    run = SimpleNamespace(triggering_user_name=starter, run_type="manual")
+    may = [user["id"].casefold() for user in assigned(with_others(changed, run), "lead")]
+    assert starter.casefold() not in may
+    asked = {user.casefold() for role in changed.may_answer("lead") for user in role.users}
+    assert set(may) == asked - {starter.casefold()}  # and nobody else is left out
+    assert bool(nobody_else(changed, run)) == (not may)
 
 
 def test_who_agrees_is_on_record_and_the_run_goes_on(run):

@@ -30,7 +30,7 @@ def deployment_dag(plan: Plan) -> DAG:
         start_date=FIRST_DAY,
         catchup=False,
         **BY_PEOPLE_AND_TIME,
-        max_active_runs=2,  # a second one is refused by the lock at once, instead of waiting unseen
+        max_active_runs=8,  # one holds the lock, some may wait for a second person; another is refused, not unseen
         is_paused_upon_creation=False,
         default_args={
             "plan": plan,
