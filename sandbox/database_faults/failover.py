@@ -16,8 +16,7 @@ import psycopg
 
 from handover.adapters.postgres import Database
 from sandbox.bench_database.postgres import Pair, pair
-from sandbox.database_faults import found
-from sandbox.database_faults.found import Found
+from sandbox.database_faults.found import Found, judged
 from sandbox.database_faults.killing import Processes, differences
 from sandbox.database_faults.lag import kill, receiver_cut
 from sandbox.database_faults.place import OWNER, Place, World
@@ -39,21 +38,18 @@ class Acknowledged:
 def failovers(
     home: Path, place_of: PlaceOf, tries: Processes, moments: Sequence[float] = MOMENTS,
     say: Callable[[str], None] = lambda _: None,
-) -> list[Found]:  # fmt: skip
+) -> Iterator[Found]:  # fmt: skip
     """Each moment on a pair of its own, since its primary is gone afterwards."""
-    whole, behind = list[list[str]](), list[list[str]]()
+    said, whole = "every row is filled once", list[list[str]]()
     for moment in moments:
         say(f"failover at {moment:.0%} of the batches")
         with pair(home) as servers:
             whole.append(_failover(servers, place_of(servers), tries, moment, lost=0.0))
+    yield judged("failover", "batches, synchronous replica", f"{said}, no acknowledged write is gone", whole)
     say("failover to a replica that lacks the last batches")
     with pair(home) as servers:
-        behind.append(_failover(servers, place_of(servers), tries, moments[-1], lost=moments[0]))
-    said = "every row is filled once, no acknowledged write is gone"
-    return [
-        found.judged("failover", "batches, synchronous replica", said, whole),
-        found.judged("failover", "batches, the replica lacks some", "every row is filled once", behind),
-    ]
+        wrong = _failover(servers, place_of(servers), tries, moments[-1], lost=moments[-1] / 2)
+    yield judged("failover", "batches, the replica lacks the last ones", said, [wrong])
 
 
 def _failover(servers: Pair, place: Place, tries: Processes, moment: float, lost: float) -> list[str]:
@@ -70,7 +66,7 @@ def _failover(servers: Pair, place: Place, tries: Processes, moment: float, lost
     if not lost:
         place.ask("ALTER SYSTEM SET synchronous_standby_names = '*'")
         place.ask("SELECT pg_reload_conf()")
-    at = [int(len(first.steps) * part) for part in (lost, moment) if part]
+    at = [max(1, int(len(first.steps) * part)) for part in (lost, moment) if part]
     with writing(made) as acknowledged:
         process = tries.begin(work.name, world, at, signal.SIGSTOP)
         _stopped(process)

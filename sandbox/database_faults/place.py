@@ -29,6 +29,7 @@ CREATE TABLE days_26 PARTITION OF days FOR VALUES FROM ('2026-01-01') TO ('2027-
 CREATE TABLE visits (id bigint PRIMARY KEY);
 CREATE FUNCTION quiet() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 CREATE TRIGGER told AFTER INSERT OR UPDATE OR DELETE ON customers FOR EACH ROW EXECUTE FUNCTION quiet();
+CREATE INDEX lines_what ON lines (what);
 INSERT INTO customers (email, name) SELECT 'c' || n || '@example.com', 'Customer ' || n FROM generate_series(1, 300) n;
 INSERT INTO orders (customer_id, price) SELECT 1 + n % 300, n FROM generate_series(1, 900) n;
 INSERT INTO lines SELECT n, 1, 'line ' || n FROM generate_series(1, 900) n;

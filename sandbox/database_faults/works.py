@@ -45,6 +45,8 @@ RELEASE = Bundle.from_files({
     "m3/down.sql": b"DROP TABLE notes",
     "m4/migration.sql": b"ALTER TABLE days DETACH PARTITION days_25 CONCURRENTLY",
     "m4/down.sql": b"ALTER TABLE days ATTACH PARTITION days_25 FOR VALUES FROM ('2025-01-01') TO ('2026-01-01')",
+    "m5/migration.sql": b"DROP INDEX CONCURRENTLY lines_what",
+    "m5/down.sql": b"CREATE INDEX CONCURRENTLY lines_what ON lines (what)",
 })  # fmt: skip
 DAMAGE = Bundle.from_files({
     "m1/migration.sql": b"ALTER TABLE customers ALTER COLUMN email DROP NOT NULL;"

@@ -408,8 +408,45 @@ def test_way_back_may_run_outside_a_transaction(
     assert connection.execute(objects.encode()).fetchall() != before or "COLUMN" in up
     assert reverse(database, release.scripts, limits) == ["m1"]
     assert connection.execute(objects.encode()).fetchall() == before
-    assert states(connection) == [("m1", "rolled back")]
+    assert set(states(connection)) == {("m1", "rolled back")}
     assert runner.apply(database, release, limits).names == ("m1",)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_way_back_goes_on_with_what_a_killed_run_has_left(
+    database: Database, connection: Connection, limits: StatementLimits, half: bool
+) -> None:
+    """Killed before the ledger knew that the statement was done, or in the middle of it."""
+    connection.execute("CREATE INDEX two ON orders (status)")
+    drops, makes = "DROP INDEX CONCURRENTLY two", "CREATE INDEX CONCURRENTLY two ON orders (status)"
+    release = bundle(m1=(INDEX, "DROP INDEX CONCURRENTLY orders_status"), m2=(drops, makes))
+    runner.apply(database, release, limits)
+    for script in release.scripts:
+        ledger.begin_undo(connection, script)
+    connection.execute("DROP INDEX orders_status")
+    if half:
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            connection.execute(makes.replace("INDEX", "UNIQUE INDEX").encode())
+    else:
+        connection.execute("CREATE INDEX two ON orders (status)")
+    assert reverse(database, release.scripts[::-1], limits) == ["m2", "m1"]
+    assert catalog.invalid_indices(connection) == []
+    found = connection.execute("SELECT to_regclass('orders_status') IS NULL, to_regclass('two') IS NULL")
+    assert found.fetchone() == (True, False)
+    assert runner.apply(database, release, limits).names == ("m1", "m2")
+
+
+def test_way_back_that_finds_its_end_made_by_somebody_else_fails(
+    database: Database, connection: Connection, limits: StatementLimits
+) -> None:
+    """Also where an earlier way back of it was begun, and it was applied again since."""
+    release = bundle(m1=(INDEX, "DROP INDEX CONCURRENTLY orders_status"))
+    runner.apply(database, release, limits)
+    assert reverse(database, release.scripts, limits) == ["m1"]
+    runner.apply(database, release, limits)
+    connection.execute("DROP INDEX orders_status")
+    with pytest.raises(StatementFailed, match="does not exist"):
+        reverse(database, release.scripts, limits)
 
 
 def test_way_back_is_all_or_nothing_whatever_it_commits(

@@ -23,6 +23,8 @@ ATOMIC_MARK = "pms: runs in one transaction, which also writes finished_at"
 ALONE_MARK = "pms: runs outside a transaction, and what it does was not there before"
 """Log of one that PostgreSQL takes only outside a transaction. What it has left is looked up in the catalogue."""
 OURS = (ATOMIC_MARK, ALONE_MARK)
+UNDO_MARK = "pms: its down.sql runs outside a transaction, and what that does was not so before"
+"""Log of a row beside the migration's own, which has to stay as the migration has written it."""
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS public._prisma_migrations (
@@ -175,6 +177,21 @@ def roll_back(connection: Connection[Any], name: str) -> None:
         "WHERE migration_name = %s AND rolled_back_at IS NULL",
         (name,),
     )
+
+
+def begin_undo(connection: Connection[Any], script: Script) -> None:
+    """Writes down that a ``down.sql`` is about to run that PostgreSQL takes only outside a transaction."""
+    connection.execute(
+        "INSERT INTO public._prisma_migrations (id, checksum, migration_name, logs, rolled_back_at)"
+        " VALUES (%s, %s, %s, %s, now())",
+        (str(uuid.uuid4()), script.checksum, script.name, UNDO_MARK),
+    )
+
+
+def undo_begun(connection: Connection[Any], name: str) -> bool:
+    """Whether that was written since the migration was applied, so that what is so now may be of a killed run."""
+    found = [row for row in rows(connection) if row.name == name and (row.applied or row.marked([UNDO_MARK]))]
+    return bool(found) and not found[-1].applied
 
 
 def forget_begun(connection: Connection[Any]) -> list[str]:

@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from handover.database import alone, ledger, migrations, repair, runner, storage, undo, validation
-from handover.database.migrations import Bundle, Script
+from handover.database.alone import State
+from handover.database.migrations import Bundle, Script, SqlFile
 from handover.database.undo import Action, UndoChoice
 from handover.models.evidence import Evidence, Measurement, combined, failed, passed
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from handover.adapters.postgres import Database
     from handover.database.operators import RollBackDatabase
+    from handover.database.statements import Statement
     from handover.models.deployment import BackupRecord, DeploymentState
     from handover.step import StepRun
 
@@ -151,7 +153,7 @@ def reverse(
 def _undo_one(connection: Connection[Any], script: Script, limits: runner.StatementLimits, stop: runner.Stop) -> None:
     assert script.back is not None
     if one := script.back.alone:
-        runner.run_alone(connection, script.back, one, set(alone.invalid(connection, one)), limits, stop)
+        _undo_alone(connection, script, script.back, one, limits, stop)
         ledger.roll_back(connection, script.name)
         return
     with runner.transaction(connection):
@@ -160,3 +162,18 @@ def _undo_one(connection: Connection[Any], script: Script, limits: runner.Statem
             runner.execute_script(connection, script.back.sent)
         runner.own_again(connection, limits)
         ledger.roll_back(connection, script.name)
+
+
+def _undo_alone(
+    connection: Connection[Any], script: Script, file: SqlFile, one: Statement, limits: runner.StatementLimits,
+    stop: runner.Stop,
+) -> None:  # fmt: skip
+    """Goes on with what a killed run has begun, by the catalogue. Raises `handover.database.runner.StatementFailed`."""
+    found, ours = alone.state(connection, one), ledger.undo_begun(connection, script.name)
+    if ours and found is State.DONE:
+        return
+    if ours and found is State.HALF and (left := alone.take_back(connection, one, set())) and not one.detaches:
+        raise runner.StatementFailed("", f"half of it is there, and stays: {', '.join(left)}", 0)
+    if not ours and (found is State.NOT or (found is State.HALF and one.detaches)):
+        ledger.begin_undo(connection, script)
+    runner.run_alone(connection, file, one, set(alone.invalid(connection, one)), limits, stop)
