@@ -24,7 +24,7 @@ from sandbox.database_faults import damaged, dead, failing, failover, killing, l
 from sandbox.database_faults.found import Found
 from sandbox.database_faults.killing import Processes, processes
 from sandbox.database_faults.place import BUCKET, Place
-from sandbox.database_faults.works import ALL, WORKS
+from sandbox.database_faults.works import ALL, WORKS, Work
 from sandbox.services.postgres import bin_dir
 
 FILE = "faults-database.json"
@@ -34,12 +34,13 @@ LOCKED = ("migration", "reverse", "expand", "batches", "cutover", "contract", "r
 
 @dataclass(frozen=True)
 class Around:
-    """What every fault is given. ``every``: each so many-th step is tried."""
+    """What every fault is given. ``works``: those that are killed; ``every``: each so many-th step is tried."""
 
     home: Path
     servers: Pair
     place: Place
     tries: Processes
+    works: Sequence[Work]
     every: int
     say: Callable[[str], None]
 
@@ -51,7 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     given.home.mkdir(parents=True, exist_ok=True)
     os.environ["PATH"] = f"{bin_dir()}{os.pathsep}{os.environ['PATH']}"
     found: dict[str, list[Found]] = {}
-    with _around(given.home, given.every, lambda text: console.print(f"[dim]{text}[/dim]", highlight=False)) as around:
+    works = [WORKS[name] for name in given.works]
+    with _around(
+        given.home, works, given.every, lambda text: console.print(f"[dim]{text}[/dim]", highlight=False)
+    ) as around:
         for name in given.only:
             found[name] = []
             for one in _tried(name, around):
@@ -67,7 +71,7 @@ def _tried(name: str, around: Around) -> Iterator[Found]:
         yield from failing.failing(place, say, around.every)
     if name == "killed":
         chosen = partial(_each, around.every)
-        for work in WORKS.values():
+        for work in around.works:
             yield killing.killed_at_every_step(place, tries, work, chosen, say)
     if name == "dead":
         yield from dead.dead(place, tries, say)
@@ -88,12 +92,12 @@ def _each(every: int, steps: int) -> range:
 
 
 @contextmanager
-def _around(home: Path, every: int, say: Callable[[str], None]) -> Iterator[Around]:
+def _around(home: Path, works: Sequence[Work], every: int, say: Callable[[str], None]) -> Iterator[Around]:
     with pair(home) as servers, pair(home) as elsewhere, store(Bench(home, servers, 1.0, say)) as client:
         client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
         place = failover.owned(servers, elsewhere.primary, client.meta.endpoint_url, PASSWORD)
         with processes() as tries:
-            yield Around(home, servers, place, tries, every, say)
+            yield Around(home, servers, place, tries, works, every, say)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -104,9 +108,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--only", type=lambda text: text.split(","), default=list(FAULTS), metavar="FAULT,...",
         help=f"some of {', '.join(FAULTS)}",
     )  # fmt: skip
+    parser.add_argument(
+        "--works", type=lambda text: text.split(","), default=list(WORKS), metavar="WORK,...",
+        help=f"of those that are killed: {', '.join(WORKS)}",
+    )  # fmt: skip
     given = parser.parse_args(argv)
-    if unknown := set(given.only) - set(FAULTS):
-        parser.error(f"--only: there is no {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
+    for option, asked, there in (("--only", given.only, FAULTS), ("--works", given.works, WORKS)):
+        if unknown := set(asked) - set(there):
+            parser.error(f"{option}: there is no {', '.join(sorted(unknown))}; there are {', '.join(there)}")
     if given.every < 1:
         parser.error("--every: 1 or more")
     return given
