@@ -69,13 +69,13 @@ def _failover(servers: Pair, place: Place, tries: Processes, moment: float, lost
     at = [max(1, int(len(first.steps) * part)) for part in (lost, moment) if part]
     with writing(made) as acknowledged:
         process = tries.begin(work.name, world, at, signal.SIGSTOP)
-        _stopped(process)
+        _stopped(process, tries)
         if lost:
             _caught_up(servers)
             cut = receiver_cut(servers)
             cut.__enter__()  # it is never given back
             os.kill(process, signal.SIGCONT)
-            _stopped(process)
+            _stopped(process, tries)
         kill(servers, "primary")
     os.kill(process, signal.SIGCONT)
     ended = tries.end()
@@ -104,10 +104,11 @@ def _caught_up(servers: Pair) -> None:
             time.sleep(0.05)
 
 
-def _stopped(process: int) -> None:
+def _stopped(process: int, tries: Processes) -> None:
     """Until it has come to the step at which it stops."""
     end = time.monotonic() + PATIENCE
-    while psutil.Process(process).status() != psutil.STATUS_STOPPED:
+    while not psutil.pid_exists(process) or psutil.Process(process).status() != psutil.STATUS_STOPPED:
+        assert psutil.pid_exists(process), f"the work has ended before the step: {tries.end()}"
         assert time.monotonic() < end, "the work does not come to the step"
         time.sleep(0.02)
 
