@@ -17,7 +17,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -94,23 +94,27 @@ NOW = "() => performance.now() / 1000"
 
 
 def bench(home: Path, console: Console) -> None:
-    """Prints tables and writes ``bench-page.json``."""
+    """Prints tables and writes ``bench-page.json``, after each part: a machine with other things to do takes long."""
     home.mkdir(parents=True, exist_ok=True)
+    result: dict[str, Any] = {}
+
+    def keep(**found: Any) -> None:
+        result.update(found, load_at_the_end=os.getloadavg())
+        (home / "bench-page.json").write_text(json.dumps(result, indent=1) + "\n")
+
     with (
         tempfile.TemporaryDirectory(prefix="bench-page-", dir=home) as name,
         _ledger(Path(name)) as (owner, dsn, process),
     ):
         last = _filled(owner)
         os.environ["AIRFLOW_CONN_PMS_RECORD"] = dsn
-        result: dict[str, Any] = {"load": os.getloadavg(), "answers": asyncio.run(_asked(last - 60))}
+        keep(load=os.getloadavg(), answers=asyncio.run(_asked(last - 60)))
         if CHROMIUM:
             with _served(Path(name), dsn) as (url, server):
-                result |= asyncio.run(_browsed(url, owner, server, process))
+                asyncio.run(_browsed(url, owner, server, process, keep))
         else:
             console.print("There is no Chromium here: nothing was painted.")
-    result["load at the end"] = os.getloadavg()
-    (home / "bench-page.json").write_text(json.dumps(result, indent=1) + "\n")
-    _print(console, result)
+        _print(console, result)
 
 
 def _filled(ledger: str) -> float:
@@ -160,31 +164,34 @@ def _served(folder: Path, ledger: str) -> Iterator[tuple[str, psutil.Process]]:
             process.kill()
 
 
-async def _browsed(url: str, ledger: str, server: psutil.Process, postmaster: psutil.Process) -> dict[str, Any]:
+async def _browsed(
+    url: str, ledger: str, server: psutil.Process, postmaster: psutil.Process, keep: Callable[..., None]
+) -> None:  # fmt: skip
     from playwright.async_api import async_playwright
 
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        seen = [await _painted(browser, url) for _ in range(ROUNDS)]
-        cpu = {}
+        seen = []
+        for _ in range(ROUNDS):
+            seen.append(await _painted(browser, url))
+            seconds = {name: [round(one[name], 3) for one in seen] for name in ("first paint", "headline", "plots")}
+            keep(browser={"seconds": seconds, "kB": seen[-1]["bytes"] / 1000, "requests": seen[-1]["requests"]})
         growing = asyncio.create_task(asyncio.to_thread(_grow, ledger, stop := multiprocessing.Event()))
+        cpu = {}
         try:
-            for pages in (0, 1, PAGES):
+            for pages in (0, PAGES):
                 open_pages = [await browser.new_page() for _ in range(pages)]
                 for one in open_pages:
                     await one.goto(url)
                 await asyncio.sleep(WARM_SECONDS)
                 cpu[f"{pages} pages"] = await _used(server, postmaster)
+                keep(cpu=cpu)
                 for one in open_pages:
                     await one.close()
         finally:
             stop.set()
             await growing
             await browser.close()
-    seconds = {name: [round(one[name], 3) for one in seen] for name in ("first paint", "headline", "plots")}
-    return {
-        "browser": {"seconds": seconds, "kB": seen[-1]["bytes"] / 1000, "requests": seen[-1]["requests"]}, "cpu": cpu,
-    }  # fmt: skip
 
 
 async def _painted(browser: Any, url: str) -> dict[str, float]:
