@@ -6,12 +6,14 @@ HOME_DIR ?= .sandbox
 CLUSTER ?= stand-in
 # Schedules that `simulate` tries.
 N ?= 1000000
+# Inputs of each property that `fuzz` draws.
+EXAMPLES ?= 2000
 # Files of tests share nothing: as many at a time as there are processors.
 SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 export PYTHONPATH := plugins:config:.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock format lint scan coverage test test-all test-cluster test-compose simulate up down status \
+.PHONY: help venv lock format lint scan coverage test test-all test-cluster test-compose simulate fuzz up down status \
 	cluster-up cluster-down cluster-status demo messages bench bench-watch bench-load bench-page bench-verdicts bench-cluster bench-import \
 	bench-database faults-database cutover clean
 
@@ -62,6 +64,9 @@ test-compose: venv  ## docker-compose.yaml from `up` to a finished deployment, o
 
 simulate: venv  ## Any number of schedules (N) of everybody who moves traffic, with faults at every call; goes on where it stopped
 	$(BIN)/python -m tests.simulation --schedules $(N) --out $(HOME_DIR)/simulate.json
+
+fuzz: venv  ## What others write to us (forms, plans, bundles, CSV, metrics, answers), with EXAMPLES drawn inputs of each property
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m fuzz --fuzz $(EXAMPLES) tests/fuzz tests/adapters tests/data tests/models tests/telemetry
 
 up: venv  ## Start the stand-in production and leave it running
 	$(BIN)/python -m sandbox up --home $(HOME_DIR) --cluster $(CLUSTER)

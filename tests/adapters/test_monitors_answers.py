@@ -15,6 +15,7 @@ from handover.adapters.json_number import picked
 from handover.adapters.json_service import JsonService
 from handover.adapters.query_source import number, number_in
 from handover.ports.metrics import NoData
+from tests.support.fuzz import fuzz
 
 SERVICE = JsonService("monitor", seconds=1)
 
@@ -35,6 +36,7 @@ def test_what_is_no_number(value, said):
         number(value)
 
 
+@fuzz("metrics")
 @given(st.text() | st.floats().map(str) | st.integers())
 def test_text_of_a_protocol_is_a_finite_number_or_no_data(text):
     with suppress(NoData):

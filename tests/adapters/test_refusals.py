@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from handover.adapters.refusals import MAX_WORDS, call, spoken
 from handover.ports.channel import ServiceRefused
+from tests.support.fuzz import fuzz
 from tests.support.steps import connect_to
 from tests.support.web import Answer, serving
 
@@ -50,6 +51,7 @@ def test_a_text_is_told_and_a_page_is_not(said, words):
     assert spoken(said) == words
 
 
+@fuzz("channels")
 @given(
     st.text("abcdefgh0123456789/+=!ü", min_size=8, max_size=30), st.text("abcxyz", max_size=8), st.text(max_size=30),
     st.integers(0, 600),
@@ -75,6 +77,7 @@ def test_a_refusal_is_told_without_the_question(monkeypatch):
 SECRETS = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "Z", "Cc"]), min_size=6, max_size=40)
 
 
+@fuzz("channels")
 @given(secret=SECRETS.filter(lambda text: text == text.strip()), deep=st.sampled_from(["a", "b", "c"]))
 def test_a_secret_is_hidden_however_deep_it_lies_and_in_whatever_form_it_comes_back(secret, deep):
     extra = {"a": {"tokens": {"a": secret}}, "b": {"keys": [{"k": secret}]}, "c": {"plain": secret}}[deep]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from handover.data.csv_file import MAX_RECORD_BYTES, CsvUnreadable, Form, reading
 from handover.plan.data import Import
+from tests.support.fuzz import fuzz
 
 SPEC = Import.model_validate({"table": "t", "key": ["a"], "columns": {"a": {}, "b": {}, "c": {"required": False}}})
 
@@ -113,6 +114,7 @@ def test_columns_may_come_in_any_order_and_with_another_delimiter() -> None:
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 
 
+@fuzz("CSV")
 @given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=5), st.sampled_from([",", ";", "|", "tab"]))
 def test_every_value_comes_through_as_it_was(values: list[tuple[str, str, str]], delimiter: str) -> None:
     file = io.StringIO()

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handover.models.image_reference import BadImage, ImageReference
+from tests.support.fuzz import fuzz
 
 SHA = f"sha256:{'0a' * 32}"
 
@@ -100,6 +101,7 @@ def test_whatever_is_put_together_is_taken_apart_the_same(host, path, tag, diges
         assert ImageReference.parse(str(whole)) == whole
 
 
+@fuzz("trigger form")
 @given(st.text(max_size=40) | st.from_regex(r"[a-zA-Z0-9.:/@_\[\]-]{0,40}", fullmatch=True))
 def test_any_text_is_a_name_that_can_be_written_again_or_one_clear_line(text):
     said = ""

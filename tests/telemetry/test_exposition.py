@@ -6,7 +6,7 @@ import contextlib
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client import Counter as PrometheusCounter
@@ -15,6 +15,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.parser import text_string_to_metric_families
 
 from handover.telemetry.exposition import CHUNK, Lines, Malformed, Page, is_exposition, pieces
+from tests.support.fuzz import fuzz
 
 WANTED = ("http_requests_total", "x_seconds_bucket", "up")
 OTHERS = ("http_requests", "http_requests_total_created", "x_seconds", "upper", "y_seconds_bucket")
@@ -66,7 +67,7 @@ comments = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@fuzz("metrics")
 @given(st.lists(st.one_of(lines(), comments), max_size=30))
 def test_a_page_has_the_sums_of_the_official_parser(found):
     text = "\n".join(found) + "\n"
@@ -103,6 +104,7 @@ def test_what_the_client_library_writes_is_read(generate):
     assert page.type_of("up") is None
 
 
+@fuzz("metrics")
 @given(st.text(max_size=300))
 def test_any_text_is_a_page_or_malformed(text):
     with contextlib.suppress(Malformed):
