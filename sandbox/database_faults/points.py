@@ -15,6 +15,8 @@ import psycopg
 from handover.database import packing
 
 ASKS, SENT, REQUEST, PROGRAM, BLOCK = "before a statement", "a statement is sent", "S3 request", "program", "block"
+OF_A_COPY = ("read_gen", "copy_to", "copy_from")
+"""Each row that goes by is one: all of them are one step."""
 _READS = 1
 """psycopg's sign that all is sent, and the answer is waited for."""
 
@@ -25,6 +27,7 @@ class Points:
     def __init__(self, at: Collection[int], number: int) -> None:
         self.seen: list[str] = []
         self._at, self._number, self._one = at, number, threading.Lock()
+        self._copies = False
 
     def step(self, kind: str, what: str = "") -> None:
         with self._one:
@@ -47,6 +50,9 @@ class Points:
 
         def waits(connection: Any, gen: Any, *options: Any, **named: Any) -> Any:
             what = _statement(gen)
+            goes_on, self._copies = self._copies and what in OF_A_COPY, what in OF_A_COPY
+            if goes_on:
+                return wait(connection, gen, *options, **named)
             self.step(ASKS, what)
             return wait(connection, self._sending(gen, what), *options, **named)
 
