@@ -44,8 +44,8 @@ class SqlFile:
 
     @cached_property
     def parsed(self) -> list[Statement]:
-        """Its statements, in order."""
-        return statements.read(self.data.decode("utf-8"))
+        """Its statements, in order; none where nobody can read it."""
+        return [] if self.unreadable else statements.read(self.data.decode("utf-8"))
 
     @property
     def statements(self) -> list[str]:
