@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from functools import partial
 
 import pytest
@@ -188,6 +189,20 @@ def test_what_no_client_met_and_what_cannot_be_recorded_is_not_told_by_the_watch
     monkeypatch.setattr(noting, "_change", away)
     noted(met=True)
     assert told == []
+
+
+def test_a_channel_that_hangs_holds_up_no_rollback(serves, monkeypatch):  # noqa: F811
+    answers = threading.Event()
+    monkeypatch.setattr(noting, "_tell", lambda *_: answers.wait(60))
+
+    async def noted(kube) -> bool:
+        given = serves.plan, serves.token, BREACH, "traffic is back"
+        await noting.rolled_back(kube, *given, met=True)
+        hangs = not answers.is_set()
+        answers.set()
+        return hangs
+
+    assert serves.run(noted)
 
 
 def test_an_incident_that_could_not_be_noted_is_found_again(monitored, told, monkeypatch):  # noqa: F811

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from handover.ports.kube import Kube
 
 log = logging.getLogger(__name__)
+TELL_SECONDS = 2.0
+"""So long the end of a watch waits for a channel, since the rollback has yet to begin. A later answer counts as well."""
 
 
 async def note(kube: Kube, plan: Plan, token: FencingToken, finding: Finding) -> None:
@@ -62,7 +64,8 @@ async def rolled_back(
         log.warning("the incident was not recorded: %s", error)
         return
     if met and told in state.incidents:
-        await asyncio.to_thread(_tell, plan, state, told)
+        telling = asyncio.ensure_future(asyncio.to_thread(_tell, plan, state, told))
+        await asyncio.wait([telling], timeout=TELL_SECONDS)
 
 
 async def add(
