@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 TELL_SECONDS = 2.0
-"""So long the end of a watch waits for a channel, since the rollback has yet to begin. A later answer counts as well."""
+"""So long the end of a watch waits for a channel, since the rollback has yet to begin; later is fine too."""
 
 
 async def note(kube: Kube, plan: Plan, token: FencingToken, finding: Finding) -> None:
