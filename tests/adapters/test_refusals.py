@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handover.adapters.refusals import MAX_WORDS, call, spoken
+from handover.adapters.refusals import MAX_WORDS, call, named, spoken
 from handover.ports.channel import ServiceRefused
 from tests.support.fuzz import fuzz
 from tests.support.steps import connect_to
@@ -85,3 +85,14 @@ def test_a_secret_is_hidden_however_deep_it_lies_and_in_whatever_form_it_comes_b
         for said in (json.dumps({"error": f"you sent [{form}]"}).encode(), f"you sent [{form}]".encode()):
             found = spoken(said, "", "", extra)
             assert found in ("", "you sent [***]")
+
+
+@pytest.mark.parametrize("said", ["i", "PMS-1", "kctbh9vrtdwd", "a.b_c-9"])
+def test_a_name_that_a_service_has_given_may_be_a_part_of_a_path(said):
+    assert named(said, "an incident") == said
+
+
+@pytest.mark.parametrize("said", ["", "#0", "..", "../users", "a/b", "a?b", "a b", "ä", "x" * 101, 7, None, ["i"], {}])
+def test_what_is_no_name_chooses_nothing_that_is_changed(said):
+    with pytest.raises(ServiceRefused, match="an incident with a name that is none"):
+        named(said, "an incident")

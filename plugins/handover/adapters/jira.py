@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from handover.adapters.refusals import asked
+from handover.adapters.refusals import asked, named
 from handover.models.markup import jira
 from handover.plan.parts import required
 from handover.ports.channel import ServiceRefused
@@ -153,7 +153,7 @@ def document(text: str) -> dict[str, Any]:
 def _key(body: Any) -> str:
     if not isinstance(body, dict) or not body.get("key"):
         raise ServiceRefused("the answer is none of Jira's: it has no key")
-    return str(body["key"])
+    return named(body["key"], "a ticket")
 
 
 def _list(body: Any, name: str) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
@@ -21,6 +22,7 @@ WHERE = (
 )  # fmt: skip
 """Keys of a JSON answer that say what was wrong: Jira's, Statuspage's, Sentry's, Grafana's, those of RFC 9457."""
 MAX_WORDS = 500
+NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 REMAINING = "X-RateLimit-Remaining"
 
 
@@ -51,6 +53,15 @@ def asked(connection_id: str, method: str, path: str, *, json: Any = None, timeo
         kind = answer.headers.get("Content-Type", "of no type").partition(";")[0][:40]
         what = f"{method} {path.partition('?')[0]}: {answer.status_code}"
         raise ServiceRefused(f"{what}, the answer is not JSON ({kind})", answer.status_code) from None
+
+
+def named(said: Any, what: str) -> str:
+    """A name that a service has given to a thing of its own, for the path of the next request. Raises `ServiceRefused`
+    for what is none: with it an answer could choose what else is changed.
+    """
+    if not isinstance(said, str) or not NAME.fullmatch(said):
+        raise ServiceRefused(f"the answer has {what} with a name that is none")
+    return said
 
 
 def words(answer: Response, connection: Connection) -> str:

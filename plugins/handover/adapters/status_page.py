@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from handover.adapters.refusals import asked
+from handover.adapters.refusals import asked, named
 from handover.plan.parts import required
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def changes(plan: Plan, letter: Letter, listed: Iterable[Json]) -> list[PageChan
     found = _own(plan, letter, mine)
     if STAGES[wanted.status] == CLOSED:
         others = [one for one in ours if not _same_kind(one, wanted.status) and _of(wanted, one) and not _closed(one)]
-        found += [PageChange(one["id"], _closing(one, letter)) for one in others]
+        found += [PageChange(named(one.get("id"), "an incident"), _closing(one, letter)) for one in others]
     return found
 
 
@@ -104,7 +104,7 @@ def _own(plan: Plan, letter: Letter, mine: Json | None) -> list[PageChange]:
     if _tag(mine).get("key") == letter.key or _closed(mine) or STAGES[mine["status"]] > STAGES[wanted.status]:
         return []
     kept = {**tag, "opens": wanted.opens or _tag(mine).get("opens", 0)}
-    return [PageChange(mine["id"], {**_said(letter), "metadata": {"pms": kept}})]
+    return [PageChange(named(mine.get("id"), "an incident"), {**_said(letter), "metadata": {"pms": kept}})]
 
 
 def _over(mine: Json, letter: Letter) -> bool:
