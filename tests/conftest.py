@@ -26,6 +26,8 @@ from tests.support.summary import Summary
 # How long an example takes says something about this machine, and nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+# What decides whether a change lands draws the same examples every time; everybody else looks for new ones.
+settings.register_profile("same", settings.get_profile("any machine"), derandomize=True)
 os.environ["HANDOVER_EVIDENCE_KEY"] = "a key for every test of this process"
 
 TESTS = REPOSITORY / "tests"

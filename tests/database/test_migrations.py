@@ -334,6 +334,8 @@ def test_folder_before_the_first_migration() -> None:
         archive(("../evil/migration.sql", b"x")),
         archive(("a/../../evil/migration.sql", b"x")),
         archive(("/etc/migration.sql", b"x")),
+        archive(("", b"x")),
+        archive((".", b"x")),
         archive(("a/migration.sql", b"x"), kind=tarfile.SYMTYPE),
         archive(("a/migration.sql", b"x"), kind=tarfile.LNKTYPE),
         archive(("a/migration.sql", b"x"), kind=tarfile.FIFOTYPE),

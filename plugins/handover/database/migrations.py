@@ -245,6 +245,8 @@ def _path(member: tarfile.TarInfo) -> PurePosixPath:
         raise BundleError(f"{member.name!r} points out of the folder")
     if not member.isdir() and not member.isreg():
         raise BundleError(f"{member.name!r} is neither a file nor a folder")
+    if not path.parts and not member.isdir():
+        raise BundleError("there is a file without a name in it")
     if member.issparse():
         raise BundleError(f"{member.name!r} is sparse: it may say to be of any size")
     return path

@@ -71,6 +71,10 @@ def _loader(text: str) -> Any:
     """Raises `BadDocument` for what must not be loaded at all. Its events are only asked where it could be that deep:
     a level is a bracket, or a mapping and a list in another column.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadDocument("half a character (a lone surrogate) is in it") from None
     widest = max(map(len, text.splitlines()), default=0)
     if text.count("[") + text.count("{") + 2 * widest > SHALLOW:
         depth = 0
@@ -78,10 +82,7 @@ def _loader(text: str) -> Any:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 raise BadDocument(f"it is nested more than {MAX_DEPTH} levels deep")
-    try:
-        return _LOADER(text)
-    except UnicodeEncodeError:
-        raise BadDocument("half a character (a lone surrogate) is in it") from None
+    return _LOADER(text)
 
 
 def _nodes(loader: Any) -> Iterator[yaml.Node]:
