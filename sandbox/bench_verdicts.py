@@ -158,6 +158,7 @@ def _told(one: Judged) -> dict[str, Any]:
 
 def bench(home: Path, console: Console, releases: int, processes: int, seed: int) -> bool:
     """Measures, prints tables, writes ``bench-verdicts.json``; True when both aims were met."""
+    _plan()  # read once, and now: what it says at the end is of another plan, if somebody has changed the file
     began, found = time.monotonic(), []
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, spawn) as pool:  # one that is killed is an error, and no waiting for ever

@@ -237,14 +237,21 @@ def bench_watch(given: argparse.Namespace) -> int:
     from sandbox.bench_watch import CHANGES
     from sandbox.bench_watch import bench as run
 
+    home = given.home.resolve()
+    return _on_its_own(given, "bench-watch", CHANGES, lambda found: run(found, home, out, given.rounds, given.only))
+
+
+def _on_its_own(
+    given: argparse.Namespace, name: str, changes: dict[str, dict[str, Any]], run: Callable[[endpoints.Endpoints], bool]
+) -> int:
+    """Runs it on a sandbox that was started for it, with these changes of every plan and little data."""
     if _owner_alive(given.home.resolve()):
         raise SandboxError(f"A sandbox is up in {given.home}: `down` first, its release may be the new one already.")
-    overlay = write_overlay(given.home / "bench-watch.yaml", CHANGES)
+    overlay = write_overlay(given.home / f"{name}.yaml", changes)
     if _ensure_up(given, overlay=overlay, small=True) is None:
         return 1
     try:
-        found = endpoints.read(given.home) or {}
-        return 0 if run(found, given.home.resolve(), out, given.rounds, given.only) else 1
+        return 0 if run(endpoints.read(given.home) or {}) else 1
     finally:
         down(given)
 
@@ -259,16 +266,8 @@ def messages(given: argparse.Namespace) -> int:
     """What people are told in three deployments, and when it was true, on a sandbox that was started for it."""
     from sandbox.messages import CHANGES, play
 
-    if _owner_alive(given.home.resolve()):
-        raise SandboxError(f"A sandbox is up in {given.home}: `down` first, its release may be the new one already.")
-    overlay = write_overlay(given.home / "messages.yaml", CHANGES)
-    if _ensure_up(given, overlay=overlay, small=True) is None:
-        return 1
-    try:
-        found = endpoints.read(given.home) or {}
-        return 0 if play(found, given.home.resolve(), out, markdown=given.markdown) else 1
-    finally:
-        down(given)
+    home = given.home.resolve()
+    return _on_its_own(given, "messages", CHANGES, lambda found: play(found, home, out, markdown=given.markdown))
 
 
 def _messages_options(parser: argparse.ArgumentParser) -> None:
