@@ -44,8 +44,9 @@ def build(plan: Plan) -> None:
                 task_id="smoke_tests", command=plan.traffic.smoke_command, url_connection=api, image="old"
             ) >> WatchStable(task_id="watch", seconds=plan.watch.after_rollback_seconds)
             KeyEndpoints(task_id="key_endpoints", version="old")
-        remove = RemoveIdleColour(task_id="remove_new_colour", trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
-        with TaskGroup("post_rollback_actions", tooltip="Step 6") as after:
+        either_way = {"trigger_rule": TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS}  # something has moved, or nothing has
+        remove = RemoveIdleColour(task_id="remove_new_colour", **either_way)
+        with TaskGroup("post_rollback_actions", tooltip="Step 6", default_args=either_way) as after:
             Banner(task_id="banner", show=False)
             OpenTicket(task_id="open_ticket")
             Announce(task_id="notify", message=messages.rolled_back)
@@ -54,10 +55,10 @@ def build(plan: Plan) -> None:
 
         back >> [alert, WithdrawQuestions(task_id="withdraw_questions")]
         how_far = HowFar(
-            task_id="how_far", moved=[drain.task_id, healthy.task_id], stopped=[remove.task_id],
+            task_id="how_far", moved=[drain.task_id, healthy.task_id], stopped=[remove.task_id, *after.children],
         )  # fmt: skip
-        chain(back, how_far, [drain, healthy], database, verify, remove, after, close)
-        how_far >> remove
+        chain(back, how_far, [drain, healthy], database, verify, [remove, after], close)
+        how_far >> [remove, after]
         [back, how_far, drain, healthy, database, verify, remove, after] >> failed
         report_after(plan, close)
         failed >> Report(task_id="report_of_failure")

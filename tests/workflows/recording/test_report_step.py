@@ -76,6 +76,8 @@ def test_the_report_of_a_rollback_is_where_tickets_and_invitations_say(connected
     key = f"{plan.backups.prefix}{plan.recorded.prefix}{made.RUN}"
     assert bucket() == {f"{key}.html", f"{key}.md"}
     ((_, (_, ticket)),) = people.opened.items()
+    said = next(letter.text for letter in people.posted if letter.kind == "slack")
+    assert "(asks for a sign-in)" in said and "X-Amz-Signature" not in said
     texts = [ticket.description, *(letter.text for letter in people.posted)]
     assert len(texts) == 3
     assert all(f"{key}.html" in unquote(text) for text in texts)

@@ -31,7 +31,9 @@ from tests.twins.channels import TwinChannels
 from tests.twins.world import quick_plan, twin, virtual_time, world  # noqa: F401 - fixtures
 
 BACK = "move_traffic_back"
-STOPPED = ["remove_new_colour"]
+AFTER = ["post_rollback_actions.banner", "post_rollback_actions.open_ticket", "post_rollback_actions.notify"]
+STOPPED = ["remove_new_colour", *AFTER]
+VERIFIED = frozenset({"verify_application.watch", "verify_application.key_endpoints"})
 MOVED = ["drain_new_colour", "old_version_healthy"]
 
 
@@ -179,14 +181,15 @@ def test_only_what_has_moved_is_verified(world, people, rollback, monkeypatch, m
     assert chosen == [way]
 
 
-def test_both_ways_meet_where_the_new_colour_is_taken_away(dag_bag):
+def test_both_ways_meet_where_the_new_colour_is_taken_away_and_people_are_told_meanwhile(dag_bag):
     rollback = dag_bag.dags["pms_rollback"]
-    far, remove = rollback.get_task("how_far"), rollback.get_task("remove_new_colour")
+    far, met = rollback.get_task("how_far"), [rollback.get_task(name) for name in STOPPED]
     assert far.upstream_task_ids == {BACK}
     assert far.downstream_task_ids == {*far.moved, *far.stopped, "report_failure"}
-    assert far.stopped == [remove.task_id]
-    assert remove.trigger_rule == TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
-    ending = remove.get_flat_relative_ids(upstream=False)
-    assert ending >= {"close", "post_rollback_actions.notify", "post_rollback_actions.open_ticket"}
+    assert far.stopped == STOPPED
+    assert {task.trigger_rule for task in met} == {TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS}
+    assert {frozenset(task.upstream_task_ids - {"how_far"}) for task in met} == {VERIFIED}
+    assert rollback.get_task("close").upstream_task_ids == set(STOPPED)
+    ending = {*STOPPED, *(name for task in met for name in task.get_flat_relative_ids(upstream=False))}
     skipped = {"verify_application.watch", "verify_application.smoke_tests", "database_rollback.roll_back_database"}
     assert skipped.isdisjoint(ending)
