@@ -26,7 +26,7 @@ venv:  ## The virtual environment, from requirements/dev.lock; nothing to do whe
 lock: venv  ## The lock files anew, from requirements.txt and requirements/*.in
 	cd requirements && ../$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --generate-hashes \
 		../requirements.txt -o lock.txt
-	cd requirements && ../$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header -c lock.txt \
+	cd requirements && ../$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --generate-hashes -c lock.txt \
 		../requirements.txt sandbox.in dev.in -o dev.lock
 	cd requirements && ../$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --generate-hashes \
 		-c dev.lock scan.in -o scan.lock

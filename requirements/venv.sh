@@ -38,13 +38,14 @@ fi
 echo "Setting up $venv from $lock ..."
 rm -f "$venv/.stamp"
 "$python" -m venv --clear "$venv"
-uv_version=$(sed -n 's/^uv==\([^ ;]*\).*/\1/p' "$lock")
-if ! { "$venv/bin/python" -m pip install --quiet "uv==$uv_version" &&
-       VIRTUAL_ENV=$venv "$venv/bin/uv" pip sync --quiet "$lock"; }; then
+# Every file that is fetched has to have a hash of the lock file, uv's own too.
+sed -n '/^uv==/,/[^\\]$/p' "$lock" > "$venv/uv.txt"
+if ! { "$venv/bin/python" -m pip install --quiet --no-deps --require-hashes -r "$venv/uv.txt" &&
+       VIRTUAL_ENV=$venv "$venv/bin/uv" pip sync --quiet --require-hashes "$lock"; }; then
     # uv reads no pip configuration; behind a private index pip may still get through.
     echo "uv could not install them; trying pip, which takes longer."
     "$venv/bin/python" -m ensurepip --upgrade >/dev/null
-    "$venv/bin/python" -m pip install --quiet --no-deps -r "$lock"
+    "$venv/bin/python" -m pip install --quiet --no-deps --require-hashes -r "$lock"
 fi
 # Compiled once here, in parallel, rather than at the first start of every program.
 "$venv/bin/python" -m compileall -q -j 0 "$venv/lib" >/dev/null 2>&1 || true

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import subprocess
 
 import pytest
@@ -12,6 +13,8 @@ import yaml
 from sandbox.kubernetes.build import go
 from scripts.scan import (
     ACCEPTED,
+    LOCKS,
+    REQUIREMENTS,
     Accepted,
     Book,
     Finding,
@@ -98,6 +101,13 @@ def test_every_pin_of_every_lock_file_is_asked_for_whatever_python_it_is_for():
     for each in lists:
         assert len({pin.partition("==")[0] for pin in each}) == len(each)
     assert "lock.txt" in pinned[next(pin for pin in pinned if pin.startswith("apache-airflow=="))]
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_no_package_of_a_lock_file_is_taken_without_its_hash(name):
+    pinned = [block for block in re.split(r"(?m)^(?=[A-Za-z0-9])", (REQUIREMENTS / name).read_text()) if "==" in block]
+    assert pinned
+    assert [block.split()[0] for block in pinned if "--hash=sha256:" not in block] == []
 
 
 # --- code and secrets

@@ -17,7 +17,8 @@ from tests.support.cluster import REPOSITORY, digest, image
 from tests.support.steps import RUN_ID, Ti, opened, release, run
 from tests.twins.world import plan_with
 
-TOOLS = "registry.example.com/shop/tools:v1"
+TAGGED_TOOLS = "registry.example.com/shop/tools:v1"
+TOOLS = f"{TAGGED_TOOLS}@sha256:{'5' * 64}"
 TAGGED = f"{REPOSITORY}:v1.1.0"
 SCAN = {
     "image": TOOLS,
@@ -158,6 +159,12 @@ def test_a_scan_examines_the_image_by_digest_whatever_the_tag_says(with_image, t
     assert ran.evidence.passed
     assert ran.evidence.reason == "Total: 0 (HIGH: 0, CRITICAL: 0)"
     assert ran_with == [[*SCAN["command"][:-1], image("v1.1.0")]]
+
+
+def test_a_judge_that_is_named_by_a_tag_may_be_another_one_tomorrow_and_each_pass_says_so(with_image, token, says):
+    says("Total: 0")
+    reason = scanned(with_image(scan=SCAN | {"image": TAGGED_TOOLS}), token).evidence.reason
+    assert reason.startswith(f"Total: 0; {TAGGED_TOOLS} says so, which whoever may push there can replace")
 
 
 @pytest.mark.plan("Image passes security scanning (Trivy)")

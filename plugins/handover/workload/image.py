@@ -143,7 +143,7 @@ class _ImageCheck(_ImageStep):
         assert self.program
         words = commands.last_words(result.output, lines=10, characters=1000)
         if result.succeeded:
-            return passed(self.task_id, words or "exit code 0", self.seen(result, 1))
+            return passed(self.task_id, (words or "exit code 0") + _movable(self.program), self.seen(result, 1))
         if result.succeeded is False and result.exit_code in self.program.fails_with:
             reason = f"{self.program.command[0]} refuses the image (exit code {result.exit_code}): {words}"
             return failed(self.task_id, reason, self.seen(result, 0))
@@ -168,6 +168,13 @@ class VerifySignature(_ImageCheck):
     @property
     def program(self) -> ImageCheck | None:
         return self.plan.image.signature
+
+
+def _movable(program: ImageJob) -> str:
+    """Who passes an image may itself be replaced where it is named by a tag: that is said with each pass."""
+    if ImageReference.parse(program.image).digest:
+        return ""
+    return f"; {program.image} says so, which whoever may push there can replace: name it by digest in the plan"
 
 
 async def _keep(run: StepRun, image: str) -> None:
