@@ -51,6 +51,12 @@ def _token() -> str:
     return secrets.token_hex(24)
 
 
+def _identity() -> str:
+    import pyrage
+
+    return str(pyrage.x25519.Identity.generate())
+
+
 @dataclass(frozen=True)
 class Secrets:
     """Made for one run and gone with it."""
@@ -77,6 +83,8 @@ class Secrets:
     """What the outside services (Slack, Jira ...) would be given."""
     evidence: str = field(default_factory=lambda: secrets.token_hex(32))
     """With which steps seal what they leave."""
+    backup_key: str = field(default_factory=_identity)
+    """Which backups are encrypted and opened with."""
     airflow_user: str = field(default_factory=_token)
     """What the passwords of Airflow's users are made from; none of them tells another."""
 

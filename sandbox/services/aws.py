@@ -16,6 +16,7 @@ from sandbox.services.databases import PRODUCTION, STAGING
 from sandbox.settings import Settings
 
 BUCKET = "backup-bucket"
+REPORTS = "report-bucket"
 IMPORTS = "import-bucket"
 """Where files to be imported lie."""
 LOG_GROUPS = ("/pms/staging", "/pms/production")
@@ -60,7 +61,8 @@ def client(settings: Settings, service: str) -> Any:
 def furnish(settings: Settings) -> None:
     s3 = client(settings, "s3")
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": BACKUP_REGION})
-    s3.create_bucket(Bucket=IMPORTS)
+    for bucket in (REPORTS, IMPORTS):
+        s3.create_bucket(Bucket=bucket)
     rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
     s3.put_bucket_encryption(Bucket=BUCKET, ServerSideEncryptionConfiguration={"Rules": [rule]})
     logs = client(settings, "logs")

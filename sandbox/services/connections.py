@@ -43,6 +43,7 @@ def connections(settings: Settings) -> dict[str, Connection]:
             "conn_type": "aws", "login": "sandbox", "password": secrets.service,
             "extra": {"endpoint_url": settings.url("aws"), "region_name": REGION},
         },
+        "pms_backup_key": {"conn_type": "generic", "password": secrets.backup_key},
         "pms_slack": {
             "conn_type": "slack", "password": f"xoxb-{secrets.service}",
             "extra": {"base_url": f"{settings.url('recorder')}/slack/api/"},

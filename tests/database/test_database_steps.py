@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyrage.x25519 import Identity
 
 from handover.adapters.kubernetes import connect_with_kubeconfig
 from handover.adapters.postgres import Database
@@ -23,10 +24,12 @@ from handover.database.operators import (
     Migrate,
     RollBackDatabase,
     SchemaCheck,
+    TestRestore,
 )
 from handover.database.operators import TestRestore as RestoreTest  # pytest would collect it by its name
 from handover.models.deployment import DeploymentState, FencingToken
 from handover.models.evidence import Evidence
+from handover.models.readiness import ENCRYPTED
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE, Plan
 from handover.step import Step, StepRun
@@ -108,6 +111,7 @@ def deploy(
     )  # fmt: skip
     extra = {"endpoint_url": s3_endpoint, "region_name": "eu-central-1"}
     steps.connect_to(monkeypatch, "pms_aws", conn_type="aws", login="test", password="test", extra=extra)
+    steps.connect_to(monkeypatch, "pms_backup_key", conn_type="generic", password=str(Identity.generate()))
 
     def begin(tag: str, migration: Any = None, **sections: Any) -> Deployment:
         backup = {"bucket": "backups", "prefix": f"{hotel.name}/", "min_bytes": "1kB"} | sections
@@ -274,6 +278,21 @@ def test_backup_that_is_too_small(deploy: Callable[..., Deployment], s3: Any) ->
     assert "realistic data has at least 100000000" in ran.evidence.reason
     assert deployment.state.backup is None
     assert "Contents" not in s3.list_objects_v2(Bucket="backups", Prefix=deployment.plan.backup.prefix)
+
+
+def test_backup_leaves_encrypted_and_is_restored_with_the_connections_key(
+    deploy: Callable[..., Deployment], s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = deploy("v1.1.0")
+    said = deployment.run(Backup, kind="backup").evidence.reason
+    assert said.endswith("encrypted before it left, to be opened by pms_backup_key")
+    (there,) = s3.list_objects_v2(Bucket="backups", Prefix=deployment.plan.backup.prefix)["Contents"]
+    assert s3.get_object(Bucket="backups", Key=there["Key"])["Body"].read().startswith(ENCRYPTED)
+    assert deployment.run(TestRestore).evidence.passed
+    steps.connect_to(monkeypatch, "pms_backup_key", conn_type="generic", password=str(Identity.generate()))
+    assert "pms_backup_key does not open it" in deployment.run(TestRestore).evidence.reason
+    open_to_readers = deploy("v1.1.0", prefix="plain/", encryption=None).run(Backup, kind="restore_point").evidence
+    assert "whoever may read the bucket can read it" in open_to_readers.reason
 
 
 @pytest.mark.plan("npx prisma db execute --stdin", "npx prisma validate")

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from handover.models.evidence import Verdict
-from handover.models.readiness import RESTORE_SECONDS_TAG
+from handover.models.readiness import ENCRYPTED, RESTORE_SECONDS_TAG
 from handover.readiness.storage import Newest, newest, rpo, rto
 from sandbox import rehearsal
 from sandbox.hotel import migrations
@@ -56,7 +56,7 @@ def s3(settings, aws):
 
 @pytest.fixture
 def backup(s3):
-    def put(key="production/readiness_1.dump", body=b"x" * 100, restore=12.5, **more):
+    def put(key="production/readiness_1.dump", body=ENCRYPTED + b"x" * 100, restore=12.5, **more):
         s3.put_object(Bucket=BUCKET, Key=key, Body=body, **more)
         if restore:
             tag = {"Key": RESTORE_SECONDS_TAG, "Value": str(restore)}
@@ -141,18 +141,28 @@ def test_a_backup_in_productions_region_needs_a_copy_elsewhere(scope, s3, backup
     try:
         found = look(scope, **here)
         assert (found.verdict, "has not been copied" in found.reason) == (Verdict.FAIL, True)
-        s3.put_object(Bucket="copy", Key="production/readiness_1.dump", Body=b"x" * 100)
+        s3.put_object(Bucket="copy", Key="production/readiness_1.dump", Body=ENCRYPTED + b"x" * 100)
         assert look(scope, **here).passed
     finally:
         s3.delete_bucket_replication(Bucket=BUCKET)
 
 
-def test_a_backup_that_is_not_encrypted_fails(verdict, s3, backup):
+def test_a_backup_that_was_not_encrypted_before_it_left_fails_wherever_it_lies(verdict, backup):
+    backup(body=b"x" * 100)
+    found = verdict("backup_encryption")
+    assert (found.verdict, "was not encrypted before it left" in found.reason) == (Verdict.FAIL, True)
+
+
+def test_without_a_key_in_the_plan_s3_has_to_encrypt_it(scope, s3, backup):
+    backups = scope.plan.backups.model_copy(update={"encryption": None})
+    keyless = replace(scope, plan=scope.plan.model_copy(update={"backup": backups}))
     rules = s3.get_bucket_encryption(Bucket=BUCKET)["ServerSideEncryptionConfiguration"]
+    backup(body=b"x" * 100)
+    assert look(keyless, kind="backup_encrypted").passed
     s3.delete_bucket_encryption(Bucket=BUCKET)
     try:
-        backup()
-        assert verdict("backup_encryption").verdict is Verdict.FAIL
+        backup(body=b"x" * 100)
+        assert look(keyless, kind="backup_encrypted").verdict is Verdict.FAIL
     finally:
         s3.put_bucket_encryption(Bucket=BUCKET, ServerSideEncryptionConfiguration=rules)
 

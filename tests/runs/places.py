@@ -17,7 +17,7 @@ from psycopg import sql
 from sandbox.runs import Team
 from sandbox.services.access import access, kubeconfig
 from sandbox.services.airflow import AUTOMATION
-from sandbox.services.aws import BUCKET, IMPORTS, client
+from sandbox.services.aws import BUCKET, IMPORTS, REPORTS, client
 from sandbox.services.aws import secrets as in_the_vault
 from sandbox.services.connections import connections
 from sandbox.services.databases import AIRFLOW, PRODUCTION, RECORD, STAGING, superuser_dsn
@@ -129,7 +129,7 @@ def _objects(settings: Settings) -> Iterator[Place]:
 def _buckets(settings: Settings) -> Iterator[Place]:
     """Every version of every object: its name, headers, tags, and itself where it is text."""
     s3 = client(settings, "s3")
-    for bucket in (BUCKET, IMPORTS):
+    for bucket in (BUCKET, REPORTS, IMPORTS):
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
             for one in page.get("Versions", []):
                 which = {"Bucket": bucket, "Key": one["Key"], "VersionId": one["VersionId"]}

@@ -13,7 +13,7 @@ import psycopg
 
 from handover.adapters.postgres import Database
 from handover.record.ledger import Ledger, NotRecorded, Record
-from sandbox.services.aws import BUCKET, client
+from sandbox.services.aws import REPORTS, client
 from sandbox.services.databases import RECORD
 
 FRAME = {"ReleaseDue", "GiveUp", "Decide", "RollBack", "Remind", "PublishEnd", "EmptyOperator"}
@@ -87,8 +87,8 @@ def tickets(recorded: Any) -> list[dict[str, Any]]:
 
 def stored(sandbox: Any, run_id: str, ending: str) -> str:
     """The report as it lies in S3."""
-    key = f"production/reports/{run_id}.{ending}"
-    return client(sandbox.settings, "s3").get_object(Bucket=BUCKET, Key=key)["Body"].read().decode()
+    key = f"production/{run_id}.{ending}"
+    return client(sandbox.settings, "s3").get_object(Bucket=REPORTS, Key=key)["Body"].read().decode()
 
 
 def secrets_of(endpoints: dict[str, Any]) -> list[str]:

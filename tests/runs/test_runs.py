@@ -131,7 +131,7 @@ def the_record_is_whole(team, endpoints, sandbox, run_id, slack) -> None:
     assert record.outcomes[-1].status == "succeeded"
     assert record.incidents == ()
     html, markdown = (reading.stored(sandbox, run_id, ending) for ending in ("html", "md"))
-    assert quote(f"production/reports/{run_id}.html") in slack[-1]
+    assert quote(f"production/{run_id}.html") in slack[-1]
     assert "Phase 6: Monitoring stabilized" in markdown
     assert html.count('src="data:image/svg+xml') == 3
 

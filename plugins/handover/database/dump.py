@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from handover import clock
 from handover.adapters.postgres import Database, cause, server_major
-from handover.database import catalog, digest, packing, storage, tools
+from handover.database import catalog, digest, encryption, packing, storage, tools
 from handover.models import table_name
 from handover.models.deployment import BackupRecord
 
@@ -51,13 +51,15 @@ class Taken:
 
 def dump_to_s3(
     database: Database, client: Any, bucket: str, key: str, *, compression: str = "auto", content_digest: bool = True,
-    timeout_seconds: float = 3600, lock_wait_seconds: float = LOCK_WAIT_SECONDS,
+    encrypt_with: encryption.BackupKey | None = None, timeout_seconds: float = 3600,
+    lock_wait_seconds: float = LOCK_WAIT_SECONDS,
 ) -> Taken:  # fmt: skip
     """Streams ``pg_dump -F c`` of a database to ``s3://bucket/key``.
 
     Never more than a few parts of it are in memory, nothing is on disk. When pg_dump fails, is killed, or takes
     longer than ``timeout_seconds``, or when its rows cannot be counted, no object stays: raises `DumpFailed`. Raises
-    `handover.database.tools.ToolMissing` when no installed pg_dump fits the server.
+    `handover.database.tools.ToolMissing` when no installed pg_dump fits the server, and
+    `handover.database.encryption.BadKey` before anything is read.
 
     :param content_digest: the record gets a digest of each table, where the server can work one out
     """
@@ -77,8 +79,11 @@ def dump_to_s3(
         ]  # fmt: skip
         inside = beside.submit(_look, connection, content_digest and major >= digest.SINCE)
         try:
-            with _running(command, database, timeout_seconds) as output:
-                hashing = storage.Hashing(packing.packed(output) if method.packed else output)
+            with (
+                _running(command, database, timeout_seconds) as output,
+                encryption.encrypted(packing.packed(output) if method.packed else output, encrypt_with) as stream,
+            ):
+                hashing = storage.Hashing(stream)
                 storage.write(client, bucket, key, hashing, expected_bytes=size)
             seen = _seen(inside, timeout_seconds - (clock.monotonic() - begin))
             record = BackupRecord(

@@ -125,10 +125,11 @@ class Backup(DatabaseStep):
     def work(self, run: StepRun) -> Evidence:
         from handover.database import storage
         from handover.database.dump import DumpFailed, dump_to_s3
+        from handover.database.encryption import BadKey, key_of, told
         from handover.database.tools import ToolMissing
 
         plan, state = self.plan.backups, self.state(run)
-        client = storage.s3(plan.connection)
+        client, secret = storage.s3(plan.connection), key_of(plan)
         there: BackupRecord | None = getattr(state, self.kind)
         if there and storage.intact(client, there):
             return passed(self.task_id, f"{there.uri} is there already", self._size(there))
@@ -138,18 +139,19 @@ class Backup(DatabaseStep):
         try:
             taken = dump_to_s3(
                 self.primary, client, plan.bucket, key,
-                compression=plan.compression, content_digest=plan.content_digest,
+                compression=plan.compression, content_digest=plan.content_digest, encrypt_with=secret,
                 timeout_seconds=plan.timeout_seconds,
             )  # fmt: skip
-        except (DumpFailed, ToolMissing) as error:
+        except (DumpFailed, ToolMissing, BadKey) as error:
             return failed(self.task_id, str(error))
         if taken.record.size_bytes < plan.min_bytes:
             storage.delete(client, plan.bucket, key)
             return failed(self.task_id, too_small(taken.record.size_bytes, plan.min_bytes), *self._measured(taken))
-        self.remember(run, **{self.kind: taken.record})
+        there = taken.record
+        self.remember(run, **{self.kind: there})
         return passed(
             self.task_id,
-            f"{taken.record.uri}: {taken.record.size_bytes} bytes, SHA-256 {taken.record.sha256[:12]}...",
+            f"{there.uri}: {there.size_bytes} bytes, SHA-256 {there.sha256[:12]}...; {told(secret)}",
             *self._measured(taken),
         )
 
@@ -179,6 +181,7 @@ class TestRestore(DatabaseStep):
 
     def work(self, run: StepRun) -> Evidence:
         from handover.database import storage
+        from handover.database.encryption import key_of
         from handover.database.restore_test import prove_restore
 
         record, plan = self.state(run).backup, self.plan.backups
@@ -186,7 +189,7 @@ class TestRestore(DatabaseStep):
             return failed(self.task_id, "there is no backup to test")
         return prove_restore(
             self.task_id, record, storage.s3(plan.connection), server=self._database(plan.restore_connection),
-            production=self.primary, scratch=self.scratch_name(run, "restore_test"),
+            production=self.primary, scratch=self.scratch_name(run, "restore_test"), open_with=key_of(plan),
             timeout_seconds=plan.timeout_seconds,
         )  # fmt: skip
 

@@ -46,8 +46,9 @@ from handover.models.deployment import BackupRecord
 if TYPE_CHECKING:
     from psycopg import Connection
 
-__all__ = ["Repaired", "RestoreFailed", "repair"]
+    from handover.database.encryption import BackupKey
 
+__all__ = ["Repaired", "RestoreFailed", "repair"]
 
 Define = Callable[[Sequence[str]], bytes]
 """Gives the SQL that makes tables of the backup."""
@@ -124,7 +125,7 @@ class Work:
 def repair(
     production: Database, server: Database, scratch_name: str, client: Any, point: BackupRecord,
     scripts: Sequence[Script], limits: runner.StatementLimits, *, writers_known: bool = True,
-    timeout_seconds: float = 3600,
+    open_with: BackupKey | None = None, timeout_seconds: float = 3600,
 ) -> list[Repaired]:  # fmt: skip
     """Repairs production from the backup ``point``, which is restored on ``server`` meanwhile.
 
@@ -133,7 +134,7 @@ def repair(
     `StatementFailed`; then production is as before, and the repair may be tried again.
     """
     with scratch_database(server, scratch_name, like=production) as beside:
-        left_out = restore(client, point, beside, timeout_seconds=timeout_seconds).left_out
+        left_out = restore(client, point, beside, open_with=open_with, timeout_seconds=timeout_seconds).left_out
         with (
             beside.connect() as backup,
             production.connect() as connection,

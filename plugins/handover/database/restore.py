@@ -7,13 +7,13 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from handover import clock
 from handover.adapters.postgres import Database, server_major
-from handover.database import catalog, digest, packing, storage, tools
+from handover.database import catalog, digest, encryption, packing, storage, tools
 from handover.models.deployment import BackupRecord
 
 if TYPE_CHECKING:
@@ -90,18 +90,21 @@ def _encoding(admin: Connection[Any], like: Database | None) -> Composable:
     return sql.SQL(" ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C'").format(sql.Literal(wanted))
 
 
-def restore(client: Any, record: BackupRecord, target: Database, *, timeout_seconds: float = 3600) -> Restored:
+def restore(
+    client: Any, record: BackupRecord, target: Database, *, open_with: encryption.BackupKey | None = None,
+    timeout_seconds: float = 3600,
+) -> Restored:  # fmt: skip
     """Streams a backup from S3 into an empty database; nothing of it is run before its hash is known and right.
 
     What belongs to the cluster and not to the data is left out and named: owners, rights, policies, tablespaces,
     publications, subscriptions, extensions that this role or server cannot have. Raises
-    `handover.database.storage.BackupDamaged` or `RestoreFailed`.
+    `handover.database.storage.BackupDamaged` (`handover.database.encryption.BadKey` is one) or `RestoreFailed`.
     """
     begin = clock.monotonic()
     with target.connect() as connection:
         pg_restore = tools.program("pg_restore", server_major(connection))
         creatable = {row[0] for row in connection.execute(_CREATABLE)}
-    program = _Program(pg_restore, target, timeout_seconds)
+    program = _Program(pg_restore, target, open_with, timeout_seconds)
     archive = storage.prove(client, record)
     contents = program.fed(archive, "--list")
     spaces = _SPACE.findall(program.fed(archive, "--schema-only", "--file=-"))
@@ -136,6 +139,7 @@ class _Program:
 
     path: str
     target: Database
+    open_with: encryption.BackupKey | None
     timeout_seconds: float
 
     def fed(self, archive: storage.Proven, *arguments: str) -> str:
@@ -148,7 +152,7 @@ class _Program:
             timer = threading.Timer(self.timeout_seconds, process.kill)
             timer.start()
             try:
-                _pump(archive, process)
+                _pump(archive, self.open_with, process)
                 code = process.wait()
             finally:
                 timer.cancel()
@@ -165,10 +169,10 @@ def _text(file: IO[bytes]) -> str:
     return file.read().decode("utf-8", "replace")
 
 
-def _pump(archive: storage.Proven, process: subprocess.Popen[bytes]) -> None:
+def _pump(archive: storage.Proven, key: encryption.BackupKey | None, process: subprocess.Popen[bytes]) -> None:
     """Feeds pg_restore until it wants no more."""
     assert process.stdin is not None
-    with suppress(BrokenPipeError), process.stdin, closing(archive.read()) as blocks:
+    with suppress(BrokenPipeError), process.stdin, encryption.decrypted(archive.read(), key) as blocks:
         for data in packing.unpacked(blocks):
             process.stdin.write(data)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from handover.adapters.postgres import Database
 from handover.models.deployment import BackupRecord
 from handover.models.evidence import Evidence, Measurement, failed, passed
 
+if TYPE_CHECKING:
+    from handover.database.encryption import BackupKey
+
 
 def prove_restore(
     check: str, record: BackupRecord, client: Any, *, server: Database, production: Database, scratch: str,
-    timeout_seconds: float,
+    timeout_seconds: float, open_with: BackupKey | None = None,
 ) -> Evidence:  # fmt: skip
     """Passes when every byte is what was written and the restored database has the rows, constraints and indices of
     the backup's own snapshot, and each table its digest; then the object in S3 is tagged with the seconds that it took.
@@ -26,7 +29,7 @@ def prove_restore(
     try:
         stay_apart(server, production)
         with scratch_database(server, scratch, like=production) as target:
-            restored = restore(client, record, target, timeout_seconds=timeout_seconds)
+            restored = restore(client, record, target, open_with=open_with, timeout_seconds=timeout_seconds)
             wrong = differences(record, restored) + other_contents(record, target)
     except (NotApart, storage.BackupDamaged, RestoreFailed) as error:
         return failed(check, str(error))

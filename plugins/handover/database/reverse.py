@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from handover.database import alone, ledger, migrations, repair, runner, storage, undo, validation
+from handover.database import alone, encryption, ledger, migrations, repair, runner, storage, undo, validation
 from handover.database.alone import State
 from handover.database.migrations import Bundle, Script, SqlFile
 from handover.database.undo import Action, UndoChoice
@@ -86,7 +86,8 @@ class DatabaseRollback:
         done = repair.repair(
             self.primary, server, self.step.scratch_name(self.step_run, "restore_point"),
             storage.s3(self.plan.backups.connection), point, scripts, self.limits,
-            writers_known=state.migration.method == "sql", timeout_seconds=self.plan.backups.timeout_seconds,
+            writers_known=state.migration.method == "sql", open_with=encryption.key_of(self.plan.backups),
+            timeout_seconds=self.plan.backups.timeout_seconds,
         )  # fmt: skip
         self._forget()
         seen = tuple(

@@ -6,6 +6,8 @@ from handover.models.evidence import Frozen, Verdict
 
 RESTORE_SECONDS_TAG = "restore-seconds"
 """Tag of a backup in S3 that was restored for a test: how long that took, in seconds."""
+ENCRYPTED = b"age-encryption.org/v1\n"
+"""How a backup begins that was encrypted before it left; pg_dump's archives begin with PGDMP."""
 
 
 class Subject(Frozen):

@@ -28,6 +28,7 @@ _SHAPES = (
     # tokens that say themselves what they are
     (r"\beyJ[\w-]{8,4096}\.[\w-]{2,8192}(?:\.[\w-]{0,4096})?", HIDDEN),
     (r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b", HIDDEN),
+    (r"\bAGE-SECRET-KEY-1[0-9A-Z]{10,512}", HIDDEN),
     (r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[a-z]-|xapp-|sk_live_|rk_live_)[\w-]{10,512}", HIDDEN),
 )
 _PATTERNS = tuple((re.compile(shape, re.IGNORECASE | re.DOTALL), put) for shape, put in _SHAPES)

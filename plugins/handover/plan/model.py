@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ByteSize, Field, StringConstraints, model_validator
 
 from handover.models.incident import Severity
+from handover.plan.backups import BackupRules
 from handover.plan.change import Freeze, OverrideRules, ReadinessRules, WindowRules
 from handover.plan.dag_ids import DagIds
 from handover.plan.data import Data
@@ -103,18 +104,6 @@ class Staging(Section):
     max_recent_errors: Annotated[int, Field(ge=0)]
     recent_seconds: Seconds
     aws_connection: ConnectionId
-
-
-class BackupRules(Section):
-    connection: ConnectionId
-    bucket: str
-    prefix: Annotated[str, StringConstraints(pattern=r"^([^/].*/)?$")]
-    min_bytes: ByteSize
-    compression: Literal["auto", "zstd", "lz4", "gzip", "none"]
-    content_digest: bool = True
-    """Every table is read once more beside the dump, for a number that its restored rows have to have again."""
-    restore_connection: ConnectionId
-    timeout_seconds: Seconds
 
 
 class BannerRules(Section):

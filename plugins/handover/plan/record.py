@@ -14,8 +14,12 @@ class RecordRules(Section):
 
     connection: ConnectionId
     checklist: Checklist
+    bucket: str | None = None
+    """Of the reports, so that whoever reads them needs no right to read backups; without, the backups' bucket."""
+    bucket_connection: ConnectionId | None = None
+    """Of type aws; without, that of the backups."""
     prefix: Annotated[str, StringConstraints(pattern=r"^([^/].*/)?$")]
-    """Where reports lie in the backup's bucket, below the backup's prefix."""
+    """Where reports lie in their bucket; in that of the backups it is below their prefix."""
     report_url: str
     """What people click on; ``{bucket}`` and ``{key}`` stand for the object. It must ask them to sign in."""
     sample_seconds: Seconds

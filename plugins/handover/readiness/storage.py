@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from handover.models.evidence import Evidence, Measurement, combined, failed, passed, unknown
-from handover.models.readiness import RESTORE_SECONDS_TAG
+from handover.models.readiness import ENCRYPTED, RESTORE_SECONDS_TAG
 from handover.plan.parts import ConnectionId, Seconds
 from handover.readiness.aws import client
 from handover.readiness.check import CheckKind, Scope
 
-ENCRYPTED = ("AES256", "aws:kms", "aws:kms:dsse")
+BY_S3 = ("AES256", "aws:kms", "aws:kms:dsse")
 FIRST_REGION = "us-east-1"
 """S3 names it by naming none."""
 
@@ -69,15 +69,23 @@ class BackupPresent(BackupCheck):
 
 
 class BackupEncrypted(BackupCheck):
-    """The newest backup is encrypted where it lies."""
+    """The newest backup was encrypted before it left where the plan has a key for that, and else where it lies."""
 
     kind: Literal["backup_encrypted"]
 
     def judge(self, s3: Any, found: Newest, scope: Scope) -> Evidence:
+        if scope.plan.backups.encryption:
+            return self._before(s3, found)
         how = s3.head_object(Bucket=found.bucket, Key=found.key).get("ServerSideEncryption")
-        if how in ENCRYPTED:
+        if how in BY_S3:
             return passed(self.kind, f"{found.key}: {how}")
         return failed(self.kind, f"{found.key} is not encrypted")
+
+    def _before(self, s3: Any, found: Newest) -> Evidence:
+        some = s3.get_object(Bucket=found.bucket, Key=found.key, Range=f"bytes=0-{len(ENCRYPTED) - 1}")["Body"].read()
+        if some == ENCRYPTED:
+            return passed(self.kind, f"{found.key}: encrypted before it left")
+        return failed(self.kind, f"{found.key} was not encrypted before it left, as backup.encryption wants it")
 
 
 class BackupElsewhere(BackupCheck):

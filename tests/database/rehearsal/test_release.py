@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from pyrage.x25519 import Identity
 
 from handover.__main__ import main
 from handover.adapters.postgres import Database
@@ -57,6 +58,7 @@ def plan(
     connect_to(monkeypatch, "pms_restore", **common, host=replicated.primary.host, schema="postgres")
     extra = {"endpoint_url": s3_endpoint, "region_name": "eu-central-1"}
     connect_to(monkeypatch, "pms_aws", conn_type="aws", login="test", password="test", extra=extra)
+    connect_to(monkeypatch, "pms_backup_key", conn_type="generic", password=str(Identity.generate()))
     _backed_up(shop, s3)
     return plan_with(
         tmp_path,

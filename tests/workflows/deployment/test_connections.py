@@ -6,24 +6,30 @@ import json
 from typing import Any
 
 import pytest
+from pyrage.x25519 import Identity
 
 from handover.plan.transport import Transport
 from handover.readiness.check import NoAnswer
 from handover.readiness.databases import applied
 from handover.workflows.deployment.connections import Found, connections_of
 
-PRIMARY, REPLICA = "pms_primary", "pms_replica"
+PRIMARY, REPLICA, KEY = "pms_primary", "pms_replica", "pms_backup_key"
 
 
 @pytest.fixture
 def found(plan, monkeypatch):
     """What is found where the primary's connection has these in its extra, and is off this machine."""
+    identity = str(Identity.generate())
 
-    def look(accepted: frozenset[str] = frozenset(), host: str = "db.example.com", **extra: Any) -> Found:
+    def look(
+        accepted: frozenset[str] = frozenset(), host: str = "db.example.com", secret: str = identity, **extra: Any
+    ) -> Found:
         for name in plan.connections:
             kind: dict[str, Any] = {"conn_type": "http", "host": "example.com", "extra": {"sslmode": "of no database"}}
             if name == PRIMARY:
                 kind = {"conn_type": "postgres", "host": host, "extra": extra}
+            if name == KEY:
+                kind = {"conn_type": "generic", "password": secret}
             monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(kind))
         return connections_of(plan.model_copy(update={"transport": Transport(unverified=accepted)}))
 
@@ -50,6 +56,10 @@ def test_what_the_plan_accepts_by_name_is_said_in_every_deployment(found):
 
 def test_an_option_that_nobody_knows_is_not_taken_for_one_that_counts(found):
     assert f"{PRIMARY} (unknown sslrootcertificate)" in found(sslrootcertificate="/etc/ca.pem").problem
+
+
+def test_nothing_begins_with_a_key_that_can_encrypt_nothing(found):
+    assert found(secret="a password").problem.startswith(f"no backup could be encrypted: the password of {KEY} is not")
 
 
 def test_a_connection_that_nobody_has_made_comes_first(found, monkeypatch, plan):

@@ -18,7 +18,7 @@ from handover.people.tickets import POST_MORTEM
 from handover.ports.airflow import run_path
 from handover.step import FENCING_KEY
 from handover.workflows.followups.steps import Invite, Ticket
-from handover.workflows.recording.report import Report
+from handover.workflows.recording.report import Report, Shelf, shelf_of
 from tests.record import made
 from tests.record.conftest import book, connected, empty, plan, server  # noqa: F401 - fixtures
 from tests.support.steps import Opening
@@ -51,13 +51,13 @@ class RunTi:
 
 @pytest.fixture
 def bucket(monkeypatch, plan):  # noqa: F811
-    """That of the backups; gives what lies there."""
+    """That of the reports; gives what lies there."""
     connection = {"conn_type": "aws", "login": "k", "password": "s", "extra": {"region_name": "us-east-1"}}
     monkeypatch.setenv("AIRFLOW_CONN_PMS_AWS", json.dumps(connection))
     with mock_aws():
         s3 = boto3.client("s3", region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s")
-        s3.create_bucket(Bucket=plan.backups.bucket)
-        yield lambda: {one["Key"] for one in s3.list_objects_v2(Bucket=plan.backups.bucket)["Contents"]}
+        s3.create_bucket(Bucket=plan.recorded.bucket)
+        yield lambda: {one["Key"] for one in s3.list_objects_v2(Bucket=plan.recorded.bucket)["Contents"]}
 
 
 @pytest.mark.parametrize("run_id", [f"rollback__{made.RUN}", "manual__by_hand"])
@@ -73,7 +73,7 @@ def test_the_report_of_a_rollback_is_where_tickets_and_invitations_say(connected
         due = {"plan": plan, "seconds": 1.0}
         Ticket(task_id="post_mortem", purpose=POST_MORTEM, summary="post-mortem", **due).execute(context)
         Invite(task_id="meeting", purpose="meeting", summary="post-mortem", **due).execute(context)
-    key = f"{plan.backups.prefix}{plan.recorded.prefix}{made.RUN}"
+    key = f"{plan.recorded.prefix}{made.RUN}"
     assert bucket() == {f"{key}.html", f"{key}.md"}
     ((_, (_, ticket)),) = people.opened.items()
     said = next(letter.text for letter in people.posted if letter.kind == "slack")
@@ -81,3 +81,18 @@ def test_the_report_of_a_rollback_is_where_tickets_and_invitations_say(connected
     texts = [ticket.description, *(letter.text for letter in people.posted)]
     assert len(texts) == 3
     assert all(f"{key}.html" in unquote(text) for text in texts)
+
+
+def test_reports_lie_in_a_bucket_of_their_own_or_below_the_backups_or_nowhere(plan):  # noqa: F811
+    backups, record = plan.backups, plan.recorded
+    assert plan.recorded.bucket != backups.bucket
+    assert shelf_of(plan) == Shelf(backups.connection, record.bucket, record.prefix)
+
+    def changed(backup=backups, **changes):
+        return plan.model_copy(update={"record": record.model_copy(update=changes), "backup": backup})
+
+    assert shelf_of(changed(bucket_connection="other")) == Shelf("other", record.bucket, record.prefix)
+    below = Shelf(backups.connection, backups.bucket, f"{backups.prefix}{record.prefix}")
+    assert shelf_of(changed(bucket=None)) == below
+    assert shelf_of(changed(None, bucket_connection="other")) == Shelf("other", record.bucket, record.prefix)
+    assert shelf_of(changed(None)) is None

@@ -11,13 +11,14 @@ from handover import clock
 from handover.adapters.postgres import Database
 from handover.database import storage
 from handover.database.apart import stay_apart
+from handover.database.encryption import key_of
 from handover.database.restore import restore, scratch_database
 from handover.models.deployment import BackupRecord
 
 if TYPE_CHECKING:
     from psycopg import Connection
 
-    from handover.plan.model import BackupRules
+    from handover.plan.backups import BackupRules
 
 LOCK = 0x6861_6E64_6F76
 """Advisory lock of the restore server: two rehearsals would measure each other."""
@@ -55,7 +56,7 @@ def copied(
         hours = f"{age / 3600:.1f} h old, at most {max_age_seconds / 3600:g} h are allowed"
         raise NoCopy(f"the newest verified backup, {backup.uri}, is {hours}")
     with server.connect() as admin, _alone(admin), scratch_database(server, name, like=production) as database:
-        restored = restore(client, backup, database, timeout_seconds=backups.timeout_seconds)
+        restored = restore(client, backup, database, open_with=key_of(backups), timeout_seconds=backups.timeout_seconds)
         yield Copy(database, backup, restored.left_out)
 
 

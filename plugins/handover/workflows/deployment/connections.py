@@ -1,4 +1,4 @@
-"""The Airflow connections that a plan names: which are missing, and which lead to whoever answers first."""
+"""The Airflow connections that a plan names: which are missing, lead to whoever answers first, or hold no key."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Found:
     """``missing``: connections that nobody has made; ``unverified``: databases for which somebody on the way could
-    answer, by connection, and why; ``accepted``: those of them that the plan takes all the same.
+    answer, by connection, and why; ``accepted``: those of them that the plan takes all the same; ``no_key``: why
+    nothing can be encrypted with the plan's key, "" where it can.
     """
 
     missing: tuple[str, ...]
     unverified: dict[str, str]
     accepted: frozenset[str]
+    no_key: str = ""
 
     @property
     def problem(self) -> str:
@@ -35,7 +37,7 @@ class Found:
                 "verify-full, with sslrootcert for an authority of your own, or name it in the plan's "
                 "transport.unverified"
             )
-        return ""
+        return self.no_key
 
     @property
     def said(self) -> str:
@@ -55,7 +57,18 @@ def connections_of(plan: Plan) -> Found:
                 unverified[name] = why
         except AirflowNotFoundException:
             missing.append(name)
-    return Found(tuple(missing), unverified, plan.transport.unverified)
+    return Found(tuple(missing), unverified, plan.transport.unverified, "" if missing else _no_key(plan))
+
+
+def _no_key(plan: Plan) -> str:
+    from handover.database.encryption import BadKey, key_of
+
+    try:
+        if plan.backup and (key := key_of(plan.backup)):
+            key.readers()
+    except BadKey as error:
+        return f"no backup could be encrypted: {error}"
+    return ""
 
 
 def _unverified(connection: Connection) -> str:

@@ -26,22 +26,24 @@ class TestedBackup(Step):
         from handover.adapters.postgres import database
         from handover.database import storage
         from handover.database.dump import DumpFailed, dump_to_s3
+        from handover.database.encryption import BadKey, key_of
         from handover.database.operators import too_small
         from handover.database.restore_test import prove_restore
         from handover.database.tools import ToolMissing
 
         plan: Plan = self.plan
         client, primary = storage.s3(plan.backups.connection), database(plan.database.primary_connection)
+        secret = key_of(plan.backups)
         ending = f"_{re.sub(r'[^A-Za-z0-9]+', '-', run.run_id)}.dump"
         storage.abort_leftovers(client, plan.backups.bucket, f"{plan.backups.prefix}readiness_", ending)
         key = f"{plan.backups.prefix}readiness_{clock.utc():%Y%m%d_%H%M%S}{ending}"
         try:
             taken = dump_to_s3(
                 primary, client, plan.backups.bucket, key,
-                compression=plan.backups.compression, content_digest=plan.backups.content_digest,
+                compression=plan.backups.compression, content_digest=plan.backups.content_digest, encrypt_with=secret,
                 timeout_seconds=plan.backups.timeout_seconds,
             )  # fmt: skip
-        except (DumpFailed, ToolMissing) as error:
+        except (DumpFailed, ToolMissing, BadKey) as error:
             return failed(self.task_id, str(error))
         record = taken.record
         size = Measurement(what="backup_size_bytes", value=record.size_bytes, unit="B", source=record.uri)
@@ -50,7 +52,7 @@ class TestedBackup(Step):
             return failed(self.task_id, too_small(record.size_bytes, plan.backups.min_bytes), size)
         tested = prove_restore(
             self.task_id, record, client, server=database(plan.backups.restore_connection), production=primary,
-            scratch=f"{plan.name}_readiness_test", timeout_seconds=plan.backups.timeout_seconds,
+            scratch=f"{plan.name}_readiness_test", open_with=secret, timeout_seconds=plan.backups.timeout_seconds,
         )  # fmt: skip
         return tested.model_copy(update={"measurements": (size, *tested.measurements)})
 

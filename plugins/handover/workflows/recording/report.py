@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from handover import clock
@@ -41,7 +42,7 @@ class Report(Step):
         said = Message(event="report", title="Report", slack=_text(self.plan, found, deployment))
         tell(run.context, self.plan, said)
         seconds = round(clock.monotonic() - begun, 3)
-        uri = f"s3://{self.plan.backups.bucket}/{keys['html']}" if keys else NOWHERE
+        uri = f"s3://{shelf.bucket}/{keys['html']}" if (shelf := shelf_of(self.plan)) else NOWHERE
         return passed(
             self.task_id, f"{uri}; {new} entries were not in the ledger yet",
             Measurement(what="entries_completed", value=new, source="record"),
@@ -49,11 +50,32 @@ class Report(Step):
         )  # fmt: skip
 
 
-NOWHERE = "in the record alone (the plan has no backup, whose bucket would have it)"
+NOWHERE = "in the record alone (the plan names no bucket for reports, and has no backup, whose bucket would have it)"
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where reports lie in S3."""
+
+    connection: str
+    bucket: str
+    prefix: str
+
+    def key(self, run_id: str, ending: str) -> str:
+        return f"{self.prefix}{run_id}.{ending}"
+
+
+def shelf_of(plan: Plan) -> Shelf | None:
+    """None where there is no bucket."""
+    record, backup = plan.recorded, plan.backup
+    connection = record.bucket_connection or (backup.connection if backup else None)
+    if record.bucket and connection:
+        return Shelf(connection, record.bucket, record.prefix)
+    return Shelf(backup.connection, backup.bucket, f"{backup.prefix}{record.prefix}") if backup else None
 
 
 def store(plan: Plan, run_id: str, found: Found) -> dict[str, str]:
-    """Ending to key of what was stored; a second try overwrites the first one. Nothing without a bucket of backups.
+    """Ending to key of what was stored; a second try overwrites the first one. Nothing without a bucket.
 
     :param run_id: of the deployment
     """
@@ -61,18 +83,14 @@ def store(plan: Plan, run_id: str, found: Found) -> dict[str, str]:
 
     from handover.record import render
 
-    if plan.backup is None:
+    if (shelf := shelf_of(plan)) is None:
         return {}
-    client = S3Hook(aws_conn_id=plan.backups.connection).get_conn()
+    client = S3Hook(aws_conn_id=shelf.connection).get_conn()
     texts = {"html": render.html(found), "md": render.markdown(found)}
-    keys = {ending: _key(plan, run_id, ending) for ending in texts}
+    keys = {ending: shelf.key(run_id, ending) for ending in texts}
     for ending, text in texts.items():
-        client.put_object(Bucket=plan.backups.bucket, Key=keys[ending], Body=text.encode(), ContentType=ENDINGS[ending])
+        client.put_object(Bucket=shelf.bucket, Key=keys[ending], Body=text.encode(), ContentType=ENDINGS[ending])
     return keys
-
-
-def _key(plan: Plan, run_id: str, ending: str) -> str:
-    return f"{plan.backups.prefix}{plan.recorded.prefix}{run_id}.{ending}"
 
 
 def link(plan: Plan, run_id: str) -> str:
@@ -81,10 +99,10 @@ def link(plan: Plan, run_id: str) -> str:
     """
     from urllib.parse import quote
 
-    if plan.backup is None:
+    if (shelf := shelf_of(plan)) is None:
         return NOWHERE
-    key = quote(_key(plan, run_id, "html"), safe="/")
-    return plan.recorded.report_url.replace("{bucket}", plan.backups.bucket).replace("{key}", key)
+    key = quote(shelf.key(run_id, "html"), safe="/")
+    return plan.recorded.report_url.replace("{bucket}", shelf.bucket).replace("{key}", key)
 
 
 def _text(plan: Plan, found: Found, run_id: str) -> str:
@@ -92,5 +110,5 @@ def _text(plan: Plan, found: Found, run_id: str) -> str:
         f"{section.title}: " + ", ".join(f"{n} {mark}" for mark, n in section.counts.items() if n)
         for section in found.sections
     )
-    sign_in = "" if plan.backup is None else " (asks for a sign-in)"
+    sign_in = " (asks for a sign-in)" if shelf_of(plan) else ""
     return f"Report of {found.title}, which {found.outcome}: {link(plan, run_id)}{sign_in}\n{counts}"
