@@ -72,7 +72,7 @@ def test_deploys_with_the_answers_of_people_and_shows_the_logs_of_its_workers(up
 
     with up.stages.of("deployment"):
         outcome, logs = up.project.host.inside(deploy)
-    assert (outcome.outcome, outcome.failed_tasks) == ("succeeded", {})
+    assert (outcome.outcome, outcome.failed_tasks) == ("succeeded", {}), f"{outcome.reason}: {outcome.failed_tasks}"
     assert len(outcome.answered) >= 2
     assert "phase_2_application_deployment.deploy_new_version.watch" in logs
     for empty in ("end", "reminded"):  # they run nothing, and so leave no log

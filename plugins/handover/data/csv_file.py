@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Encoding = Literal["utf-8", "iso-8859-1", "iso-8859-15", "windows-1250", "windows-1252"]
 """Encodings in which a byte 10 is always the end of a line."""
 Delimiter = Literal[",", ";", "tab", "|"]
+OnRejects = Literal["abort", "skip"]
 BUFFER_BYTES = 1024 * 1024
 MAX_RECORD_BYTES = 1024 * 1024
 """More between two ends of a row is no data of ours, but a quote that was never closed, or no CSV at all."""

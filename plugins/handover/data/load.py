@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any
 
 from handover import clock
 from handover.adapters import sequences
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from psycopg import Connection
     from psycopg.sql import Composed
 
-    from handover.data.csv_file import Rows
+    from handover.data.csv_file import OnRejects, Rows
     from handover.plan.data import Import
 
-OnRejects = Literal["abort", "skip"]
 LEAST_SERVER = 160000
 """PostgreSQL 16 has pg_input_is_valid."""
 CHUNK_BYTES = 256 * 1024

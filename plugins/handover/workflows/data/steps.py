@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from handover.data.csv_file import Delimiter, Encoding, Form
-from handover.data.load import OnRejects
+from handover.data.csv_file import Delimiter, Encoding, Form, OnRejects
 from handover.models.evidence import Evidence, Frozen, Measurement, failed, passed
 from handover.step import Step, StepRun
 

@@ -71,7 +71,8 @@ def _ended(old: DeploymentState, status: Status, at: float) -> DeploymentState:
 
 def ended_asset(plan: Plan) -> Asset:
     """Its events say that a deployment has ended, and how (`handover.models.followup.Ended`)."""
-    return Asset(name=f"{plan.name}_deployment_ended", uri=f"handover://{plan.name}/deployment_ended")
+    name = f"{plan.name}_deployment_ended"
+    return Asset(name=name, uri=f"x-handover://{plan.name}/deployment_ended")  # x-: no provider is asked, and imported
 
 
 class PublishEnd(BaseOperator):
