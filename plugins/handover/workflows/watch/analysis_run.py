@@ -37,8 +37,8 @@ SEEN_BY_CLIENTS = frozenset({names.P50, names.P95, names.P99})
 
 @cache
 def _settle_memory() -> None:
-    """Once in a process: what is in memory by now stays for good, Airflow above all, and Python's collector need not look
-    at it again. Each look would hold the event loop for a tenth of a second.
+    """Once in a process: what is in memory by now stays for good, Airflow above all, and Python's collector need not
+    look at it again. Each look would hold the event loop for a tenth of a second.
     """
     gc.collect()
     gc.freeze()
