@@ -21,6 +21,7 @@ from handover.models.readiness import ENCRYPTED
 if TYPE_CHECKING:
     from handover.plan.backups import BackupRules
 
+
 class BadKey(BackupDamaged):
     """With the keys that there are, nothing can be encrypted, or this backup not be opened."""
 
