@@ -36,6 +36,7 @@ _HTTP = {"conn_type": "http", "schema": "https", "host": "", "port": 443, "login
 CONNECTIONS = {
     "kubernetes": {"conn_type": "kubernetes", "extra": {"kube_config_path": "/opt/airflow/production/kubeconfig"}},
     **dict.fromkeys(["primary", "replica", "restore", "record"], _POSTGRES),
+    "backup_key": {"conn_type": "generic", "password": ""},
     "aws": {"conn_type": "aws", "login": "", "password": "", "extra": {"region_name": ""}},
     "slack": {"conn_type": "slack", "password": "xoxb-"},
     "smtp": {"conn_type": "smtp", "host": "", "port": 587, "login": "", "password": ""},

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from handover.plan.airflow_roles import ADMIN, VIEWER, approver, roles_of, rollback
 from handover.plan.load import load_plan
@@ -90,3 +91,12 @@ def test_every_connection_of_the_plan_stands_there_to_be_filled_in(folder):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     failed = run("--folder", tmp_path / "missing")
     assert failed.returncode == 1 and f"nothing can be written to {tmp_path / 'missing'}" in failed.stderr
+
+
+def test_every_image_that_is_fetched_can_be_named_by_its_digest():
+    services = yaml.safe_load((REPOSITORY / "docker-compose.yaml").read_text())["services"].values()
+    built = {one["image"] for one in services if "build" in one}
+    fetched = {one["image"] for one in services} - built
+    fetched |= {base for one in services if "build" in one for base in one["build"]["args"].values()}
+    assert len(fetched) == 3
+    assert all(re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[\w.-]+:[\w.-]+\}", image) for image in fetched)
