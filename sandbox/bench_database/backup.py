@@ -1,5 +1,5 @@
 """Our backup to S3 beside ``pg_dump -Fc -Z0`` to nowhere, in turn on the same rows of text, each by its best wall time;
-and what it costs to digest what tables hold, and to let a pg_dump without zstd compress with gzip.
+and what it costs to digest what tables hold, to encrypt it, and to let a pg_dump without zstd compress with gzip.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
+from pyrage.x25519 import Identity
+
 from handover.adapters.postgres import Database
 from handover.database import tools
 from handover.database.dump import Taken, dump_to_s3
+from handover.database.encryption import BackupKey
 from handover.database.storage import delete, place
 from sandbox.bench_database.bench import Bench, Line, Part, timed
 from sandbox.processes import Process
@@ -52,19 +55,23 @@ def measure(bench: Bench) -> Part:
             bench.say(f"round {number}: floor {floors[-1]:.1f} s, ours {ours[-1].seconds:.1f} s")
         gzip = _ours(database, client, "gzip")
         undigested = [_ours(database, client, "auto", content_digest=False) for _ in range(ROUNDS)]
+        key = BackupKey("bench", str(Identity.generate()))
+        encrypted = [_ours(database, client, "auto", encrypt_with=key) for _ in range(ROUNDS)]
     bench.servers.drop(database)
     floor, last = min(floors), ours[-1]
-    ratio, alone = (min(taken.seconds for taken in each) / floor for each in (ours, undigested))
+    ratio, alone, locked = (min(taken.seconds for taken in each) / floor for each in (ours, undigested, encrypted))
     lines = [
         Line(f"backup over pg_dump -Z0 to nowhere ({last.compression})", f"{ratio:.2f}", f"at most {RATIO}",
              ratio <= RATIO),
         Line("the same without a digest of what tables hold", f"{alone:.2f}"),
+        Line("the same, encrypted before it leaves", f"{locked:.2f}"),
         Line(f"the same by pg_dump {gzip.compression}", f"{gzip.seconds / floor:.2f}"),
         Line("size in S3", f"{last.record.size_bytes / 1e6:.0f} MB, gzip {gzip.record.size_bytes / 1e6:.0f} MB"),
     ]  # fmt: skip
     detail = {
         "rows": rows, "floor_seconds": floors, "backup_seconds": [taken.seconds for taken in ours],
         "undigested_seconds": [taken.seconds for taken in undigested], "gzip_seconds": gzip.seconds,
+        "encrypted_seconds": [taken.seconds for taken in encrypted],
         "bytes": last.record.size_bytes,
     }  # fmt: skip
     return Part({"backup_ratio": round(ratio, 3)}, lines, detail)
@@ -80,9 +87,8 @@ def _floor(database: Database) -> float:
     return watch.seconds
 
 
-def _ours(database: Database, client: Any, compression: str, *, content_digest: bool = True) -> Taken:
-    key = f"{compression}.dump"
-    taken = dump_to_s3(database, client, BUCKET, key, compression=compression, content_digest=content_digest)
+def _ours(database: Database, client: Any, compression: str, **options: Any) -> Taken:
+    taken = dump_to_s3(database, client, BUCKET, f"{compression}.dump", compression=compression, **options)
     delete(client, *place(taken.record.uri))
     return taken
 
