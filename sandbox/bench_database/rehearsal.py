@@ -57,7 +57,7 @@ def _plan() -> Plan:
     plan = load_plan(INCLUDE / "plans" / "pms.yaml")
     rules = {"max_lock_seconds": FREE, "max_stall_seconds": FREE}
     changes: dict[str, Any] = {
-        "backup": plan.backups.model_copy(update={"bucket": BUCKET, "prefix": "rehearsal/"}),
+        "backup": plan.backups.model_copy(update={"bucket": BUCKET, "prefix": "rehearsal/", "encryption": None}),
         "rehearsal": RehearsalRules.model_validate(rules),
     }
     return plan.model_copy(update=changes)
