@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 
@@ -11,9 +12,11 @@ import pytest
 
 from handover.adapters.postgres import Database
 from handover.database import runner
-from handover.database.blockers import blockers
+from handover.database.blockers import blockers, make_way
 from handover.database.runner import StatementLimits
 from tests.database.conftest import bundle
+from tests.support.postgres import Servers
+from tests.support.until import until
 
 PARTED = """
 CREATE TABLE stays (id int, day date) PARTITION BY RANGE (day);
@@ -109,3 +112,65 @@ def test_it_goes_on_once_the_table_is_free(database: Database, monkeypatch: pyte
         done = runner.apply(database, bundle(m1="ALTER TABLE orders ADD COLUMN x int"), StatementLimits())
     assert done.names == ("m1",)
     assert done.lock_waits == 1
+
+
+# --- autovacuum
+
+
+AT_WORK = """
+SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid) JOIN pg_database d ON d.oid = l.database
+WHERE a.backend_type = 'autovacuum worker' AND l.mode = 'ShareUpdateExclusiveLock' AND d.datname = current_database()
+    AND l.relation = 'orders'::regclass
+"""
+SLOWLY = """
+ALTER TABLE orders SET (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_insert_threshold = -1);
+INSERT INTO orders (customer_id, total) SELECT 1, 1 FROM generate_series(1, 100000);
+UPDATE orders SET status = 'paid'
+"""
+
+
+@pytest.fixture
+def vacuumed(database: Database, servers: Servers) -> Iterator[Database]:
+    """Autovacuum is at work on the orders, and will be for minutes."""
+    server = servers.primary
+    for change in ("SET autovacuum = on", "SET autovacuum_naptime = '1s'"):
+        servers.ask(server, f"ALTER SYSTEM {change}")
+    servers.ask(server, "SELECT pg_reload_conf()")
+    try:
+        with database.connect() as session:
+            session.execute(SLOWLY.encode())
+            until(lambda: session.execute(AT_WORK.encode()).fetchall())
+        yield database
+    finally:
+        for setting in ("autovacuum", "autovacuum_naptime"):
+            servers.ask(server, f"ALTER SYSTEM RESET {setting}")
+        servers.ask(server, "SELECT pg_reload_conf()")
+
+
+CHANGE = "ALTER TABLE orders ADD COLUMN note text"
+LIMITS = StatementLimits(lock_retries=2)
+
+
+def test_a_migration_makes_autovacuum_go_though_it_waits_for_a_lock_for_a_moment_only(vacuumed: Database) -> None:
+    assert found(vacuumed, CHANGE, seconds=0) == []
+    assert runner.apply(vacuumed, bundle(m1=CHANGE), LIMITS).names == ("m1",)
+
+
+def test_nobody_waits_behind_who_makes_autovacuum_go(vacuumed: Database) -> None:
+    with vacuumed.connect() as one, vacuumed.connect() as other, ThreadPoolExecutor(1) as beside:
+        making = beside.submit(make_way, one, ["orders"])
+        other.execute("SET lock_timeout = '100ms'")
+        while not making.done():
+            other.execute("UPDATE orders SET status = 'open' WHERE id = 1")
+        making.result()
+        with other.transaction():
+            other.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+
+
+def test_who_makes_an_index_beside_the_table_is_let_alone(database: Database) -> None:
+    with holding(database, "orders", how="LOCK TABLE orders IN SHARE UPDATE EXCLUSIVE MODE; SELECT FROM") as pid:
+        with database.connect() as session:
+            make_way(session, ["orders"])
+            assert session.execute("SELECT FROM pg_stat_activity WHERE pid = %s", (pid,)).fetchone() is not None
+        assert found(database, CHANGE)

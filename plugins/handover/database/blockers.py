@@ -1,14 +1,16 @@
 """Who holds a table that a migration changes and will not let go of it soon: a dump, a long or a prepared transaction.
 
 A migration that asks for such a table's lock gets it from nobody, and everybody else waits behind it until it gives up.
-So it does not ask. Which tables it changes is told by their names in its statements, also within texts such as the body
-of DO; a name that is there for something else makes one wait too often and never too little.
+So it does not ask; autovacuum alone can be made to go. Which tables it changes is told by their names in its
+statements, also within texts such as the body of DO; a name that is there for something else makes one wait too often
+and never too little.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ LONG_SECONDS = 30.0
 _ROWS_ONLY = {"INSERT", "UPDATE", "DELETE", "MERGE", "SELECT", "VALUES", "WITH", "TABLE", "SET", "RESET", "SHOW"}
 """First words of statements that take no lock which a reader or writer of rows would keep from them."""
 _NAME, _QUOTED = re.compile(r"[^\W\d][\w$]*"), re.compile(r'"((?:[^"]|"")+)"')
-_BLOCKERS = """
+_CHANGED = """
 WITH RECURSIVE named AS (
     SELECT c.oid, i.indrelid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
@@ -30,6 +32,11 @@ WITH RECURSIVE named AS (
     SELECT unnest(ARRAY[oid, indrelid]) FROM named
     UNION SELECT h.inhrelid FROM pg_catalog.pg_inherits h JOIN changed p ON p.oid = h.inhparent
 )
+"""
+_HERE = """l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+  AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
+"""
+_BLOCKERS = f"""{_CHANGED}
 SELECT format('%%s is held by %%s', string_agg(DISTINCT l.relation::regclass::text, ', '), CASE
     WHEN l.pid IS NULL THEN format('the prepared transaction %%L', min(p.gid))
     ELSE format('process %%s (%%s) for %%s s', l.pid,
@@ -42,12 +49,25 @@ LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 LEFT JOIN pg_catalog.pg_locks x ON l.pid IS NULL AND x.pid IS NULL AND x.locktype = 'transactionid'
     AND x.virtualtransaction = l.virtualtransaction
 LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = x.transactionid
-WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
-  AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
+WHERE {_HERE}
+  AND (a.backend_type = 'autovacuum worker' AND a.query !~ 'to prevent wraparound') IS NOT TRUE
   AND (l.pid IS NULL OR a.application_name ~ 'pg_dump'
        OR a.xact_start < clock_timestamp() - make_interval(secs => %(seconds)s))
 GROUP BY l.pid, l.virtualtransaction ORDER BY 1
+"""  # noqa: S608 - of texts that stand here
+_IN_WORK = f"""{_CHANGED}
+SELECT DISTINCT n.nspname, c.relname
+FROM pg_catalog.pg_locks l
+JOIN changed ON changed.oid = l.relation
+JOIN pg_catalog.pg_class c ON c.oid = l.relation AND c.relkind IN ('r', 'p', 'm')
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE {_HERE} AND l.mode = 'ShareUpdateExclusiveLock'
+"""  # noqa: S608
+_WAIT = """
+SELECT set_config('lock_timeout', (least(setting::int, 10000) + 500)::text || 'ms', true)
+FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'
 """
+"""PostgreSQL takes a table from autovacuum for whoever has waited for it for so long."""
 
 
 def blockers(connection: Connection[Any], files: Iterable[SqlFile], seconds: float = LONG_SECONDS) -> list[str]:
@@ -55,8 +75,28 @@ def blockers(connection: Connection[Any], files: Iterable[SqlFile], seconds: flo
 
     :param seconds: from how old on a transaction is a long one; a dump and a prepared transaction always are
     """
-    names = sorted({name for file in files for name in _named(file)})
-    return [row[0] for row in connection.execute(_BLOCKERS, {"names": names, "seconds": seconds})]
+    return [row[0] for row in connection.execute(_BLOCKERS, {"names": names(files), "seconds": seconds})]
+
+
+def make_way(connection: Connection[Any], tables: Iterable[str]) -> None:
+    """Has autovacuum go from tables of these names. PostgreSQL cancels it for whoever has waited for a second, and a
+    change of ours gives up before that, lest others wait behind it: it would never get in. So the table is asked for
+    first in a mode behind which neither readers nor writers wait. Whoever else vacuums, or makes an index beside them,
+    is let alone. Not within a transaction.
+    """
+    import psycopg
+    from psycopg import sql
+
+    for place in connection.execute(_IN_WORK, {"names": list(tables)}).fetchall():
+        lock = sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(sql.Identifier(*place))
+        with suppress(psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable), connection.transaction():
+            connection.execute(_WAIT)
+            connection.execute(lock)
+
+
+def names(files: Iterable[SqlFile]) -> list[str]:
+    """Whatever may be the name of something that these files change."""
+    return sorted({name for file in files for name in _named(file)})
 
 
 def _named(file: SqlFile) -> Iterator[str]:

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 from handover.adapters import postgres, sequences
 from handover.adapters.postgres import Database
-from handover.database import catalog, damage, dump, ledger, runner
+from handover.database import blockers, catalog, damage, dump, ledger, runner
 from handover.database.catalog import Column, Trigger
 from handover.database.damage import Table, listed, number
 from handover.database.migrations import Script
@@ -183,6 +183,7 @@ def _repair(
         import psycopg
 
         try:
+            blockers.make_way(connection, [table_name.split(table.name)[-1] for table in found])
             done[:] = _change(connection, found, define, undoing, writers, limits)
             sequences.catch_up(connection, stood)
         except psycopg.Error as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from handover.database import alone, encryption, ledger, migrations, repair, runner, storage, undo, validation
+from handover.database import alone, blockers, encryption, ledger, migrations, repair, runner, storage, undo, validation
 from handover.database.alone import State
 from handover.database.migrations import Bundle, Script, SqlFile
 from handover.database.undo import Action, UndoChoice
@@ -153,6 +153,8 @@ def reverse(
 
 def _undo_one(connection: Connection[Any], script: Script, limits: runner.StatementLimits, stop: runner.Stop) -> None:
     assert script.back is not None
+    with runner.converted():
+        blockers.make_way(connection, blockers.names([script.back]))
     if one := script.back.alone:
         _undo_alone(connection, script, script.back, one, limits, stop)
         ledger.roll_back(connection, script.name)

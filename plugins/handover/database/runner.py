@@ -206,6 +206,7 @@ def _run(database: Database, connection: Connection[Any], script: Script, limits
 
     def attempt() -> None:
         with converted():
+            blockers.make_way(connection, blockers.names([script.forward]))
             if held := blockers.blockers(connection, [script.forward]):
                 raise StatementFailed(LOCK_NOT_AVAILABLE, "; ".join(held), 0)  # asked for, others would wait behind us
             if one:

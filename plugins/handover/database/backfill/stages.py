@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from handover import clock
+from handover.database import blockers
 from handover.database.backfill import checkpoint, statements
 from handover.database.backfill.shape import Key, Shape, Side
+from handover.models import table_name
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
@@ -43,11 +45,13 @@ class Difference:
 
 
 def _patient(
-    connection: psycopg.Connection[Any], lock_timeout: float, work: Callable[[], None], pause: Callable[[float], object]
-) -> None:
+    connection: psycopg.Connection[Any], table: str, lock_timeout: float, work: Callable[[], None],
+    pause: Callable[[float], object],
+) -> None:  # fmt: skip
     """Runs it in a transaction that waits for no lock for long, again and again. Raises `NotNow`."""
     end, tries = clock.monotonic() + TRY_SECONDS, 0
     while True:
+        blockers.make_way(connection, table_name.split(table)[-1:])
         try:
             with connection.transaction():
                 connection.execute(f"SET LOCAL lock_timeout = {max(1, int(lock_timeout * 1000))}".encode())
@@ -71,7 +75,7 @@ class Stages:
     def add(self, move: DataMigration) -> None:
         """The columns that the plan adds. Raises `NotNow`."""
         if move.add:
-            self._change([statements.add(move.table, move.add)])
+            self._change(move.table, [statements.add(move.table, move.add)])
 
     def expand(self, shape: Shape) -> None:
         """From its end on, whatever anybody writes is filled. Raises `NotNow`."""
@@ -90,7 +94,7 @@ class Stages:
                     connection.execute(comment)
                 checkpoint.begin(connection, shape)
 
-            _patient(connection, self._lock_timeout, work, self._pause)
+            _patient(connection, shape.table, self._lock_timeout, work, self._pause)
 
     def compare(self, shape: Shape) -> Difference:
         """Every row, range by range; nothing is changed and nobody waits."""
@@ -127,7 +131,7 @@ class Stages:
         """
         if required and self._stage(shape.name) == "filled":
             for one in statements.require(shape):
-                self._change([one])
+                self._change(shape.table, [one])
         with self._primary.connect() as connection, connection.transaction():
             state = checkpoint.read(connection, shape.name, lock=True)
             if state is None or state.stage not in ("filled", "cut over", "contracted"):
@@ -165,7 +169,7 @@ class Stages:
                     connection.execute(statements.drop_columns(move.table, move.drop))
                 checkpoint.to_stage(connection, name, "contracted")
 
-            _patient(connection, self._lock_timeout, work, self._pause)
+            _patient(connection, move.table, self._lock_timeout, work, self._pause)
 
     def abort(self, name: str, table: str) -> None:
         """Before the cutover: nothing is filled any more. Columns stay, with what is in them. Raises `NotNow`."""
@@ -179,18 +183,18 @@ class Stages:
                     connection.execute(one)
                 checkpoint.to_stage(connection, name, "aborted")
 
-            _patient(connection, self._lock_timeout, work, self._pause)
+            _patient(connection, table, self._lock_timeout, work, self._pause)
 
     def _stage(self, name: str) -> str:
         with self._primary.connect() as connection:
             state = checkpoint.read(connection, name)
             return state.stage if state else ""
 
-    def _change(self, changes: Sequence[Composed]) -> None:
+    def _change(self, table: str, changes: Sequence[Composed]) -> None:
         with self._primary.connect() as connection:
 
             def work() -> None:
                 for one in changes:
                     connection.execute(one)
 
-            _patient(connection, self._lock_timeout, work, self._pause)
+            _patient(connection, table, self._lock_timeout, work, self._pause)
