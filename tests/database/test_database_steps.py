@@ -24,9 +24,9 @@ from handover.database.operators import (
     Migrate,
     RollBackDatabase,
     SchemaCheck,
-    TestRestore,
 )
 from handover.database.operators import TestRestore as RestoreTest  # pytest would collect it by its name
+from handover.database.operators import TestRestore as RestoreTested
 from handover.models.deployment import DeploymentState, FencingToken
 from handover.models.evidence import Evidence
 from handover.models.readiness import ENCRYPTED
@@ -288,9 +288,9 @@ def test_backup_leaves_encrypted_and_is_restored_with_the_connections_key(
     assert said.endswith("encrypted before it left, to be opened by pms_backup_key")
     (there,) = s3.list_objects_v2(Bucket="backups", Prefix=deployment.plan.backup.prefix)["Contents"]
     assert s3.get_object(Bucket="backups", Key=there["Key"])["Body"].read().startswith(ENCRYPTED)
-    assert deployment.run(TestRestore).evidence.passed
+    assert deployment.run(RestoreTested).evidence.passed
     steps.connect_to(monkeypatch, "pms_backup_key", conn_type="generic", password=str(Identity.generate()))
-    assert "pms_backup_key does not open it" in deployment.run(TestRestore).evidence.reason
+    assert "pms_backup_key does not open it" in deployment.run(RestoreTested).evidence.reason
     open_to_readers = deploy("v1.1.0", prefix="plain/", encryption=None).run(Backup, kind="restore_point").evidence
     assert "whoever may read the bucket can read it" in open_to_readers.reason
 

@@ -110,7 +110,13 @@ def test_whoever_has_no_key_or_another_one_is_told_which_and_gets_nothing() -> N
         opened(data, OTHER)
 
 
-@pytest.mark.parametrize("text", ["", "a password", "AGE-SECRET-KEY-1XX", f"{KEY.secret},nonsense", KEY.secret[:-1]])
+NO_KEYS = {
+    "nothing": "", "words": "a password", "short": "AGE-SECRET-KEY-1XX", "one of two": f"{KEY.secret},nonsense",
+    "cut": KEY.secret[:-1],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_KEYS.values(), ids=NO_KEYS)
 def test_what_is_no_key_is_refused_by_the_connections_name_and_is_not_quoted(text: str) -> None:
     with pytest.raises(BadKey, match="the password of pms_backup_key is not an identity of age") as refused:
         locked(b"rows", key=BackupKey("pms_backup_key", text))

@@ -66,7 +66,9 @@ def rehearsed(
 
     def run(release: Bundle, *, server: Database = elsewhere, prefix: str = "rehearsed/", **rules: Any) -> Evidence:
         limits = {"max_lock_seconds": 30.0, "max_stall_seconds": 30.0, "max_backup_age_seconds": 1e9}
-        plan = plan_with(tmp_path, backup={"bucket": "backups", "prefix": prefix}, rehearsal=limits | rules)
+        plan = plan_with(
+            tmp_path, backup={"bucket": "backups", "prefix": prefix, "encryption": None}, rehearsal=limits | rules
+        )
         return rehearse(
             "rehearsal", plan, lambda copy: Trial(plan, copy, release), s3, server=server, production=production
         )
@@ -142,7 +144,7 @@ def test_a_rehearsal_that_was_killed_half_way_is_in_nobodys_way(
     s3_endpoint: str,
     tmp_path: Path,
 ) -> None:
-    plan_with(tmp_path, backup={"bucket": "backups", "prefix": "rehearsed/"})
+    plan_with(tmp_path, backup={"bucket": "backups", "prefix": "rehearsed/", "encryption": None})
     where = {
         name: f"postgresql://{one.user}:{one.password}@{one.host}:{one.port}/{one.name}"
         for name, one in (("server", elsewhere), ("production", production))
