@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
+from sandbox.airflow_client import AirflowClient
 from sandbox.rounds import NEW, ask_for_rollback, break_pods, new_pods, roll_back_now, spread, under_watch
 from sandbox.runs import DEPLOYMENT, Outcome, Team, time_of
 from sandbox.services.postgres import bin_dir
@@ -171,11 +172,9 @@ def _whole_run(team: Team) -> tuple[Outcome, int]:
         admin = team.admin_of()
         while not done.wait(0.5):
             for run in admin.runs(DEPLOYMENT)[:1]:
-                states = [t["state"] for t in admin.task_instances(DEPLOYMENT, run["dag_run_id"])]
-                busy = states.count("running") + states.count("queued") + states.count("scheduled")
-                waiting = states.count("deferred") + states.count("awaiting_input")
-                if waiting and not busy:
-                    pool = admin.call("GET", "/pools/default_pool")
+                before = _only_waits(admin, run["dag_run_id"])
+                pool = admin.call("GET", "/pools/default_pool")
+                if before and _only_waits(admin, run["dag_run_id"]):  # else what began meanwhile would be counted
                     worst = max(worst, pool["running_slots"])
 
     thread = threading.Thread(target=look)
@@ -188,6 +187,11 @@ def _whole_run(team: Team) -> tuple[Outcome, int]:
     if outcome.outcome != "succeeded":
         raise RuntimeError(f"the run to be measured {outcome.outcome}: {outcome.reason} {outcome.failed_tasks}")
     return outcome, worst
+
+
+def _only_waits(admin: AirflowClient, run_id: str) -> bool:
+    states = {task["state"] for task in admin.task_instances(DEPLOYMENT, run_id)}
+    return bool(states & {"deferred", "awaiting_input"}) and not states & {"running", "queued", "scheduled"}
 
 
 def _overhead(team: Team, outcome: Outcome) -> float:
