@@ -174,3 +174,10 @@ def test_who_makes_an_index_beside_the_table_is_let_alone(database: Database) ->
             make_way(session, ["orders"])
             assert session.execute("SELECT FROM pg_stat_activity WHERE pid = %s", (pid,)).fetchone() is not None
         assert found(database, CHANGE)
+
+
+def test_a_table_of_that_name_that_is_not_ours_to_lock_stops_nothing(database: Database) -> None:
+    locked = holding(database, "orders", how="LOCK TABLE orders IN SHARE UPDATE EXCLUSIVE MODE; SELECT FROM")
+    with locked, database.connect() as session:
+        session.execute(b"REVOKE ALL ON orders FROM owner")
+        make_way(session, ["orders"])

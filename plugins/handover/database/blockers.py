@@ -84,12 +84,12 @@ def make_way(connection: Connection[Any], tables: Iterable[str]) -> None:
     first in a mode behind which neither readers nor writers wait. Whoever else vacuums, or makes an index beside them,
     is let alone. Not within a transaction.
     """
-    import psycopg
-    from psycopg import sql
+    from psycopg import errors, sql
 
+    kept = (errors.LockNotAvailable, errors.UndefinedTable, errors.InsufficientPrivilege)  # or not ours
     for place in connection.execute(_IN_WORK, {"names": list(tables)}).fetchall():
         lock = sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(sql.Identifier(*place))
-        with suppress(psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable), connection.transaction():
+        with suppress(*kept), connection.transaction():
             connection.execute(_WAIT)
             connection.execute(lock)
 
