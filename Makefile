@@ -30,6 +30,8 @@ lock: venv  ## The lock files anew, from requirements.txt and requirements/*.in
 		../requirements.txt sandbox.in dev.in -o dev.lock
 	cd requirements && ../$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --generate-hashes \
 		-c dev.lock scan.in -o scan.lock
+	cd requirements && ../$(BIN)/uv pip compile -q --universal --python-version 3.12 --no-header --generate-hashes \
+		pg_dump.in -o pg_dump.lock
 
 format: venv  ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix-only .

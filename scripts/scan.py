@@ -27,7 +27,7 @@ from sandbox.kubernetes.build import go
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
-LOCKS = ("lock.txt", "dev.lock", "scan.lock")
+LOCKS = ("lock.txt", "dev.lock", "pg_dump.lock", "scan.lock")
 TREES = ("plugins", "dags", "config", "scripts", "sandbox")
 """Not tests: their passwords open nothing; that none of a person's is among them is what the history's scan is for."""
 ACCEPTED = Path(__file__).with_name("scan_accepted.yaml")

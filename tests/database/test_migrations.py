@@ -201,6 +201,7 @@ def test_concurrent_index_must_be_alone() -> None:
         (b"\\restrict abc\nSELECT 1", "command of psql"),
         (b"COPY k FROM stdin;", "no client"),
         (b"copy customers (id, name) to STDOUT with csv", "no client"),
+        (b"COPY k FROM stdout", "no client"),
         (b"COPY (SELECT 1) TO STDOUT", "no client"),
         (b"DISCARD ALL", "belongs to a session"),
         (b"SELECT 1; DISCARD TEMP", "belongs to a session"),

@@ -47,6 +47,19 @@ def test_half_a_section_is_refused(tmp_path, key, said):
         loaded(tmp_path, without(key))
 
 
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"bucket": "reports"}, "record.bucket without record.bucket_connection"),
+    ({"bucket_connection": "reports_s3"}, "record.bucket_connection without record.bucket"),
+])  # fmt: skip
+def test_reports_need_a_bucket_and_a_way_to_it(tmp_path, changes, said):
+    data = without("record.bucket")
+    record = data["record"] | changes
+    with pytest.raises(PlanError, match=said):
+        loaded(tmp_path, bare() | {"record": record})
+    whole = {"bucket": "reports", "bucket_connection": "reports_s3"}
+    assert loaded(tmp_path, bare() | {"record": record | whole}).recorded.bucket == "reports"
+
+
 def test_without_replicas_there_is_no_lag_to_judge(tmp_path):
     plan = loaded(tmp_path, without("migration.replica_connections"))
     assert {one.name for one in measures_of(plan) if one.source == names.DATABASE} == {names.CONNECTIONS}

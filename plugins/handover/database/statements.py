@@ -136,7 +136,7 @@ class Statement:
             if token[0] not in "'\"" and (strange := next((c for c in token if _invisible(c)), None)):
                 return f"it has an invisible character (U+{ord(strange):04X} {unicodedata.name(strange, '')})"
         pairs = pairwise(_outside(self.words)) if self.words[0] == "COPY" else ()
-        if any(pair in (("FROM", "STDIN"), ("TO", "STDOUT")) for pair in pairs):
+        if any(way in ("FROM", "TO") and what in ("STDIN", "STDOUT") for way, what in pairs):  # any two go together
             return "COPY between the server and a client: there is no client, write the rows as INSERT"
         if self.words[:1] == ("DISCARD",):
             return "DISCARD belongs to a session and not to a migration: every migration begins with a fresh one"

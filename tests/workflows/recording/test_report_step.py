@@ -95,4 +95,4 @@ def test_reports_lie_in_a_bucket_of_their_own_or_below_the_backups_or_nowhere(pl
     below = Shelf(backups.connection, backups.bucket, f"{backups.prefix}{record.prefix}")
     assert shelf_of(changed(bucket=None)) == below
     assert shelf_of(changed(None, bucket_connection="other")) == Shelf("other", record.bucket, record.prefix)
-    assert shelf_of(changed(None)) is None
+    assert shelf_of(changed(None, bucket=None)) is None
