@@ -276,7 +276,7 @@ class Plan(DagIds, Section):
     def _reports_have_a_way_to_their_bucket(self) -> Plan:
         record = self.record
         if record and record.bucket and not (record.bucket_connection or self.backup):
-            raise ValueError("record.bucket without record.bucket_connection: there is no backup whose connection it has")
+            raise ValueError("record.bucket without record.bucket_connection: there is no backup to take it from")
         if record and record.bucket_connection and not record.bucket:
             raise ValueError("record.bucket_connection without record.bucket: say which bucket it is for")
         return self
