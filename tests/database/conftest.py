@@ -15,6 +15,7 @@ from sandbox.hotel import seed
 from tests.support.cluster import namespace  # noqa: F401 - a fixture
 from tests.support.postgres import PASSWORD, Servers
 from tests.support.steps import connect_to
+from tests.support.until import until
 from tests.support.virtual import virtual_time  # noqa: F401 - a fixture
 from tests.twins.beside import in_cluster  # noqa: F401 - a fixture
 
@@ -65,6 +66,39 @@ def with_programs(programs: None) -> None:
 @pytest.fixture
 def limits() -> StatementLimits:
     return StatementLimits(lock_timeout=10, statement_timeout=300, lock_retries=20, other_runner=60)
+
+
+AT_WORK = """
+SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid) JOIN pg_database d ON d.oid = l.database
+WHERE a.backend_type = 'autovacuum worker' AND l.mode = 'ShareUpdateExclusiveLock' AND d.datname = current_database()
+    AND l.relation = 'orders'::regclass
+"""
+SLOWLY = """
+ALTER TABLE orders SET (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_insert_threshold = -1);
+INSERT INTO orders (customer_id, total) SELECT 1, 1 FROM generate_series(1, 100000);
+UPDATE orders SET status = 'paid'
+"""
+
+
+@pytest.fixture
+def vacuumed(database: Database, servers: Servers) -> Iterator[Database]:
+    """Autovacuum is at work on the orders, and will be for minutes."""
+    server = servers.primary
+    for change in ("SET autovacuum = on", "SET autovacuum_naptime = '1s'"):
+        servers.ask(server, f"ALTER SYSTEM {change}")
+    servers.ask(server, "SELECT pg_reload_conf()")
+    try:
+        with database.connect() as session:
+            session.execute(SLOWLY.encode())
+            until(lambda: session.execute(AT_WORK.encode()).fetchall())
+        yield database
+    finally:
+        for setting in ("autovacuum", "autovacuum_naptime"):
+            servers.ask(server, f"ALTER SYSTEM RESET {setting}")
+        servers.ask(server, "SELECT pg_reload_conf()")
+        at_work = "FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"
+        servers.ask(server, f"SELECT pg_terminate_backend(pid) {at_work}")  # there are three for all databases
 
 
 def connections(monkeypatch: pytest.MonkeyPatch, primary: Database, replicated: Servers) -> None:

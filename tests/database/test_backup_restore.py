@@ -162,6 +162,23 @@ def test_scratch_database_of_a_killed_try_is_no_obstacle(shop: Database) -> None
         assert there.execute("SELECT 1").fetchone() == (1,)
 
 
+def test_a_database_of_a_killed_try_that_autovacuum_is_at_is_no_obstacle(vacuumed: Database) -> None:
+    """The servers' own, and so no session that our role may end."""
+    with scratch_database(vacuumed.named("postgres"), vacuumed.name) as target, target.connect() as there:
+        assert there.execute("SELECT to_regclass('orders')").fetchone() == (None,)
+
+
+def test_sessions_of_ours_in_it_are_ended_even_where_autovacuum_is_at_work(vacuumed: Database) -> None:
+    with (
+        vacuumed.connect() as left,
+        scratch_database(vacuumed.named("postgres"), vacuumed.name) as target,
+        target.connect() as there,
+    ):
+        assert there.execute("SELECT to_regclass('orders')").fetchone() == (None,)
+        with pytest.raises(psycopg.OperationalError):
+            left.execute("SELECT 1")
+
+
 def test_counts_are_of_the_dump_s_own_snapshot(database: Database, s3: Any) -> None:
     stop = threading.Event()
 

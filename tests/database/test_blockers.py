@@ -15,8 +15,6 @@ from handover.database import runner
 from handover.database.blockers import blockers, make_way
 from handover.database.runner import StatementLimits
 from tests.database.conftest import bundle
-from tests.support.postgres import Servers
-from tests.support.until import until
 
 PARTED = """
 CREATE TABLE stays (id int, day date) PARTITION BY RANGE (day);
@@ -115,37 +113,6 @@ def test_it_goes_on_once_the_table_is_free(database: Database, monkeypatch: pyte
 
 
 # --- autovacuum
-
-
-AT_WORK = """
-SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid) JOIN pg_database d ON d.oid = l.database
-WHERE a.backend_type = 'autovacuum worker' AND l.mode = 'ShareUpdateExclusiveLock' AND d.datname = current_database()
-    AND l.relation = 'orders'::regclass
-"""
-SLOWLY = """
-ALTER TABLE orders SET (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0,
-    autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_insert_threshold = -1);
-INSERT INTO orders (customer_id, total) SELECT 1, 1 FROM generate_series(1, 100000);
-UPDATE orders SET status = 'paid'
-"""
-
-
-@pytest.fixture
-def vacuumed(database: Database, servers: Servers) -> Iterator[Database]:
-    """Autovacuum is at work on the orders, and will be for minutes."""
-    server = servers.primary
-    for change in ("SET autovacuum = on", "SET autovacuum_naptime = '1s'"):
-        servers.ask(server, f"ALTER SYSTEM {change}")
-    servers.ask(server, "SELECT pg_reload_conf()")
-    try:
-        with database.connect() as session:
-            session.execute(SLOWLY.encode())
-            until(lambda: session.execute(AT_WORK.encode()).fetchall())
-        yield database
-    finally:
-        for setting in ("autovacuum", "autovacuum_naptime"):
-            servers.ask(server, f"ALTER SYSTEM RESET {setting}")
-        servers.ask(server, "SELECT pg_reload_conf()")
 
 
 CHANGE = "ALTER TABLE orders ADD COLUMN note text"

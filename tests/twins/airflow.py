@@ -16,7 +16,7 @@ from handover.ports.airflow import AirflowError, run_path
 class TwinAirflow:
     """``answers``: path to what is there; ``away``: every call fails. ``started``: (DAG, run id) to its conf, and
     ``ended`` to the state of those that do nothing any more. ``failed``: (DAG, run id, task) to the note.
-    ``notes``: (DAG, run id) to its own."""
+    ``notes``: (DAG, run id) to its own. ``password``: what its seals are made of."""
 
     answers: dict[str, Any] = field(default_factory=dict)
     away: bool = False
@@ -24,6 +24,7 @@ class TwinAirflow:
     ended: dict[tuple[str, str], str] = field(default_factory=dict)
     failed: dict[tuple[str, str, str], str] = field(default_factory=dict)
     notes: dict[tuple[str, str], str] = field(default_factory=dict)
+    password: str = "the twin's"
 
     def get(self, path: str, **params: Any) -> Any:
         found = self.find(path)
@@ -52,7 +53,7 @@ class TwinAirflow:
         return True
 
     def seal(self, text: str) -> str:
-        return hmac.new(b"the twin's", text.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self.password.encode(), text.encode(), hashlib.sha256).hexdigest()
 
     def note_run(self, dag_id: str, run_id: str, note: str) -> None:
         self._answer()

@@ -34,6 +34,7 @@ SWITCHES = (
 _TOLD_APART = "|".join(sorted((*OF_THE_CLUSTER, "EXTENSION", "COMMENT"), key=len, reverse=True))
 _ENTRY = re.compile(rf"^\d+; \d+ \d+ (?P<what>{_TOLD_APART}) (?P<which>.*)$")
 _SPACE = re.compile(r"^SET default_tablespace = (?!'')(.+);$", re.MULTILINE)
+_END_OURS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND usename = current_user"
 _CREATABLE = """
 SELECT name FROM pg_available_extension_versions v WHERE NOT superuser OR trusted
 OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
@@ -63,16 +64,30 @@ def scratch_database(server: Database, name: str, like: Database | None = None) 
     """
     from psycopg import sql
 
-    drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
     create = sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))
     with server.connect() as admin:
-        admin.execute(drop)
+        _drop(admin, name)
         admin.execute(create + _encoding(admin, like))
     try:
         yield server.named(name)
     finally:
         with server.connect() as admin:
-            admin.execute(drop)
+            _drop(admin, name)
+
+
+def _drop(admin: Connection[Any], name: str) -> None:
+    """Whoever is in it. FORCE gives up at a session that this role may not end, and autovacuum's are no role's; DROP
+    DATABASE without it makes them go by itself, and waits some seconds for the others.
+    """
+    import psycopg
+    from psycopg import sql
+
+    drop = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name))
+    try:
+        admin.execute(drop + sql.SQL(" WITH (FORCE)"))
+    except psycopg.errors.InsufficientPrivilege:
+        admin.execute(_END_OURS, (name,))
+        admin.execute(drop)
 
 
 def _encoding(admin: Connection[Any], like: Database | None) -> Composable:

@@ -152,6 +152,8 @@ class DeploymentState(Frozen):
     """What the watchdog has told people of already."""
     readiness: str = ""
     """What the gate found: the readiness that it rests on, or why there is none and the reason of the override."""
+    opened_in: str = ""
+    """The seal of the Airflow that opened it (`handover.workflows.rollback.start.opened_here`)."""
 
     @property
     def over(self) -> bool:

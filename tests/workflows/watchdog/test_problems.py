@@ -45,6 +45,15 @@ def test_a_deployment_without_a_live_run_is_rolled_back(how):
     assert found(replace(GOOD, deployment=Run("run", how))) == [("deployment without a run", True)]
 
 
+def test_a_deployment_of_another_airflow_is_told_and_its_watch_alone_looked_after():
+    other = replace(GOOD, ours=False, deployment=Run("run", None))
+    assert found(other) == [("another airflow", False)]
+    assert found(replace(other, at=1020.1)) == [("another airflow", False), ("silent watch", True)]
+    assert found(replace(other, state=state(status=Status.ROLLING_BACK), beats=[])) == [("another airflow", False)]
+    assert found(replace(other, state=state(status=Status.SUCCEEDED))) == []
+    assert found(replace(other, deployment=GOOD.deployment)) == []  # it is known here: only the password is another
+
+
 def test_a_silent_watch_is_rolled_back():
     assert found(replace(GOOD, at=1020.0)) == []
     assert found(replace(GOOD, at=1020.1)) == [("silent watch", True)]

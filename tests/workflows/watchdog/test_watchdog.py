@@ -86,6 +86,23 @@ def test_a_deployment_whose_run_is_gone_is_rolled_back(serves, look, airflow):
     assert [run for _, run in airflow.started] == [rollback_run_id(RUN_ID)]
 
 
+def test_the_deployment_of_another_airflow_goes_on(serves, look, airflow, people):
+    def opened_in(seal):
+        def sealed(old):
+            return old.model_copy(update={"opened_in": seal})
+
+        serves.run(lambda kube: state.update(kube, serves.plan.lock_name, serves.token, sealed))
+
+    del airflow.answers[PATH]
+    opened_in(TwinAirflow({}, password="of another").seal(f"opened {RUN_ID}"))
+    for _ in range(2):
+        assert "was opened by another Airflow than this one" in look()
+    assert (airflow.started, len(people.posted)) == ({}, 1)
+    opened_in(airflow.seal(f"opened {RUN_ID}"))
+    assert "does not exist any more" in look()
+    assert [run for _, run in airflow.started] == [rollback_run_id(RUN_ID)]
+
+
 def test_an_overdue_question_is_told_and_nothing_is_started(serves, look, airflow, people):
     asked = serves.time.epoch() - serves.plan.briefing.response_seconds - 3600
     created = datetime.datetime.fromtimestamp(asked, datetime.UTC).isoformat()

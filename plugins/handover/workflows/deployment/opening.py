@@ -102,16 +102,18 @@ class Open(Step):
         found = connections_of(self.plan)
         if found.problem:
             raise AirflowFailException(f"nothing was touched: {found.problem}")
-        self._nets_are_there()
-        return asyncio.run(self._open(run, release, found.said))
+        opened_in = self._nets_are_there(run)
+        return asyncio.run(self._open(run, release, found.said, opened_in))
 
-    def _nets_are_there(self) -> None:
-        from handover.workflows.rollback.start import nets_problem
+    def _nets_are_there(self, run: StepRun) -> str:
+        """Gives what tells this Airflow from others."""
+        from handover.workflows.rollback.start import nets_problem, opened_here
 
         if problem := nets_problem(self.plan):
             raise AirflowFailException(f"nothing was touched: {problem}")
+        return opened_here(self.plan, run.run_id)
 
-    async def _open(self, run: StepRun, release: Release, unverified: str = "") -> Evidence:
+    async def _open(self, run: StepRun, release: Release, unverified: str = "", opened_in: str = "") -> Evidence:
         from handover.kube import permissions
 
         async with run.kube() as kube:
@@ -124,7 +126,8 @@ class Open(Step):
                 raise AirflowFailException(f"nothing was touched: {problem}")
             run.context["ti"].xcom_push(key=TAKING_LOCK_KEY, value=True)
             try:
-                known = await begin(kube, run.router(kube), self.plan, run.run_id, release, gate.text)
+                router = run.router(kube)
+                known = await begin(kube, router, self.plan, run.run_id, release, gate.text, opened_in=opened_in)
             except (lock.Locked, Refused) as error:
                 raise AirflowFailException(f"nothing was touched: {error}") from None
         token = known.token
@@ -147,7 +150,7 @@ class Open(Step):
 
 
 async def begin(
-    kube: Kube, router: Router, plan: Plan, run_id: str, release: Release, readiness: str
+    kube: Kube, router: Router, plan: Plan, run_id: str, release: Release, readiness: str, *, opened_in: str = ""
 ) -> DeploymentState:
     """Takes the lock and begins the deployment's state; doing it twice gives the same one.
 
@@ -173,7 +176,7 @@ async def begin(
     token = FencingToken(
         deployment=run_id, generation=generation, stable=previous.colour, preview=plan.cluster.other(previous.colour),
     )  # fmt: skip
-    fresh = _new_state(release, token, previous, readiness)
+    fresh = _new_state(release, token, previous, readiness).model_copy(update={"opened_in": opened_in})
     await state.write(kube, name, fresh)
     return fresh
 

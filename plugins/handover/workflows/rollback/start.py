@@ -83,6 +83,13 @@ def airflow_of(plan: Plan) -> AirflowApi:
     return outside().airflow(plan.rollback.airflow_connection)
 
 
+def opened_here(plan: Plan, deployment: str) -> str:
+    """What only an Airflow with our password for its API can say of this deployment: it tells the Airflow that opened
+    it from others that have the same plan and cluster. Raises `AirflowError` without a password.
+    """
+    return airflow_of(plan).seal(f"opened {deployment}")
+
+
 def was_opened(plan: Plan, deployment: str) -> bool:
     """Whether this run ever got the lock: a deployment that was refused has nothing to roll back."""
     path = f"{run_path(plan.deployment_dag_id, deployment)}/taskInstances/{OPEN_TASK}"

@@ -35,7 +35,8 @@ class OpenQuestion:
 @dataclass(frozen=True)
 class Seen:
     """Everything that the watchdog looked at. ``dags``: DAG to what is wrong with it, "" for nothing. ``exposed_at``:
-    when clients first met the new version, None while they do not meet it.
+    when clients first met the new version, None while they do not meet it. ``ours``: whether this Airflow opened the
+    deployment, or nobody knows; another's runs are not known here.
     """
 
     at: float
@@ -46,6 +47,7 @@ class Seen:
     rollback: Run
     dags: dict[str, str]
     questions: Sequence[OpenQuestion] = ()
+    ours: bool = True
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ class Problem:
 def problems(seen: Seen, silent_seconds: float) -> list[Problem]:
     """:param silent_seconds: a watch that says nothing for longer is dead (``watch.no_data_seconds`` of the plan)"""
     state = seen.state
+    if not seen.ours and seen.deployment.state is None and not state.over:
+        watched = _of_watch(seen, silent_seconds) if state.status is Status.DEPLOYING else []
+        return [_of_another(seen), *watched]
     if state.status is Status.DEPLOYING:
         found = [*_of_deployment(seen), *_of_watch(seen, silent_seconds), *_of_questions(seen)]
     elif state.status in (Status.ROLLING_BACK, Status.ROLLBACK_FAILED):
@@ -67,6 +72,14 @@ def problems(seen: Seen, silent_seconds: float) -> list[Problem]:
     else:
         return []
     return found + [Problem(f"dag {dag} {what}", f"the DAG {dag} {what}") for dag, what in seen.dags.items() if what]
+
+
+def _of_another(seen: Seen) -> Problem:
+    text = (
+        f"{seen.state.deployment} was opened by another Airflow than this one, which has its plan and cluster, too: it "
+        "looks after nothing of it but its watch"
+    )
+    return Problem("another airflow", text)
 
 
 def _of_deployment(seen: Seen) -> list[Problem]:

@@ -18,7 +18,13 @@ from handover.people.channels import send
 from handover.people.triggers import OPEN
 from handover.ports.airflow import run_path
 from handover.workflows.redelivery.steps import hand_over
-from handover.workflows.rollback.start import airflow_of, dag_problem, rollback_run_id, start_rollback
+from handover.workflows.rollback.start import (
+    airflow_of,
+    dag_problem,
+    opened_here,
+    rollback_run_id,
+    start_rollback,
+)
 from handover.workflows.watchdog.problems import OpenQuestion, Problem, Run, Seen, problems
 
 if TYPE_CHECKING:
@@ -75,6 +81,7 @@ class LookAfter(BaseOperator):
                 for dag in (plan.deployment_dag_id, plan.rollback_dag_id)
             },
             questions=await asyncio.to_thread(self._questions, airflow, state.deployment),
+            ours=await asyncio.to_thread(_ours, plan, state),
         )  # fmt: skip
 
     def _questions(self, airflow: AirflowApi, run_id: str) -> list[OpenQuestion]:
@@ -104,6 +111,10 @@ class LookAfter(BaseOperator):
         message = messages.looked_after(plan, state, problem.key, problem.text, roll_back=problem.roll_back)
         missing = await asyncio.to_thread(send, plan, message, state.deployment)
         await asyncio.to_thread(hand_over, plan, missing, state.deployment)
+
+
+def _ours(plan: Plan, state: DeploymentState) -> bool:
+    return state.opened_in in ("", opened_here(plan, state.deployment))
 
 
 def _run(airflow: AirflowApi, dag_id: str, run_id: str) -> Run:
