@@ -73,6 +73,18 @@ def test_partitions_and_odd_names_count(database: Database) -> None:
             assert len(found(database, sql)) == 1
 
 
+@pytest.mark.parametrize("sql", [
+    "DROP TABLE lines", "ALTER TABLE lines DROP CONSTRAINT lines_order_id_fkey", "DROP TABLE customers CASCADE",
+    "ALTER DOMAIN level ADD CHECK (VALUE > 0)", "DROP TYPE level CASCADE",
+])  # fmt: skip
+def test_what_is_locked_along_with_a_table_or_a_type_counts(database: Database, sql: str) -> None:
+    with database.connect() as session:
+        session.execute("CREATE DOMAIN level AS int; ALTER TABLE orders ADD COLUMN level level")
+    with holding(database, "orders"):
+        assert len(found(database, sql)) == 1
+        assert found(database, "ALTER TABLE lines ADD COLUMN note text") == []
+
+
 def test_a_dump_and_a_prepared_transaction_count_however_young_they_are(database: Database) -> None:
     change = CHANGES[0]
     with holding(database, "orders", "pg_dump"):
@@ -133,6 +145,14 @@ def test_nobody_waits_behind_who_makes_autovacuum_go(vacuumed: Database) -> None
         making.result()
         with other.transaction():
             other.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+
+
+def test_a_materialized_view_that_is_analyzed_is_let_alone(database: Database) -> None:
+    with database.connect() as session:
+        session.execute("CREATE MATERIALIZED VIEW busy AS SELECT * FROM orders")
+    with database.connect(autocommit=False) as other, database.connect() as session:
+        other.execute("ANALYZE busy")
+        make_way(session, ["busy"])
 
 
 def test_who_makes_an_index_beside_the_table_is_let_alone(database: Database) -> None:

@@ -132,6 +132,15 @@ def test_tables_of_an_extension_are_its_own(
         assert differences(record, restore(s3, record, target)) == []
 
 
+def test_a_check_that_is_not_to_be_enforced_has_nothing_to_be_validated(
+    database: Database, connection: Connection
+) -> None:
+    connection.execute("ALTER TABLE orders ADD CONSTRAINT hint CHECK (total < 10) NOT ENFORCED")
+    assert catalog.constraints_not_validated(connection) == []
+    connection.execute("ALTER TABLE orders ADD CONSTRAINT later CHECK (total < 10) NOT VALID")
+    assert catalog.constraints_not_validated(connection) == ["orders.later"]
+
+
 def test_partitions_come_back(database: Database, connection: Connection, s3: Any) -> None:
     connection.execute(
         "CREATE TABLE ev (id int PRIMARY KEY, d int) PARTITION BY RANGE (id);"

@@ -203,6 +203,8 @@ def test_concurrent_index_must_be_alone() -> None:
         (b"copy customers (id, name) to STDOUT with csv", "no client"),
         (b"COPY k FROM stdout", "no client"),
         (b"COPY (SELECT 1) TO STDOUT", "no client"),
+        (b"SELECT pg_catalog.set_config('lock_timeout', '1h', true)", "the plan's to say"),
+        (b'CREATE INDEX CONCURRENTLY U&"\\0041" ON t (a)', "write it as it is"),
         (b"DISCARD ALL", "belongs to a session"),
         (b"SELECT 1; DISCARD TEMP", "belongs to a session"),
     ],
@@ -222,12 +224,40 @@ def test_files_that_no_server_could_run_are_refused(sql: bytes, said: str) -> No
         "SELECT '\ufeff\u00a0\\'",
         'SELECT 1 AS "a\u00a0b\\"',
         "SELECT E'\\''; -- \u00a0 \\",
+        "SELECT E'\u00a0', U&'\u200d', $$\u00a0$$, $a$\u200d$a$",
+        "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1 AS end; SELECT 2; END; SELECT 3",
+        "ALTER SUBSCRIPTION s DISABLE; ALTER SUBSCRIPTION s SET (slot_name = NONE)",
+        "SELECT set_config('search_path', '', false)",
         "COPY t FROM '/stdin'",
         "SELECT größe",
     ],
 )
 def test_strings_names_and_comments_may_hold_anything(sql: str) -> None:
     assert migrations.unfit(bundle(a=(sql, sql)).scripts) == []
+
+
+def test_limits_of_its_own_are_left_out_and_nothing_else_is() -> None:
+    limits = "SET lock_timeout = 0;SET SESSION \"statement_timeout\" TO '1h'; RESET lock_timeout"
+    sql = f"{limits}; SET TimeZone = 'UTC'; SELECT 1"
+    (script,) = bundle(a=sql).scripts
+    assert script.problem is None
+    assert script.statements == ["SET TimeZone = 'UTC'", "SELECT 1"]
+    assert statements.split(script.forward.sent.decode()) == script.statements
+    (index,) = bundle(a="SET lock_timeout = '5s'; CREATE INDEX CONCURRENTLY i ON t (a)").scripts
+    assert index.problem is None and not index.transactional
+
+
+@pytest.mark.parametrize(
+    ("sql", "atomic"),
+    [
+        ("CREATE TABLE t (); SELECT 1", True), ("BEGIN; CREATE TABLE t (); COMMIT", True), ("", True),
+        ("BEGIN; SELECT 1; COMMIT; SELECT 2", False), ("SELECT 1; COMMIT; BEGIN; SELECT 2", False),
+        ("CREATE INDEX CONCURRENTLY i ON t (a)", False), ("VACUUM t", False), ("CALL p()", False),
+        ("DO 'BEGIN COMMIT; END'", False), ("DO 'BEGIN END'; SELECT 1", True), ("SAVEPOINT a", False),
+    ],
+)  # fmt: skip
+def test_what_is_one_transaction_for_whoever_sends_it_whole(sql: str, atomic: bool) -> None:
+    assert bundle(a=sql).scripts[0].forward.atomic is atomic
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,10 @@ def test_second_runner_waits_for_the_first(database: Database, connection: Conne
     done: list[tuple[str, ...]] = []
     both = [threading.Thread(target=lambda: done.append(runner.apply(database, release, patient).names)) for _ in "ab"]
     patient = StatementLimits(lock_timeout=60, other_runner=60)
-    waiting = "SELECT count(*) = 2 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    waiting = (
+        "SELECT (SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted) AND EXISTS (SELECT FROM"
+        " pg_stat_activity WHERE query LIKE 'SELECT pg_try_advisory_lock%' AND datname = current_database())"
+    )
     connection.execute("SELECT pg_advisory_lock(1)")  # so that the first one is still at it when the second comes
     for one in both:
         one.start()

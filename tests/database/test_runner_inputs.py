@@ -228,7 +228,10 @@ def test_copy_that_got_past_the_reader_is_a_failed_migration(
     ("sql", "said"),
     [
         ("CREATE TABLE t (); SELECT pg_terminate_backend(pg_backend_pid())", "terminating connection"),
-        ("SET transaction_timeout = '10ms'; CREATE TABLE t (); SELECT pg_sleep(600)", "transaction timeout"),
+        (
+            "DO $$ BEGIN PERFORM set_config('transaction_timeout', '10ms', true); END $$; CREATE TABLE t ();"
+            " SELECT pg_sleep(600)", "transaction timeout",
+        ),
     ],
 )  # fmt: skip
 def test_end_of_the_connection_is_a_failed_migration_with_its_cause(

@@ -14,6 +14,7 @@ import pytest
 
 from handover.adapters.postgres import Database
 from handover.coordination import state as states
+from handover.database.history import History
 from handover.database.operators import DataIntegrity, Migrate, RollBackDatabase, SchemaCheck
 from handover.models.deployment import MigrationRecord
 from handover.plan.migration import MigrationTool
@@ -191,6 +192,16 @@ def test_a_rollback_keeps_what_the_old_version_can_live_with_and_lets_the_tool_u
     assert ("phone" in columns(database)) is stays
     assert revision(database) == ("r2" if stays else "r1")
     assert (["alembic", "downgrade", "-1"] in inside.ran) is not stays
+
+
+def test_a_history_that_is_out_of_order_is_for_a_person(deployment, database, inside, monkeypatch):
+    inside.revision("r2", *COLUMN)
+    deployment.run(Migrate)
+    deployment.remember(applied=(), compatible=True)
+    monkeypatch.setattr("handover.database.tool.look", lambda _step: History(("r1",), ("r2 is dirty",)))
+    undone = deployment.run(RollBackDatabase)
+    assert not undone.evidence.passed
+    assert undone.evidence.reason == "a person has to decide: r2 is dirty"
 
 
 def test_an_undo_that_undoes_nothing_is_no_rollback(deployment, database, inside, shop):

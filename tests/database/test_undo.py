@@ -38,6 +38,13 @@ def test_undo(
     assert undo(record, applied, reversible, restorable=restorable).action is action
 
 
+@pytest.mark.parametrize("record", [RAN, GOOD, CORRUPT])
+def test_what_may_have_left_a_part_of_it_is_for_a_person(record: MigrationRecord) -> None:
+    choice = undo(record, ("a",), BOTH, restorable=True, unknown=["b"])
+    assert choice.action is Action.ASK
+    assert choice.why.startswith("b began and did not end")
+
+
 def test_newest_is_undone_first() -> None:
     assert undo(RAN, ("z", "a", "b"), ("a", "b"), restorable=True).names == ("b", "a")
 

@@ -24,7 +24,7 @@ TIDY_SECONDS = 60.0
 _INDEX = """
 SELECT i.indisvalid AND i.indisready FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 WHERE CASE WHEN %(table)s::text IS NULL THEN c.oid = to_regclass(%(name)s)
-      ELSE i.indrelid = to_regclass(%(table)s) AND c.relname = (parse_ident(%(name)s))[1] END
+      ELSE i.indrelid = to_regclass(%(table)s) AND c.relname = (parse_ident(%(name)s))[1]::name END
 """
 _PARTITION = """
 SELECT coalesce((to_jsonb(i) ->> 'inhdetachpending')::boolean, false) FROM pg_catalog.pg_inherits i
@@ -44,7 +44,7 @@ WHERE c.relkind = 'i' AND NOT (i.indisvalid AND i.indisready) AND CASE
             WHERE d.datname = current_database() AND l.relation = i.indrelid AND l.granted
               AND l.pid <> pg_backend_pid() AND l.mode = 'ShareUpdateExclusiveLock')
     WHEN %(table)s::text IS NULL THEN c.oid = to_regclass(%(name)s)
-    ELSE i.indrelid = to_regclass(%(table)s) AND c.relname = (parse_ident(%(name)s))[1] END
+    ELSE i.indrelid = to_regclass(%(table)s) AND c.relname = (parse_ident(%(name)s))[1]::name END
 """
 """Of a statement without a name: but those of tables where somebody may be building one now."""
 

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from handover.database.migrations import SqlFile
+    from handover.database.statements import Statement
 
 LONG_SECONDS = 30.0
 """A transaction that has been open for so long may stay for as long again."""
 _ROWS_ONLY = {"INSERT", "UPDATE", "DELETE", "MERGE", "SELECT", "VALUES", "WITH", "TABLE", "SET", "RESET", "SHOW"}
 """First words of statements that take no lock which a reader or writer of rows would keep from them."""
+_OF_TYPES = (("ALTER", "DOMAIN"), ("DROP", "DOMAIN"), ("DROP", "TYPE"))
 _NAME, _QUOTED = re.compile(r"[^\W\d][\w$]*"), re.compile(r'"((?:[^"]|"")+)"')
 _CHANGED = """
 WITH RECURSIVE named AS (
@@ -30,6 +32,10 @@ WITH RECURSIVE named AS (
     WHERE c.relname = ANY (%(names)s) AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 ), changed (oid) AS (
     SELECT unnest(ARRAY[oid, indrelid]) FROM named
+    UNION SELECT unnest(ARRAY[f.conrelid, f.confrelid]) FROM pg_catalog.pg_constraint f
+    JOIN named ON named.oid IN (f.conrelid, f.confrelid) WHERE f.contype = 'f' AND %(dropping)s
+    UNION SELECT a.attrelid FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p', 'm') WHERE t.typname = ANY (%(types)s)
     UNION SELECT h.inhrelid FROM pg_catalog.pg_inherits h JOIN changed p ON p.oid = h.inhparent
 )
 """
@@ -59,7 +65,7 @@ _IN_WORK = f"""{_CHANGED}
 SELECT DISTINCT n.nspname, c.relname
 FROM pg_catalog.pg_locks l
 JOIN changed ON changed.oid = l.relation
-JOIN pg_catalog.pg_class c ON c.oid = l.relation AND c.relkind IN ('r', 'p', 'm')
+JOIN pg_catalog.pg_class c ON c.oid = l.relation AND c.relkind IN ('r', 'p')
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE {_HERE} AND l.mode = 'ShareUpdateExclusiveLock'
 """  # noqa: S608
@@ -75,36 +81,38 @@ def blockers(connection: Connection[Any], files: Iterable[SqlFile], seconds: flo
 
     :param seconds: from how old on a transaction is a long one; a dump and a prepared transaction always are
     """
-    return [row[0] for row in connection.execute(_BLOCKERS, {"names": names(files), "seconds": seconds})]
+    return [row[0] for row in connection.execute(_BLOCKERS, {**_changed(files), "seconds": seconds})]
 
 
-def make_way(connection: Connection[Any], tables: Iterable[str]) -> None:
-    """Has autovacuum go from tables of these names. PostgreSQL cancels it for whoever has waited for a second, and a
-    change of ours gives up before that, lest others wait behind it: it would never get in. So the table is asked for
-    first in a mode behind which neither readers nor writers wait. Whoever else vacuums, or makes an index beside them,
-    is let alone. Not within a transaction.
+def make_way(connection: Connection[Any], tables: Iterable[str] = (), files: Iterable[SqlFile] = ()) -> None:
+    """Has autovacuum go from tables of these names, and from what these files change.
+
+    PostgreSQL cancels it for whoever has waited for a second, and a change of ours gives up before that, lest others
+    wait behind it: it would never get in. So the table is asked for first in a mode behind which neither readers nor
+    writers wait. Whoever else vacuums, or makes an index beside them, is let alone. Not within a transaction.
     """
     from psycopg import errors, sql
 
     kept = (errors.LockNotAvailable, errors.UndefinedTable, errors.InsufficientPrivilege)  # or not ours
-    for place in connection.execute(_IN_WORK, {"names": list(tables)}).fetchall():
+    asked = _changed(files)
+    for place in connection.execute(_IN_WORK, {**asked, "names": [*tables, *asked["names"]]}).fetchall():
         lock = sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(sql.Identifier(*place))
         with suppress(*kept), connection.transaction():
             connection.execute(_WAIT)
             connection.execute(lock)
 
 
-def names(files: Iterable[SqlFile]) -> list[str]:
-    """Whatever may be the name of something that these files change."""
-    return sorted({name for file in files for name in _named(file)})
+def _changed(files: Iterable[SqlFile]) -> dict[str, Any]:
+    """Whatever may be the name of a table, an index or a view that these files change, or of a type whose tables they
+    change; and whether anything is dropped, which locks both ends of a foreign key.
+    """
+    changing = [one for file in files for one in file.parsed if one.words[0] not in _ROWS_ONLY]
+    typed = [one for one in changing if one.words[:2] in _OF_TYPES]
+    return {"names": _all(changing), "types": _all(typed), "dropping": any("DROP" in one.words for one in changing)}
 
 
-def _named(file: SqlFile) -> Iterator[str]:
-    """Whatever may be the name of a table, an index or a view."""
-    for statement in file.parsed:
-        if statement.words[0] not in _ROWS_ONLY:
-            for token in statement.tokens:
-                yield from _names(token)
+def _all(statements: Iterable[Statement]) -> list[str]:
+    return sorted({name for one in statements for token in one.tokens for name in _names(token)})
 
 
 def _names(token: str) -> Iterator[str]:

@@ -51,7 +51,8 @@ WHERE OURS AND NOT (i.indisvalid AND i.indisready) ORDER BY 1, 2
 """.replace("OURS", _OURS)
 _NOT_VALIDATED = """
 SELECT n.nspname, c.relname, k.conname FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
-JOIN pg_namespace n ON n.oid = c.relnamespace WHERE OURS AND NOT k.convalidated ORDER BY 1, 2, 3
+JOIN pg_namespace n ON n.oid = c.relnamespace WHERE OURS AND NOT k.convalidated
+AND coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true) ORDER BY 1, 2, 3
 """.replace("OURS", _OURS)
 _KEY = """
 SELECT a.attname, a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LOCK = 72707369
 """Prisma's advisory lock. It belongs to a session: PgBouncer in transaction mode would lose it."""
+LOOK_SECONDS = 0.1
 ATOMIC_MARK = "pms: runs in one transaction, which also writes finished_at"
 """Log of a migration that our runner has begun. A row that still has it left nothing behind: what it did and its
 ``finished_at`` are one transaction. Of anybody else's unfinished row that is not known."""
@@ -78,14 +79,21 @@ class PooledSession(Exception):
 
 @contextmanager
 def locked(connection: Connection[Any], wait_seconds: float) -> Iterator[None]:
-    """Holds Prisma's lock; the session's lock_timeout is changed. Raises `Busy` or `PooledSession`."""
-    from psycopg import Error, errors
+    """Holds Prisma's lock; the session's lock_timeout is changed. Raises `Busy` or `PooledSession`.
+
+    It is asked for again and again: a session that waits for it within a statement has a snapshot, for whose end a
+    CREATE INDEX CONCURRENTLY of the holder would wait.
+    """
+    from psycopg import Error
+    from tenacity import Retrying, retry_if_not_result, stop_after_delay, wait_fixed
 
     _set(connection, "lock_timeout", wait_seconds)
-    try:
-        connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-    except errors.LockNotAvailable:
-        raise Busy(f"another migration holds the lock {LOCK} for more than {wait_seconds:g} s") from None
+    asking = Retrying(
+        retry=retry_if_not_result(bool), stop=stop_after_delay(wait_seconds), wait=wait_fixed(LOOK_SECONDS),
+        retry_error_callback=lambda _state: False,
+    )  # fmt: skip
+    if not asking(_taken, connection):
+        raise Busy(f"another migration holds the lock {LOCK} for more than {wait_seconds:g} s")
     try:
         if connection.info.backend_pid not in holders(connection):
             raise PooledSession("the advisory lock is not held by this session: connect directly, not through a pool")
@@ -95,13 +103,19 @@ def locked(connection: Connection[Any], wait_seconds: float) -> Iterator[None]:
             connection.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
 
 
+def _taken(connection: Connection[Any]) -> bool:
+    return connection.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,)).fetchone() == (True,)
+
+
 def holders(connection: Connection[Any]) -> list[int]:
     """Backends that hold Prisma's lock now."""
     return [row[0] for row in connection.execute(_HOLDER, (LOCK,))]
 
 
 def create(connection: Connection[Any]) -> None:
-    connection.execute(_TABLE)
+    """Unless it is there: IF NOT EXISTS asks for the right to make one even so."""
+    if connection.execute("SELECT to_regclass('public._prisma_migrations')").fetchone() == (None,):
+        connection.execute(_TABLE)
 
 
 def rows(connection: Connection[Any]) -> list[Row]:
@@ -143,12 +157,14 @@ def begin(connection: Connection[Any], script: Script, mark: str | None = ATOMIC
     return key
 
 
-def finish(connection: Connection[Any], key: str) -> None:
-    connection.execute(
+def finish(connection: Connection[Any], key: str) -> bool:
+    """Writes that it is applied; gives whether its row was there to write it into."""
+    done = connection.execute(
         "UPDATE public._prisma_migrations SET finished_at = clock_timestamp(), applied_steps_count = 1, logs = NULL "
         "WHERE id = %s",
         (key,),
     )
+    return done.rowcount == 1
 
 
 def finished(connection: Connection[Any], key: str) -> bool:

@@ -50,17 +50,28 @@ class SqlFile:
     @property
     def statements(self) -> list[str]:
         """Their texts, in the order in which PostgreSQL counts them."""
-        return [s.text for s in self.parsed if not (s.opens or s.closes)]
+        return [s.text for s in self.parsed if not _ours(s)]
 
     @property
     def alone(self) -> Statement | None:
         """The statement that runs in no transaction, where it is one."""
-        return self.parsed[0] if len(self.parsed) == 1 and self.parsed[0].alone else None
+        found = [one for one in self.parsed if not one.limits]
+        return found[0] if len(found) == 1 and found[0].alone else None
+
+    @property
+    def atomic(self) -> bool:
+        """Whether all of it or nothing is done for whoever sends it as one query, as Prisma does."""
+        found = self.parsed
+        inner = found[1:-1] if len(found) > 1 and found[0].opens and found[-1].closes else found
+        by_itself = len(found) == 1 and found[0].words[0] in ("CALL", "DO")  # may have a COMMIT within
+        return not (self.unreadable or by_itself or any(one.controls or one.alone for one in inner))
 
     @property
     def sent(self) -> bytes:
-        """What is sent. BEGIN and COMMIT are left out: all of it is one transaction anyway."""
-        return self._without([(s.start, s.end) for s in self.parsed if s.opens or s.closes])
+        """What is sent. BEGIN and COMMIT are left out: all of it is one transaction anyway. So are limits of its own:
+        with them a statement would wait for a lock for longer than the plan allows, and everybody behind it.
+        """
+        return self._without([(s.start, s.end) for s in self.parsed if _ours(s)])
 
     @property
     def joined(self) -> bytes:
@@ -113,9 +124,14 @@ class SqlFile:
         if open_:
             return f"{self.kind} has a BEGIN without its COMMIT"
         alone = [one for one in found if one.alone]
-        if alone and len(found) > 1:
+        if alone and self.alone is None:
             return f"{alone[0].text[:60]!r} runs in no transaction, so it must be alone in its file"
         return None
+
+
+def _ours(statement: Statement) -> bool:
+    """What the runner sees to by itself."""
+    return statement.opens or statement.closes or statement.limits
 
 
 @dataclass(frozen=True)

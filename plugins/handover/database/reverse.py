@@ -44,7 +44,9 @@ class DatabaseRollback:
             return failed(self.step.task_id, f"a person has to decide: {error}")
         reversible = {script.name for script in release.scripts if script.reversible}
         point = state.restore_point or state.backup
-        decision = undo.undo(state.migration, applied, reversible, restorable=point is not None)
+        decision = undo.undo(
+            state.migration, applied, reversible, restorable=point is not None, unknown=self._unknown(release, state)
+        )
         log.info("%s: %s", decision.action, decision.why)
         return self._do(decision, release, state)
 
@@ -56,6 +58,15 @@ class DatabaseRollback:
                 with ledger.locked(connection, self.limits.other_runner):
                     runner.settle(connection, release, self.limits)
             return migrations.applied(ledger.rows(connection))
+
+    def _unknown(self, release: Bundle, state: DeploymentState) -> list[str]:
+        """Migrations of this deployment that are neither applied nor sure to have left nothing; what one transaction
+        did is undone with it, whoever ran it.
+        """
+        with self.primary.connect() as connection:
+            begun = [row for row in ledger.rows(connection) if row.open and row.name in state.migration.planned]
+        whole = {script.name for script in release.scripts if script.forward.atomic}
+        return [row.name for row in begun if row.name not in whole]
 
     def _do(self, decision: UndoChoice, release: Bundle, state: DeploymentState) -> Evidence:
         text = f"{decision.action}: {decision.why}"
@@ -154,7 +165,7 @@ def reverse(
 def _undo_one(connection: Connection[Any], script: Script, limits: runner.StatementLimits, stop: runner.Stop) -> None:
     assert script.back is not None
     with runner.converted():
-        blockers.make_way(connection, blockers.names([script.back]))
+        blockers.make_way(connection, files=[script.back])
     if one := script.back.alone:
         _undo_alone(connection, script, script.back, one, limits, stop)
         ledger.roll_back(connection, script.name)

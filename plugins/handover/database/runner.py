@@ -206,7 +206,7 @@ def _run(database: Database, connection: Connection[Any], script: Script, limits
 
     def attempt() -> None:
         with converted():
-            blockers.make_way(connection, blockers.names([script.forward]))
+            blockers.make_way(connection, files=[script.forward])
             if held := blockers.blockers(connection, [script.forward]):
                 raise StatementFailed(LOCK_NOT_AVAILABLE, "; ".join(held), 0)  # asked for, others would wait behind us
             if one:
@@ -295,7 +295,8 @@ def _in_transaction(connection: Connection[Any], script: Script, key: str, limit
         if reason := stop.breach():
             raise StatementFailed(CANCELED, reason, 0)
         own_again(connection, limits)
-        ledger.finish(connection, key)
+        if not ledger.finish(connection, key):
+            raise StatementFailed("", "it has taken its own row out of _prisma_migrations", 0)
 
 
 @contextmanager

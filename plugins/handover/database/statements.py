@@ -27,16 +27,22 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_TEXT = re.compile(r"""[A-Za-z]?&?['"]|\$(?!\d)""")
+"""How texts and quoted names begin, in which every character is meant."""
 _BLOCK = re.compile(r"/\*|\*/")
 _INVISIBLE = ("Cf", "Zs", "Zl", "Zp", "Cc")
 _IN_NO_TRANSACTION = {
     "VACUUM": ((),),
     "CREATE": (("DATABASE",), ("TABLESPACE",), ("SUBSCRIPTION",)),
     "DROP": (("DATABASE",), ("TABLESPACE",), ("SUBSCRIPTION",)),
-    "ALTER": (("SYSTEM",), ("SUBSCRIPTION",)),
+    "ALTER": (("SYSTEM",),),
     "REINDEX": (("DATABASE",), ("SYSTEM",), ("SCHEMA",)),
 }
 """First word, and what may follow it; besides everything CONCURRENTLY."""
+_LIMITS = frozenset({
+    "lock_timeout", "statement_timeout", "transaction_timeout", "deadlock_timeout",
+    "idle_in_transaction_session_timeout",
+})  # fmt: skip
 _CONTROL = {"BEGIN", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"}
 _OPENS = ({"BEGIN"}, {"WORK", "TRANSACTION"})
 _CLOSES = ({"COMMIT", "END"}, {"WORK", "TRANSACTION"})
@@ -76,6 +82,12 @@ class Statement:
     def controls(self) -> bool:
         """Whether it begins, ends or divides a transaction."""
         return self.words[0] in _CONTROL or self.words[:2] in (("START", "TRANSACTION"), ("PREPARE", "TRANSACTION"))
+
+    @property
+    def limits(self) -> bool:
+        """Sets or resets how long it may wait or work, as the head of every file of pg_dump does."""
+        rest = self.words[2:] if self.words[1:2] in (("LOCAL",), ("SESSION",)) else self.words[1:]
+        return self.words[0] in ("SET", "RESET") and rest[:1] != () and rest[0].strip('"').lower() in _LIMITS
 
     @property
     def concurrent(self) -> bool:
@@ -124,6 +136,8 @@ class Statement:
             return True
         if self.words[0] == "CLUSTER":
             return len(_parenthesis(self.words)[1]) == 0 or self.words == ("CLUSTER", "VERBOSE")
+        if self.words[:2] == ("ALTER", "SUBSCRIPTION"):
+            return not {"REFRESH", "PUBLICATION"}.isdisjoint(self.words)
         rest = _parenthesis(self.words)[1]
         return any(rest[: len(what)] == what for what in _IN_NO_TRANSACTION.get(self.words[0], ()))
 
@@ -133,11 +147,16 @@ class Statement:
         if "\\" in self.tokens:
             return "it has a command of psql (a backslash), which only psql knows"
         for token in self.tokens:
-            if token[0] not in "'\"" and (strange := next((c for c in token if _invisible(c)), None)):
+            if not _TEXT.match(token) and (strange := next((c for c in token if _invisible(c)), None)):
                 return f"it has an invisible character (U+{ord(strange):04X} {unicodedata.name(strange, '')})"
         pairs = pairwise(_outside(self.words)) if self.words[0] == "COPY" else ()
         if any(way in ("FROM", "TO") and what in ("STDIN", "STDOUT") for way, what in pairs):  # any two go together
             return "COPY between the server and a client: there is no client, write the rows as INSERT"
+        texts = {token.strip("'").lower() for token in self.tokens}
+        if "set_config" in texts and not _LIMITS.isdisjoint(texts):
+            return "how long a migration may wait and work is the plan's to say: leave it out"
+        if (self.concurrent or self.detaches) and any(token[:2].upper() == "U&" for token in self.tokens):
+            return 'it has a name of the form U&"...": write it as it is'
         if self.words[:1] == ("DISCARD",):
             return "DISCARD belongs to a session and not to a migration: every migration begins with a fresh one"
         return None
@@ -197,7 +216,7 @@ class _Reading:
     def _word(self, word: str) -> None:
         """``BEGIN ATOMIC ... END`` of a function, with every ``CASE ... END`` in it."""
         if self.atomic:
-            self.atomic += (word == "CASE") - (word == "END")
+            self.atomic += ((word == "CASE") - (word == "END")) * (self.before != "AS")
         elif word == "ATOMIC" and self.before == "BEGIN" and self.tokens[0].upper() == "CREATE":
             self.atomic = 1
         self.before = word

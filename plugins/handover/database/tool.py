@@ -160,6 +160,8 @@ class ToolRollback(DatabaseRollback):
             found = look(self.step)
         except HistoryUnreadable as error:
             return failed(self.step.task_id, f"a person has to decide: {error}")
+        if found and found.wrong:  # it was in order before
+            return failed(self.step.task_id, f"a person has to decide: {'; '.join(found.wrong)}")
         applied = found.applied if found else state.migration.applied
         ours = tuple(name for name in applied if name not in (state.migration.known or ()))
         known = state.migration.model_copy(update={"applied": ours})

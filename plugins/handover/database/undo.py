@@ -33,15 +33,22 @@ class UndoChoice:
 
 
 def undo(
-    migration: MigrationRecord, applied: Collection[str], reversible: Collection[str], *, restorable: bool
-) -> UndoChoice:
+    migration: MigrationRecord, applied: Collection[str], reversible: Collection[str], *, restorable: bool,
+    unknown: Collection[str] = (),
+) -> UndoChoice:  # fmt: skip
     """The decision.
 
     :param migration: what the deployment knows of its migration
     :param applied: names that the database itself says are applied now
     :param reversible: names that have a down.sql
     :param restorable: there is a verified backup from before the migration
+    :param unknown: names that began, did not end, and may have left something
     """
+    if unknown:
+        return UndoChoice(
+            Action.ASK, f"{', '.join(sorted(unknown))} began and did not end, and may have left a part of it: see what "
+            "is there, then mark it with prisma migrate resolve", tuple(unknown),
+        )  # fmt: skip
     ours = tuple(sorted((set(migration.planned) | set(migration.applied)) & set(applied), reverse=True))
     without = [name for name in ours if name not in reversible]
     if migration.corrupt:
