@@ -13,6 +13,7 @@ from handover.models.evidence import Verdict
 from handover.plan.model import INCLUDE
 
 Connection = psycopg.Connection[Any]
+ONE_ROW = "1 row, which is not the one value true"
 SHIPPED = sorted((INCLUDE / "sql").glob("*.sql"))
 
 
@@ -30,12 +31,26 @@ def test_file_is_a_list_of_named_checks() -> None:
         ("SELECT 1;\n-- check: a\nSELECT 2", "before the first line"),
         ("-- check: a\n-- check: b\nSELECT 1", "a has no query"),
         ("-- check: a\n-- nothing\n", "a has no query"),
-        ("-- check: a\nSELECT 1\n-- check: a\nSELECT 2", "two checks are called a"),
+        ("-- check: a\n/* nothing */;\n", "a has no query"),
+        ("-- check: a\nSELECT 1\n-- Check: a\nSELECT 2", "two checks are called a"),
+        ("-- check: a\nSELECT 1 WHERE false;\nSELECT 2", "a has 2 statements"),
+        ("-- query: a\nSELECT 1; /* ; */ SELECT ';'; SELECT 3;", "a has 3 statements"),
+        ("-- check: a\nSELECT 1;\n-- checks: b\nSELECT 2", "'-- checks: b' is only nearly"),
+        ("-- check: a\nSELECT 1;\n--- check: b\nSELECT 2", "'--- check: b' is only nearly"),
+        ("-- check: a\nSELECT 1;\n/* check: b */\nSELECT 2", "'/\\* check: b \\*/' is only nearly"),
+        ("-- check: a\nSELECT 1; -- query: b\nSELECT 2", "'SELECT 1; -- query: b' is only nearly"),
+        ("-- check: a\nSELECT 1;\n-- check:\nSELECT 2", "'-- check:' is only nearly"),
     ],
 )
 def test_files_that_are_refused(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         validation.parse(text)
+
+
+@pytest.mark.parametrize("header", ["-- Check: b", "--Check : b", "  -- CHECK:b ", "--\tcheck\t:\tb"])
+def test_header_is_one_in_any_case_and_with_any_blanks(header: str) -> None:
+    found = validation.parse(f"-- check: a\nSELECT 1;\n{header}\nSELECT 2;\n-- this is to check the query\n")
+    assert [query.name for query in found] == ["a", "b"]
 
 
 @pytest.mark.plan("Data validation checks prepared", "npx prisma db execute --stdin")
@@ -63,6 +78,14 @@ def test_shipped_files_can_be_read(path: Any) -> None:
         ("SELECT id FROM orders WHERE id <= 3", Verdict.FAIL, "3 rows"),
         ("SELECT n FROM generate_series(1, 5000) n", Verdict.FAIL, "at least 1000 rows"),
         ("SELECT true UNION ALL SELECT true", Verdict.FAIL, "2 rows"),
+        ("SELECT id FROM orders WHERE id = 1", Verdict.FAIL, ONE_ROW),
+        ("SELECT 1 FROM orders LIMIT 1", Verdict.FAIL, ONE_ROW),
+        ("SELECT count(*) FROM orders WHERE id = 1", Verdict.FAIL, ONE_ROW),
+        ("SELECT count(*) FROM orders WHERE id = 0", Verdict.FAIL, ONE_ROW),
+        ("SELECT 1.0", Verdict.FAIL, ONE_ROW),
+        ("SELECT true, true", Verdict.FAIL, ONE_ROW),
+        ("SET lock_timeout = 0", Verdict.FAIL, "it is no query: it gives no rows"),
+        ("SELECT email::int FROM customers", Verdict.FAIL, '22P02: invalid input syntax for type integer: "..."'),
         ("SELECT * FROM nothing", Verdict.FAIL, '42P01: relation "nothing" does not exist'),
         ("DELETE FROM lines RETURNING 1", Verdict.FAIL, "25006: cannot execute DELETE in a read-only transaction"),
     ],

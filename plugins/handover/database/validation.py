@@ -2,7 +2,8 @@
 
 A file in ``include/sql`` is a list of named queries. Each begins with a line ``-- check: <name>`` and passes when it
 gives no row, or exactly one row with the one value true. In a file of critical queries the line is
-``-- query: <name>``; any result is fine, only its time counts. Every query runs in a transaction that may only read.
+``-- query: <name>``; any result is fine, only its time counts. Every query is one statement, and runs in a transaction
+that may only read.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
-from handover.database import alone, catalog, ledger, sketch
+from handover.adapters.postgres import cause
+from handover.database import alone, catalog, ledger, sketch, statements
 from handover.models.deployment import Sketch
 from handover.models.evidence import Evidence, Measurement, failed, passed
 from handover.plan.parts import included
@@ -26,7 +28,8 @@ SOURCE = "database"
 ROWS_LOST = "rows lost"
 MANY_ROWS = 1000
 LONG_TRANSACTION_SECONDS = 30
-_HEADER = re.compile(r"^--[ \t]*(check|query):[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+_HEADER = re.compile(r"^[ \t]*--[ \t]*(check|query)[ \t]*:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE | re.IGNORECASE)
+_NEARLY = re.compile(r"^.*(?:--|/\*)[-\s]*(?:checks?|query|queries)\s*[:=].*$", re.MULTILINE | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -39,22 +42,27 @@ class Query:
 
 
 def parse(text: str) -> list[Query]:
-    """The queries of a file's text. Raises ValueError for SQL outside of them, empty ones and doubled names."""
+    """The queries of a file's text. Raises ValueError for SQL outside of them, doubled names, and whatever would not be
+    judged: an empty query, a second statement, a line that is only nearly a header.
+    """
     found = list(_HEADER.finditer(text))
-    before = text[: found[0].start()] if found else text
-    if any(line.strip() and not line.strip().startswith("--") for line in before.splitlines()):
+    starts = {header.start() for header in found}
+    if nearly := next((line for line in _NEARLY.finditer(text) if line.start() not in starts), None):
+        raise ValueError(f"{nearly.group().strip()!r} is only nearly a line '-- check: <name>' or '-- query: <name>'")
+    if statements.read(text[: found[0].start()] if found else text):
         raise ValueError("SQL before the first line '-- check: <name>'")
     ends = [next_.start() for next_ in found[1:]] + [len(text)]
     queries = [
-        Query(header.group(2), text[header.end() : end].strip().rstrip(";"), header.group(1) == "query")
+        Query(header.group(2), text[header.end() : end].strip().rstrip(";"), header.group(1).lower() == "query")
         for header, end in zip(found, ends, strict=True)
     ]
     names = [query.name for query in queries]
     if doubled := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"two checks are called {', '.join(sorted(doubled))}")
     for query in queries:
-        if not re.sub(r"--[^\n]*", "", query.sql).strip():
-            raise ValueError(f"{query.name} has no query")
+        if (many := len(statements.read(query.sql))) != 1:
+            only = f"{many} statements, and only the first is judged: each needs its own line '-- check: <name>'"
+            raise ValueError(f"{query.name} has {only if many else 'no query'}")
     return queries
 
 
@@ -79,9 +87,12 @@ def run(connection: Connection[Any], query: Query, *, max_seconds: float) -> Evi
             connection.execute("SET TRANSACTION READ ONLY")
             limit = max_seconds * (2 if query.timed else 1)
             connection.execute("SELECT set_config('statement_timeout', %s, true)", (f"{int(limit * 1000)}ms",))
-            found = connection.execute(query.sql.encode()).fetchmany(MANY_ROWS)
+            cursor = connection.execute(query.sql.encode())
+            if cursor.description is None:
+                return failed(query.name, "it is no query: it gives no rows")
+            found = cursor.fetchmany(MANY_ROWS)
     except psycopg.Error as error:
-        return failed(query.name, f"{error.sqlstate}: {error.diag.message_primary or type(error).__name__}")
+        return failed(query.name, f"{error.sqlstate}: {cause(error)}")
     return _verdict(query, found, clock.monotonic() - begin, max_seconds)
 
 
@@ -91,14 +102,20 @@ def _verdict(query: Query, found: Sequence[tuple[Any, ...]], seconds: float, max
         if seconds > max_seconds:
             return failed(query.name, f"took {seconds:.2f} s, the limit is {max_seconds:g} s", took)
         return passed(query.name, f"{seconds * 1000:.0f} ms", took)
-    good = not found or (len(found) == 1 and found[0] == (True,))
+    only = _only_value(found)
+    good = not found or only is True  # 1 == True, and it may be the key of a bad row
     bad_rows = 0 if good else len(found)
     seen = Measurement(what=f"{query.name} rows", value=bad_rows, source=SOURCE)
     if good:
         return passed(query.name, "ok", seen)
     many = "at least " if bad_rows == MANY_ROWS else ""
-    what = "it is not so" if found[0] in ((False,), (None,)) else f"{many}{bad_rows} rows"
-    return failed(query.name, what, seen)
+    what = f"{many}{bad_rows} rows" if bad_rows > 1 else "1 row, which is not the one value true"
+    return failed(query.name, "it is not so" if only is False or only is None else what, seen)
+
+
+def _only_value(found: Sequence[tuple[Any, ...]]) -> object:
+    """The value, where there is but one; of several ``...``."""
+    return found[0][0] if len(found) == 1 and len(found[0]) == 1 else ...
 
 
 @dataclass(frozen=True)
