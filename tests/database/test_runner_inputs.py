@@ -208,10 +208,50 @@ def test_failure_at_the_commit_is_a_failed_migration_without_rows(
         runner.apply(database, bundle(m1=sql), limits)
     logs = "".join(row.logs or "" for row in ledger.rows(connection))
     for text in (str(failure.value), logs):
-        assert "secret" not in text.removeprefix(f"m1: statement 1 ({sql[:120]})") and "77" not in text
+        assert "secret" not in text and "77" not in text.removeprefix(f"m1: statement 1 ({sql})")
     assert states(connection) == [("m1", "rolled back")]
     assert catalog.find(connection, "before") is None
     assert runner.apply(database, bundle(m2="SELECT 1"), limits).names == ("m2",)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE ROLE reporter LOGIN PASSWORD 'hunter2'", "CREATE ROLE r PASWORD 'hunter2'",
+        "SELECT 1; CREATE SUBSCRIPTION s CONNECTION 'password=hunter2' PUBLICATION p", "DISCARD 'hunter2'",
+        "ALTER ROLE owner PASSWORD 'hunter2'; VACUUM", "BEGIN; SELECT 'hunter2'; PREPARE TRANSACTION 'hunter2'",
+        "DO $$ BEGIN EXECUTE 'ALTER ROLE nobody PASSWORD ''hunter2'''; END $$",
+    ],
+)  # fmt: skip
+def test_a_statement_s_secret_is_told_nowhere(
+    database: Database, connection: Connection, limits: StatementLimits, sql: str
+) -> None:
+    with pytest.raises((MigrationFailed, MigrationRefused)) as failure:
+        runner.apply(database, bundle(m1=sql), limits)
+    assert "hunter2" not in str(failure.value) + "".join(row.logs or "" for row in ledger.rows(connection))
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        (
+            "BEGIN; SELECT 'ö;'; -- ;\nALTER TABEL t ADD x int; COMMIT",
+            r"m1: statement 2 \(ALTER TABEL t .* near \"TABEL\"$",
+        ),
+        ("SELECT 1; SELECT 2; SELECT 'a", r"m1: statement 3 \(SELECT '...'\): unterminated quoted string"),
+        ("TABEL t; SELECT 2", r"m1: statement 1 \(TABEL t\)"),
+    ],
+)
+def test_syntax_error_is_told_of_the_statement_that_has_it(
+    database: Database, limits: StatementLimits, sql: str, said: str
+) -> None:
+    with pytest.raises(MigrationFailed, match=said):
+        runner.apply(database, bundle(m1=sql), limits)
+
+
+def test_text_that_the_database_s_encoding_lacks_blames_no_statement(servers: Servers, limits: StatementLimits) -> None:
+    with pytest.raises(MigrationFailed, match=r'^m1: character .* has no equivalent in encoding "LATIN1"$'):
+        runner.apply(servers.latin("owner"), bundle(m1="SELECT 1; INSERT INTO nothing VALUES ('5 €')"), limits)
 
 
 @pytest.mark.parametrize("sql", ["COPY orders FROM stdin", "SELECT 1; COPY orders TO STDOUT; SELECT 2"])

@@ -7,11 +7,11 @@ database and role have set for sessions is for the service; a session of ours se
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from handover.adapters import messages
 from handover.adapters.children import harmless
 from handover.adapters.http import names_loopback
 from handover.models.annotations import AGENT
@@ -92,16 +92,16 @@ def forget(connection: psycopg.Connection[Any]) -> None:
 
 
 def cause(error: psycopg.Error) -> str:
-    """What went wrong, without what PostgreSQL tells beside it (DETAIL, CONTEXT), which quotes rows."""
-    return shown(error.sqlstate or "", error.diag.message_primary or str(error).partition("\n")[0])
+    """What went wrong, for people: without values, and without what PostgreSQL tells beside it (DETAIL, CONTEXT)."""
+    if (error.sqlstate or "")[:2] in _OWN_WORDS or error.diag.source_function in _OWN_FUNCTIONS:
+        return messages.RAISED
+    return messages.masked(error.diag.message_primary or str(error).partition("\n")[0])
 
 
-def shown(sqlstate: str, message: str) -> str:
-    """PostgreSQL's message for people. Those about data that has no such value (class 22) quote the value: masked."""
-    return _QUOTED.sub('"..."', message) if sqlstate.startswith("22") else message
-
-
-_QUOTED = re.compile(r'".*"', re.DOTALL)
+_OWN_WORDS = ("P0", "38")
+"""Classes of errors that functions of the service raise: in PL/pgSQL and in other languages."""
+_OWN_FUNCTIONS = ("exec_stmt_raise", "exec_stmt_assert")
+"""Of PostgreSQL, through which PL/pgSQL raises whatever class it likes."""
 
 
 def secured(host: str, options: Mapping[str, str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
+from handover.adapters.messages import printed
 from handover.adapters.postgres import Database, cause, server_major
 from handover.database import catalog, digest, encryption, packing, storage, tools
 from handover.models import table_name
@@ -152,7 +153,7 @@ def definition(database: Database, tables: Sequence[str]) -> bytes:
         timeout=DEFINITION_SECONDS,
     )  # fmt: skip
     if done.returncode:
-        raise DumpFailed(f"pg_dump ended with {done.returncode}: {done.stderr.decode('utf-8', 'replace')[-1000:]}")
+        raise DumpFailed(f"pg_dump ended with {done.returncode}: {printed(done.stderr)}")
     return b"\n".join(line for line in done.stdout.splitlines() if not line.startswith(_NOT_SQL))
 
 
@@ -176,11 +177,11 @@ class _Output:
     def _ended(self) -> None:
         code = self._process.wait()
         self._errors.seek(0)
-        said = self._errors.read().decode("utf-8", "replace").strip()
+        said = printed(self._errors.read())
         if self._timed_out.is_set():
             raise DumpFailed("pg_dump was stopped: it took longer than the plan's timeout")
         if code != 0:
-            raise DumpFailed(f"pg_dump ended with {code}: {said[-1000:] or 'no message'}")
+            raise DumpFailed(f"pg_dump ended with {code}: {said}")
 
 
 @contextmanager

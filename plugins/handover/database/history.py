@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from handover.adapters.postgres import cause
+
 if TYPE_CHECKING:
     from psycopg import Connection
 
@@ -129,4 +131,4 @@ def _rows(connection: Connection[Any], query: str, said: str = "") -> list[tuple
             connection.execute("SET TRANSACTION READ ONLY")
             return connection.execute(query.replace("%%", "%").encode()).fetchall()
     except (psycopg.ProgrammingError, psycopg.DataError, psycopg.errors.ReadOnlySqlTransaction) as error:
-        raise HistoryUnreadable(f"{said}{error.diag.message_primary or type(error).__name__}") from None
+        raise HistoryUnreadable(f"{said}{cause(error)}") from None

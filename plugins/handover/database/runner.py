@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from handover import clock
 from handover.adapters import postgres
 from handover.adapters.postgres import Database, cause, forget
-from handover.database import alone, blockers, ledger, migrations
+from handover.database import alone, blockers, ledger, migrations, statements
 from handover.database.alone import State
 from handover.database.migrations import Bundle, Row, Script, SqlFile
+from handover.database.quoting import quoted
 from handover.database.statements import Statement
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 LOCK_NOT_AVAILABLE, DEADLOCK, CANCELED = "55P03", "40P01", "57014"
+NOT_THIS_ENCODING = ("22P05", "22021")
 OTHER_RUNNER_SECONDS = 60.0
 IDLE_SECONDS = 15
 """A transaction of ours that says nothing for so long has nobody behind it, and its locks keep everybody waiting."""
@@ -224,7 +226,7 @@ def _run(database: Database, connection: Connection[Any], script: Script, limits
 
 def _told(script: Script, error: StatementFailed, stop: Stop) -> str:
     reason = (stop.breach() if error.sqlstate == CANCELED else None) or str(error)
-    where = script.statements[error.number - 1][:120] if 0 < error.number <= len(script.statements) else ""
+    where = quoted(script.statements[error.number - 1], 120) if 0 < error.number <= len(script.statements) else ""
     return f"{script.name}: {f'statement {error.number} ({where}): ' if where else ''}{reason}"
 
 
@@ -380,7 +382,7 @@ def execute_script(connection: Connection[Any], script: bytes) -> None:
 
     The message never has PostgreSQL's DETAIL, which quotes rows.
     """
-    from psycopg import generators, pq
+    from psycopg import errors, generators, pq
 
     with converted():
         connection.pgconn.send_query(script)
@@ -392,6 +394,8 @@ def execute_script(connection: Connection[Any], script: bytes) -> None:
     if not bad:
         return
     told = next((results[n] for n in bad if results[n].error_field(pq.DiagnosticField.SQLSTATE)), results[bad[0]])
-    state = (told.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
-    message = (told.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or told.error_message).decode("utf-8", "replace")
-    raise StatementFailed(state, postgres.shown(state, message.strip()), bad[0] + 1)
+    error = errors.error_from_result(told)
+    number, place = bad[0] + 1, error.diag.statement_position
+    if len(results) == 1 and (place or error.sqlstate in NOT_THIS_ENCODING):  # one answer for the script as a whole
+        number = len(statements.read(script.decode()[: int(place or 0)]))
+    raise StatementFailed(error.sqlstate or "", cause(error), number)

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from handover.adapters.messages import printed
 from handover.adapters.postgres import Database, server_major
 from handover.database import catalog, tools
 from handover.database.digest import Digest, content_digests
@@ -53,7 +54,7 @@ def schema(database: Database, histories: Collection[str]) -> dict[str, tuple[st
     except subprocess.TimeoutExpired:
         raise SchemaUnreadable(f"pg_dump has not told the schema within {DUMP_SECONDS} s") from None
     if done.returncode:
-        raise SchemaUnreadable(f"pg_dump ended with {done.returncode}: {done.stderr.decode('utf-8', 'replace')[-500:]}")
+        raise SchemaUnreadable(f"pg_dump ended with {done.returncode}: {printed(done.stderr)}")
     found: dict[str, list[str]] = {}
     for name, line in _lines(done.stdout.decode("utf-8", "surrogateescape")):
         found.setdefault(name, []).append(line)
