@@ -17,7 +17,7 @@ import pytest
 from handover.adapters.postgres import Database
 from handover.database import catalog, digest, storage, tools
 from handover.database.dump import DumpFailed, Taken, dump_to_s3
-from handover.database.restore import RestoreFailed, differences, restore, scratch_database
+from handover.database.restore import RestoreFailed, _choose, differences, restore, scratch_database
 from handover.database.restore_test import prove_restore
 from handover.models.deployment import BackupRecord
 from handover.models.evidence import Evidence
@@ -288,8 +288,12 @@ CREATE PUBLICATION schemas FOR TABLES IN SCHEMA public;
 CREATE SUBSCRIPTION sub CONNECTION 'host=nowhere' PUBLICATION p WITH (connect = false);
 GRANT SELECT ON customers TO only_here;
 COMMENT ON EXTENSION plpgsql IS 'of the cluster';
+COMMENT ON POLICY few ON orders IS 'few';
+COMMENT ON PUBLICATION few IS 'few';
+COMMENT ON SUBSCRIPTION sub IS 'sub';
 CREATE FUNCTION nothing() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
 CREATE EVENT TRIGGER looks ON ddl_command_start EXECUTE FUNCTION nothing();
+COMMENT ON EVENT TRIGGER looks IS 'looks';
 ALTER FUNCTION nothing() OWNER TO owner
 """
 
@@ -334,6 +338,83 @@ def test_an_extension_that_this_server_cannot_have_is_left_out(servers: Servers,
     assert differences(record, restored) == []
 
 
+OF_AN_EXTENSION = """
+CREATE EXTENSION postgres_fdw;
+CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'nowhere');
+COMMENT ON SERVER far IS 'far';
+CREATE USER MAPPING FOR PUBLIC SERVER far;
+CREATE FOREIGN TABLE there (id int) SERVER far;
+COMMENT ON COLUMN there.id IS 'id';
+CREATE VIEW seen AS SELECT * FROM there
+"""
+
+
+def test_what_is_made_of_such_an_extension_is_left_out_with_it(
+    servers: Servers, database: Database, elsewhere: Database, s3: Any
+) -> None:
+    for statement in OF_AN_EXTENSION.split(";\n"):
+        servers.ask(servers.primary.named(database.name), statement)
+    record = dump_to_s3(servers.primary.named(database.name), s3, "backups", f"{database.name}/far.dump").record
+    found = proved(record, s3, database, elsewhere)
+    assert found.passed, found.reason
+    for what in ("extension postgres_fdw", "server far", "foreign table public there", "view public seen"):
+        assert what in found.reason
+
+
+LISTED = """;
+; Selected TOC Entries:
+;
+8; 2615 16460 SCHEMA - cron postgres
+3; 3079 16468 EXTENSION - cronx\x20
+;\tdepends on: 8
+239; 1255 16481 FUNCTION public f(cron.job) postgres
+;\tdepends on: 3 8
+223; 1259 16390 TABLE public orders owner
+2463; 0 16470 TABLE DATA cron job postgres
+;\tdepends on: 232
+2653; 0 0 SEQUENCE SET cron job_id_seq postgres
+;\tdepends on: 231
+2464; 0 16390 TABLE DATA public orders owner
+;\tdepends on: 223
+"""
+
+
+def test_an_extension_s_own_rows_are_left_out_with_it() -> None:
+    listed = LISTED.replace("FUNCTION public f(cron.job)", "VIEW public jobs")
+    wanted, left_out = _choose(listed, creatable=())
+    assert [line.split()[3:] for line in wanted.splitlines()] == [
+        ["SCHEMA", "-", "cron", "postgres"], ["TABLE", "public", "orders", "owner"],
+        ["TABLE", "DATA", "public", "orders", "owner"],
+    ]  # fmt: skip
+    assert left_out == [
+        "extension cronx", "view public jobs postgres", "table data cron job postgres",
+        "sequence set cron job_id_seq postgres",
+    ]  # fmt: skip
+    assert len(_choose(listed, creatable=("cronx",))[0].splitlines()) == 7
+
+
+def test_what_the_service_has_made_of_such_an_extension_is_missing_and_named() -> None:
+    with pytest.raises(RestoreFailed, match=r"^function public f\(cron.job\) postgres needs extension cronx, which"):
+        _choose(LISTED, creatable=())
+
+
+def test_a_backup_of_another_locale_comes_back_in_it(servers: Servers, elsewhere: Database, s3: Any) -> None:
+    servers.ask(
+        servers.primary, "CREATE DATABASE letters OWNER owner TEMPLATE template0 LOCALE_PROVIDER builtin"
+        " BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'",
+    )  # fmt: skip
+    production = servers.owned("letters")
+    with production.connect() as session:
+        session.execute(
+            b"CREATE TABLE guests (name text CHECK (name ~ '^[[:alpha:]]+$'),"
+            b" lower text GENERATED ALWAYS AS (lower(name)) STORED); INSERT INTO guests (name) VALUES ('\xc3\x89lodie')"
+        )
+    record = dump_to_s3(production, s3, "backups", "letters/letters.dump").record
+    found = proved(record, s3, production, elsewhere)
+    assert found.passed, found.reason
+    assert "locale" not in found.reason
+
+
 def test_a_backup_comes_back_on_a_server_with_another_encoding(servers: Servers, s3: Any) -> None:
     latin = servers.latin("owner")
     with latin.connect() as session:
@@ -344,6 +425,21 @@ def test_a_backup_comes_back_on_a_server_with_another_encoding(servers: Servers,
         with target.connect() as there:
             assert there.execute("SELECT name FROM names").fetchone() == ("M\u00fcller",)
             assert there.execute("SHOW server_encoding").fetchone() == ("LATIN1",)
+
+
+def test_a_row_that_the_restored_table_refuses_is_told_nowhere(
+    database: Database, elsewhere: Database, s3: Any
+) -> None:
+    with database.connect() as session:
+        session.execute(
+            b"SET x.y = 'Jane'; CREATE TABLE guests"
+            b" (name text CONSTRAINT k CHECK (name = coalesce(current_setting('x.y', true), 'nobody')));"
+            b" INSERT INTO guests VALUES ('Jane')"
+        )
+    record = dump_to_s3(database, s3, "backups", f"{database.name}/guests.dump").record
+    found = proved(record, s3, database, elsewhere)
+    assert 'new row for relation "guests" violates check constraint "k"' in found.reason
+    assert "Jane" not in found.model_dump_json()
 
 
 def test_a_table_that_may_not_be_read_is_named(servers: Servers, database: Database, s3: Any) -> None:

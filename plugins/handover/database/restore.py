@@ -8,17 +8,17 @@ import tempfile
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any
 
 from handover import clock
+from handover.adapters.messages import printed
 from handover.adapters.postgres import Database, server_major
-from handover.database import catalog, digest, encryption, packing, storage, tools
+from handover.database import catalog, digest, encryption, locales, packing, storage, tools
 from handover.models.deployment import BackupRecord
 
 if TYPE_CHECKING:
     from psycopg import Connection
-    from psycopg.sql import Composable
 
 
 OF_THE_CLUSTER = (
@@ -31,8 +31,17 @@ SWITCHES = (
     "--no-owner", "--no-privileges", "--no-tablespaces", "--no-publications", "--no-subscriptions",
     "--no-security-labels", "--exit-on-error", "--no-password",
 )  # fmt: skip
-_TOLD_APART = "|".join(sorted((*OF_THE_CLUSTER, "EXTENSION", "COMMENT"), key=len, reverse=True))
-_ENTRY = re.compile(rf"^\d+; \d+ \d+ (?P<what>{_TOLD_APART}) (?P<which>.*)$")
+GOES_ALONG = (
+    "COMMENT", "SERVER", "USER MAPPING", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "MATERIALIZED VIEW DATA",
+    "TRIGGER", "STATISTICS", "RULE", "DEFAULT",
+)  # fmt: skip
+"""Kinds that hold no data either: they are left out with what they are of."""
+_ROWS = ("TABLE DATA", "SEQUENCE SET")
+_TOLD_APART = "|".join(
+    sorted({*OF_THE_CLUSTER, *GOES_ALONG, *_ROWS, "EXTENSION", "TABLE", "TABLE ATTACH"}, key=len, reverse=True)
+)
+_ENTRY = re.compile(rf"^(?P<id>\d+); \d+ \d+ (?P<what>{_TOLD_APART}|[A-Z]+(?: [A-Z]+)*) (?P<which>.*)$")
+_NEEDS = re.compile(r"^;\s+depends on: (?P<ids>[\d ]+)$")
 _SPACE = re.compile(r"^SET default_tablespace = (?!'')(.+);$", re.MULTILINE)
 _END_OURS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND usename = current_user"
 _CREATABLE = """
@@ -60,14 +69,12 @@ class Restored:
 def scratch_database(server: Database, name: str, like: Database | None = None) -> Iterator[Database]:
     """An empty database of this name, dropped at the end; one that a killed try left is dropped first.
 
-    :param like: the database whose backup it takes: it gets the same encoding
+    :param like: the database whose backup it takes: it gets the same encoding, and the same
+        locale where the server has it
     """
-    from psycopg import sql
-
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))
     with server.connect() as admin:
         _drop(admin, name)
-        admin.execute(create + _encoding(admin, like))
+        locales.create(admin, name, like)
     try:
         yield server.named(name)
     finally:
@@ -90,21 +97,6 @@ def _drop(admin: Connection[Any], name: str) -> None:
         admin.execute(drop)
 
 
-def _encoding(admin: Connection[Any], like: Database | None) -> Composable:
-    """What to add to CREATE DATABASE, where the server would choose another encoding."""
-    from psycopg import sql
-
-    if like is None:
-        return sql.SQL("")
-    query = "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = "
-    with like.connect() as source:
-        (wanted,) = source.execute(query + "current_database()").fetchone() or ("",)
-    (usual,) = admin.execute(query + "'template0'").fetchone() or ("",)
-    if wanted == usual:
-        return sql.SQL("")
-    return sql.SQL(" ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C'").format(sql.Literal(wanted))
-
-
 def restore(
     client: Any, record: BackupRecord, target: Database, *, open_with: encryption.BackupKey | None = None,
     timeout_seconds: float = 3600,
@@ -112,7 +104,7 @@ def restore(
     """Streams a backup from S3 into an empty database; nothing of it is run before its hash is known and right.
 
     What belongs to the cluster and not to the data is left out and named: owners, rights, policies, tablespaces,
-    publications, subscriptions, extensions that this role or server cannot have. Raises
+    publications, subscriptions, extensions that this role or server cannot have and what is made of them. Raises
     `handover.database.storage.BackupDamaged` (`handover.database.encryption.BadKey` is one) or `RestoreFailed`.
     """
     begin = clock.monotonic()
@@ -121,7 +113,7 @@ def restore(
         creatable = {row[0] for row in connection.execute(_CREATABLE)}
     program = _Program(pg_restore, target, open_with, timeout_seconds)
     archive = storage.prove(client, record)
-    contents = program.fed(archive, "--list")
+    contents = program.fed(archive, "--list", "--verbose")
     spaces = _SPACE.findall(program.fed(archive, "--schema-only", "--file=-"))
     wanted, left_out = _choose(contents, creatable)
     with tempfile.NamedTemporaryFile("w", encoding="utf-8") as chosen:
@@ -134,18 +126,56 @@ def restore(
     return Restored(counts, objects, clock.monotonic() - begin, tuple(left_out))
 
 
-def _choose(contents: str, creatable: Collection[str]) -> tuple[str, list[str]]:
-    """The entries of pg_restore's list that are restored, and the names of those that are not."""
-    wanted, left_out = [], []
+@dataclass(frozen=True)
+class _Entry:
+    """One of a backup's table of contents. ``needs``: numbers of others."""
+
+    line: str
+    number: str
+    what: str
+    which: str
+    needs: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        return f"{self.what.lower()} {self.which.removeprefix('- ').strip()}"
+
+
+def _entries(contents: str) -> list[_Entry]:
+    """Of what ``pg_restore --list --verbose`` says: each before those that need it."""
+    found = list[_Entry]()
     for line in contents.splitlines():
-        found = _ENTRY.match(line)
-        what, which = (found["what"], found["which"]) if found else ("", "")
-        foreign = what == "EXTENSION" and which.removeprefix("- ").strip() not in creatable
-        if what in OF_THE_CLUSTER or foreign:
-            left_out.append(f"{what.lower()} {which.removeprefix('- ').strip()}")
-        elif not (what == "COMMENT" and which.startswith("- EXTENSION ")):
-            wanted.append(line)
-    return "\n".join(wanted) + "\n", left_out
+        if entry := _ENTRY.match(line):
+            found.append(_Entry(line, entry["id"], entry["what"], entry["which"], frozenset()))
+        elif found and (needs := _NEEDS.match(line)):
+            found[-1] = replace(found[-1], needs=frozenset(needs["ids"].split()))
+    return found
+
+
+def _choose(contents: str, creatable: Collection[str]) -> tuple[str, list[str]]:
+    """The entries that are restored, as pg_restore takes them, and the names of those that are not. Raises
+    `RestoreFailed` where something of the service itself needs one of these.
+    """
+    entries, out = _entries(contents), dict[str, _Entry]()
+    numbers = {entry.number for entry in entries}
+    foreign = {
+        entry.number
+        for entry in entries
+        if entry.what == "EXTENSION" and entry.which.removeprefix("- ").strip() not in creatable
+    }
+    for entry in entries:
+        needed = next((out[number] for number in entry.needs if number in out), None)
+        rows_of_extension = bool(foreign) and entry.what in _ROWS and not entry.needs <= numbers
+        if needed and entry.what not in (*GOES_ALONG, *OF_THE_CLUSTER):
+            raise RestoreFailed(f"{entry.name} needs {needed.name}, which this role or server cannot have")
+        if needed or rows_of_extension or entry.what in OF_THE_CLUSTER or entry.number in foreign:
+            out[entry.number] = entry
+    wanted = [
+        entry.line
+        for entry in entries
+        if entry.number not in out and not (entry.what == "COMMENT" and entry.which.startswith("- EXTENSION "))
+    ]
+    return "\n".join(wanted) + "\n", [entry.name for entry in out.values() if entry.what != "COMMENT"]
 
 
 @dataclass(frozen=True)
@@ -173,15 +203,15 @@ class _Program:
                 timer.cancel()
                 process.kill()
                 process.wait()
-            said, answer = (_text(file) for file in (errors, output))
+            said, answer = (_read(file) for file in (errors, output))
         if code != 0:
-            raise RestoreFailed(f"pg_restore ended with {code}: {said.strip()[-1000:] or 'no message'}")
-        return answer
+            raise RestoreFailed(f"pg_restore ended with {code}: {printed(said)}")
+        return answer.decode("utf-8", "replace")
 
 
-def _text(file: IO[bytes]) -> str:
+def _read(file: IO[bytes]) -> bytes:
     file.seek(0)
-    return file.read().decode("utf-8", "replace")
+    return file.read()
 
 
 def _pump(archive: storage.Proven, key: encryption.BackupKey | None, process: subprocess.Popen[bytes]) -> None:

@@ -22,17 +22,19 @@ def prove_restore(
     :param server: where the database ``scratch`` is made and dropped; never the production server,
         by whatever address
     """
-    from handover.database import storage
+    from handover.database import locales, storage
     from handover.database.apart import NotApart, stay_apart
     from handover.database.restore import RestoreFailed, differences, other_contents, restore, scratch_database
 
+    unlike = ""
     try:
         stay_apart(server, production)
         with scratch_database(server, scratch, like=production) as target:
+            unlike = locales.missing(target, production)
             restored = restore(client, record, target, open_with=open_with, timeout_seconds=timeout_seconds)
             wrong = differences(record, restored) + other_contents(record, target)
     except (NotApart, storage.BackupDamaged, RestoreFailed) as error:
-        return failed(check, str(error))
+        return failed(check, f"{error}; without {unlike}" if unlike else str(error))
     seen = [
         Measurement(what=f"restored rows of {table}", value=rows, source=record.uri)
         for table, rows in restored.counts.items()
@@ -44,6 +46,6 @@ def prove_restore(
     rows = sum(restored.counts.values())
     said = f"{rows} rows in {len(restored.counts)} tables came back"
     said += ", each table with its digest" if record.digests else "; the backup has no digests of what is in them"
-    if restored.left_out:
-        said += f"; left out, since the cluster has it and not the data: {', '.join(restored.left_out)}"
+    if left_out := [*restored.left_out, *([unlike] if unlike else [])]:
+        said += f"; left out, since the cluster has it and not the data: {', '.join(left_out)}"
     return passed(check, said, *seen)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from handover import clock
 from handover.adapters.postgres import Database
-from handover.database import storage
+from handover.database import locales, storage
 from handover.database.apart import stay_apart
 from handover.database.encryption import key_of
 from handover.database.restore import restore, scratch_database
@@ -57,7 +57,8 @@ def copied(
         raise NoCopy(f"the newest verified backup, {backup.uri}, is {hours}")
     with server.connect() as admin, _alone(admin), scratch_database(server, name, like=production) as database:
         restored = restore(client, backup, database, open_with=key_of(backups), timeout_seconds=backups.timeout_seconds)
-        yield Copy(database, backup, restored.left_out)
+        unlike = locales.missing(database, production)
+        yield Copy(database, backup, (*restored.left_out, unlike) if unlike else restored.left_out)
 
 
 def _unmistakable(production: Database, name: str) -> None:
