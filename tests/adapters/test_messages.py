@@ -31,6 +31,7 @@ def people(servers: Servers) -> Database:
         "SELECT nextval(quote_ident(address)) FROM t", "SELECT set_config(address, 'x', false) FROM t",
         "SELECT current_setting(address) FROM t", "SELECT to_tsvector(address::regconfig, 'x') FROM t",
         "SELECT pg_get_serial_sequence('t', address) FROM t", "SELECT address::regtype FROM t",
+        "SELECT name::regtype FROM t", "DO $x$ BEGIN EXECUTE 'SELECT 1 AS ' || (SELECT name FROM t); END $x$",
         "SELECT has_table_privilege(quote_ident(address), 'SELECT') FROM t",
         "SELECT ('$.' || address)::jsonpath FROM t",
         "SELECT to_date('x', address) FROM t", "SELECT format('%' || address, 1) FROM t", "SELECT name::json FROM t",
@@ -50,8 +51,7 @@ def test_no_error_tells_a_row(people: Database, asks: str) -> None:
     "said",
     [
         'relation "nothing" does not exist', 'column "Größe" of relation "public.Booking" contains null values',
-        'extension "uuid-ossp" is not available', 'syntax error at or near "TABEL"', 'syntax error at or near ")"',
-        'character with byte sequence 0xe2 0x82 0xac in encoding "UTF8" has no equivalent in encoding "LATIN1"',
+        'extension "uuid-ossp" is not available',         'character with byte sequence 0xe2 0x82 0xac in encoding "UTF8" has no equivalent in encoding "LATIN1"',
         'insert or update on table "orders" violates foreign key constraint "orders_customer_id_fkey"',
         'connection to server at "10.0.0.7", port 5432 failed: FATAL:  password authentication failed for user "svc"',
         'could not translate host name "db.internal" to address', 'permission denied for table orders',
@@ -59,6 +59,12 @@ def test_no_error_tells_a_row(people: Database, asks: str) -> None:
 )  # fmt: skip
 def test_names_are_shown(said: str) -> None:
     assert messages.masked(said) == said
+
+
+@pytest.mark.parametrize("said", ['syntax error at or near "TABEL"', 'syntax error at or near ")"'])
+def test_a_word_is_shown_where_the_statement_is_wrong_itself(said: str) -> None:
+    assert messages.masked(said, of_statement=True) == said
+    assert messages.masked(said) == 'syntax error at or near "..."'
 
 
 @pytest.mark.parametrize(
@@ -74,7 +80,7 @@ def test_names_are_shown(said: str) -> None:
     ],
 )
 def test_values_are_not(said: str, shown: str) -> None:
-    assert messages.masked(said) == shown
+    assert messages.masked(said, of_statement=True) == shown
 
 
 FAILED_COPY = b"""pg_restore: while PROCESSING TOC:

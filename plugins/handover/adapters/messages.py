@@ -20,19 +20,24 @@ _KINDS = (
 _NAMED = re.compile(
     rf"""\b(?:{"|".join(_KINDS)})[ ]"[^\W\d][\w$.-]*"            # a name
       | \b(?:server[ ]at|host|host[ ]name|socket|file)[ ]"[\w./:@%~-]+"  # where a server or a certificate is
-      | \bat[ ]or[ ]near[ ]"(?:\w+|[^\w\s"']+)"$                 # a word or a sign of the statement
     """,
     re.VERBOSE,
 )
+_NEAR = re.compile(r"""\bat or near "(?:\w+|[^\w\s"']+)"$""")
+"""A word or a sign of a statement, or of a value that is read as such."""
 _MARK = re.compile('["«»„“”]')
 """What quotes in the languages of PostgreSQL's messages."""
 _OWN_LINE = re.compile(r"(?:\S*/)?pg_\w+: ")
 _SERVERS_WORDS = re.compile(r"(?<=:  )\S.*")
 
 
-def masked(message: str) -> str:
-    """A message with ``"..."`` from the first value to the last quotation mark: a value may have such marks, too."""
+def masked(message: str, *, of_statement: bool = False) -> str:
+    """A message with ``"..."`` from the first value to the last quotation mark: a value may have such marks, too.
+
+    :param of_statement: it says where in the statement itself something is wrong
+    """
     named = [found.span() for found in _NAMED.finditer(message)]
+    named += [found.span() for found in _NEAR.finditer(message) if of_statement]
     marks = [found.start() for found in _MARK.finditer(message)]
     first = next((place for place in marks if not any(begin <= place < end for begin, end in named)), None)
     if first is None:

@@ -95,7 +95,9 @@ def cause(error: psycopg.Error) -> str:
     """What went wrong, for people: without values, and without what PostgreSQL tells beside it (DETAIL, CONTEXT)."""
     if (error.sqlstate or "")[:2] in _OWN_WORDS or error.diag.source_function in _OWN_FUNCTIONS:
         return messages.RAISED
-    return messages.masked(error.diag.message_primary or str(error).partition("\n")[0])
+    said = error.diag.message_primary or str(error).partition("\n")[0]
+    itself = error.diag.statement_position is not None and error.diag.context is None
+    return messages.masked(said, of_statement=itself)
 
 
 _OWN_WORDS = ("P0", "38")
