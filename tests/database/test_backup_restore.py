@@ -442,6 +442,26 @@ def test_a_row_that_the_restored_table_refuses_is_told_nowhere(
     assert "Jane" not in found.model_dump_json()
 
 
+@pytest.mark.parametrize(("encoding", "read"), [("latin1", "gr\u00f6\u00dfe"), ("utf-8", "gr\u00f6\u00dfe")])
+def test_a_backup_without_an_encoding_has_tables_of_any_name(
+    servers: Servers, elsewhere: Database, s3: Any, encoding: str, read: str
+) -> None:
+    name = f"ascii_{encoding[:3]}"
+    servers.ask(
+        servers.primary, f"CREATE DATABASE {name} OWNER owner TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C'"
+        " LC_CTYPE 'C'",
+    )  # fmt: skip
+    production = servers.owned(name)
+    with production.connect() as session:
+        for statement in ("CREATE TABLE gr\u00f6\u00dfe (l\u00e4nge int)", "INSERT INTO gr\u00f6\u00dfe VALUES (7)"):
+            session.execute("SET client_encoding = SQL_ASCII")
+            session.execute(statement.encode(encoding))
+    record = dump_to_s3(production, s3, "backups", f"{name}/any.dump").record
+    assert record.counts == {read: 1}
+    found = proved(record, s3, production, elsewhere)
+    assert found.passed, found.reason
+
+
 def test_a_table_that_may_not_be_read_is_named(servers: Servers, database: Database, s3: Any) -> None:
     servers.ask(servers.primary.named(database.name), "CREATE TABLE secret ()")
     with pytest.raises(DumpFailed, match="permission denied for table secret"):

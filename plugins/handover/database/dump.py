@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from handover import clock
 from handover.adapters.messages import printed
 from handover.adapters.postgres import Database, cause, server_major
-from handover.database import catalog, digest, encryption, packing, storage, tools
+from handover.database import catalog, digest, encryption, locales, packing, storage, tools
 from handover.models import table_name
 from handover.models.deployment import BackupRecord
 
@@ -66,6 +66,7 @@ def dump_to_s3(
     """
     begin, taken_at = clock.monotonic(), clock.epoch()
     with database.connect() as connection, ThreadPoolExecutor(1) as beside:
+        locales.read_names(connection)
         _sees_all(connection, database.user)
         major = server_major(connection)
         pg_dump = tools.program("pg_dump", major)

@@ -19,6 +19,10 @@ _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
 _QUERY = """
 SELECT pg_catalog.pg_encoding_to_char(encoding), pg_catalog.to_jsonb(d) FROM pg_catalog.pg_database d WHERE datname =
 """
+_NAMES = """
+SELECT nspname FROM pg_catalog.pg_namespace UNION ALL SELECT relname FROM pg_catalog.pg_class
+UNION ALL SELECT attname FROM pg_catalog.pg_attribute WHERE attnum > 0
+"""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,20 @@ def of(connection: Connection[Any], database: str | None = None) -> Locale:
         encoding, row["datcollate"], row["datctype"], _PROVIDERS.get(row.get("datlocprovider", "c"), "unknown"),
         row.get("datlocale") or row.get("daticulocale") or "", row.get("daticurules") or "",
     )  # fmt: skip
+
+
+def read_names(connection: Connection[Any]) -> None:
+    """In a database without an encoding (SQL_ASCII) names may be in any: where they are no UTF-8, this session reads
+    each byte as a letter, and finds them again.
+    """
+    from psycopg import errors
+
+    if connection.info.parameter_status("server_encoding") != "SQL_ASCII":
+        return
+    try:
+        connection.execute(_NAMES)
+    except errors.CharacterNotInRepertoire:
+        connection.execute("SET client_encoding = LATIN1")
 
 
 def create(admin: Connection[Any], name: str, like: Database | None) -> None:

@@ -122,6 +122,7 @@ def restore(
         program.fed(archive, *SWITCHES, f"--use-list={chosen.name}", f"--dbname={target.name}")
     left_out += [f"tablespace {name}" for name in dict.fromkeys(spaces)]
     with target.connect() as connection:
+        locales.read_names(connection)
         counts, objects = catalog.row_counts(connection), catalog.object_counts(connection)
     return Restored(counts, objects, clock.monotonic() - begin, tuple(left_out))
 
@@ -227,6 +228,7 @@ def other_contents(record: BackupRecord, restored: Database) -> list[str]:
     digests. Raises psycopg's errors.
     """
     with restored.connect() as connection:
+        locales.read_names(connection)
         there = [table for table in record.digests if catalog.find(connection, table) is not None]
         now = digest.content_digests(connection, there)
     return [
