@@ -51,7 +51,8 @@ def test_no_error_tells_a_row(people: Database, asks: str) -> None:
     "said",
     [
         'relation "nothing" does not exist', 'column "Größe" of relation "public.Booking" contains null values',
-        'extension "uuid-ossp" is not available',         'character with byte sequence 0xe2 0x82 0xac in encoding "UTF8" has no equivalent in encoding "LATIN1"',
+        'extension "uuid-ossp" is not available',
+        'character with byte sequence 0xe2 0x82 0xac in encoding "UTF8" has no equivalent in encoding "LATIN1"',
         'insert or update on table "orders" violates foreign key constraint "orders_customer_id_fkey"',
         'connection to server at "10.0.0.7", port 5432 failed: FATAL:  password authentication failed for user "svc"',
         'could not translate host name "db.internal" to address', 'permission denied for table orders',

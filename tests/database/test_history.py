@@ -21,7 +21,8 @@ INSERT INTO flyway_schema_history VALUES
     (3, '2', 'add', 'UNDO_SQL', 'U2__add.sql', 3, 'o', now(), 1, true),
     (4, NULL, 'views', 'SQL', 'R__views.sql', 7, 'o', now(), 1, true),
     (5, NULL, 'views', 'SQL', 'R__views.sql', 8, 'o', now(), 1, true),
-    (6, '3', 'broken', 'SQL', 'V3__broken.sql', 4, 'o', now(), 1, false);
+    (6, '3', 'broken', 'SQL', 'V3__broken.sql', 4, 'o', now(), 1, false),
+    (7, NULL, 'java', 'JDBC', 'db.R__Java', NULL, 'o', now(), 1, true);
 """
 LIQUIBASE = """
 CREATE TABLE databasechangelog (
@@ -43,7 +44,7 @@ INSERT INTO databasechangeloglock VALUES (1, true, '2026-01-01 10:00', 'pod-7');
     ("django", "CREATE TABLE django_migrations (id bigint PRIMARY KEY, app text, name text, applied timestamptz);"
      "INSERT INTO django_migrations VALUES (2, 'shop', '0002_b', now()), (1, 'shop', '0001_a', now())",
      History(("shop.0001_a", "shop.0002_b"))),
-    ("flyway", FLYWAY, History(("1", "R__views.sql@8"), ("3 failed",))),
+    ("flyway", FLYWAY, History(("1", "R__views.sql@8", "db.R__Java"), ("3 failed",))),
     ("golang_migrate", "CREATE TABLE schema_migrations (version bigint PRIMARY KEY, dirty boolean NOT NULL);"
      "INSERT INTO schema_migrations VALUES (7, false)", History(("7",))),
     ("golang_migrate", "CREATE TABLE schema_migrations (version bigint PRIMARY KEY, dirty boolean NOT NULL);"
@@ -56,6 +57,8 @@ INSERT INTO databasechangeloglock VALUES (1, true, '2026-01-01 10:00', 'pod-7');
     ("rails", "CREATE TABLE schema_migrations (version varchar PRIMARY KEY);"
      "INSERT INTO schema_migrations VALUES ('20260102'), ('20260101')", History(("20260101", "20260102"))),
     ("rails", "SELECT 1", History()),
+    ("rails", "CREATE TABLE schema_migrations (version varchar); INSERT INTO schema_migrations VALUES (NULL)",
+     "schema_migrations has a migration without a name: say history_query instead"),
     ("flyway", "CREATE SCHEMA app; CREATE TABLE app.flyway_schema_history (version text)",
      "app.flyway_schema_history is no table of flyway: "),
     ("rails", "CREATE TABLE schema_migrations (versions text)", "is no table of rails: .*version.* does not exist"),
@@ -95,7 +98,17 @@ def test_no_history_is_not_an_empty_one(connection):
     ({"undo_command": ("undo",)}, "undo_command without history"),
     ({"history_query": "DELETE FROM a"}, "history_query"),
     ({"command": ()}, "command"),
+    ({"history": "alembic", "undo_command": ("alembic", "downgrade", "-{count}")},
+     r"table of alembic has its newest migration alone, .* such as \[alembic, downgrade, '{to}'\]"),
+    ({"history": "golang_migrate", "undo_command": ("migrate", "down", "{count}")}, r"\[migrate, goto, '{to}'\]"),
 ])  # fmt: skip
 def test_what_cannot_be_meant_is_refused(more, why):
     with pytest.raises(ValidationError, match=why):
         MigrationTool(**({"command": ("migrate",)} | more))
+
+
+@pytest.mark.parametrize(("history", "undo"), [
+    ("alembic", ("alembic", "downgrade", "{to}")), ("goose", ("undo", "{count}")), ("rails", ("undo", "{count}")),
+])  # fmt: skip
+def test_what_can_be_counted_may_be(history, undo):
+    assert MigrationTool(command=("migrate",), history=history, undo_command=undo).undo_command == undo

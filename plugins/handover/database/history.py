@@ -52,11 +52,12 @@ _TABLES: dict[HistoryTable, _Table] = {
     "django": _Table("django_migrations", "SELECT app || '.' || name, '' FROM {table} ORDER BY id"),
     "flyway": _Table(
         "flyway_schema_history",
-        # The newest row of a version counts: undoing one adds a row. A repeatable script runs again when it changes.
+        # The newest row of a version counts: undoing one adds a row. A repeatable script runs again when it changes;
+        # one in Java need not have a checksum.
         """
         SELECT name, CASE WHEN success THEN '' ELSE 'failed' END FROM (
             SELECT DISTINCT ON (COALESCE(version, script)) installed_rank, type, success,
-                COALESCE(version, script || '@' || checksum) AS name
+                COALESCE(version, concat_ws('@', script, checksum)) AS name
             FROM {table} WHERE type NOT IN ('SCHEMA', 'BASELINE')
             ORDER BY COALESCE(version, script), installed_rank DESC
         ) newest WHERE type NOT LIKE 'UNDO%%' AND type <> 'DELETE' ORDER BY installed_rank
@@ -82,7 +83,7 @@ _TABLES: dict[HistoryTable, _Table] = {
         FROM {table} ORDER BY orderexecuted
         """,
         "databasechangeloglock",
-        "SELECT 'locked since ' || lockgranted || ' by ' || lockedby FROM {table} WHERE locked",
+        "SELECT concat_ws(' ', 'locked since', lockgranted, 'by', lockedby) FROM {table} WHERE locked",
     ),
     "rails": _Table("schema_migrations", "SELECT version, '' FROM {table} ORDER BY version"),
 }
@@ -108,6 +109,8 @@ def read(connection: Connection[Any], tool: MigrationTool) -> History | None:
         return None
     table = _TABLES[tool.history]
     rows = _of(connection, tool.history, table.name, table.query)
+    if any(name is None for name, _ in rows):
+        raise HistoryUnreadable(f"{table.name} has a migration without a name: say history_query instead")
     wrong = [f"{name} {why}" for name, why in rows if why]
     if table.lock_table:
         wrong += [

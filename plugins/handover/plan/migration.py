@@ -12,6 +12,13 @@ from handover.plan.parts import Command, ConnectionId, Count, Fraction, Seconds,
 HistoryTable = Literal["alembic", "django", "flyway", "golang_migrate", "goose", "liquibase", "rails"]
 
 
+NEWEST_ONLY: dict[HistoryTable, str] = {
+    "alembic": "[alembic, downgrade, '{to}']",
+    "golang_migrate": "[migrate, goto, '{to}']",
+}
+"""Tools whose table has the newest migration alone, so that nobody can count them, and what undoes theirs."""
+
+
 class DatabaseCpu(Section):
     """Who knows how busy the database's machine is. ``query``: PromQL for the busy share of its CPU, 0.7 for 70 %."""
 
@@ -32,8 +39,8 @@ class MigrationTool(Section):
     history_query: Annotated[str, Field(pattern=r"^(?i:select|with|table|values)\b")] | None = None
     """Or a query of one column: the name of each migration that is applied."""
     undo_command: Command | None = None
-    """Undoes what this release has applied; ``{count}`` is how many those are, ``{to}`` the newest before them. It runs
-    in the image of the new release.
+    """Undoes what this release has applied; ``{count}`` is how many those are (not for `NEWEST_ONLY`), ``{to}`` the
+    newest before them. It runs in the image of the new release.
     """
 
     @model_validator(mode="after")
@@ -42,6 +49,12 @@ class MigrationTool(Section):
             raise ValueError("say history or history_query, not both")
         if self.undo_command and not (self.history or self.history_query):
             raise ValueError("undo_command without history or history_query: nobody could see whether it has undone it")
+        instead = NEWEST_ONLY.get(self.history) if self.history else None
+        if instead and any("{count}" in part for part in self.undo_command or ()):
+            raise ValueError(
+                f"undo_command: the table of {self.history} has its newest migration alone, so {{count}} is not known:"
+                f" undo to the one before, such as {instead}"
+            )
         return self
 
 
