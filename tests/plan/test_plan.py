@@ -98,6 +98,9 @@ WRONG = [
     ("staging.health_path", "health", "staging.health_path"),
     ("staging.test_commands", {}, "staging.test_commands"),
     ("staging.test_commands.unit", [], "staging.test_commands.unit"),
+    ("window.opens", "14:00+02:00", "window.opens: Value error, a time of the window's own time zone"),
+    ("window.closes", "18:00Z", "window.closes: Value error, a time of the window's own time zone"),
+    ("window.opens", 840, 'window.opens: Value error, a time in quotes, "14:00"'),
     ("staging.max_recent_errors", -1, "staging.max_recent_errors"),
     ("backup.min_bytes", "lots", "backup.min_bytes"),
     ("backup.compression", "rar", "backup.compression"),
@@ -204,6 +207,23 @@ def test_all_plans_of_a_folder_a_broken_one_beside_good_ones(tmp_path, monkeypat
     assert isinstance(second, Plan)
     assert (first.deployment_dag_id, second.deployment_dag_id) == ("pms_deployment", "second_deployment")
     assert second.rollback_dag_id == "second_rollback"
+
+
+def test_whatever_a_validator_raises_is_the_error_of_its_plan_alone(tmp_path, monkeypatch):
+    def broken(data: Any) -> Plan:
+        if data["name"] == "second":
+            raise TypeError("can't compare them")
+        return validated(data)
+
+    validated = Plan.model_validate
+    monkeypatch.setattr(Plan, "model_validate", broken)
+    shutil.copy(PMS, tmp_path / "a.yaml")
+    written(tmp_path, changed("name", "second"), "b.yaml")
+    monkeypatch.setenv(PLANS_VARIABLE, str(tmp_path))
+    first, second = load_plans()
+    assert isinstance(first, Plan)
+    assert isinstance(second, PlanError)
+    assert str(second) == f'{tmp_path / "b.yaml"}: it cannot be checked: TypeError("can\'t compare them")'
 
 
 def test_the_overlay_of_the_environment_is_laid_over_every_plan(tmp_path, monkeypatch):

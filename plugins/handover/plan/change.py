@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, StringConstraints, model_validator
 
 from handover.plan.parts import Calendar, ChecklistFile, Seconds, Section
 
@@ -22,10 +22,26 @@ def _known_zone(name: str) -> str:
     return name
 
 
+def _quoted(value: Any) -> Any:
+    """YAML makes the number 840 of an unquoted 14:00, which would be a time as well: 00:14."""
+    if isinstance(value, (int, float)):
+        raise ValueError('a time in quotes, "14:00"')
+    return value
+
+
+def _local(value: datetime.time) -> datetime.time:
+    if value.tzinfo is not None:
+        raise ValueError("a time of the window's own time zone (timezone), without an offset")
+    return value
+
+
+LocalTime = Annotated[datetime.time, BeforeValidator(_quoted), AfterValidator(_local)]
+
+
 class WindowRules(Section):
     weekday: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
-    opens: datetime.time
-    closes: datetime.time
+    opens: LocalTime
+    closes: LocalTime
     timezone: Annotated[str, AfterValidator(_known_zone)]
     prepare_seconds: Seconds
 

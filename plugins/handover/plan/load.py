@@ -34,12 +34,14 @@ def load_plan(path: Path, overlay: Path | None = None) -> Plan:
     if overlay is not None:
         over = {key: value for key, value in files[0].data.items() if key in data or key not in _MAY_BE_MISSING}
         data = _merged(data, over)
+    where = f"{path}" + (f" with overlay {overlay}" if overlay else "")
     try:
         return Plan.model_validate(data)
     except ValidationError as error:
         reasons = "\n".join(f"  {_reason(files, one)}" for one in error.errors(include_url=False))
-        where = f"{path}" + (f" with overlay {overlay}" if overlay else "")
         raise PlanError(f"{where}:\n{reasons}") from None
+    except Exception as error:  # of a validator of ours: it is no reason to load none of the other plans
+        raise PlanError(f"{where}: it cannot be checked: {_short(error)}") from error
 
 
 def load_plan_in_use(path: Path) -> Plan:
