@@ -117,6 +117,15 @@ def test_an_answer_of_the_edge_is_neither_good_nor_bad(health, status):
     assert f"status {status}: the client is refused" in event["reason"]
 
 
+def test_an_answer_that_a_cache_has_had_since_before_says_nothing_of_who_answers_now(health):
+    stored = Answer(headers={**NEW, "Age": "300"})
+    event, *_ = health(series(stored), origin={"header": "X-Version"}, wanted="v1.1.0")
+    assert event["verdict"] == Verdict.UNKNOWN
+    assert "a cache has had this answer for 300 s" in event["reason"]
+    event, asked, _ = health(series(stored, Answer(headers=NEW)), origin={"header": "X-Version"}, wanted="v1.1.0")
+    assert (event["verdict"], len(asked)) == (Verdict.PASS, 4)
+
+
 def test_another_version_is_not_the_one_waited_for(health):
     old = Answer(headers={"X-Version": "v1.0.0"})
     event, *_ = health(series(old), origin={"header": "X-Version"}, wanted="v1.1.0")

@@ -87,3 +87,26 @@ def test_nobody_there_is_a_client_error(asking):
 def test_no_answer_in_time_is_a_timeout(asking):
     with pytest.raises(TimeoutError):
         asking("GET", "/a", "silent")
+
+
+def test_no_request_takes_a_cookie_of_another_with_it():
+    """What lies before the service would keep all of them with one pod."""
+
+    async def ask(url: str) -> None:
+        async with session(1) as http:
+            for _ in range(2):
+                await (await http.get(url)).read()
+
+    with serving(lambda _: Answer(headers={"Set-Cookie": "route=pod-1; Path=/"})) as web:
+        asyncio.run(ask(f"http://localhost:{web.port}/"))
+    assert ["cookie" in asked.headers for asked in web.asked] == [False, False]
+
+
+def test_a_long_header_is_an_answer_and_no_cache_is_asked():
+    async def ask(url: str) -> int:
+        async with session(1) as http, http.get(url) as found:
+            return len(found.headers["Link"])
+
+    with serving(lambda _: Answer(headers={"Link": "a" * 20_000})) as web:
+        assert asyncio.run(ask(web.url)) == 20_000
+    assert web.asked[0].headers["cache-control"] == "no-cache"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -68,6 +69,20 @@ def test_after_the_promotion_they_have_to_come_in_a_row(plan):
 def test_one_answer_in_seven_is_a_pod_of_many(plan):
     with pytest.raises(NotReady, match="instead of v1"):
         reached(plan, turns(*[(OLD, 200)] * 6, (NEW, 200)))
+
+
+def test_answers_out_of_a_cache_are_none_of_the_version(plan):
+    class Cached(Script):
+        async def get(self, path: str, timeout: float) -> Answer:
+            answer = await super().get(path, timeout)
+            return replace(answer, headers={**answer.headers, "age": "60"})
+
+    async def nothing() -> None:
+        pass
+
+    reach = Reach(plan, Cached(turns((NEW, 200))), NEW, nothing)
+    with pytest.raises(NotReady, match="a cache has had this answer for 60 s"):
+        asyncio.run(reach.until(ALONE, 60.0))
 
 
 @pytest.mark.parametrize("status", [200, 204, 301])

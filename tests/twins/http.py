@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http.cookies import SimpleCookie
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -72,6 +73,7 @@ class TwinHttp:
 class TwinAnswer:
     def __init__(self, url: str, answer: Answer) -> None:
         self.status, self.headers = answer.status, CIMultiDict(answer.headers)
+        self.cookies = SimpleCookie(answer.headers.get("Set-Cookie"))
         self.url = SimpleNamespace(path=urlsplit(url).path)
         self._body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from handover.models.annotations import AGENT
 from handover.ports.public import MAX_BODY_BYTES, MAX_WHOLE_BYTES
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from yarl import URL
 
 MAX_REDIRECTS = 5
+MAX_HEADER_BYTES = 2**16
+"""Of one line or one header: a policy or a cookie may be long, and browsers take as much and more."""
 CHUNK_BYTES = 2**16
 
 
@@ -91,27 +94,47 @@ def request(
     return response
 
 
+def new_clients(connector: aiohttp.TCPConnector, **how: Any) -> aiohttp.ClientSession:
+    """For requests that are each a new client's: none takes a cookie of another with it, by which what lies before a
+    service would keep them all with one pod, and none is to be answered from a cache.
+    """
+    import aiohttp
+
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": AGENT, "Cache-Control": "no-cache"},
+        max_line_size=MAX_HEADER_BYTES,
+        max_field_size=MAX_HEADER_BYTES,
+        **how,
+    )
+
+
 @asynccontextmanager
 async def get(
     http: aiohttp.ClientSession, url: str, headers: dict[str, str] | None = None
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     """What a service answers to a GET, as the kubelet sees it: redirects are followed to the same host, where the
-    service still has to answer; one that leads elsewhere is its answer. Our headers never leave the origin.
+    service still has to answer; one that leads elsewhere is its answer. Our headers, and the cookies that we were given
+    on the way, never leave the origin.
 
     Raises `aiohttp.ClientError` and `TimeoutError`.
     """
     import aiohttp
     from yarl import URL
 
-    where = URL(url)
+    where, headers, cookies = URL(url), headers or {}, dict[str, str]()
     for _ in range(MAX_REDIRECTS + 1):
         async with http.get(str(where), headers=headers, allow_redirects=False) as answer:
             further = _further(where, answer.headers.get("Location")) if 300 <= answer.status <= 399 else None
             if further is None:
                 yield answer
                 return
+            cookies |= {name: cookie.coded_value for name, cookie in answer.cookies.items()}
         if further.origin() != where.origin():
-            headers = None
+            headers, cookies = {}, {}
+        if cookies:
+            headers = {**headers, "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
         where = further
     raise aiohttp.ClientError(f"more than {MAX_REDIRECTS} redirects")
 

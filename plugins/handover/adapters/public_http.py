@@ -8,8 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from handover import clock
-from handover.adapters.http import base_url, beginning_of, get
-from handover.models.annotations import AGENT
+from handover.adapters.http import base_url, beginning_of, get, new_clients
 from handover.ports.public import Answer
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class HttpAddress:
-    """``url`` without a trailing slash. Every request goes on a new connection, and none waits for another."""
+    """``url`` without a trailing slash. Every request is a new client's (`new_clients`), and none waits for another."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, token: str = "") -> None:
         self._http, self._url, self.token = http, url, token
@@ -43,8 +42,7 @@ async def at(url: str, token: str = "") -> AsyncIterator[HttpAddress]:
     """The address behind a URL."""
     import aiohttp
 
-    connector = aiohttp.TCPConnector(limit=0, force_close=True)
-    async with aiohttp.ClientSession(connector=connector, headers={"User-Agent": AGENT}) as http:
+    async with new_clients(aiohttp.TCPConnector(limit=0, force_close=True)) as http:
         yield HttpAddress(http, url, token)
 
 

@@ -14,6 +14,7 @@ from handover.models import answers, names
 from handover.models.containers import find_container
 from handover.models.quantity import quantity
 from handover.outside import outside
+from handover.ports.public import stored
 from handover.telemetry.pods import PodReader
 
 if TYPE_CHECKING:
@@ -62,11 +63,9 @@ class Probe:
 
     async def ask(self) -> Probed:
         answer = await self._public.get(self._path, self._timeout)
-        return Probed(
-            answer.seconds,
-            problem=answers.problem(answer.status, answer.problem, stable=self._stable),
-            silence=answers.silence(answer.status, stable=self._stable),
-        )
+        problem = answers.problem(answer.status, answer.problem, stable=self._stable)
+        silence = answers.silence(answer.status, stable=self._stable) or stored(answer.stored_seconds)
+        return Probed(answer.seconds, problem, "" if problem else silence)
 
 
 async def learn(seen: Observations, kube: Kube, plan: Plan, colour: str) -> None:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from handover import clock
-from handover.adapters.http import base_url, beginning_of, get
-from handover.models.annotations import AGENT
+from handover.adapters.http import base_url, beginning_of, get, new_clients
 from handover.models.answers import NO_ANSWER, Answered, judged, problem, silence
 from handover.models.evidence import Evidence, Measurement, Verdict
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from handover.plan.traffic import Origin
 
 log = logging.getLogger(__name__)
-HEADERS = {"User-Agent": AGENT}
 TIMEOUT_SECONDS = 10.0
 ROUNDS = 3
 """Only what is bad each time is bad."""
@@ -76,11 +74,8 @@ def session(
     """A bounded client; without ``keep_alive`` every request is a new connection, and so may reach another pod."""
     import aiohttp
 
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=concurrency, force_close=not keep_alive),
-        timeout=aiohttp.ClientTimeout(total=timeout),
-        headers=HEADERS,
-    )
+    connector = aiohttp.TCPConnector(limit=concurrency, force_close=not keep_alive)
+    return new_clients(connector, timeout=aiohttp.ClientTimeout(total=timeout))
 
 
 async def log_in(http: aiohttp.ClientSession, api: Endpoint, path: str | None) -> dict[str, str]:

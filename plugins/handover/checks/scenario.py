@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
-from handover.checks.client import HEADERS, TIMEOUT_SECONDS, Endpoint
+from handover.checks.client import TIMEOUT_SECONDS, Endpoint
+from handover.models.annotations import AGENT
 from handover.models.json_text import decoded
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class Scenario:
         """Makes one call and keeps what it asks to save. Raises `StepFailed`."""
         import requests
 
-        headers = dict(HEADERS)
+        headers = {"User-Agent": AGENT, "Cache-Control": "no-cache"}
         if TOKEN in self._variables:
             headers["Authorization"] = f"Bearer {self._variables[TOKEN]}"
         path = substituted(step.path, self._variables)

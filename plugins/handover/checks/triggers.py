@@ -14,6 +14,7 @@ from handover.checks.client import Endpoint, endpoint, origin_of, session
 from handover.models.answers import NO_ANSWER, Answered, judged, silence
 from handover.models.evidence import Evidence, Measurement, failed, passed, unknown
 from handover.plan.traffic import Origin
+from handover.ports.public import stored, stored_seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -94,6 +95,8 @@ class HealthTrigger(BaseTrigger):
             return status, Said(verdict, silence(status))
         if verdict is Answered.BAD:
             return status, Said(verdict, f"status {status}: {text[:200]}")
+        if kept := stored(stored_seconds(answer.headers)):
+            return status, Said(Answered.NO_DATA, kept)
         if self._told is not None and not self._told.is_from(seen, self.wanted):
             return status, Said(Answered.BAD, f"answered by {seen or 'an unnamed version'} instead of {self.wanted}")
         return status, Said(verdict)

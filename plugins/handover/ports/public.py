@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -22,6 +23,24 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     problem: str = ""
     body: str = ""
+
+    @property
+    def stored_seconds(self) -> int:
+        """See `stored_seconds`."""
+        return stored_seconds(self.headers)
+
+
+def stored_seconds(headers: Mapping[str, str]) -> int:
+    """How long a cache has had an answer with these headers (in lower case); 0 for one that is given now, as far as it
+    says.
+    """
+    age = headers.get("age", "")
+    return int(age) if age.isdecimal() else 0
+
+
+def stored(seconds: int) -> str:
+    """Why an answer that a cache has had for so long is no good one; empty for one that is given now."""
+    return f"a cache has had this answer for {seconds} s, it does not say who would answer now" if seconds else ""
 
 
 class PublicAddress(Protocol):

@@ -13,6 +13,7 @@ from handover import clock
 from handover.coordination.routing import Check, NotReady, patiently
 from handover.models import answers
 from handover.models.answers import Answered
+from handover.ports.public import stored
 
 if TYPE_CHECKING:
     from handover.plan.model import Plan
@@ -114,6 +115,8 @@ class Reach:
         if named and not ours:
             return Answered.NO_DATA, named
         verdict = answers.judged(answer.status, stable=answered)
+        if verdict is Answered.GOOD and answer.stored_seconds:
+            return Answered.NO_DATA, stored(answer.stored_seconds)
         if verdict is Answered.GOOD:
             return (verdict, named) if ours else (Answered.NO_DATA, "an unnamed version")
         why = answers.problem(answer.status, answer.problem, stable=answered)

@@ -8,9 +8,11 @@ from handover.models.evidence import Measurement
 from handover.models.names import CONNECTIONS, ERROR_RATE, NEW_ERRORS, P50, P99, PODS, REPLICATION_LAG
 from handover.plan.measures import MeasureEntry
 from handover.plan.traffic import Origin
+from handover.ports.public import Answer
 from handover.workflows.watch import preflight
 from handover.workflows.watch.preflight import WatchPreflight
 from tests.support.steps import release, run
+from tests.twins.service import TwinAddress
 from tests.workflows.watch.test_background import TwinSource, remember
 
 
@@ -68,6 +70,14 @@ def test_a_value_that_a_source_does_not_know_is_named(evidence, database, monkey
 def test_an_address_that_answers_badly_is_refused(world, evidence):
     world.service.tell("blue", mode="errors")
     assert "probe: GET /health: status 500" in evidence().reason
+
+
+def test_a_health_path_that_a_cache_answers_is_refused(world, evidence, monkeypatch):
+    async def get(address, path, timeout):
+        return Answer(0.01, 200, {"x-version": "v1.0.0", "age": "300"})
+
+    monkeypatch.setattr(TwinAddress, "get", get)
+    assert "probe: GET /health: a cache has had this answer for 300 s" in evidence().reason
 
 
 def test_answers_that_do_not_say_which_version_gave_them_are_refused(world, evidence):
