@@ -20,6 +20,7 @@ from tests.support.web import Answer, Asked, serving
 
 MANIFEST = b'{"schemaVersion": 2}'
 DIGEST = f"sha256:{hashlib.sha256(MANIFEST).hexdigest()}"
+TYPED = {"Content-Type": "application/vnd.oci.image.manifest.v1+json; charset=utf-8"}
 REPOSITORY = "ghcr.io/ai-hotel/pms"
 BASIC = "Basic " + base64.b64encode(b"robot:secret").decode()
 
@@ -31,6 +32,13 @@ BASIC = "Basic " + base64.b64encode(b"robot:secret").decode()
          ("bearer", {"realm": "https://a/t", "service": "s", "scope": "x:y"})),
         ('Basic realm="r"', ("basic", {"realm": "r"})),
         ("", ("", {})),
+        ("Negotiate", ("negotiate", {})),
+        ("Basic realm=reg", ("basic", {"realm": "reg"})),
+        ('Bearer realm="https://a/t", service="s", Basic realm="r"',
+         ("bearer", {"realm": "https://a/t", "service": "s"})),
+        ('Basic realm="r", Bearer realm="https://a/t"', ("bearer", {"realm": "https://a/t"})),
+        ('Negotiate, Basic realm="say, Bearer realm=x"', ("basic", {"realm": "say, Bearer realm=x"})),
+        ('Bearer error="invalid_token", Basic realm="r"', ("basic", {"realm": "r"})),
     ],
 )  # fmt: skip
 def test_a_challenges_parts(header, found):
@@ -110,11 +118,34 @@ def test_a_registry_that_lies_about_a_digest(monkeypatch):
 @pytest.mark.parametrize("head", [405, 200])
 def test_without_a_digest_header_the_manifest_itself_is_hashed(monkeypatch, head):
     def answer(asked):
-        return Answer(head) if asked.method == "HEAD" else Answer(200, MANIFEST)
+        return Answer(head) if asked.method == "HEAD" else Answer(200, MANIFEST, TYPED)
 
     digest, asked = ask(monkeypatch, answer)
     assert digest == DIGEST
     assert [call.method for call in asked] == ["HEAD", "GET"]
+
+
+def test_a_manifest_may_say_itself_what_it_is(monkeypatch):
+    manifest = b'{"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json"}'
+    assert ask(monkeypatch, lambda _: Answer(200, manifest))[0] == f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+
+
+@pytest.mark.parametrize("redirected", [False, True], ids=["at once", "after a redirect"])
+@pytest.mark.parametrize(("body", "headers"), [
+    (b"<html>Sign in</html>", {"Content-Type": "text/html"}), (b"<html>Sign in</html>", TYPED), (b"", {}), (b"", TYPED),
+    (b'{"errors": [{"code": "MANIFEST_UNKNOWN"}]}', {"Content-Type": "application/json"}), (b"[2]", TYPED),
+    (b'{"schemaVersion": 2}', {"Content-Type": "application/json"}), (b'{"schemaVersion": 2}', {}),
+    (b'{"schemaVersion": 1}', TYPED), (b'{"schemaVersion": true}', TYPED),
+    (b'{"schemaVersion": 2, "mediaType": []}', {}),
+])  # fmt: skip
+def test_what_is_no_manifest_has_no_digest(monkeypatch, body, headers, redirected):
+    def answer(asked):
+        if redirected and asked.path != "/login":
+            return Answer(302, headers={"Location": "/login"})
+        return Answer(200, body, headers)
+
+    with pytest.raises(RegistryRefused, match=r"no manifest of an image .* does the connection lead to the registry"):
+        ask(monkeypatch, answer, "v9.9.9")
 
 
 def test_basic_auth(monkeypatch):
@@ -204,6 +235,18 @@ def test_the_login_goes_to_the_registrys_own_host_and_the_hubs(home, realm):
 def test_the_login_goes_to_nobody_else_and_never_in_plain_text(home, realm):
     where = Connection(conn_id="registry", conn_type="http", host=HOME[home])
     assert "the login was not sent" in registry.stranger(where, realm)
+
+
+def test_of_two_challenges_the_token_is_had_at_its_own_realm(monkeypatch):
+    def answer(asked):
+        if asked.path.startswith("/token"):
+            return Answer(200, {"token": "t0k3n"})
+        if asked.headers.get("authorization") == "Bearer t0k3n":
+            return plain(asked)
+        realm = f"http://{asked.headers['host']}/token"
+        return Answer(401, headers={"WWW-Authenticate": f'Bearer realm="{realm}",service="reg", Basic realm="r"'})
+
+    assert ask(monkeypatch, answer, login="robot", password="secret")[0] == DIGEST
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b"{}", b"7"])

@@ -24,15 +24,15 @@ MAX_MANIFEST_BYTES = 2**22
 """What registries have to take at least, and what none of ours exceeds."""
 HUB_LOGIN = f"auth.{HUB}"
 """Where the hub, and no other registry, has its tokens from."""
-MANIFEST_TYPES = ", ".join(
-    (
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-    )
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
 )
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+CHALLENGE_PARTS = re.compile(r'([\w-]+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))|([A-Za-z][\w-]*)')
+"""Of a WWW-Authenticate header: a parameter with its value, quoted or not, or else a scheme."""
 
 
 class ImageMissing(LookupError):
@@ -44,9 +44,17 @@ class RegistryRefused(RuntimeError):
 
 
 def challenge(header: str) -> tuple[str, dict[str, str]]:
-    """Scheme (lower case) and parameters of a WWW-Authenticate header."""
-    scheme, _, rest = header.strip().partition(" ")
-    return scheme.lower(), dict(re.findall(r'(\w+)="([^"]*)"', rest))
+    """Scheme (lower case) and parameters of a WWW-Authenticate header: of several challenges in it that of a token,
+    else of basic auth, else the first.
+    """
+    found: list[tuple[str, dict[str, str]]] = []
+    for name, quoted, bare, scheme in CHALLENGE_PARTS.findall(header):
+        if scheme:
+            found.append((scheme.lower(), {}))
+        elif found:
+            found[-1][1][name] = quoted or bare
+    tokens = [one for one in found if one[0] == "bearer" and one[1].get("realm")]
+    return next(iter([*tokens, *(one for one in found if one[0] == "basic"), *found]), ("", {}))
 
 
 def pinned(plan: Plan, image: str) -> str:
@@ -84,6 +92,12 @@ def _digest(where: Connection, name: str, repository: str, reference: str) -> st
     digest = response.headers.get("Docker-Content-Digest", "")
     if response.status_code == 405 or (response.ok and not DIGEST.fullmatch(digest)):
         response = _ask(where, "GET", path)
+        if response.ok and not _is_manifest(response):
+            kind = response.headers.get("Content-Type", "of no type").partition(";")[0][:60]
+            raise RegistryRefused(
+                f"the answer for {repository} {reference} is no manifest of an image ({kind}): does the connection "
+                "lead to the registry, and past a login page?"
+            )
         digest = f"sha256:{hashlib.sha256(response.content).hexdigest()}"
     if response.status_code == 404:
         return None
@@ -93,6 +107,18 @@ def _digest(where: Connection, name: str, repository: str, reference: str) -> st
     if DIGEST.fullmatch(reference) and digest != reference:
         raise ImageMissing(f"the registry answered {digest} for {repository}@{reference}")
     return digest
+
+
+def _is_manifest(response: Response) -> bool:
+    """Whether it is what a digest is made of: a login page, a list of errors and an empty body are answers as well."""
+    try:
+        body = decoded(response.content)
+    except ValueError:
+        return False
+    if not isinstance(body, dict) or type(body.get("schemaVersion")) is not int or body["schemaVersion"] != 2:
+        return False
+    kinds = (response.headers.get("Content-Type", "").partition(";")[0].strip().lower(), body.get("mediaType"))
+    return any(kind in MANIFEST_TYPES for kind in kinds)
 
 
 def _words(response: Response, login: str | None, password: str | None) -> str:
@@ -105,7 +131,7 @@ def _ask(where: Connection, method: str, path: str) -> Response:
     from handover.adapters.straight import Straight
 
     url = f"{base_url(where)}{path}"
-    headers = {"Accept": MANIFEST_TYPES}
+    headers = {"Accept": ", ".join(MANIFEST_TYPES)}
     basic = (where.login, where.password or "") if where.login else None
     with Straight(MAX_MANIFEST_BYTES) as http:
         first = http.request(method, url, headers=headers, timeout=TIMEOUT_SECONDS)
