@@ -147,6 +147,45 @@ def test_a_sustained_measure_of_another_source():
     assert found.severity is Severity.LOW
 
 
+BUSY = {"name": "busy", "source": "prometheus", "limit": {"above": 10}, "samples": 3}
+
+
+def points(subject: Observations, now: float, value: float, at: float) -> None:
+    """A look that finds the point of so many seconds after the watch began."""
+    point = Measurement(what="busy", value=value, source="prometheus", at=subject.began + at)
+    subject.measured(now, "prometheus", [point])
+
+
+@pytest.mark.parametrize(("window", "seconds"), [("fast", 120), ("sustained", 120)])
+def test_a_point_counts_once_however_often_it_is_seen(window, seconds):
+    """Of a monitor that has one for each minute."""
+    subject = seen(plan_with(BUSY | {"window": window}))
+    for now in range(0, 600, 2):
+        good(subject, now)
+        points(subject, now, 50, now // 60 * 60)
+        if found := judge.breach(subject, now):
+            break
+    assert (found and found.rule, now) == ("busy", seconds)
+
+
+@pytest.mark.parametrize("value", [50, 0], ids=["bad", "good"])
+@pytest.mark.parametrize("window", ["fast", "sustained"])
+def test_what_was_before_the_watch_is_neither_a_breach_nor_a_pass(window, value):
+    subject = seen(plan_with(BUSY | {"window": window}))
+    for now in range(0, 300, 2):
+        good(subject, now)
+        points(subject, now, value, -200)
+        assert judge.breach(subject, now) is None
+    found = result(subject, now, "busy", "prometheus")
+    assert (found.verdict, found.value) == (MeasureVerdict.NO_DATA, None)
+    assert found.reason == "its newest value is 200 s older than the watch"
+    points(subject, now, 0, 0)
+    assert result(subject, now, "busy", "prometheus").verdict == MeasureVerdict.PASS
+    points(subject, now, 50, -60)  # of another replica of the monitor
+    found = result(subject, now, "busy", "prometheus")
+    assert (found.verdict, found.value) == (MeasureVerdict.PASS, 0)
+
+
 def test_growth_over_what_was_normal():
     entry = QUEUE | {"limit": {"growth": 1.0, "at_least": 10}, "samples": 1}
     for normal, value, broken in ((50, 100, False), (50, 101, True), (2, 12, False), (2, 13, True)):

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from handover import clock
 from handover.analysis import metrics
 from handover.analysis.besides import Besides
 from handover.analysis.latency import Histogram, cumulated, histogram
@@ -58,6 +59,8 @@ class JudgedMeasure:
     heard: float
     lacking: str = ""
     """Why its source cannot tell it."""
+    newest: float = -math.inf
+    """When its last value was so, in seconds since the epoch: a monitor has no other one until its next period."""
 
 
 @dataclass
@@ -78,6 +81,8 @@ class Observations:
     """What of that goes on still: it is no breach again until it has been good."""
     stable: Histogram | None = None
     """How long the stable version's answers took, where that is known."""
+    began: float = field(default_factory=clock.epoch)
+    """When the watch did, in seconds since the epoch: what was so before is not the release's."""
 
     def __post_init__(self) -> None:
         watch, alert = self.plan.watch, self.plan.thresholds.alert_degradation
@@ -212,6 +217,8 @@ class Observations:
                 watched.lacking = problem
                 if not problem:
                     watched.heard = now
+                    if watched.newest < self.began:
+                        watched.lacking = f"its newest value is {self.began - m.at:.0f} s older than the watch"
             if problem and not (watched and watched.measure.silence is Silence.IGNORE):
                 problems.append(problem if m.value is None else f"{m.what}: {problem}")
         if problems:
@@ -272,7 +279,7 @@ class Observations:
             comparison.look(now, self.stable, self.baseline.get(watched.measure.name))
 
     def _take(self, now: float, source: str, m: Measurement) -> str:
-        """Makes a point of a measurement; gives why that cannot be done."""
+        """Makes a point of a measurement, once; gives why that cannot be done."""
         if m.value is None:
             return m.why or "no value"
         if not math.isfinite(m.value):
@@ -284,6 +291,9 @@ class Observations:
             if found is None:
                 return f"it is in {m.unit!r}, the plan has it in {unit!r}"
             value = found
+            if m.at < self.began or m.at <= watched.newest:
+                return ""
+            watched.newest = m.at
         self.point(now, m.what, value, unit, m.source, source)
         return ""
 
