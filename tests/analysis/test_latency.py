@@ -14,7 +14,8 @@ from handover.analysis.metrics import Counters
 from handover.analysis.observations import Probed
 from handover.models import names
 from handover.models.evidence import Verdict
-from tests.analysis.made import result, seen
+from handover.models.measures import MeasureVerdict
+from tests.analysis.made import plan_with, result, seen
 
 BUCKETS = {0.1: 10.0, 0.5: 40.0, 1.0: 45.0, math.inf: 50.0}
 BOUNDS = (0.1, 0.5, 1.0, math.inf)
@@ -47,6 +48,23 @@ def test_worse_is_by_a_share_and_at_least_by_so_much():
     assert worse([((0.0, 0.02), 1), ((0.1, 0.5), 2), ((1.0, math.inf), 3)], 0.5, 0.05) == [
         ((0.0, 0.07), 1), ((0.1, 0.75), 2), ((1.0, math.inf), 3),
     ]  # fmt: skip
+
+
+def test_worse_by_so_much_is_a_bound_of_the_new_version_and_not_just_beside_it():
+    assert worse([((0.05, 0.1), 1), ((0.5, 0.7), 1)], 0.0, 0.2) == [((0.05, 0.3), 1), ((0.5, 0.9), 1)]
+    assert worse([((0.0, 0.7), 1)], 0.1, 0.0) == [((0.0, 0.77), 1)]
+
+
+@pytest.mark.parametrize("limit", [30, 35, 70, 280, 550, 560, 700, 1100])
+def test_a_limit_in_ms_tells_the_answers_of_its_own_bucket(limit):
+    """All of them took longer than it."""
+    entry = {"name": "p99_seconds", "source": "pods", "limit": {"above": limit}, "unit": "ms"}
+    subject, bound = seen(plan_with(entry)), limit / 1000
+    for now in range(1, 60):
+        buckets = {bound: 0.0, 2 * bound: 100.0 * now, math.inf: 100.0 * now}
+        subject.pod("a", Counters(float(now), 100.0 * now, 0.0, buckets))
+    found = result(subject, now, "p99_seconds")
+    assert (found.verdict, found.value) == (MeasureVerdict.BREACH, 1.0)
 
 
 # --- verdicts

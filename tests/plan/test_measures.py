@@ -178,3 +178,13 @@ def test_units_are_converted_there_and_back_or_not_at_all(one, other, value):
 ])  # fmt: skip
 def test_some_units(value, given, wanted, found):
     assert in_unit(value, given, wanted) == (None if found is None else pytest.approx(found))
+
+
+@pytest.mark.parametrize(("given", "wanted", "per"), [
+    ("ms", "s", 1000), ("us", "s", 10**6), ("ns", "s", 10**9), ("us", "ms", 1000), ("s", "min", 60), ("%", "", 100),
+    ("1/h", "1/s", 3600),
+])  # fmt: skip
+def test_a_converted_value_is_the_number_that_is_written_in_the_other_unit(given, wanted, per):
+    """A limit in ms is a bound of a histogram in s, and not just beside it."""
+    for value in range(1, 3001):
+        assert in_unit(value, given, wanted) == value / per

@@ -7,12 +7,13 @@ its answers may be on either side: no verdict rests on a guess.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from handover.analysis.statistics import Interval
 
+DIGITS = 12
+"""Of seconds: of 0.1 and 0.2 there is more than 0.3 otherwise, which may be the bound of a bucket."""
 Histogram = Mapping[Interval, float]
 """How many answers took so long; unlike buckets they do not contain each other, so that any two can be added."""
 
@@ -65,4 +66,4 @@ def slower(times: Histogram, limit: float) -> Slower:
 
 def worse(times: Iterable[tuple[Interval, float]], share: float, at_least: float) -> list[tuple[Interval, float]]:
     """The same answers, each slower by so much: what may be without being a degradation."""
-    return [((low, high if math.isinf(high) else high + max(high * share, at_least)), n) for (low, high), n in times]
+    return [((low, round(high + max(high * share, at_least), DIGITS)), n) for (low, high), n in times]

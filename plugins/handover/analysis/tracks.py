@@ -14,7 +14,7 @@ from handover.analysis.latency import Histogram, Slower, slower, worse
 from handover.analysis.statistics import SequentialTest, beyond, slower_pairs
 from handover.analysis.window import Lasting, Share, Sums
 from handover.models import names
-from handover.plan.measures import UNITS
+from handover.plan.measures import in_first
 
 if TYPE_CHECKING:
     from handover.plan.measures import Measure
@@ -50,13 +50,13 @@ class ShareTrack:
 
     def __init__(self, measure: Measure, watch: WatchRules) -> None:
         self.measure, self._watch = measure, watch
-        limit, factor = measure.limit, UNITS[measure.unit][1]
-        self.seconds = (limit.above or 0.0) * factor
+        limit, unit = measure.limit, measure.unit
+        self.seconds = in_first(limit.above or 0.0, unit)
         """A percentile's limit."""
         if measure.quantile is not None:
             self.may = 1 - measure.quantile
         else:
-            self.may = limit.above * factor if limit.above is not None else 1 - (limit.below or 0.0) * factor
+            self.may = 1 - in_first(limit.below or 0.0, unit) if limit.above is None else in_first(limit.above, unit)
         self._fast = measure.window == "fast"
         self._test = SequentialTest(self.may, beyond(watch.confidence_z)) if self._fast and self.may < 1 else None
         self._wanted = 0 if self._fast else _enough(min(self.may, 1 - self.may))
@@ -206,12 +206,13 @@ class ComparisonTrack:
         if not self._news or not stable or total < self._watch.min_requests:
             return
         self._news = False
-        factor, limit = UNITS[self.measure.unit][1], self.measure.limit
-        self._effect = self._pairs(now, stable, limit.relative or 0.0, limit.at_least * factor)
+        limit = self.measure.limit
+        at_least = in_first(limit.at_least, self.measure.unit)
+        self._effect = self._pairs(now, stable, limit.relative or 0.0, at_least)
         if total < self._wanted:
             return
         self._bad.add(now, self._sure(self._effect))
-        self._alerting.add(now, self._sure(self._pairs(now, stable, self._alert, limit.at_least * factor)))
+        self._alerting.add(now, self._sure(self._pairs(now, stable, self._alert, at_least)))
 
     def over(self, now: float) -> bool:
         return self._bad.throughout(now, self._watch.sustained_seconds, self.measure.samples)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,15 +24,15 @@ from handover.plan.parts import Section
 if TYPE_CHECKING:
     from handover.plan.model import Plan
 
-UNITS: Mapping[str, tuple[str, float]] = {
-    "": ("number", 1), "%": ("number", 0.01),
-    "s": ("time", 1), "ms": ("time", 1e-3), "us": ("time", 1e-6), "ns": ("time", 1e-9),
-    "min": ("time", 60), "h": ("time", 3600),
-    "B": ("bytes", 1), "kB": ("bytes", 1e3), "MB": ("bytes", 1e6), "GB": ("bytes", 1e9),
+UNITS: Mapping[str, tuple[str, Fraction | int]] = {
+    "": ("number", 1), "%": ("number", Fraction(1, 100)),
+    "s": ("time", 1), "ms": ("time", Fraction(1, 10**3)), "us": ("time", Fraction(1, 10**6)),
+    "ns": ("time", Fraction(1, 10**9)), "min": ("time", 60), "h": ("time", 3600),
+    "B": ("bytes", 1), "kB": ("bytes", 10**3), "MB": ("bytes", 10**6), "GB": ("bytes", 10**9),
     "KiB": ("bytes", 2**10), "MiB": ("bytes", 2**20), "GiB": ("bytes", 2**30),
-    "B/s": ("bytes per second", 1), "kB/s": ("bytes per second", 1e3), "MB/s": ("bytes per second", 1e6),
+    "B/s": ("bytes per second", 1), "kB/s": ("bytes per second", 10**3), "MB/s": ("bytes per second", 10**6),
     "KiB/s": ("bytes per second", 2**10), "MiB/s": ("bytes per second", 2**20),
-    "1/s": ("rate", 1), "1/min": ("rate", 1 / 60), "1/h": ("rate", 1 / 3600),
+    "1/s": ("rate", 1), "1/min": ("rate", Fraction(1, 60)), "1/h": ("rate", Fraction(1, 3600)),
 }  # fmt: skip
 """What a unit measures, and how many of the first unit of its kind it is."""
 GIVEN: Mapping[str, Mapping[str, str]] = {
@@ -67,12 +68,23 @@ def _told_in(source: str, name: str) -> str | None:
 
 
 def in_unit(value: float, given: str, wanted: str) -> float | None:
-    """The value in another unit; None when they do not measure the same. No unit at all is whatever is wanted."""
+    """The value in another unit, as it would be written there: 700 ms are 0.7 s, and not a little more. None when they
+    do not measure the same. No unit at all is whatever is wanted.
+    """
     if given in ("", wanted):
         return value
     kind, factor = UNITS.get(given, ("unknown", 0))
     wanted_kind, wanted_factor = UNITS[wanted]
-    return value * factor / wanted_factor if kind == wanted_kind else None
+    return _times(value, Fraction(factor) / wanted_factor) if kind == wanted_kind else None
+
+
+def in_first(value: float, unit: str) -> float:
+    """The value in the first unit of its kind: seconds, bytes, a share of one."""
+    return _times(value, Fraction(UNITS[unit][1]))
+
+
+def _times(value: float, ratio: Fraction) -> float:
+    return value * ratio.numerator / ratio.denominator
 
 
 def _known_unit(unit: str) -> str:
