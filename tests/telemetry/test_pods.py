@@ -102,6 +102,18 @@ def test_what_the_kubelet_asks_for_is_left_out():
     assert source.kubelet == {"a": pytest.approx(0.3)}
 
 
+@pytest.mark.parametrize(("port", "rate"), [
+    (8080, 2.0), ("8080", 2.0), ("http", 2.0), (9090, 0.0), ("management", 0.0), ("unnamed", 0.0),
+])  # fmt: skip
+def test_what_the_kubelet_asks_at_another_port_is_not_among_the_requests_of_clients(port, rate):
+    ports = [{"name": "management", "containerPort": 9090}, {"name": "http", "containerPort": 8080}]
+    http = {"httpGet": {"path": "/live", "port": port}, "periodSeconds": 1}
+    probed = pod("a", livenessProbe=http, readinessProbe=http, ports=ports)
+    source = reader(Cluster(probed, answers=lambda _: ""), counts_kubelet=True)
+    run(source.ready())
+    assert source.kubelet == {"a": rate}
+
+
 def test_an_answer_that_is_too_large_is_no_data():
     with pytest.raises(NoMetrics, match="6000000 bytes of metrics"):
         run(reader(Cluster(answers=lambda _: "a" * 6_000_000)).look("a"))

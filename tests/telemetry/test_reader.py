@@ -7,8 +7,9 @@ import pytest
 from handover.models import names
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
+from handover.plan.pod_metrics import PodMetricsRules
 from handover.telemetry.counters import LATENCIES
-from handover.telemetry.reader import reader_of
+from handover.telemetry.reader import Reader, reader_of
 
 INF = float("inf")
 RESOURCES = """process_cpu_seconds_total 1.5
@@ -85,6 +86,31 @@ def test_requests_of_the_kubelet_and_of_ours_are_left_out(read, label):
 def test_what_only_looks_like_it_is_a_guests(read, label):
     found = read(counted(f'http_requests_total{{{label},code="500"}} 5'), probed=("/",), leave_out=[{"who": "kube"}])
     assert found.errors == 5
+
+
+@pytest.mark.parametrize("route", [
+    "/actuator/health/**", "/actuator/health/*", "/actuator/health/{*path}", "/actuator/health/{**path}",
+    "/actuator/health/{selector}", "/actuator/health/{selector?}", "GET /actuator/health/:kind",
+    "actuator/health/<kind>", "/actuator/health/<path:kind>", "/actuator/*/readiness", "/actuator/**",
+])  # fmt: skip
+def test_the_template_of_a_health_checks_route_is_left_out(route):
+    page = counted(
+        f'http_server_requests_seconds_count{{uri="{route}",status="200"}} 900',
+        'http_server_requests_seconds_count{uri="/orders/{id}",status="500"} 5',
+    )
+    found = Reader(PodMetricsRules(), ("/actuator/health/readiness",)).read(page, 0.0)
+    assert (found.requests, found.errors) == (5, 5)
+
+
+@pytest.mark.parametrize(("route", "path"), [
+    ("/**", "/health"), ("/*", "/health"), ("/{name}", "/health"), ("/:name", "/health"), ("*", "/health/live"),
+    ("/api/{id}", "/api/health"), ("/api/**", "/api/health"), ("/{name}/live", "/health/live"),
+    ("/health/{id}", "/health"), ("/health/{id}/more", "/health/live"), ("/health/{id}", "/health/live/more"),
+    ("/health/live/{id}", "/health/ready/x"),
+])  # fmt: skip
+def test_a_template_that_holds_other_paths_as_well_is_a_guests(route, path):
+    page = counted(f'http_server_requests_seconds_count{{uri="{route}",status="500"}} 5')
+    assert Reader(PodMetricsRules(), (path,)).read(page, 0.0).errors == 5
 
 
 def test_a_counter_that_cannot_tell_them_apart_says_so(read):

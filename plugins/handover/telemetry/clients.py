@@ -8,6 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from handover.telemetry.conventions import ROUTES
 from handover.telemetry.exposition import Labels
 
+WILD = re.compile(r"[*{:<]")
+"""How a part of a route begins that stands for others: ``**``, ``{id}``, ``:id``, ``<id>``."""
+MANY = re.compile(r"\*|\{\*|<path:")
+"""The same of a last part that stands for several."""
+OURS = re.compile("(health|ready|readi|probe|metrics|actuator)[a-z]*|live(z|ness)?|ping")
+"""Parts of paths that only a cluster and we ask for."""
 Patterns = Mapping[str, re.Pattern[str]]
 
 
@@ -43,9 +49,27 @@ class Clients:
         return bool(found)
 
     def _sent(self, labels: Labels) -> bool:
-        if any(_bare(labels[label]) in self._paths for label in ROUTES if label in labels):
+        if any(self._is_not_theirs(_bare(labels[label])) for label in ROUTES if label in labels):
             return False
         return not any(matches(labels, patterns) for patterns in self._leave_out)
+
+    def _is_not_theirs(self, route: str) -> bool:
+        return route in self._paths or any(_is_template_of(route, path) for path in self._paths)
+
+
+def _is_template_of(route: str, path: str) -> bool:
+    """Whether a path is counted under a route with wildcards, and the route is for such paths alone: a literal part
+    before its first wildcard says so, since ``/api/{id}`` and ``/**`` hold requests of clients as well.
+    """
+    wanted, given = route.split("/"), path.split("/")
+    first = next((number for number, part in enumerate(wanted) if WILD.match(part)), None)
+    if first is None or not any(OURS.fullmatch(part) for part in wanted[:first]):
+        return False
+    if MANY.match(wanted[-1]):
+        wanted, given = wanted[:-1], given[: len(wanted) - 1]
+    return len(wanted) == len(given) and all(
+        part == found or WILD.match(part) for part, found in zip(wanted, given, strict=True)
+    )
 
 
 def _bare(path: str) -> str:

@@ -102,12 +102,24 @@ class PodReader:
             return reader.counters(text, page, at, self._probed.get(pod, frozenset()))
 
     def _probes_of(self, pod: Json) -> Iterator[tuple[str, float]]:
-        """Path and requests a second of each HTTP probe of the kubelet, while the pod is ready."""
+        """Path of each HTTP probe of the kubelet, and how many requests a second it makes where clients are served,
+        while the pod is ready: another port is none of theirs, and its requests are not among them.
+        """
         container = find_container(pod["spec"], self._cluster.container) or {}
         for kind in ("livenessProbe", "readinessProbe"):
             probe = container.get(kind) or {}
             if "httpGet" in probe:
-                yield probe["httpGet"].get("path", "/"), 1.0 / (probe.get("periodSeconds") or 10)
+                asked = probe["httpGet"]
+                here = _number(asked.get("port"), container) in (None, self._cluster.port)
+                yield asked.get("path", "/"), 1.0 / (probe.get("periodSeconds") or 10) if here else 0.0
+
+
+def _number(port: int | str | None, container: Json) -> int | None:
+    """Of a port that may be the name of one of the container's; 0 for one that is not known."""
+    named = {one["name"]: int(one["containerPort"]) for one in container.get("ports") or () if "name" in one}
+    if port is None:
+        return None
+    return int(port) if str(port).isdecimal() else named.get(str(port), 0)
 
 
 def _turn() -> asyncio.Lock:
