@@ -83,3 +83,36 @@ def test_changing_nothing_writes_nothing(in_cluster):
         assert (await kube.get("configmaps", NAME))["metadata"]["resourceVersion"] == before
 
     in_cluster(work)
+
+
+@pytest.mark.parametrize("text", [
+    '{"deployment": "run-1"', "[]", '{"deployment": "run-1", "reason": "ada@example.com"}', "null",
+], ids=["cut", "a list", "half of it", "null"])  # fmt: skip
+def test_what_cannot_be_read_is_said_without_what_is_in_it(in_cluster, text):
+    """Somebody has edited it, or a newer version has written what this one does not know."""
+
+    async def work(kube):
+        await state.write(kube, NAME, known(1))
+        await kube.merge(state.CONFIG_MAPS, NAME, {"data": {state.KEY: text}})
+        said = rf"the deployment's state in ConfigMap {NAME} of \S+ cannot be read \(.*\): repair it"
+        with pytest.raises(state.Damaged, match=said) as error:
+            await state.read(kube, NAME)
+        assert "ada@example.com" not in str(error.value) and "\n" not in str(error.value)
+        for change in (
+            state.update(kube, NAME, token(1), lambda old: old), state.write(kube, NAME, known(2)),
+            state.ended(kube, NAME, "run-1"),
+        ):  # fmt: skip
+            with pytest.raises(state.Damaged):
+                await change
+
+    in_cluster(work)
+
+
+def test_a_generation_that_is_no_number_is_damage(in_cluster):
+    async def work(kube):
+        await state.write(kube, NAME, known(1))
+        await kube.merge(state.CONFIG_MAPS, NAME, {"metadata": {"annotations": {"handover/generation": "abc"}}})
+        with pytest.raises(state.Damaged, match="generation"):
+            await state.write(kube, NAME, known(2))
+
+    in_cluster(work)

@@ -59,7 +59,7 @@ async def _run(command: str, plan: Plan, arguments: argparse.Namespace) -> int:
         router = outside().router(kube, plan.cluster, plan.cluster.service)
         if command == "status":
             return await _status(kube, router, plan)
-        state, position = await look(kube, router, plan, arguments.deployment)
+        state, position = await look(kube, router, plan, arguments.deployment, traffic_alone=True)
         _, changed = await abort_or_wake(kube, router, plan, position, arguments.reason, address=nobody)
         milliseconds = (clock.monotonic() - begun) * 1000
         print(f"{_done(state, position, changed)} ({milliseconds:.0f} ms)", flush=True)
@@ -78,9 +78,8 @@ def _done(state: DeploymentState, position: Position, changed: bool) -> str:
 
 
 async def _status(kube: Kube, router: Router, plan: Plan) -> int:
-    route, state = await asyncio.gather(router.read(), states.read(kube, plan.lock_name))
-    print(route)
-    if state:
+    print(await router.read())
+    if state := await states.read(kube, plan.lock_name):
         print(
             f"deployment {state.deployment}: {state.version} on {state.preview} is {state.status} "
             f"(before: {state.previous_version} on {state.stable}), generation {state.generation}"

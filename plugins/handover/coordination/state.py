@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from pydantic import ValidationError
+
 from handover.coordination.lock import FencedOut, fresh
 from handover.models.annotations import as_annotations, notes
 from handover.models.deployment import DeploymentState, FencingToken, Status
-from handover.ports.kube import Conflict, Json, Kube, NotFound
+from handover.ports.kube import Conflict, Json, Kube, KubeError, NotFound
 
 CONFIG_MAPS = "configmaps"
 KEY = "state"
@@ -20,7 +22,12 @@ class NoDeployment(Exception):
     """Nothing was ever deployed with this plan."""
 
 
+class Damaged(KubeError):
+    """What is known of the deployment cannot be read: somebody has edited it, or a newer version has written it."""
+
+
 async def read(kube: Kube, name: str) -> DeploymentState | None:
+    """Raises `Damaged`."""
     found = await kube.find(CONFIG_MAPS, name)
     return _parsed(found) if found else None
 
@@ -124,12 +131,24 @@ def _given_up(config_map: Json | None) -> list[str]:
 
 def _generation(config_map: Json) -> int:
     state = _parsed(config_map)
-    return max(int(notes(config_map).get("generation", "0")), state.generation if state else 0)
+    said = notes(config_map).get("generation", "0")
+    if not said.isdecimal():
+        raise _damaged(config_map, "the annotation of its generation is no number")
+    return max(int(said), state.generation if state else 0)
 
 
 def _parsed(config_map: Json) -> DeploymentState | None:
     text = (config_map.get("data") or {}).get(KEY)
-    return DeploymentState.model_validate_json(text) if text else None
+    try:
+        return DeploymentState.model_validate_json(text) if text else None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        raise _damaged(config_map, ": ".join([*map(str, first["loc"]), first["msg"]])) from None
+
+
+def _damaged(config_map: Json, why: str) -> Damaged:
+    where = f"ConfigMap {config_map['metadata']['name']} of {config_map['metadata'].get('namespace', 'its namespace')}"
+    return Damaged(0, f"the deployment's state in {where} cannot be read ({why}): repair it with kubectl edit")
 
 
 def _config_map(

@@ -18,14 +18,16 @@ from handover.coordination import state as states
 from handover.coordination.lock import FencedOut
 from handover.coordination.routing import DEPLOYMENTS, NotReady, move, patiently
 from handover.coordination.size import declared, grow, until_full
+from handover.coordination.state import Damaged
 from handover.models.annotations import as_annotations, notes
-from handover.models.deployment import Status
+from handover.models.deployment import DeploymentState, Status
 from handover.ports.kube import KubeError
+from handover.traffic import by_route
 from handover.traffic.back import Address, go_back, public_address
 from handover.traffic.drain import Drained, drain, undrain
 
 if TYPE_CHECKING:
-    from handover.models.deployment import DeploymentState, FencingToken
+    from handover.models.deployment import FencingToken
     from handover.plan.model import Plan
     from handover.ports.kube import Json, Kube
     from handover.ports.router import Route, Router
@@ -73,15 +75,19 @@ class Position:
 
 
 async def look(
-    kube: Kube, router: Router, plan: Plan, deployment: str | None = None
+    kube: Kube, router: Router, plan: Plan, deployment: str | None = None, *, traffic_alone: bool = False
 ) -> tuple[DeploymentState, Position]:
-    """Raises `NothingToRollBack`.
+    """Raises `NothingToRollBack`, and `Damaged`.
 
     :param deployment: the run to roll back; None for the current one
+    :param traffic_alone: no more is wanted than that: where the state of the deployment is gone or damaged, what the
+        Service says is enough
     """
-    state, route, found = await read(kube, router, plan)
-    if state is None:
-        raise NothingToRollBack("there is no deployment to roll back")
+    state, route, found = await _read(kube, router, plan)
+    if not isinstance(state, DeploymentState):
+        if not (traffic_alone and by_route.says_enough(plan, route)):
+            raise state or NothingToRollBack(_nothing(plan, route))
+        state = await _by_route(kube, plan, route, found, state)
     if deployment and deployment != state.deployment:
         raise NothingToRollBack(
             f"there is no deployment {deployment} to roll back: the current one is {state.deployment} "
@@ -93,14 +99,55 @@ async def look(
 
 
 async def read(kube: Kube, router: Router, plan: Plan) -> tuple[DeploymentState | None, Route, dict[str, Json | None]]:
-    """Everything at once, in one round trip: what is deployed, the route, and the Deployment of each colour."""
+    """Everything at once, in one round trip: what is deployed, the route, and the Deployment of each colour. Raises
+    `Damaged`.
+    """
+    state, route, found = await _read(kube, router, plan)
+    if isinstance(state, Damaged):
+        raise state
+    return state, route, found
+
+
+async def _read(
+    kube: Kube, router: Router, plan: Plan
+) -> tuple[DeploymentState | Damaged | None, Route, dict[str, Json | None]]:
     cluster = plan.cluster
     state, route, colours = await asyncio.gather(
-        states.read(kube, plan.lock_name),
+        _state(kube, plan),
         router.read(),
         asyncio.gather(*(kube.find(DEPLOYMENTS, cluster.deployment_of(colour)) for colour in cluster.colours)),
     )
     return state, route, dict(zip(cluster.colours, colours, strict=True))
+
+
+async def _state(kube: Kube, plan: Plan) -> DeploymentState | Damaged | None:
+    """What is damaged is told apart from what is not there."""
+    try:
+        state = await states.read(kube, plan.lock_name)
+    except Damaged as error:
+        return error
+    if state and {state.stable, state.preview} != set(plan.cluster.colours):
+        colours = f"{state.stable} and {state.preview}"
+        return Damaged(
+            0, f"the deployment's state in ConfigMap {plan.lock_name} is of {colours}, no colours of the plan"
+        )
+    return state
+
+
+def _nothing(plan: Plan, route: Route) -> str:
+    known = f": ConfigMap {plan.lock_name} holds no state, though {route}; `python -m handover back` moves traffic back"
+    return f"there is no deployment to roll back{known if by_route.says_enough(plan, route) else ''}"
+
+
+async def _by_route(
+    kube: Kube, plan: Plan, route: Route, found: dict[str, Json | None], damaged: Damaged | None
+) -> DeploymentState:
+    why = str(damaged or f"ConfigMap {plan.lock_name} holds no state of a deployment")
+    versions = {colour: _written(deployment) for colour, deployment in found.items()}
+    state = await by_route.known(kube, plan, route, versions, why)
+    if isinstance(state, str):
+        raise NothingToRollBack(state)
+    return state
 
 
 async def look_for(kube: Kube, router: Router, plan: Plan, token: FencingToken) -> Position:

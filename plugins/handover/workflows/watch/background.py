@@ -57,7 +57,13 @@ class BackgroundAnalysis(AnalysisRun):
         super().__post_init__()
         subject = self.subject
         self._follower = TrafficFollower(
-            subject.kube, subject.router, subject.plan, subject.token, subject.state, self._entered
+            subject.kube,
+            subject.router,
+            subject.plan,
+            subject.token,
+            subject.state,
+            self._entered,
+            self.log,
         )
         self._standing = Standing.ARMED
         self._observer: Observer | None = None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from handover.coordination import state as states
-from handover.ports.kube import KubeError
 from handover.traffic.abort import Position, abort, look_for
 from handover.workflows.watch.response import Standing, standing
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from handover.ports.kube import Kube
     from handover.ports.router import Router
 
+log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 """How old the remembered route and the number of ready stable pods may be."""
 
@@ -27,31 +27,47 @@ class TrafficFollower:
 
     def __init__(
         self, kube: Kube, router: Router, plan: Plan, token: FencingToken, state: DeploymentState,
-        told: Callable[[DeploymentState], None] = lambda _: None,
+        told: Callable[[DeploymentState], None] = lambda _: None, log: Any = log,
     ) -> None:  # fmt: skip
         self._kube, self._router, self._plan, self._token = kube, router, plan, token
-        self.state, self._told = state, told
+        self.state, self._told, self._log = state, told, log
+        self._said = ""
         self._position: Position | None = None
         self._looked = asyncio.Event()
 
     async def follow(self) -> None:
-        """Until it is cancelled."""
+        """Until it is cancelled. Whatever goes wrong with a look is said, and looked at again."""
         while True:
-            with contextlib.suppress(KubeError):
+            try:
                 await self.look()
+            except Exception as error:
+                self._say(error)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> Position:
-        """Raises `KubeError`."""
+        """Raises `KubeError`; not where the state alone cannot be read, since where traffic is does not lie there."""
         position, state = await asyncio.gather(
-            look_for(self._kube, self._router, self._plan, self._token), states.read(self._kube, self._plan.lock_name)
+            look_for(self._kube, self._router, self._plan, self._token), self._read_state()
         )
         if state is not None and state.generation >= self._token.generation:  # an older one came from a cache
-            self.state = state
+            self.state, self._said = state, ""
             self._told(state)
         self._position = position
         self._looked.set()
         return position
+
+    async def _read_state(self) -> DeploymentState | None:
+        try:
+            return await states.read(self._kube, self._plan.lock_name)
+        except states.Damaged as error:
+            self._say(error)
+            return None
+
+    def _say(self, error: Exception) -> None:
+        """Once, however often it comes."""
+        if (text := f"{type(error).__name__}: {error}") != self._said:
+            self._said = text
+            self._log.warning("where the deployment stands is not known, looking again: %s", text)
 
     async def other_than(self, known: Standing) -> tuple[Standing, str]:
         """Waits until the version stands somewhere else, and says why."""
