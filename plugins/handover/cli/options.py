@@ -8,6 +8,8 @@ from pathlib import Path
 from handover.plan.load import PlanError
 from handover.plan.parts import plans_folder
 
+PLAN = "a plan file, or the name of one in include/plans"
+
 
 def with_cluster(parser: argparse.ArgumentParser) -> None:
     """Which cluster, and as whom. The namespace is never the context's."""
@@ -17,7 +19,8 @@ def with_cluster(parser: argparse.ArgumentParser) -> None:
 
 def plan_file(given: str) -> Path:
     """A plan file, or the name of one in include/plans."""
-    return Path(given) if given.endswith((".yaml", ".yml")) else plans_folder() / f"{given}.yaml"
+    is_path = "/" in given or given.endswith((".yaml", ".yml"))
+    return Path(given) if is_path else plans_folder() / f"{given}.yaml"
 
 
 def only_plan() -> Path:

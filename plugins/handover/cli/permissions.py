@@ -12,7 +12,7 @@ import asyncio
 import sys
 
 from handover.adapters.kubernetes import connect_with_kubeconfig
-from handover.cli.options import plan_file, with_cluster
+from handover.cli.options import PLAN, plan_file, with_cluster
 from handover.kube import permissions
 from handover.plan.load import PlanError, load_plan_in_use
 from handover.plan.model import Plan
@@ -36,7 +36,7 @@ def main(command: str, argv: list[str]) -> int:
 
 def _parser(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m handover {command}", description=__doc__)
-    parser.add_argument("--plan", required=True, help="a plan file, or the name of one in include/plans")
+    parser.add_argument("--plan", required=True, help=PLAN)
     if command == "rbac":
         which = parser.add_mutually_exclusive_group()
         for name, source, why in (

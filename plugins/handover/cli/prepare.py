@@ -26,7 +26,7 @@ from handover.adapters.kube_access import NoAccess
 from handover.adapters.kubernetes import connect_with_kubeconfig
 from handover.adoption import addresses
 from handover.adoption.preparing import CannotPrepare, First, Preparation, read_first
-from handover.cli.options import plan_file, with_cluster
+from handover.cli.options import PLAN, plan_file, with_cluster
 from handover.coordination.lock import Locked
 from handover.coordination.routing import NotReady
 from handover.models.json_text import decoded
@@ -78,7 +78,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m handover {command}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--plan", required=True, help="a plan file, or the name of one in include/plans")
+    parser.add_argument("--plan", required=True, help=PLAN)
     with_cluster(parser)
     parser.add_argument(
         "--overlap", type=float, metavar="SECONDS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from handover.cli.options import plan_file
+from handover.cli.options import PLAN, plan_file
 from handover.plan.load import PlanError, load_plan
 from handover.readiness.checklist import Checklist, ChecklistError, Line, load
 
@@ -34,7 +34,7 @@ def judged_by(leaf: Line) -> str:
 
 def main(command: str, argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m handover readiness", description=__doc__)
-    parser.add_argument("--plan", required=True, help="a plan file, or the name of one in include/plans")
+    parser.add_argument("--plan", required=True, help=PLAN)
     given = parser.parse_args(argv)
     try:
         print(table(load(load_plan(plan_file(given.plan)))))

@@ -55,11 +55,15 @@ def _parser() -> argparse.ArgumentParser:
     one.set_defaults(run=_report)
 
     every = commands.add_parser("list", help="the deployments that are recorded, oldest first")
-    every.add_argument("--since", type=_date, default=0.0, metavar="DATE", help="YYYY-MM-DD, UTC")
+    every.add_argument(
+        "--since", type=_date, default=0.0, metavar="DATE", help="YYYY-MM-DD, UTC unless it says an offset"
+    )
     every.set_defaults(run=_list)
 
     four = commands.add_parser("dora", help="DORA's four measures")
-    four.add_argument("--since", type=_date, required=True, metavar="DATE", help="YYYY-MM-DD, UTC")
+    four.add_argument(
+        "--since", type=_date, required=True, metavar="DATE", help="YYYY-MM-DD, UTC unless it says an offset"
+    )
     four.set_defaults(run=_dora)
 
     change = commands.add_parser("change", help="tell which commit a deployment brought (for the lead time)")
@@ -76,7 +80,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _date(text: str) -> float:
-    return datetime.datetime.fromisoformat(text).replace(tzinfo=datetime.UTC).timestamp()
+    found = datetime.datetime.fromisoformat(text)
+    return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()
 
 
 def _moment(text: str) -> float:

@@ -16,7 +16,7 @@ from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
 from handover import clock
-from handover.cli.options import plan_file
+from handover.cli.options import PLAN, plan_file
 from handover.database.rehearsal.release import rehearse_release
 from handover.models.evidence import Evidence, Verdict
 from handover.models.image_reference import BadImage
@@ -55,7 +55,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m handover {command}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--plan", required=True, help="a plan file, or the name of one in include/plans")
+    parser.add_argument("--plan", required=True, help=PLAN)
     parser.add_argument("--version", required=True, help="of the release, as v1.2.3")
     parser.add_argument("--image", help="by default the plan's repository with the version as its tag")
     parser.add_argument("--previous", metavar="VERSION", help="what serves, for rehearsal.application_tests")

@@ -1,4 +1,4 @@
-"""Moves traffic back with Airflow down, and says where it is: ``python -m handover back --plan FILE --reason TEXT``.
+"""Moves traffic back with Airflow down, and says where it is: ``python -m handover back --plan NAME --reason TEXT``.
 
 Needs nothing but the cluster: which deployment it is, and which colour is the stable one, lies there.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from handover import clock
 from handover.adapters.kubeconfig import connect
-from handover.cli.options import with_cluster
+from handover.cli.options import PLAN, plan_file, with_cluster
 from handover.coordination import state as states
 from handover.coordination.lock import FencedOut
 from handover.coordination.promotion import Refused
@@ -44,7 +44,7 @@ def main(command: str, argv: list[str]) -> int:
 
 def _parser(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m handover {command}", description=__doc__)
-    parser.add_argument("--plan", type=Path, required=True, help="the plan file, e.g. include/plans/pms.yaml")
+    parser.add_argument("--plan", type=plan_file, required=True, help=PLAN)
     with_cluster(parser)
     if command == "back":
         parser.add_argument("--reason", default="moved back by hand", help="kept in the Service's annotations")

@@ -13,6 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
+from handover.cli.options import PLAN, plan_file
 from handover.plan.load import PlanError, load_plan_in_use, load_plans
 from handover.plan.model import Plan
 
@@ -23,7 +24,7 @@ ALIVE_SECONDS = 5.0
 def main(command: str, argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m handover {command}", description=__doc__)
     parser.add_argument(
-        "--plan", type=Path, action="append", metavar="FILE", help="may be given several times; by default every plan"
+        "--plan", type=plan_file, action="append", metavar="NAME", help=f"{PLAN}; several times; by default every plan"
     )
     parser.add_argument(
         "--alive",
