@@ -7,6 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from handover.adoption.entry import bracketed
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,7 +19,7 @@ PORTS = {"http": 80, "https": 443}
 
 
 def is_within(url: str) -> bool:
-    """Whether that is a name which only who is in the cluster knows (`findings.within`)."""
+    """Whether that is a name which only who is in the cluster knows (`entry.within`)."""
     return (urlsplit(url).hostname or "").endswith(".svc")
 
 
@@ -40,13 +42,9 @@ def _of(spec: Json, pods: list[Json]) -> Iterator[str]:
     port = (spec.get("ports") or [{}])[0]
     nodes = dict.fromkeys(str(pod["status"]["hostIP"]) for pod in pods if (pod.get("status") or {}).get("hostIP"))
     if node_port := port.get("nodePort"):
-        yield from (f"http://{_host(node)}:{node_port}" for node in nodes)
+        yield from (f"http://{bracketed(node)}:{node_port}" for node in nodes)
     if (own := spec.get("clusterIP")) and own != "None":
-        yield f"http://{_host(own)}:{port.get('port', 80)}"
-
-
-def _host(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
+        yield f"http://{bracketed(own)}:{port.get('port', 80)}"
 
 
 async def _connects(url: str) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from handover.adoption.findings import FoundService, Json, within
+from handover.adoption.entry import within
+from handover.adoption.findings import FoundService, Json
 from handover.models import names
 from handover.models.containers import container_of
 from handover.models.image_reference import HUB, ImageReference

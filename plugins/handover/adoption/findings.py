@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from handover.adoption.entry import address_of
 from handover.adoption.origins import find_origin
 from handover.models.containers import find_container
 from handover.models.image_reference import BadImage, ImageReference
@@ -122,7 +123,8 @@ def find(seen: ServiceObjects, container: str = "") -> FoundService:
             "No answer says which version gave it, or which pod: at a cutover both serve for traffic.entry_seconds, "
             "and who answered is not looked at. Better: a header with the version, and traffic.origin."
         )
-    _beside(seen, notes)
+    _scaled(seen, notes)
+    address = address_of(service, seen.ingresses, notes)
     limits = (chosen.get("resources") or {}).get("limits") or {}
     for what in ("cpu", "memory"):
         if what not in limits:
@@ -135,7 +137,7 @@ def find(seen: ServiceObjects, container: str = "") -> FoundService:
         replicas=int(deployment["spec"].get("replicas", 1)),
         cpu_limit=str(limits.get("cpu", "1")), memory_limit=str(limits.get("memory", "512Mi")), secret=_secret(chosen),
         health_path=health_path, metrics_path=metrics_path,
-        metrics_port=seen.metrics_port or port, metrics=metrics, origin=origin, address=_address(seen),
+        metrics_port=seen.metrics_port or port, metrics=metrics, origin=origin, address=address,
         notes=tuple(notes),
     )  # fmt: skip
 
@@ -257,37 +259,13 @@ def _metrics(seen: ServiceObjects, deployment: Json, notes: list[str]) -> tuple[
     return str(annotations.get("prometheus.io/path", "/metrics")), ""
 
 
-def _beside(seen: ServiceObjects, notes: list[str]) -> None:
+def _scaled(seen: ServiceObjects, notes: list[str]) -> None:
     for scaler in seen.scalers:
         spec = scaler["spec"]
         notes.append(
             f"HorizontalPodAutoscaler {scaler['metadata']['name']} scales {spec['scaleTargetRef']['name']} from "
             f"{spec.get('minReplicas', 1)} to {spec['maxReplicas']} pods: it needs a twin for the other colour."
         )
-    for ingress in seen.ingresses:
-        hosts = ", ".join(rule.get("host", "*") for rule in ingress["spec"].get("rules") or ()) or "*"
-        notes.append(
-            f"Ingress {ingress['metadata']['name']} leads to it ({hosts}): traffic.api_connection is that address."
-        )
-
-
-def _address(seen: ServiceObjects) -> str:
-    """The first host of an Ingress, or what a load balancer has, or the Service within the cluster."""
-    for ingress in seen.ingresses:
-        for rule in ingress["spec"].get("rules") or ():
-            if host := rule.get("host"):
-                return f"{'https' if ingress['spec'].get('tls') else 'http'}://{host}"
-    service = seen.service
-    port = next((one["port"] for one in service["spec"].get("ports") or ()), 80)
-    for one in ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ():
-        if host := one.get("hostname") or one.get("ip"):
-            return f"http://{host}:{port}"
-    return within(service["metadata"]["name"], service["metadata"]["namespace"], port)
-
-
-def within(service: str, namespace: str, port: int) -> str:
-    """A Service's address for whoever runs in the cluster."""
-    return f"http://{service}.{namespace}.svc:{port}"
 
 
 def health_paths(deployment: Json) -> tuple[str, ...]:
