@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from handover.adoption.findings import NotAdoptable, ServiceObjects, find
+from handover.adoption.findings import NotAdoptable, ServiceObjects, find, health_paths
 from handover.plan.pod_metrics import PodMetricsRules
+from handover.ports.kube import PodAnswer
 from handover.telemetry.counters import NoMetrics
 from handover.telemetry.reader import Reader
 from tests.adoption.objects import DEPLOYMENT, INGRESS, PAGE, SCALER, SERVICE, changed
@@ -86,3 +87,81 @@ def test_a_container_that_is_not_there_is_named_with_those_that_are():
 def test_what_could_not_be_known_is_a_note(deployment, more, note):
     found = find(seen(deployments=[deployment], **more))
     assert any(re.search(note, one) for one in found.notes), found.notes
+
+
+def relabelled(labels, name="web"):
+    service = changed(SERVICE, "spec.selector", labels)
+    return seen(service, [changed(changed(DEPLOYMENT, "spec.template.metadata.labels", labels), "metadata.name", name)])
+
+
+@pytest.mark.parametrize(("key", "value"), [("shard", "b"), ("variant", "a"), ("zone", "a")])
+def test_a_part_of_a_service_is_not_taken_for_a_colour(key, value):
+    with pytest.raises(NotAdoptable, match=f"selects {key}: {value}, which may be a colour, or one part"):
+        find(relabelled({"app": "web", key: value}, f"web-{value}"))
+
+
+def test_the_application_is_no_colour_though_it_is_called_like_one():
+    found = find(relabelled({"app": "blue", "tier": "web"}))
+    assert (found.app_label, found.app, found.colour_key, found.colour) == ("app", "blue", "version", "")
+
+
+@pytest.mark.parametrize(("labels", "app", "colour"), [
+    ({"shard": "b"}, ("shard", "b"), ("version", "")),
+    ({"shard": "b", "version": "blue", "app": "web"}, ("app", "web"), ("version", "blue")),
+    ({"track": "green", "app": "web"}, ("app", "web"), ("track", "green")),
+], ids=["one_label", "both", "a_key_of_their_own"])  # fmt: skip
+def test_what_else_may_be_in_a_selector(labels, app, colour):
+    found = find(relabelled(labels))
+    assert ((found.app_label, found.app), (found.colour_key, found.colour)) == (app, colour)
+
+
+def test_a_colour_that_is_recognised_is_said_with_where_a_release_goes():
+    said = " ".join(find(relabelled({"app": "web", "version": "blue"}, "web-blue")).notes)
+    assert "a release replaces Deployment web-green" in said
+    assert "does not show its colour" not in said
+    assert "Deployment web does not show its colour" in " ".join(
+        find(relabelled({"app": "web", "version": "blue"}, "web")).notes
+    )
+
+
+def test_a_version_that_pods_are_labelled_with_is_kept_and_the_colour_is_another_label():
+    found = find(seen(deployments=[changed(DEPLOYMENT, "spec.template.metadata.labels.version", "v1.4.2")]))
+    assert (found.colour_key, found.colour) == ("colour", "")
+    assert "The pods have a label version: v1.4.2 already" in " ".join(found.notes)
+
+
+PROBE = f"{WEB}.readinessProbe.httpGet"
+
+
+@pytest.mark.parametrize(("get", "answers", "note"), [
+    ({"path": "/live", "port": 9090}, {}, "asks port 9090 for /live, and at port 8081"),
+    ({"path": "/live", "port": 9090, "scheme": "HTTPS"}, {}, "asks port 9090 for /live, and at port 8081"),
+    ({"path": "/live", "port": "management"}, {}, "asks port management for /live"),
+    ({"path": "/live", "port": 9090}, {"/live": PodAnswer("ok", {})}, ""),
+    ({"path": "/live", "port": 8081}, {}, ""),
+    ({"path": "/live", "port": "http"}, {}, ""),
+    ({"path": "/live", "port": "http", "httpHeaders": [{"name": "X-Key", "value": "s3cr3t"}]}, {}, "sends X-Key"),
+], ids=["number", "https_elsewhere", "name", "answered_here_too", "same_number", "same_name", "headers"])  # fmt: skip
+def test_a_probe_that_asks_otherwise_than_clients_do_is_a_note(get, answers, note):
+    found = find(seen(deployments=[changed(DEPLOYMENT, PROBE, get)], answers=answers))
+    assert found.health_path == "/live"
+    said = [one for one in found.notes if "Probe asks" in one or "Probe sends" in one]
+    assert len(said) == bool(note)
+    assert note in " ".join(said)
+    assert "s3cr3t" not in " ".join(found.notes)
+
+
+def test_pods_that_speak_nothing_but_https_are_refused():
+    probe = {"path": "/live", "port": "http", "scheme": "HTTPS"}
+    with pytest.raises(NotAdoptable, match=r"HTTPS at port 8081 .readinessProbe.*give the container a plain port"):
+        find(seen(deployments=[changed(DEPLOYMENT, PROBE, probe)]))
+
+
+@pytest.mark.parametrize(("written", "path"), [
+    ("healthz", "/healthz"), ("", "/"), (None, "/"), ("/h?full=true&a=$b #c", "/h?full=true&a=$b"),
+    ("/h, ok: {yes}", "/h,%20ok:%20{yes}"),
+])  # fmt: skip
+def test_a_path_is_asked_for_as_the_kubelet_does(written, path):
+    deployment = changed(DEPLOYMENT, PROBE, {"path": written, "port": "http"})
+    assert find(seen(deployments=[deployment])).health_path == path
+    assert health_paths(deployment) == (path,)

@@ -20,7 +20,7 @@ _PLAIN = re.compile(r"/?[\w./~-]*")
 
 @dataclass(frozen=True)
 class Way:
-    """One rule of an Ingress that leads to the Service. ``host``: "" for every one; ``path``: without its last slash."""
+    """One rule of an Ingress that leads to the Service. ``host``: "" for every; ``path``: without its last slash."""
 
     host: str
     path: str

@@ -6,9 +6,12 @@ What cannot be known is a note for the person, never a guess that nobody sees.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
+from urllib.parse import quote
 
 from handover.adoption.entry import address_of
 from handover.adoption.origins import find_origin
@@ -23,7 +26,11 @@ COLOUR_KEYS = ("version", "colour", "color", "slot", "deployment")
 """Keys of a selector that blue-green setups use for the colour."""
 APP_KEYS = ("app", "app.kubernetes.io/name", "app.kubernetes.io/instance", "k8s-app", "name")
 PROBES = ("readinessProbe", "livenessProbe", "startupProbe")
+OWN_KEY = "handover-colour"
+"""Of the colour, where pods bear every one of `COLOUR_KEYS` already."""
 _COLOURS = {"blue": "green", "green": "blue", "a": "b", "b": "a"}
+_LETTERS = ("a", "b")
+"""Of `_COLOURS`, what may as well be a part of a service: a shard, a zone, a variant."""
 
 
 class NotAdoptable(ValueError):
@@ -85,10 +92,7 @@ class FoundService:
     @property
     def pattern(self) -> str:
         """Names of the two Deployments, with ``{colour}`` for the colour."""
-        name = str(self.deployment["metadata"]["name"])
-        if self.colour and re.search(rf"(^|-){self.colour}(-|$)", name):
-            return re.sub(rf"(^|-){self.colour}(-|$)", r"\1{colour}\2", name, count=1)
-        return f"{name}-{{colour}}"
+        return _named(str(self.deployment["metadata"]["name"]), self.colour)
 
 
 def find(seen: ServiceObjects, container: str = "") -> FoundService:
@@ -106,17 +110,21 @@ def find(seen: ServiceObjects, container: str = "") -> FoundService:
         )
     deployment = _deployment(name, seen)
     labels: Mapping[str, str] = deployment["spec"]["template"]["metadata"].get("labels") or {}
-    colour_key, colour = _colour(selector)
+    serving = deployment["metadata"]["name"]
+    colour_key, colour = _colour(name, selector, serving, notes)
     app_label, app = _app(name, {key: value for key, value in selector.items() if key != colour_key})
     if labels.get(app_label) != app:
-        raise NotAdoptable(f"the pods of {deployment['metadata']['name']} are not labelled {app_label}={app}")
+        raise NotAdoptable(f"the pods of {serving} are not labelled {app_label}={app}")
     if others := [key for key in selector if key not in (app_label, colour_key)]:
-        notes.append(f"The Service also selects by {', '.join(others)}: both colours have to bear these labels.")
+        notes.append(
+            f"The Service also selects by {', '.join(others)}: both colours have to bear these labels, and no pod of "
+            f"anything else may bear {app_label}: {app}."
+        )
     chosen = _container(deployment, container, spec)
     image = _image(chosen["image"], notes)
     port = _port(spec, chosen, notes)
     metrics_path, metrics = _metrics(seen, deployment, notes)
-    health_path = _health(chosen, notes)
+    health_path = _health(chosen, port, seen.answers, notes)
     origin = find_origin(seen.answers, health_path, seen.pod, image.tag)
     if origin is None:
         notes.append(
@@ -131,8 +139,8 @@ def find(seen: ServiceObjects, container: str = "") -> FoundService:
             notes.append(f"The container has no limit of {what}: {what}_limit in the plan is a guess.")
     return FoundService(
         namespace=service["metadata"]["namespace"], service=name, app_label=app_label, app=app,
-        colour_key=colour_key or "version", colour=colour, other=_COLOURS.get(colour, "green"), deployment=deployment,
-        container=chosen["name"], image=image, port=port,
+        colour_key=colour_key or _free_key(labels, notes), colour=colour, other=_COLOURS.get(colour, "green"),
+        deployment=deployment, container=chosen["name"], image=image, port=port,
         service_ports=tuple(spec.get("ports") or ()), on_nodes=spec.get("type") == "NodePort",
         replicas=int(deployment["spec"].get("replicas", 1)),
         cpu_limit=str(limits.get("cpu", "1")), memory_limit=str(limits.get("memory", "512Mi")), secret=_secret(chosen),
@@ -152,12 +160,57 @@ def _deployment(service: str, seen: ServiceObjects) -> Json:
     return serving[0]
 
 
-def _colour(selector: Mapping[str, str]) -> tuple[str, str]:
-    """Key and value of the colour in a selector; empty when there is none."""
-    for key, value in selector.items():
-        if value in _COLOURS and (key in COLOUR_KEYS or len(selector) > 1):
-            return key, value
+def _colour(service: str, selector: Mapping[str, str], deployment: str, notes: list[str]) -> tuple[str, str]:
+    """Key and value of the colour in a selector; empty when there is none. Raises `NotAdoptable` where it may be one,
+    or the name of one part of the service, whose other part a release would replace.
+    """
+    for key, value in sorted(selector.items(), key=lambda one: one[0] not in COLOUR_KEYS):
+        if value not in _COLOURS or key in APP_KEYS or (key not in COLOUR_KEYS and len(selector) == 1):
+            continue
+        if value in _LETTERS and key not in COLOUR_KEYS:
+            raise NotAdoptable(
+                f"Service {service} selects {key}: {value}, which may be a colour, or one part of the service beside "
+                f"others. Is it a colour, use the label version for it; is it a part, give Service and pods a label of "
+                f"their own instead, such as app: {service}, and adopt it again"
+            )
+        other = _named(deployment, value).format(colour=_COLOURS[value])
+        notes.append(
+            f"{key}: {value} in the Service's selector is taken for its colour, so a release replaces Deployment "
+            f"{other}: make sure that it is of this service, or of none."
+        )
+        if not _shows(deployment, value):
+            notes.append(
+                f"Deployment {deployment} does not show its colour: until it is called {deployment}-{value}, or "
+                "cluster.deployment is corrected, no release is let in."
+            )
+        return key, value
     return "", ""
+
+
+def _shows(deployment: str, colour: str) -> bool:
+    """Whether the colour is a part of the name."""
+    return bool(_part(colour).search(deployment))
+
+
+def _named(deployment: str, colour: str) -> str:
+    """Names of the two Deployments, with ``{colour}`` for the colour that one of them has."""
+    if colour and _shows(deployment, colour):
+        return _part(colour).sub(r"\1{colour}\2", deployment, count=1)
+    return f"{deployment}-{{colour}}"
+
+
+def _part(colour: str) -> re.Pattern[str]:
+    return re.compile(rf"(^|-){colour}(-|$)")
+
+
+def _free_key(labels: Mapping[str, str], notes: list[str]) -> str:
+    """A label for the colour that says nothing else of the pods yet, as ``version`` does of Istio's."""
+    for taken in takewhile(labels.__contains__, COLOUR_KEYS):
+        notes.append(
+            f"The pods have a label {taken}: {labels[taken]} already, so the colour's is another one. In the manifest "
+            f"it stays as it is, whatever is released: write {taken}: $version there if it has to follow."
+        )
+    return next((one for one in COLOUR_KEYS if one not in labels), OWN_KEY)
 
 
 def _app(service: str, selector: Mapping[str, str]) -> tuple[str, str]:
@@ -223,18 +276,42 @@ def _target(service: Json, containers: Sequence[Json]) -> int | None:
     :param service: the ``spec`` of it
     """
     target = next((one.get("targetPort", one["port"]) for one in service.get("ports") or ()), None)
-    if isinstance(target, int):
-        return target
-    ports = [port for one in containers for port in one.get("ports") or ()]
-    return next((int(port["containerPort"]) for port in ports if port.get("name") == target), None)
+    return _port_named(target, containers)
 
 
-def _health(container: Json, notes: list[str]) -> str:
+def _port_named(port: object, containers: Sequence[Json]) -> int | None:
+    """A port's number, which may be that already; None where none of these containers has one of this name."""
+    if isinstance(port, int):
+        return port
+    ports = [one for container in containers for one in container.get("ports") or ()]
+    return next((int(one["containerPort"]) for one in ports if one.get("name") == port), None)
+
+
+def _health(container: Json, port: int, answers: Mapping[str, PodAnswer], notes: list[str]) -> str:
+    """What the first probe over HTTP asks for. Raises `NotAdoptable` for pods that speak HTTPS where they are asked.
+
+    :param answers: what a pod answers at the served port, by path
+    """
     for probe in PROBES:
         if get := (container.get(probe) or {}).get("httpGet"):
             if probe != "readinessProbe":
                 notes.append(f"There is no readinessProbe over HTTP: health.path is that of the {probe}.")
-            return str(get.get("path", "/"))
+            path, asked = as_asked(get.get("path")), get.get("port", port)
+            elsewhere = asked != port and _port_named(asked, [container]) != port
+            if get.get("scheme") == "HTTPS" and not elsewhere:
+                raise NotAdoptable(
+                    f"the pods speak HTTPS at port {port} ({probe}), and every pod is asked over plain HTTP: give the "
+                    "container a plain port besides, and the Service's first port that as its targetPort"
+                )
+            if elsewhere and path not in answers:
+                notes.append(
+                    f"The {probe} asks port {asked} for {path}, and at port {port}, where clients are served, no pod "
+                    "answered that: write a path into health.path, health.key_endpoints and performance.paths that is "
+                    "answered there."
+                )
+            if sent := ", ".join(one["name"] for one in get.get("httpHeaders") or ()):
+                notes.append(f"The {probe} sends {sent}, which nobody else does: health.path has to answer without.")
+            return path
     notes.append("No probe asks over HTTP: health.path is a guess, and pods need a readinessProbe before a cutover.")
     return "/health"
 
@@ -256,7 +333,7 @@ def _metrics(seen: ServiceObjects, deployment: Json, notes: list[str]) -> tuple[
         "said; better: say under pod_metrics where they are and what counts."
     )
     annotations = deployment["spec"]["template"]["metadata"].get("annotations") or {}
-    return str(annotations.get("prometheus.io/path", "/metrics")), ""
+    return as_asked(annotations.get("prometheus.io/path", "/metrics")), ""
 
 
 def _scaled(seen: ServiceObjects, notes: list[str]) -> None:
@@ -272,7 +349,13 @@ def health_paths(deployment: Json) -> tuple[str, ...]:
     """What the probes of its containers ask for."""
     containers = deployment["spec"]["template"]["spec"]["containers"]
     gets = [(one.get(probe) or {}).get("httpGet") for one in containers for probe in PROBES]
-    return tuple(dict.fromkeys(get.get("path", "/") for get in gets if get))
+    return tuple(dict.fromkeys(as_asked(get.get("path")) for get in gets if get))
+
+
+def as_asked(path: object) -> str:
+    """A path as it is asked for: from ``/`` on, without a fragment, encoded where a URL has to be."""
+    text = quote(str(path or "/").partition("#")[0].strip(), safe=string.punctuation)
+    return text if text.startswith("/") else f"/{text}"
 
 
 def target_port(service: Json, pod: Json) -> int | None:
@@ -283,4 +366,4 @@ def target_port(service: Json, pod: Json) -> int | None:
 def metrics_paths(deployment: Json) -> tuple[str, ...]:
     """Where a pod may have its metrics: where it says so, then where they usually are."""
     said = (deployment["spec"]["template"]["metadata"].get("annotations") or {}).get("prometheus.io/path")
-    return tuple(dict.fromkeys([*([said] if said else []), "/metrics", "/actuator/prometheus"]))
+    return tuple(dict.fromkeys([*([as_asked(said)] if said else []), "/metrics", "/actuator/prometheus"]))
