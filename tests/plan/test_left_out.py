@@ -85,11 +85,12 @@ def test_what_a_plan_names_may_lie_beside_it(tmp_path, monkeypatch):
     folder = tmp_path / "plans"
     folder.mkdir()
     (tmp_path / "k8s").mkdir()
-    (tmp_path / "k8s" / "web.yaml").write_text("kind: Deployment\n")
+    made = (INCLUDE / "k8s" / "deployment.yaml").read_text() + "# ours\n"
+    (tmp_path / "k8s" / "web.yaml").write_text(made)
     data = bare()
     data["cluster"]["manifest"] = "web.yaml"
     with pytest.raises(PlanError, match="no such file"):
         loaded(folder, data)
     monkeypatch.setenv(PLANS_VARIABLE, str(folder))
-    assert included("k8s", loaded(folder, data).cluster.manifest).read_text() == "kind: Deployment\n"
+    assert included("k8s", loaded(folder, data).cluster.manifest).read_text() == made
     assert included("k8s", "rbac.yaml") == INCLUDE / "k8s" / "rbac.yaml"

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from pydantic import Field
 
+from handover.models.quantity import quantity
 from handover.plan.load import OVERLAY_VARIABLE, PlanError, load_plan, load_plans
 from handover.plan.model import INCLUDE, Plan
 from handover.plan.parts import PLANS_VARIABLE, ConnectionId, Section, connections_of
@@ -80,6 +81,19 @@ WRONG = [
     ("cluster.deployment", "pms", "cluster.deployment"),
     ("cluster.port", 70000, "cluster.port"),
     ("cluster.namespace", "Production", "cluster.namespace"),
+    ("cluster.namespace", "shop.prod", "cluster.namespace"),
+    ("cluster.app", "web shop", "cluster.app"),
+    ("cluster.app", "-web", "cluster.app"),
+    ("cluster.settings_secret", "Web", "cluster.settings_secret"),
+    ("cluster.settings_secret", "web..x", "cluster.settings_secret"),
+    ("cluster.memory_limit", "512MB", "Value error, '512MB' is no quantity of Kubernetes above 0"),
+    ("cluster.memory_limit", "0", "cluster.memory_limit: Value error, '0' is no quantity of Kubernetes above 0"),
+    ("cluster.memory_limit", 0, "cluster.memory_limit: Value error, '0' is no quantity of Kubernetes above 0"),
+    ("cluster.memory_limit", "inf", "cluster.memory_limit: Value error, 'inf' is no quantity of Kubernetes above 0"),
+    ("cluster.memory_limit", "-1Gi", "cluster.memory_limit: Value error, '-1Gi' is no quantity of Kubernetes above 0"),
+    ("cluster.cpu_limit", "one", "cluster.cpu_limit: Value error, 'one' is no quantity of Kubernetes above 0"),
+    ("cluster.cpu_limit", True, "cluster.cpu_limit"),
+    ("cluster.cpu_limit", ".inf", "cluster.cpu_limit"),
     ("cluster.manifest", "none.yaml", "no such file: include/k8s/none.yaml"),
     ("cluster.rollout_timeout_seconds", 0, "cluster.rollout_timeout_seconds"),
     ("image.repository", "no blanks here", "image.repository"),
@@ -373,3 +387,22 @@ def test_what_is_wrong_is_told_with_its_line_and_never_as_a_dump(tmp_path):
 def test_a_key_that_stands_there_twice_is_refused(tmp_path):
     said = error_of(tmp_path, PMS.read_text() + "\nname: second\n")
     assert ": name is in line 4 and again in line " in said
+
+
+@pytest.mark.parametrize(("key", "value", "read"), [
+    ("cpu_limit", 2, "2"), ("cpu_limit", 0.5, "0.5"), ("cpu_limit", "500m", "500m"), ("memory_limit", "1.5Gi", "1.5Gi"),
+    ("memory_limit", 1073741824, "1073741824"), ("memory_limit", "1e9", "1e9"), ("memory_limit", "512M", "512M"),
+])  # fmt: skip
+def test_a_limit_is_whatever_kubernetes_takes(tmp_path, key, value, read):
+    cluster = load_plan(written(tmp_path, changed(f"cluster.{key}", value))).cluster
+    assert getattr(cluster, key) == read
+    assert quantity(getattr(cluster, key)) > 0
+
+
+@pytest.mark.parametrize(("app", "lock"), [
+    ("pms", "pms-deployment"), ("a--b", "a--b-deployment"), ("Web_Shop", "web-shop-deployment"),
+    ("web.v1", "web-v1-deployment"),
+])  # fmt: skip
+def test_our_own_objects_are_named_after_the_application_as_far_as_that_is_a_name(tmp_path, app, lock):
+    plan = load_plan(written(tmp_path, changed("cluster.app", app)))
+    assert (plan.lock_name, plan.cluster.selector_of(None)) == (lock, {"app": app})

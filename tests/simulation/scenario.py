@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from handover.plan import manifest
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE, Plan
-from handover.workload import manifests
 from tests.simulation import actors
 from tests.simulation.actors import Steps, World
 from tests.simulation.invariants import Violation, Witness
@@ -60,7 +60,7 @@ class Player:
     def __init__(self, **traffic: Any) -> None:
         self.plan = _quick(load_plan(INCLUDE / "plans" / "pms.yaml"), traffic)
         self.steps = Steps.of(self.plan)
-        self._read = functools.lru_cache(64)(manifests.from_yaml)
+        self._read = functools.lru_cache(64)(manifest.from_yaml)
         self.calls = {names: self._calls(names) for names in PAIRS}
         """How many calls two have who meet as late as they can."""
 
@@ -77,14 +77,14 @@ class Player:
     def _quick_and_silent(self) -> Iterator[None]:
         """The same few manifests are read once, and nobody logs; both only while a schedule is played."""
         loggers = [logging.getLogger(name) for name in ("handover", actors.SILENT.name)]
-        were, read = [logger.level for logger in loggers], manifests.from_yaml
-        manifests.from_yaml = lambda text: pickle.loads(pickle.dumps(self._read(text)))
+        were, read = [logger.level for logger in loggers], manifest.from_yaml
+        manifest.from_yaml = lambda text: pickle.loads(pickle.dumps(self._read(text)))
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
         try:
             yield
         finally:
-            manifests.from_yaml = read
+            manifest.from_yaml = read
             for logger, level in zip(loggers, were, strict=True):
                 logger.setLevel(level)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import sys
 from dataclasses import dataclass
 from string import Template
 from typing import Any
@@ -11,16 +13,18 @@ from typing import Any
 import yaml
 
 from handover.adoption.entry import within
-from handover.adoption.findings import FoundService, Json
+from handover.adoption.findings import FoundService, Json, NotAdoptable
 from handover.models import names
 from handover.models.containers import container_of
 from handover.models.image_reference import HUB, ImageReference
 from handover.plan.model import INCLUDE
+from handover.plan.parts import NAME
 from handover.plan.traffic import Origin
 
 BLIND_SECONDS = 10.0
 """How long both versions serve at a cutover where answers do not say who gave them."""
 NODE_PORT = "NodePort"
+PREVIEW = "-preview"
 NOTHING = "nothing was recognised there"
 VERSION, INSTEAD_OF = "handover/version", "handover/instead-of"
 FIRST = "blue"
@@ -37,21 +41,37 @@ class Shared:
 
 
 def plan(found: FoundService, name: str, shared: Shared = Shared()) -> str:
-    """The plan file."""
-    notes = "".join(f"# - {note}\n" for note in found.notes)
+    """The plan file. Raises `NotAdoptable` for a name that no plan can have."""
+    if not re.fullmatch(NAME, name):
+        raise NotAdoptable(
+            f"no plan can be called {name!r}: give it another with --name, of at most 40 small letters, digits and _"
+        )
+    notes = "".join(f"# - {' '.join(note.split())}\n" for note in found.notes)
     return Template((INCLUDE / "adopt" / "plan.yaml").read_text(encoding="utf-8")).substitute(
-        name=name, registry=shared.registry or f"{name}_registry", airflow=shared.airflow or f"{name}_airflow",
-        title=found.service, namespace=found.namespace, repository=found.image.repository,
-        app_label=found.app_label, app=found.app, colour_key=found.colour_key, service=found.service,
-        colours=", ".join((found.colour or FIRST, found.other)), preview=preview_name(found), pattern=found.pattern,
-        container=found.container, port=found.port, replicas=found.replicas, cpu_limit=found.cpu_limit,
-        memory_limit=found.memory_limit, manifest=manifest_name(name), health_path=found.health_path,
-        metrics_path=found.metrics_path, metrics_port=found.metrics_port, metrics=found.metrics or NOTHING,
-        tag="{number}" if found.image.tag[:1].isdecimal() else "{version}", origin=_origin(found.origin),
-        measures="" if found.metrics else _WITHOUT_PODS,
-        secret=f"  settings_secret: {found.secret}\n" if found.secret else "",
+        {key: scalar(value) for key, value in _values(found, name, shared).items()},
+        prefix=name, port=found.port, replicas=found.replicas, metrics_port=found.metrics_port,
+        colours=", ".join(map(scalar, (found.colour or FIRST, found.other))), metrics=found.metrics or NOTHING,
+        origin=_origin(found.origin), measures="" if found.metrics else _WITHOUT_PODS,
+        secret=f"  settings_secret: {scalar(found.secret)}\n" if found.secret else "",
         notes=f"#\n# What could not be known, or has to be looked at:\n{notes}" if notes else "",
     )  # fmt: skip
+
+
+def _values(found: FoundService, name: str, shared: Shared) -> dict[str, str]:
+    return {
+        "name": name, "registry": shared.registry or f"{name}_registry", "airflow": shared.airflow or f"{name}_airflow",
+        "title": found.service, "namespace": found.namespace, "repository": found.image.repository,
+        "app_label": found.app_label, "app": found.app, "colour_key": found.colour_key, "service": found.service,
+        "preview": preview_name(found), "pattern": found.pattern, "container": found.container,
+        "cpu_limit": found.cpu_limit, "memory_limit": found.memory_limit, "manifest": manifest_name(name),
+        "health_path": found.health_path, "metrics_path": found.metrics_path,
+        "tag": "{number}" if found.image.tag[:1].isdecimal() else "{version}",
+    }  # fmt: skip
+
+
+def scalar(text: str) -> str:
+    """A text in YAML, wherever a value may stand: in quotes where it would be read as anything else."""
+    return yaml.safe_dump([text], default_flow_style=True, width=sys.maxsize, allow_unicode=True).strip()[1:-1]
 
 
 _WITHOUT_PODS = "\n# Nobody knows how the pods answer: only what we ask ourselves is judged.\nmeasures:\n" + "".join(
@@ -66,7 +86,7 @@ def _origin(found: Origin | None) -> str:
 
 
 def preview_name(found: FoundService) -> str:
-    return f"{found.service}-preview"
+    return f"{found.service[: 63 - len(PREVIEW)].rstrip('-')}{PREVIEW}"
 
 
 def manifest_name(name: str) -> str:

@@ -12,7 +12,6 @@ import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count
-from string import Template
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
@@ -22,8 +21,8 @@ from handover.kube.waiting import Overdue, until
 from handover.models.annotations import as_annotations, notes
 from handover.models.containers import container_of, find_container
 from handover.models.redaction import redacted
+from handover.plan.manifest import Values, filled
 from handover.plan.parts import included
-from handover.plan.text import from_yaml
 from handover.ports.kube import MAX_POD_BYTES, Conflict, KubeError, NotFound
 
 if TYPE_CHECKING:
@@ -67,15 +66,16 @@ class Command:
 
 def manifest(cluster: Cluster, command: Command, attempt: int = 1) -> Json:
     """The Job object, from the plan's ``job_manifest`` template."""
-    text = Template(included("k8s", cluster.job_manifest).read_text(encoding="utf-8")).substitute(
-        name=command.job_name(attempt),
-        app=cluster.app,
-        container=cluster.container,
-        image=command.image,
-        secret=cluster.settings_secret or "none",
-        deadline=int(cluster.job_timeout_seconds),
-    )
-    job = from_yaml(text)
+    text = included("k8s", cluster.job_manifest).read_text(encoding="utf-8")
+    values: Values = {
+        "name": command.job_name(attempt),
+        "app": cluster.app,
+        "container": cluster.container,
+        "image": command.image,
+        "secret": cluster.settings_secret or "none",
+        "deadline": int(cluster.job_timeout_seconds),
+    }
+    job = filled(text, values)
     pod = job["spec"]["template"]["spec"]
     container = container_of(pod, cluster.container)
     container["command"] = list(command.argv)

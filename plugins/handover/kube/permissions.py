@@ -34,7 +34,7 @@ def rendered(plan: Plan, source: Path = RBAC) -> str:
     """
     cluster = plan.cluster
     return Template(source.read_text(encoding="utf-8")).substitute(
-        app=cluster.app,
+        app=cluster.prefix,
         namespace=cluster.namespace,
         staging_namespace=cluster.staging_namespace,
         service=cluster.service,

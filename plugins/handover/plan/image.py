@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from handover.models.image_reference import ImageReference
-from handover.plan.parts import Command, ConnectionId, KubeName, Section
+from handover.plan.parts import Command, ConnectionId, SecretName, Section
 from handover.plan.placeholders import ReleaseName, filled
 
 
@@ -31,7 +31,7 @@ class ImageJob(Section):
     image: Annotated[str, AfterValidator(_image)]
     """The image that has the program, with a tag or a digest."""
     command: Command
-    env_secret: KubeName | None = None
+    env_secret: SecretName | None = None
     """A Secret whose keys are the program's environment, such as credentials."""
 
 
@@ -53,7 +53,7 @@ class Image(Section):
     tag: ReleaseName = "{version}"
     """Of a release; ``{number}`` is its version without the v."""
     connection: ConnectionId
-    pull_secret: KubeName | None = None
+    pull_secret: SecretName | None = None
     """A Secret of type kubernetes.io/dockerconfigjson: pods get their image with it, and image Jobs their login."""
     build: ImageJob | None = None
     """Makes ``{image}`` and pushes it. Without: what CI has pushed is verified and pinned."""

@@ -20,6 +20,7 @@ from handover.plan.data_migrations import DataMigrations
 from handover.plan.followups import Followups
 from handover.plan.health import Health
 from handover.plan.image import Image
+from handover.plan.manifest import ColourManifest, JobManifest
 from handover.plan.measures import MeasureEntry, measures_of
 from handover.plan.migration import MigrationRules
 from handover.plan.parts import INCLUDE as INCLUDE
@@ -30,9 +31,11 @@ from handover.plan.parts import (
     Fraction,
     Growth,
     KubeName,
-    Manifest,
+    LabelValue,
     Name,
+    Quantity,
     Seconds,
+    SecretName,
     Section,
     UrlPath,
     all_or_none,
@@ -56,23 +59,23 @@ class Cluster(Section):
     connection: ConnectionId
     namespace: KubeName
     staging_namespace: KubeName
-    app: KubeName
+    app: LabelValue
     app_label: Annotated[str, StringConstraints(pattern=r"^([-a-z0-9.]+/)?[-A-Za-z0-9_.]+$")] = "app"
     """The label whose value is ``app``, on every pod of the service and in its Services' selectors."""
     colour_key: str
     colours: tuple[KubeName, KubeName]
     service: KubeName
     preview_service: KubeName
-    deployment: Annotated[str, StringConstraints(pattern=r"^[-a-z0-9]*\{colour\}[-a-z0-9]*$")]
+    deployment: Annotated[str, StringConstraints(pattern=r"^[-.a-z0-9]*\{colour\}[-.a-z0-9]*$")]
     container: KubeName
     port: Annotated[int, Field(ge=1, le=65535)]
     replicas: Count
-    cpu_limit: str
-    memory_limit: str
-    settings_secret: KubeName | None = None
+    cpu_limit: Quantity
+    memory_limit: Quantity
+    settings_secret: SecretName | None = None
     """Environment of the service, and of its commands."""
-    manifest: Manifest
-    job_manifest: Manifest
+    manifest: ColourManifest
+    job_manifest: JobManifest
     rollout_timeout_seconds: Seconds
     job_timeout_seconds: Seconds
 
@@ -81,6 +84,11 @@ class Cluster(Section):
         if self.colours[0] == self.colours[1]:
             raise ValueError("colours must be two different names")
         return self
+
+    @property
+    def prefix(self) -> str:
+        """What the names of our own objects begin with: ``app``, as a name of Kubernetes has it."""
+        return re.sub(r"[^-a-z0-9]", "-", self.app.lower())
 
     def deployment_of(self, colour: str) -> str:
         """Name of the Deployment that carries this colour."""
@@ -308,12 +316,12 @@ class Plan(DagIds, Section):
     @property
     def readiness_name(self) -> str:
         """ConfigMap of the last verdict on a release."""
-        return f"{self.cluster.app}-readiness"
+        return f"{self.cluster.prefix}-readiness"
 
     @property
     def lock_name(self) -> str:
         """Lease and ConfigMap of the current deployment."""
-        return f"{self.cluster.app}-deployment"
+        return f"{self.cluster.prefix}-deployment"
 
     @property
     def staging_tests(self) -> dict[str, Command]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from handover.models import table_name
+from handover.models.quantity import quantity
 
 INCLUDE = Path(__file__).resolve().parents[3] / "include"
 PLANS_VARIABLE = "PMS_PLANS"
@@ -21,14 +23,35 @@ Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Growth = Annotated[float, Field(gt=0)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+NAME = r"^[a-z][a-z0-9_]{0,39}$"
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 TableName = Annotated[str, AfterValidator(table_name.canonical)]
 """Any table, also of another schema: see `handover.models.table_name`."""
 ColumnName = Annotated[str, AfterValidator(table_name.identifier)]
-KubeName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")]
+KubeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+"""Of a namespace, a Service or a container: a label of a domain."""
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+SecretName = Annotated[str, StringConstraints(max_length=253, pattern=rf"^{_LABEL}(\.{_LABEL})*$")]
+"""A domain's name, as Kubernetes has it for most objects."""
+LabelValue = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")]
 _CONNECTION = StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$", min_length=1)
 ConnectionId = Annotated[str, _CONNECTION]
 UrlPath = Annotated[str, StringConstraints(pattern=r"^/\S*$")]
+_QUANTITY = re.compile(r"(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?\d+)?", re.ASCII)
+
+
+def _as_text(value: Any) -> Any:
+    """A number that YAML has read, which Kubernetes takes, too."""
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
+def _quantity(text: str) -> str:
+    if not _QUANTITY.fullmatch(text) or quantity(text) <= 0:
+        raise ValueError(f"{text!r} is no quantity of Kubernetes above 0: write 512Mi or 512M, 2 or 500m")
+    return text
+
+
+Quantity = Annotated[str, BeforeValidator(_as_text), AfterValidator(_quantity)]
 Command = Annotated[tuple[str, ...], Field(min_length=1)]
 Items = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -44,7 +67,7 @@ def included(folder: str, name: str) -> Path:
     return own if own.is_file() else INCLUDE / folder / name
 
 
-def _in_include(folder: str) -> AfterValidator:
+def in_include(folder: str) -> AfterValidator:
     def check(name: str) -> str:
         if not included(folder, name).is_file():
             raise ValueError(f"no such file: include/{folder}/{name}")
@@ -53,12 +76,11 @@ def _in_include(folder: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-SqlFile = Annotated[str, _in_include("sql")]
-Manifest = Annotated[str, _in_include("k8s")]
-Calendar = Annotated[str, _in_include("calendars")]
-Checklist = Annotated[str, _in_include("report")]
-ChecklistFile = Annotated[str, _in_include("readiness")]
-SeedFile = Annotated[str, _in_include("seed")]
+SqlFile = Annotated[str, in_include("sql")]
+Calendar = Annotated[str, in_include("calendars")]
+Checklist = Annotated[str, in_include("report")]
+ChecklistFile = Annotated[str, in_include("readiness")]
+SeedFile = Annotated[str, in_include("seed")]
 
 
 T = TypeVar("T")

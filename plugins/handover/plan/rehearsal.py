@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from handover.plan.parts import Command, KubeName, Name, Seconds, Section
+from handover.plan.parts import Command, Name, Seconds, SecretName, Section
 
 
 class RehearsalRules(Section):
@@ -16,7 +16,7 @@ class RehearsalRules(Section):
     """For how long a client may wait."""
     max_backup_age_seconds: Seconds = 172_800.0
     """An older copy is not production any more."""
-    settings_secret: KubeName | None = None
+    settings_secret: SecretName | None = None
     """Environment of the tests, and of a release that migrates by itself. Its DATABASE_URL names the copy, which is
     always called ``<plan>_rehearsal``; it has nothing of production's.
     """
