@@ -109,3 +109,50 @@ def test_freezes_that_lie_ahead_are_told_with_both_ends_in_the_plans_time_zone(c
 def test_freezes_of_a_calendar_that_is_broken_are_not_told_as_none(calendar):
     with pytest.raises(BrokenCalendar, match=r"c\.ics"):
         spans(calendar(whole="no calendar"), "UTC", at("2026-12-08"), at("2026-12-24"))
+
+
+DAILY = "DTSTART:20261201T100000Z\nDTEND:20261201T120000Z\nRRULE:FREQ=DAILY"
+CHRISTMAS = "DTSTART;VALUE=DATE:20261224"
+ONE_DAY = "RECURRENCE-ID:20261224T100000Z\nDTSTART:20261224T100000Z\nDTEND:20261224T120000Z\nSTATUS:CANCELLED"
+
+
+@pytest.mark.parametrize(("events", "is_frozen"), [
+    ([f"{CHRISTMAS}\nSTATUS:CANCELLED"], False), ([f"{CHRISTMAS}\nSTATUS:cancelled"], False),
+    ([f"{CHRISTMAS}\nSTATUS:CONFIRMED"], True), ([f"{CHRISTMAS}\nSTATUS:TENTATIVE"], True),
+    ([DAILY], True), ([DAILY, ONE_DAY], False), ([f"{CHRISTMAS}\nSTATUS:CANCELLED", f"{CHRISTMAS}"], True),
+], ids=["cancelled", "small", "confirmed", "tentative", "daily", "one_of_the_daily", "beside_another"])  # fmt: skip
+def test_an_event_that_was_cancelled_freezes_nothing(calendar, events, is_frozen):
+    uids = ["1"] * len(events) if DAILY in events else [str(number) for number in range(len(events))]
+    found = calendar(*(EVENT.format(uid=uid, when=when, why="x") for uid, when in zip(uids, events, strict=True)))
+    assert bool(frozen(found, "UTC", at("2026-12-24T11:00"))) is is_frozen
+    assert bool(spans(found, "UTC", at("2026-12-24T10:30"), at("2026-12-24T11:00"))) is is_frozen
+
+
+def test_a_whole_day_that_ends_when_it_begins_is_that_day(calendar):
+    found = calendar(EVENT.format(uid=1, when=f"{CHRISTMAS}\nDTEND;VALUE=DATE:20261224", why="full"))
+    assert frozen(found, "UTC", at("2026-12-24T12:00")) == "full (calendar c.ics, until Thursday 2026-12-24)"
+    assert frozen(found, "UTC", at("2026-12-25T12:00")) is None
+
+
+@pytest.mark.parametrize("when", [
+    "DTSTART;TZID=Foo/Bar:20261224T110000", "DTSTART:20261224T100000Z\nDTEND;TZID=Foo/Bar:20261224T110000",
+    f"{DAILY}\nEXDATE;TZID=Foo/Bar:20261224T100000", "DTSTART:20251224T100000Z\nRDATE;TZID=Foo/Bar:20261224T100000",
+], ids=["start", "end", "left_out", "besides"])  # fmt: skip
+def test_hours_of_a_time_zone_that_nobody_knows_are_not_taken_for_the_plans(calendar, when):
+    with pytest.raises(BrokenCalendar, match="'full' has the unknown time zone 'Foo/Bar': write one such as"):
+        frozen(calendar(EVENT.format(uid=1, when=when, why="full")), "UTC", at("2026-12-24T12:00"))
+
+
+@pytest.mark.parametrize(("when", "end"), [
+    ("DTSTART:20261224T090000Z\nDTEND:20261224T120000Z", "13:00 CET"),
+    ("DTSTART;TZID=America/New_York:20261224T050000\nDTEND;TZID=America/New_York:20261224T070000", "13:00 CET"),
+    ("DTSTART;TZID=Central European Standard Time:20261224T110000\nDURATION:PT2H", "13:00 CET"),
+    ("DTSTART:20261224T110000\nDTEND:20261224T130000", "13:00 CET"),
+], ids=["utc", "another_zone", "outlook", "floating"])  # fmt: skip
+def test_the_end_is_told_in_the_plans_time_zone_with_its_name(calendar, when, end):
+    found = calendar(EVENT.format(uid=1, when=when, why="full"))
+    assert frozen(found, "Europe/Prague", at("2026-12-24T10:30")) == (
+        f"full (calendar c.ics, until Thursday 2026-12-24 {end})"
+    )
+    (span,) = spans(found, "Europe/Prague", at("2026-12-24T10:30"), at("2026-12-24T11:00"))
+    assert f"{span.ends:%H:%M %Z}" == end

@@ -14,6 +14,7 @@ from handover.plan.parts import included
 if TYPE_CHECKING:
     from handover.plan.change import Freeze
 
+_TIMES = ("DTSTART", "DTEND", "RECURRENCE-ID", "EXDATE", "RDATE")
 MOMENT = datetime.timedelta(seconds=1)
 
 
@@ -58,10 +59,10 @@ def spans(freeze: Freeze, timezone: str, first: datetime.datetime, until: dateti
 
 
 def _moment(day: datetime.date, zone: ZoneInfo) -> datetime.datetime:
-    """A whole day begins at midnight; a time without a zone is of the plan's."""
+    """In the plan's zone. A whole day begins at midnight there; a time without a zone is of that one."""
     if not isinstance(day, datetime.datetime):
         return _midnight(day, zone)
-    return day if day.tzinfo else day.replace(tzinfo=zone)
+    return day.astimezone(zone) if day.tzinfo else day.replace(tzinfo=zone)
 
 
 def _midnight(day: datetime.date, zone: ZoneInfo) -> datetime.datetime:
@@ -69,29 +70,49 @@ def _midnight(day: datetime.date, zone: ZoneInfo) -> datetime.datetime:
 
 
 def _in_calendar(name: str, timezone: str, now: datetime.datetime) -> str | None:
-    local = now.astimezone(ZoneInfo(timezone))
+    zone = ZoneInfo(timezone)
+    local = now.astimezone(zone)
     events = _events(name, local, local + MOMENT)
-    return f"{_why(events[0])} (calendar {name}, until {_end(events[0])})" if events else None
+    return f"{_why(events[0])} (calendar {name}, until {_end(events[0], zone)})" if events else None
 
 
 def _events(name: str, first: datetime.datetime, until: datetime.datetime) -> list[Any]:
-    """Recurring ones too. Raises `BrokenCalendar`."""
+    """Recurring ones too, and none that was cancelled. Raises `BrokenCalendar`."""
     import recurring_ical_events
     from icalendar import Calendar
 
     try:
         calendar = Calendar.from_ical(included("calendars", name).read_bytes())
-        return list(recurring_ical_events.of(calendar).between(first, until))
+        for event in calendar.walk("VEVENT"):
+            _mend(event)
+        found = recurring_ical_events.of(calendar).between(first, until)
+        return [event for event in found if str(event.get("STATUS", "")).upper() != "CANCELLED"]
     except Exception as error:  # whatever the parsers make of a broken file
         raise BrokenCalendar(f"include/calendars/{name}: {type(error).__name__}: {error}") from error
+
+
+def _mend(event: Any) -> None:
+    """A whole day that ends when it begins lasts it, as who writes that means it. Raises `ValueError` for a time zone
+    that nobody knows: its hours would be taken for those of another.
+    """
+    for key in _TIMES:
+        written = event.get(key, [])
+        for one in written if isinstance(written, list) else [written]:
+            zone = one.params.get("TZID")
+            times = [time.dt for time in one.dts] if hasattr(one, "dts") else [one.dt]
+            if zone and any(isinstance(time, datetime.datetime) and time.tzinfo is None for time in times):
+                raise ValueError(f"{_why(event)!r} has the unknown time zone {zone!r}: write one such as Europe/Prague")
+    start, end = event.get("DTSTART"), event.get("DTEND")
+    if start and end and start.dt == end.dt and not isinstance(start.dt, datetime.datetime):
+        del event["DTEND"]
 
 
 def _why(event: Any) -> str:
     return str(event.get("SUMMARY", "")).strip() or "an event without a summary"
 
 
-def _end(event: Any) -> str:
+def _end(event: Any, zone: ZoneInfo) -> str:
     end = event.end
     if isinstance(end, datetime.datetime):
-        return f"{end:%A %Y-%m-%d %H:%M}"
+        return f"{_moment(end, zone):%A %Y-%m-%d %H:%M %Z}"
     return f"{end - datetime.timedelta(days=1):%A %Y-%m-%d}"  # a whole day's end is the day after it
