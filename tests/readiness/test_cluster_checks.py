@@ -86,6 +86,22 @@ def test_the_load_balancer_has_endpoints_and_answers(in_cluster, here, blue, mon
     until(lambda: not look(here, kind="load_balancer").passed, "the end of its pod")
 
 
+def slice_of(address, pod=None, *, ready=True):
+    endpoint = {"addresses": [address], "conditions": {"ready": ready}} | ({"targetRef": pod} if pod else {})
+    return {"addressType": "IPv6" if ":" in address else "IPv4", "endpoints": [endpoint]}
+
+
+@pytest.mark.parametrize(("slices", "count"), [
+    ([slice_of("10.0.0.1", {"name": "web-1"}), slice_of("fd00::1", {"name": "web-1"})], 1),
+    ([slice_of("10.0.0.1", {"name": "web-1"}), slice_of("10.0.0.2", {"name": "web-2"})], 2),
+    ([slice_of("10.0.0.1"), slice_of("10.0.0.2"), slice_of("10.0.0.2")], 2),
+    ([slice_of("10.0.0.1", {"name": "web-1"}), slice_of("10.0.0.2", {"name": "web-2"}, ready=False)], 1),
+], ids=["one_pod_of_both_families", "two_pods", "no_pods", "one_not_ready"])  # fmt: skip
+def test_a_pod_is_one_endpoint_however_many_addresses_it_has(slices, count):
+    found = module.endpoints("endpoints", slices, 2)
+    assert (found.passed, found.reason) == (count >= 2, f"{count} ready, 2 wanted")
+
+
 def test_a_load_balancer_without_an_address_fails():
     service = {"spec": {"type": "LoadBalancer"}, "status": {"loadBalancer": {}}}
     assert module.addressed("a", service).verdict is Verdict.FAIL

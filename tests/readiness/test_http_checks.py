@@ -9,8 +9,10 @@ import pytest
 from handover.models.evidence import Verdict
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE
+from handover.readiness.alerts import AlertRule, any_kept
 from handover.readiness.check import TIMEOUT_SECONDS
 from handover.readiness.checklist import load
+from handover.readiness.github import runs_succeeded
 from tests.readiness.conftest import look
 from tests.support.steps import connect_to
 from tests.support.web import Answer, nobody, serving, silent
@@ -258,3 +260,70 @@ def test_a_list_without_an_end_is_unknown(scope, monkeypatch):
         found = look(scope, kind="check_runs", connection="pms_github", repository="a/b", names=["x"])
     assert (found.verdict, "more than 3000 items" in found.reason) == (Verdict.UNKNOWN, True)
     assert all(asked.headers["host"].startswith("127.0.0.1") for asked in web.asked)
+
+
+# --- several things of one name
+
+
+def run_of(conclusion, at="2026-11-29T10:00:00Z", *, app=1, suite=1, **more):
+    whole = {"name": "test", "status": "completed", "conclusion": conclusion, "started_at": at, "id": 1}
+    return whole | {"app": {"id": app}, "check_suite": {"id": suite}, "head_sha": "abc"} | more
+
+
+LATER = "2026-11-29T10:00:05Z"
+QUEUED = {"status": "queued", "started_at": None}
+
+
+@pytest.mark.parametrize(("runs", "workflows", "verdict", "said"), [
+    ([run_of("failure"), run_of("success", LATER, suite=2)], {1: 7, 2: 8}, Verdict.FAIL, "test: failure"),
+    ([run_of("success", LATER), run_of("failure", suite=2)], {1: 7, 2: 8}, Verdict.FAIL, "test: failure"),
+    ([run_of("failure"), run_of("success", LATER, suite=2)], {1: 7, 2: 7}, Verdict.PASS, "succeeded: test"),
+    ([run_of("success"), run_of("failure", LATER, suite=2)], {1: 7, 2: 7}, Verdict.FAIL, "test: failure"),
+    ([run_of("failure"), run_of("success", LATER)], {}, Verdict.PASS, "succeeded: test"),
+    ([run_of("failure"), run_of("success", LATER, suite=2)], {}, Verdict.FAIL, "test: failure"),
+    ([run_of("failure"), run_of("success", LATER, app=2)], {1: 7}, Verdict.FAIL, "test: failure"),
+    ([run_of("success"), run_of("success", suite=2)], {1: 7, 2: 8}, Verdict.PASS, "succeeded: test"),
+    ([run_of("success"), run_of(None, **QUEUED)], {}, Verdict.UNKNOWN, "test is queued"),
+    ([run_of("failure"), run_of("success", id=2)], {}, Verdict.PASS, "succeeded: test"),
+], ids=["two_workflows", "in_another_order", "one_workflow_again", "again_and_worse", "rerun",
+        "nobody_says_the_workflow", "two_apps", "all_well", "waits_again", "in_one_second"])  # fmt: skip
+def test_of_checks_with_one_name_the_newest_of_each_workflow_has_to_succeed(runs, workflows, verdict, said):
+    for order in (runs, runs[::-1]):
+        found = runs_succeeded("check_runs", ("test",), order, workflows)
+        assert (found.verdict, found.reason) == (verdict, said)
+
+
+@pytest.mark.parametrize(("status", "verdict"), [(200, Verdict.PASS), (403, Verdict.FAIL)])
+def test_which_workflow_a_check_is_of_is_asked(scope, monkeypatch, status, verdict):
+    """Who may not read it knows no better than that both have to succeed."""
+    both = [run_of("failure"), run_of("success", LATER, suite=2)]
+    known = [{"check_suite_id": 1, "workflow_id": 7}, {"check_suite_id": 2, "workflow_id": 7}]
+
+    def answer(asked):
+        if "/actions/runs" in asked.path:
+            return Answer(status, {"workflow_runs": known})
+        return Answer(200, {"check_runs": both})
+
+    with serving(answer) as web:
+        monkeypatch.setenv("AIRFLOW_CONN_PMS_GITHUB", json.dumps({"conn_type": "http", "host": web.url}))
+        found = look(scope, kind="check_runs", connection="pms_github", repository="a/b", names=["test"])
+    assert found.verdict is verdict
+
+
+def alert(query, health="ok"):
+    return {"name": "HighErrorRate", "type": "alerting", "query": query, "health": health}
+
+
+@pytest.mark.parametrize(("loaded", "verdict", "said"), [
+    ([alert("e > 0.01"), alert("e > 0.05")], Verdict.PASS, "fires above 0.01"),
+    ([alert("e > 0.02"), alert("e > 0.05")], Verdict.FAIL, "fires at > 0.02, the plan says > 0.01; fires at > 0.05"),
+    ([alert("e > 0.05"), alert("e > 0.01", "err")], Verdict.FAIL, "its health is err"),
+    ([alert("e > 0.01", "unknown")], Verdict.UNKNOWN, "it was not evaluated yet"),
+    ([alert("e > 0.05"), alert("e > 0.01", "unknown")], Verdict.UNKNOWN, "it was not evaluated yet"),
+    ([], Verdict.FAIL, "there is no such rule"),
+], ids=["one_fits", "none_fits", "the_one_is_broken", "not_yet", "the_one_not_yet", "none"])  # fmt: skip
+def test_one_of_the_alert_rules_of_a_name_has_to_be_as_the_plan_wants_it(loaded, verdict, said):
+    for order in (loaded, loaded[::-1]):
+        found = any_kept(AlertRule(name="HighErrorRate", threshold=0.01), order)
+        assert found.verdict is verdict
+        assert said in found.reason

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
+import dns.message
+import dns.rrset
 import psycopg
 import pytest
 
@@ -391,6 +393,39 @@ def test_names_resolve_and_live_short(scope, verdict):
     assert look(scope, **check, names=["nowhere.pms.example.com"]).verdict is Verdict.FAIL
     check["max_ttl_seconds"] = 30
     assert look(scope, **check, names=["api.pms.example.com"]).verdict is Verdict.FAIL
+
+
+@contextmanager
+def name_server(*records):
+    """Answers every question with these records: owner, seconds, type, value."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+
+        def answer():
+            asked, sender = server.recvfrom(4096)
+            reply = dns.message.make_response(dns.message.from_wire(asked))
+            reply.answer.extend(dns.rrset.from_text(owner, ttl, "IN", kind, to) for owner, ttl, kind, to in records)
+            server.sendto(reply.to_wire(), sender)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join()
+
+
+@pytest.mark.parametrize(("alias", "address", "said"), [
+    (86400, 60, "192.0.2.1, kept 86400 s (the alias shop.example.com.), at most 300 wanted"),
+    (60, 3600, "192.0.2.1, kept 3600 s, at most 300 wanted"),
+    (60, 60, ""),
+], ids=["long_alias", "long_address", "both_short"])  # fmt: skip
+def test_an_alias_that_caches_keep_for_long_counts_too(scope, monkeypatch, alias, address, said):
+    records = [("shop.example.com.", alias, "CNAME", "lb.example.net."), ("lb.example.net.", address, "A", "192.0.2.1")]
+    with name_server(*records) as port:
+        monkeypatch.setenv("AIRFLOW_CONN_DNS", json.dumps({"conn_type": "generic", "host": "127.0.0.1", "port": port}))
+        names = {"names": ["shop.example.com"], "max_ttl_seconds": 300}
+        found = look(scope, kind="dns_records", connection="dns", **names)
+    assert (found.verdict is Verdict.FAIL, found.passed) == (bool(said), not said)
+    assert said in found.reason
 
 
 def test_a_name_server_that_does_not_answer_is_unknown(verdict, settings, monkeypatch):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
-from handover.models.evidence import Evidence, Measurement, combined, failed, passed, unknown
+from handover.models.evidence import Evidence, Measurement, Verdict, combined, failed, passed, unknown
 from handover.plan.parts import ConnectionId, Section
 from handover.readiness import web
 from handover.readiness.check import CheckKind, NoAnswer, Scope
@@ -35,8 +35,8 @@ class AlertRules(CheckKind):
         answer = web.get(self.connection, "/api/v1/rules", {"type": "alert"})
         if answer["status"] != "success":
             raise NoAnswer(f"{self.connection}: the rules API answered {answer['status']}")
-        loaded = {rule["name"]: rule for rule in alerting(answer["data"])}
-        return combined(self.kind, [kept(rule, loaded.get(rule.name)) for rule in self.rules])
+        loaded = list(alerting(answer["data"]))
+        return combined(self.kind, [any_kept(rule, loaded) for rule in self.rules])
 
 
 def alerting(data: Json) -> Iterator[Json]:
@@ -44,10 +44,22 @@ def alerting(data: Json) -> Iterator[Json]:
         yield from (rule for rule in group["rules"] if rule["type"] == "alerting")
 
 
-def kept(wanted: AlertRule, found: Json | None) -> Evidence:
-    """Whether a rule is as the plan wants it."""
-    if found is None:
+def any_kept(wanted: AlertRule, loaded: Iterable[Json]) -> Evidence:
+    """Whether one of the rules of this name is as the plan wants it: there may be a warning and an alarm."""
+    found = [kept(wanted, rule) for rule in loaded if rule["name"] == wanted.name]
+    for verdict in (Verdict.PASS, Verdict.UNKNOWN):
+        if as_said := [one for one in found if one.verdict is verdict]:
+            return as_said[0]
+    if not found:
         return failed(wanted.name, "there is no such rule")
+    measured = [one for each in found for one in each.measurements]
+    return failed(wanted.name, "; ".join(sorted({one.reason for one in found})), *measured)
+
+
+def kept(wanted: AlertRule, found: Json) -> Evidence:
+    """Whether a rule is as the plan wants it."""
+    if found["health"] == "unknown":
+        return unknown(wanted.name, "it was not evaluated yet")
     if found["health"] != "ok":
         return failed(wanted.name, f"its health is {found['health']}")
     expression = found["query"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
@@ -60,24 +61,52 @@ class CheckRuns(GitHubCheck):
     names: Items
 
     def look(self, scope: Scope) -> Evidence:
-        return runs_succeeded(self.kind, self.names, self.check_runs(scope))
+        runs = [run for run in self.check_runs(scope) if run["name"] in self.names]
+        return runs_succeeded(self.kind, self.names, runs, self._workflows(runs))
+
+    def _workflows(self, runs: Sequence[Json]) -> dict[int, int]:
+        """The workflow of each check suite, asked only where checks share a name; none where we may not read it."""
+        if len({run["name"] for run in runs}) == len(runs):
+            return {}
+        found: dict[int, int] = {}
+        with suppress(NoAnswer):
+            for sha in {run["head_sha"] for run in runs if run.get("head_sha")}:
+                started = self.items("/actions/runs", "workflow_runs", head_sha=sha)
+                found |= {one["check_suite_id"]: one["workflow_id"] for one in started}
+        return found
 
 
-def runs_succeeded(check: str, names: Iterable[str], runs: Sequence[Json]) -> Evidence:
-    """Neutral and skipped are not successes; a run that is missing or has not ended is UNKNOWN."""
-    last = {run["name"]: run for run in sorted(runs, key=lambda run: run.get("started_at") or "")}
-    bad, open_ = [], []
+def runs_succeeded(
+    check: str, names: Iterable[str], runs: Sequence[Json], workflows: Mapping[int, int] | None = None
+) -> Evidence:
+    """Neutral and skipped are not successes; a run that is missing or has not ended is UNKNOWN. Of checks that share a
+    name the newest of each counts, and all of them have to succeed.
+
+    :param workflows: by check suite; a suite of none counts for itself
+    """
+    last: dict[tuple[Any, ...], Json] = {}
+    for run in sorted(runs, key=_begun):
+        suite: Any = (run.get("check_suite") or {}).get("id")
+        last[run["name"], (run.get("app") or {}).get("id"), (workflows or {}).get(suite, suite)] = run
+    bad: dict[str, None] = {}
+    open_: dict[str, None] = {}
     for name in names:
-        run = last.get(name)
-        if run is None:
-            open_.append(f"{name} never ran")
-        elif run["status"] != "completed":
-            open_.append(f"{name} is {run['status']}")
-        elif run["conclusion"] != "success":
-            bad.append(f"{name}: {run['conclusion']}")
+        same = [run for run in last.values() if run["name"] == name]
+        if not same:
+            open_[f"{name} never ran"] = None
+        for run in same:
+            if run["status"] != "completed":
+                open_[f"{name} is {run['status']}"] = None
+            elif run["conclusion"] != "success":
+                bad[f"{name}: {run['conclusion']}"] = None
     if bad:
         return failed(check, "; ".join([*bad, *open_]))
     return unknown(check, "; ".join(open_)) if open_ else passed(check, f"succeeded: {', '.join(names)}")
+
+
+def _begun(run: Json) -> tuple[bool, str, int]:
+    """What waits to begin is the newest."""
+    return not run.get("started_at"), run.get("started_at") or "", run.get("id") or 0
 
 
 class Coverage(GitHubCheck):
@@ -88,7 +117,7 @@ class Coverage(GitHubCheck):
     above_percent: Annotated[float, Field(ge=0, le=100)]
 
     def look(self, scope: Scope) -> Evidence:
-        run = next((run for run in self.check_runs(scope) if run["name"] == self.name), None)
+        run = max((run for run in self.check_runs(scope) if run["name"] == self.name), key=_begun, default=None)
         return coverage(self.kind, self.name, run, self.above_percent)
 
 

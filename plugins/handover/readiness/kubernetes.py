@@ -109,8 +109,9 @@ def addressed(check: str, service: Json) -> Evidence:
 
 
 def endpoints(check: str, slices: Sequence[Json], least: int) -> Evidence:
+    """A pod counts once, however many addresses it has."""
     ready = {
-        address
+        (endpoint.get("targetRef") or {}).get("name") or address
         for one in slices
         for endpoint in one.get("endpoints") or ()
         if (endpoint.get("conditions") or {}).get("ready", True)
