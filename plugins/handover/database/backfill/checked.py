@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from handover.adapters.postgres import cause
 from handover.database import catalog
-from handover.database.backfill.shape import Shape, Side, guard
+from handover.database.backfill.shape import Order, Shape, Side, guard
 from handover.database.statements import read
 from handover.models import table_name
 
@@ -32,6 +32,18 @@ SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1] FROM pg_index i
 WHERE i.indrelid = %s::oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
 ORDER BY NOT i.indisprimary, i.indexrelid
 """
+_ORDERS = """
+SELECT DISTINCT k.column_number, m.amopstrategy, n.nspname, o.oprname FROM (
+    SELECT indkey, indclass FROM pg_index i
+    WHERE i.indrelid = %s::oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+      AND (i.indkey::int2[])[0:i.indnkeyatts - 1] = %s::int2[] ORDER BY NOT i.indisprimary, i.indexrelid LIMIT 1
+) i, unnest(i.indkey::int2[], i.indclass::oid[]) AS k (column_number, class)
+JOIN pg_opclass c ON c.oid = k.class
+JOIN pg_amop m ON m.amopfamily = c.opcfamily AND m.amoppurpose = 's' AND m.amoplefttype = c.opcintype
+    AND m.amoprighttype = c.opcintype
+JOIN pg_operator o ON o.oid = m.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace ORDER BY 1, 2
+"""
+"""Of each column of the key what its index orders it by, from < to > as a B-tree counts them."""
 _TRIGGERS = """
 SELECT t.tgname, t.tgtype & 2 <> 0 AND t.tgtype & 1 <> 0 AND t.tgtype & 20 <> 0, t.tgtype & 16 <> 0
 FROM pg_trigger t WHERE t.tgrelid = %s::oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') ORDER BY 1
@@ -85,8 +97,9 @@ def shape(connection: Connection[Any], name: str, move: DataMigration, dense: fl
         raise NotPossible(f"{name} ({move.table}): " + "; ".join(wrong))
     columns = tuple(there[one] for one in key)
     return Shape(
-        name, move.table, columns, forward, reverse, _dense(connection, table, move.table, columns, dense), fires
-    )
+        name, move.table, columns, _orders(connection, table, columns), forward, reverse,
+        _dense(connection, table, move.table, columns, dense), fires,
+    )  # fmt: skip
 
 
 def _facts(connection: Connection[Any], table: int, move: DataMigration) -> list[str]:
@@ -147,6 +160,13 @@ def _key(
         return move.key, [f"key {', '.join(move.key)} is not unique: no unique index has exactly these columns"]
     nullable = [name for name in found if not there[name].required]
     return found, [f"key column {name} may be NULL, and so names no row" for name in nullable]
+
+
+def _orders(connection: Connection[Any], table: int, key: Sequence[catalog.Column]) -> tuple[Order, ...]:
+    found = dict[int, list[tuple[str, str]]]()
+    for number, _, schema, sign in connection.execute(_ORDERS, (table, [one.number for one in key])):
+        found.setdefault(number, []).append((schema, sign))
+    return tuple(Order(*found[one.number]) for one in key)
 
 
 def _triggers(connection: Connection[Any], table: int, name: str, move: DataMigration) -> tuple[bool, list[str]]:

@@ -80,8 +80,8 @@ class Backfill:
             return Ended(how, left, why, self.undone, clock.monotonic() - begin)
 
     def _find_end(self, connection: psycopg.Connection[Any]) -> None:
-        last = connection.execute(statements.edge(self._shape, "DESC")).fetchone()
-        first = connection.execute(statements.edge(self._shape, "ASC")).fetchone()
+        last = connection.execute(statements.last(self._shape)).fetchone()
+        first = connection.execute(statements.first(self._shape)).fetchone()
         if last is None or first is None:
             total = 0
         elif self._shape.dense:
@@ -161,7 +161,7 @@ class Backfill:
         assert state.last_key is not None
         if self._shape.dense:
             if state.checkpoint is None:
-                first = connection.execute(statements.edge(self._shape, "ASC")).fetchone()
+                first = connection.execute(statements.first(self._shape)).fetchone()
                 begin = int(first[0]) - 1 if first else int(state.last_key[0])
             else:
                 begin = int(state.checkpoint[0])

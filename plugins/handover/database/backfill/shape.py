@@ -29,12 +29,28 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Order:
+    """The operators of a key column's own index, each by schema and name: whichever a search path finds may order
+    values otherwise, or may be none of this type.
+    """
+
+    below: tuple[str, str]
+    not_above: tuple[str, str]
+    equal: tuple[str, str]
+    not_below: tuple[str, str]
+    above: tuple[str, str]
+
+
+@dataclass(frozen=True)
 class Shape:
-    """``name``: of it in the database. ``dense``: batches are ranges of the one integer that is its key."""
+    """``name``: of it in the database. ``dense``: batches are ranges of the one integer that is its key. ``orders``: of
+    each column of the key.
+    """
 
     name: str
     table: str
     key: tuple[Column, ...]
+    orders: tuple[Order, ...]
     forward: Side
     reverse: Side = Side()
     dense: bool = False

@@ -12,7 +12,7 @@ import psycopg
 from handover import clock
 from handover.database import blockers
 from handover.database.backfill import checkpoint, statements
-from handover.database.backfill.shape import Key, Shape, Side
+from handover.database.backfill.shape import Key, Shape
 from handover.models import table_name
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 TRY_SECONDS = 120.0
 """For so long a lock is tried for, again and again for a moment, before it is given up."""
-RANGE = 100_000
-"""Rows that are compared in one statement, so that none is long."""
 KEYS = 10
 
 
@@ -97,33 +95,13 @@ class Stages:
             _patient(connection, shape.table, self._lock_timeout, work, self._pause)
 
     def compare(self, shape: Shape) -> Difference:
-        """Every row, range by range; nothing is changed and nobody waits."""
-        from handover.database import catalog
-
-        rows = wrong = back = 0
-        keys: list[Key] = []
+        """Every row, in one look; nothing is changed and nobody waits."""
         with self._primary.connect() as connection:
-            connection.execute(b"SET enable_seqscan = off")
-            last = connection.execute(statements.edge(shape, "DESC")).fetchone()
-            after: Key | None = None
-            while last is not None and after != tuple(last):
-                row = connection.execute(statements.bound(shape, after, tuple(last), RANGE)).fetchone()
-                up_to: Key = tuple(row) if row else tuple(last)
-                for side in (shape.forward, shape.reverse):
-                    count, first = self._wrong(connection, shape, side, after, up_to)
-                    keys += [tuple(key) for key in first][: KEYS - len(keys)]
-                    wrong, back = (wrong + count, back) if side is shape.forward else (wrong, back + count)
-                rows, after = rows + RANGE if row else catalog.row_count(connection, shape.table), up_to
-        return Difference(rows, wrong, back, tuple(dict.fromkeys(keys)))
-
-    def _wrong(
-        self, connection: psycopg.Connection[Any], shape: Shape, side: Side, after: Key | None, up_to: Key
-    ) -> tuple[int, Sequence[Sequence[str]]]:
-        if not side.columns:
-            return 0, ()
-        found = connection.execute(statements.wrong(shape, side, after, up_to, KEYS)).fetchone()
-        assert found is not None
-        return found[0], found[1] or ()
+            found = connection.execute(statements.compared(shape)).fetchone()
+            assert found is not None
+            rows, wrong, back = found
+            keys = connection.execute(statements.wrong(shape, KEYS)).fetchall() if wrong or back else []
+        return Difference(rows, wrong, back, tuple(tuple(key) for key in keys))
 
     def cut_over(self, shape: Shape, *, required: bool) -> None:
         """The new columns are what counts from here on: complete, and where there is a way back, the old ones follow

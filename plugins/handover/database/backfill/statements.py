@@ -6,12 +6,13 @@ by its image (``*<>``), so a type needs no operator for it, and NULL is a value 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from handover.database import catalog
-from handover.database.backfill.shape import Key, Shape, Side, guard
+from handover.database.backfill.shape import Key, Order, Shape, Side, guard
 from handover.models.table_name import split
 
 SETTING = "handover.data_migration"
@@ -40,40 +41,70 @@ def differs(side: Side) -> Composed:
     return SQL("ROW({})::record OPERATOR(pg_catalog.*<>) ROW({})::record").format(_names(side.columns), typed)
 
 
-def _bound(shape: Shape, key: Key) -> Composed:
-    typed = [
+def _operator(which: tuple[str, str]) -> Composed:
+    schema, sign = which
+    return SQL("OPERATOR({}.{})").format(Identifier(schema), SQL(sign))
+
+
+def _values(shape: Shape, key: Key) -> list[Composed]:
+    return [
         SQL("{}::{}").format(Literal(value), SQL(column.type)) for column, value in zip(shape.key, key, strict=True)
     ]
-    return SQL("({})").format(_list(typed))
+
+
+def _beside(shape: Shape, key: Key, last: str, strict: str) -> Composed:
+    """The rows on one side of a key; ``last``, ``strict``: operators of an `Order`, for the last column and others."""
+    columns, values = [Identifier(one.name) for one in shape.key], _values(shape, key)
+    if len(set(shape.orders)) == 1:
+        operator = _operator(getattr(shape.orders[0], last))
+        return SQL("({}) {} ({})").format(_list(columns), operator, _list(values))
+    found = SQL("{} {} {}").format(columns[-1], _operator(getattr(shape.orders[-1], last)), values[-1])
+    for column, value, order in list(zip(columns, values, shape.orders, strict=True))[-2::-1]:
+        found = SQL("({0} {1} {2} OR {0} {3} {2} AND {4})").format(
+            column, _operator(getattr(order, strict)), value, _operator(order.equal), found
+        )
+    reach = _operator(shape.orders[0].not_above if strict == "below" else shape.orders[0].not_below)
+    return SQL("{} {} {} AND {}").format(columns[0], reach, values[0], found)  # the first part is for the index
 
 
 def within(shape: Shape, after: Key | None, up_to: Key) -> Composed:
     """The rows of a batch."""
-    columns = SQL("({})").format(_names(one.name for one in shape.key))
-    upper = SQL("{} <= {}").format(columns, _bound(shape, up_to))
-    return upper if after is None else SQL("{} > {} AND {}").format(columns, _bound(shape, after), upper)
+    upper = _beside(shape, up_to, "not_above", "below")
+    return upper if after is None else SQL("{} AND {}").format(_beside(shape, after, "above", "above"), upper)
 
 
 def _key_as_text(shape: Shape) -> Composed:
     return _list(SQL("{}::text").format(Identifier(one.name)) for one in shape.key)
 
 
-def _ordered(shape: Shape, how: str, *before: str) -> Composed:
-    """``before``: the table's alias, else a result of the same name (its text!) would be what is ordered by."""
-    return _list(SQL("{} {}").format(Identifier(*before, one.name), SQL(how)) for one in shape.key)
+def _ordered(shape: Shape, how: Callable[[Order], tuple[str, str]] = attrgetter("below")) -> Composed:
+    """Of the table ``t``: without it a result of the same name (its text!) would be what is ordered by."""
+    return _list(
+        SQL("{} USING {}").format(Identifier("t", one.name), _operator(how(order)))
+        for one, order in zip(shape.key, shape.orders, strict=True)
+    )
 
 
-def edge(shape: Shape, how: str) -> Composed:
-    """The first (``ASC``) or last (``DESC``) key."""
+def first(shape: Shape) -> Composed:
+    """The first key."""
+    return _edge(shape, _ordered(shape))
+
+
+def last(shape: Shape) -> Composed:
+    """The last key."""
+    return _edge(shape, _ordered(shape, attrgetter("above")))
+
+
+def _edge(shape: Shape, ordered: Composed) -> Composed:
     return SQL("SELECT {} FROM {} AS t ORDER BY {} LIMIT 1").format(
-        _key_as_text(shape), catalog.identifier(shape.table), _ordered(shape, how, "t")
+        _key_as_text(shape), catalog.identifier(shape.table), ordered
     )
 
 
 def bound(shape: Shape, after: Key | None, up_to: Key, rows: int) -> Composed:
     """The key of the last row of the next batch of so many rows; none where fewer are left."""
     return SQL("SELECT {} FROM {} AS t WHERE {} ORDER BY {} OFFSET {} LIMIT 1").format(
-        _key_as_text(shape), catalog.identifier(shape.table), within(shape, after, up_to), _ordered(shape, "ASC", "t"),
+        _key_as_text(shape), catalog.identifier(shape.table), within(shape, after, up_to), _ordered(shape),
         Literal(rows - 1),
     )  # fmt: skip
 
@@ -88,14 +119,25 @@ def fill(shape: Shape, after: Key | None, up_to: Key) -> Composed:
     )  # fmt: skip
 
 
-def wrong(shape: Shape, side: Side, after: Key | None, up_to: Key, most: int) -> Composed:
-    """How many rows of a range differ, and the keys of the first of them."""
-    return SQL(
-        "SELECT count(*), (array_agg(ARRAY[{}] ORDER BY {}))[1:{}] FROM {} WHERE {} AND {}"
-    ).format(
-        _key_as_text(shape), _ordered(shape, "ASC"), Literal(most), catalog.identifier(shape.table),
-        within(shape, after, up_to), differs(side),
+def compared(shape: Shape) -> Composed:
+    """How many rows there are, and how many of them differ on the way there, and on the way back: of every row in one
+    look, whatever its key.
+    """
+    counts = [SQL("count(*) FILTER (WHERE {})").format(_wrong(side)) for side in (shape.forward, shape.reverse)]
+    return SQL("SELECT count(*), {} FROM {}").format(_list(counts), catalog.identifier(shape.table))
+
+
+def wrong(shape: Shape, most: int) -> Composed:
+    """The keys of the first rows that differ. They are found first and ordered then, since they may be few."""
+    either = SQL("{} OR {}").format(_wrong(shape.forward), _wrong(shape.reverse))
+    return SQL("SELECT {} FROM (SELECT {} FROM {} WHERE {} OFFSET 0) AS t ORDER BY {} LIMIT {}").format(
+        _key_as_text(shape), _names(one.name for one in shape.key), catalog.identifier(shape.table), either,
+        _ordered(shape), Literal(most),
     )  # fmt: skip
+
+
+def _wrong(side: Side) -> Composable:
+    return differs(side) if side.columns else SQL("false")
 
 
 def _from_new(shape: Shape, side: Side) -> Composed:
