@@ -98,7 +98,7 @@ def shape(connection: Connection[Any], name: str, move: DataMigration, dense: fl
     columns = tuple(there[one] for one in key)
     return Shape(
         name, move.table, columns, _orders(connection, table, columns), forward, reverse,
-        _dense(connection, table, move.table, columns, dense), fires,
+        _dense(connection, table, move.table, columns, dense), fires, move.required,
     )  # fmt: skip
 
 

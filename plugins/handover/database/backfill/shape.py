@@ -56,6 +56,7 @@ class Shape:
     dense: bool = False
     fires: bool = False
     """Triggers of the service fire for filled rows, so that ours has to come after them."""
+    required: bool = False
 
     @property
     def schema(self) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import psycopg
 from handover import clock
 from handover.database import blockers
 from handover.database.backfill import checkpoint, statements
-from handover.database.backfill.shape import Key, Shape
+from handover.database.backfill.shape import Key, Shape, shown
 from handover.models import table_name
 
 if TYPE_CHECKING:
@@ -33,13 +34,31 @@ class NotNow(Exception):
 @dataclass(frozen=True)
 class Difference:
     """Rows that were looked at; of how many the new columns are not what their expression says, and the old ones not
-    what the way back says; the keys of the first ones.
+    what the way back says; in how many the expression gives NULL where a value is required; the keys of the first ones.
     """
 
     rows: int
     wrong: int
     wrong_back: int
+    null: int
     keys: tuple[Key, ...]
+
+    def told(self, shape: Shape) -> str:
+        """What is wrong and what to do, never a value; "" when nothing is."""
+        said = []
+        if self.wrong:
+            said.append(f"{self.wrong} rows of {shape.table} are not what the expressions say")
+        if self.wrong_back:
+            said.append(f"{self.wrong_back} rows of {shape.table} would come back otherwise")
+        if self.null:
+            columns = ", ".join(shape.forward.columns)
+            said.append(
+                f"{self.null} rows of {shape.table} have no value in {columns}, which is required: mend them or the"
+                " expression, or leave `required` out"
+            )
+        if said:
+            said.append("the first: " + "; ".join(shown(shape, key) for key in self.keys))
+        return "; ".join(said)
 
 
 def _patient(
@@ -99,31 +118,49 @@ class Stages:
         with self._primary.connect() as connection:
             found = connection.execute(statements.compared(shape)).fetchone()
             assert found is not None
-            rows, wrong, back = found
-            keys = connection.execute(statements.wrong(shape, KEYS)).fetchall() if wrong or back else []
-        return Difference(rows, wrong, back, tuple(tuple(key) for key in keys))
+            rows, wrong, back, null = found
+            keys = connection.execute(statements.wrong(shape, KEYS)).fetchall() if wrong or back or null else []
+        return Difference(rows, wrong, back, null, tuple(tuple(key) for key in keys))
 
     def cut_over(self, shape: Shape, *, required: bool) -> None:
         """The new columns are what counts from here on: complete, and where there is a way back, the old ones follow
-        them. Raises `NotNow`.
+        them. Raises `NotNow`; then nobody is refused a row because of it.
         """
-        if required and self._stage(shape.name) == "filled":
-            for one in statements.require(shape):
+        required = required and self._stage(shape.name) == "filled"
+        with self._primary.connect() as connection, self._checked(shape) if required else nullcontext():
+
+            def work() -> None:
+                state = checkpoint.read(connection, shape.name, lock=True)
+                if state is None or state.stage not in ("filled", "cut over", "contracted"):
+                    raise NotNow(
+                        f"{shape.name} is {state.stage if state else 'not begun'}: only what is filled is cut over"
+                    )
+                if state.stage != "filled":
+                    return
+                for one in statements.not_null(shape) if required else ():
+                    connection.execute(one)
+                said = "new columns follow the old ones"
+                if shape.reverse.columns:
+                    connection.execute(statements.function(shape, reversed_=True))
+                    said = "old columns follow the new ones"
+                connection.execute(statements.comments(shape, said)[0])
+                checkpoint.to_stage(connection, shape.name, "cut over")
+
+            _patient(connection, shape.table, self._lock_timeout, work, self._pause)
+
+    @contextmanager
+    def _checked(self, shape: Shape) -> Iterator[None]:
+        """No row is NULL while the body runs. Of a body that fails nothing stays, which would refuse others' rows."""
+        try:
+            for one in statements.check(shape):
                 self._change(shape.table, [one])
-        with self._primary.connect() as connection, connection.transaction():
-            state = checkpoint.read(connection, shape.name, lock=True)
-            if state is None or state.stage not in ("filled", "cut over", "contracted"):
-                raise NotNow(
-                    f"{shape.name} is {state.stage if state else 'not begun'}: only what is filled is cut over"
-                )
-            if state.stage != "filled":
-                return
-            said = "new columns follow the old ones"
-            if shape.reverse.columns:
-                connection.execute(statements.function(shape, reversed_=True))
-                said = "old columns follow the new ones"
-            connection.execute(statements.comments(shape, said)[0])
-            checkpoint.to_stage(connection, shape.name, "cut over")
+            yield
+        except BaseException as error:
+            self._change(shape.table, [statements.drop_check(shape.name, shape.table)])
+            if isinstance(error, psycopg.errors.CheckViolation):
+                columns = ", ".join(shape.forward.columns)
+                raise NotNow(f"{shape.table} has rows without a value in {columns}: compare names them") from None
+            raise
 
     def is_over(self, shape: Shape) -> bool:
         """Whether it was cut over."""
@@ -141,7 +178,7 @@ class Stages:
                     return
                 if (left := keep_seconds - state.cut_over_seconds) > 0:
                     raise NotNow(f"{name} was cut over too lately: the way back is kept for {left:.0f} s more")
-                for one in statements.drop_trigger(name, move.table):
+                for one in statements.remove(name, move.table):
                     connection.execute(one)
                 if move.drop:
                     connection.execute(statements.drop_columns(move.table, move.drop))
@@ -157,7 +194,7 @@ class Stages:
                 state = checkpoint.read(connection, name, lock=True)
                 if state is None or state.stage in ("cut over", "contracted"):
                     raise NotNow(f"{name} is {state.stage if state else 'not begun'}: there is nothing to abort")
-                for one in statements.drop_trigger(name, table):
+                for one in statements.remove(name, table):
                     connection.execute(one)
                 checkpoint.to_stage(connection, name, "aborted")
 

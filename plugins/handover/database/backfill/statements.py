@@ -120,24 +120,35 @@ def fill(shape: Shape, after: Key | None, up_to: Key) -> Composed:
 
 
 def compared(shape: Shape) -> Composed:
-    """How many rows there are, and how many of them differ on the way there, and on the way back: of every row in one
-    look, whatever its key.
+    """How many rows there are, how many of them differ on the way there and on the way back, and how many have NULL
+    where none may be: of every row in one look, whatever its key.
     """
-    counts = [SQL("count(*) FILTER (WHERE {})").format(_wrong(side)) for side in (shape.forward, shape.reverse)]
+    counts = [
+        SQL("count(*) FILTER (WHERE {})").format(one)
+        for one in (_wrong(shape.forward), _wrong(shape.reverse), _null(shape))
+    ]
     return SQL("SELECT count(*), {} FROM {}").format(_list(counts), catalog.identifier(shape.table))
 
 
 def wrong(shape: Shape, most: int) -> Composed:
-    """The keys of the first rows that differ. They are found first and ordered then, since they may be few."""
-    either = SQL("{} OR {}").format(_wrong(shape.forward), _wrong(shape.reverse))
+    """The keys of the first of these rows. They are found first and ordered then, since they may be few."""
+    any_ = SQL(" OR ").join([_wrong(shape.forward), _wrong(shape.reverse), _null(shape)])
     return SQL("SELECT {} FROM (SELECT {} FROM {} WHERE {} OFFSET 0) AS t ORDER BY {} LIMIT {}").format(
-        _key_as_text(shape), _names(one.name for one in shape.key), catalog.identifier(shape.table), either,
+        _key_as_text(shape), _names(one.name for one in shape.key), catalog.identifier(shape.table), any_,
         _ordered(shape), Literal(most),
     )  # fmt: skip
 
 
 def _wrong(side: Side) -> Composable:
     return differs(side) if side.columns else SQL("false")
+
+
+def _null(shape: Shape) -> Composable:
+    """Rows whose expression itself gives no value where one is required."""
+    if not shape.required:
+        return SQL("false")
+    null = SQL(" OR ").join(SQL("{} IS NULL").format(Identifier(name)) for name in shape.forward.columns)
+    return SQL("({}) AND NOT {}").format(null, differs(shape.forward))
 
 
 def _from_new(shape: Shape, side: Side) -> Composed:
@@ -204,9 +215,11 @@ def comments(shape: Shape, stage: str) -> tuple[Composed, Composed]:
     )  # fmt: skip
 
 
-def drop_trigger(name: str, table: str) -> tuple[Composed, Composed]:
+def remove(name: str, table: str) -> tuple[Composed, ...]:
+    """Everything of ours but the columns."""
     mine = guard(name)
     return (
+        drop_check(name, table),
         SQL("DROP TRIGGER IF EXISTS {} ON {}").format(Identifier(mine), catalog.identifier(table)),
         SQL("DROP FUNCTION IF EXISTS {}()").format(Identifier(split(table)[0], mine)),
     )
@@ -226,18 +239,30 @@ def drop_columns(table: str, columns: Iterable[str]) -> Composed:
     return SQL("ALTER TABLE {} {}").format(catalog.identifier(table), _list(parts))
 
 
-def require(shape: Shape) -> tuple[Composed, ...]:
-    """NOT NULL without a stall, each a transaction of its own and nothing the second time: only the second reads rows,
-    and it stops nobody.
+def check(shape: Shape) -> tuple[Composed, ...]:
+    """That no row is NULL from here on, each a transaction of its own and nothing the second time: only the second
+    reads rows, and it stops nobody.
     """
-    table, check = catalog.identifier(shape.table), Identifier(f"{shape.guard}_check")
-    columns = list(shape.forward.columns)
-    filled = SQL(" AND ").join(SQL("{} IS NOT NULL").format(Identifier(name)) for name in columns)
-    change = SQL("ALTER TABLE {} {}")
+    table, mine = catalog.identifier(shape.table), _check(shape.name)
+    filled = SQL(" AND ").join(SQL("{} IS NOT NULL").format(Identifier(name)) for name in shape.forward.columns)
     return (
-        change.format(table, SQL("DROP CONSTRAINT IF EXISTS {}, ADD CONSTRAINT {} CHECK ({}) NOT VALID").format(
-            check, check, filled)),
-        change.format(table, SQL("VALIDATE CONSTRAINT {}").format(check)),
-        change.format(table, _list(SQL("ALTER COLUMN {} SET NOT NULL").format(Identifier(name)) for name in columns)),
-        change.format(table, SQL("DROP CONSTRAINT {}").format(check)),
+        SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}, ADD CONSTRAINT {} CHECK ({}) NOT VALID").format(
+            table, mine, mine, filled),
+        SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(table, mine),
     )  # fmt: skip
+
+
+def not_null(shape: Shape) -> tuple[Composed, ...]:
+    """What the check has proved, which takes its place; no row is read."""
+    columns = _list(SQL("ALTER COLUMN {} SET NOT NULL").format(Identifier(name)) for name in shape.forward.columns)
+    return (
+        SQL("ALTER TABLE {} {}").format(catalog.identifier(shape.table), columns), drop_check(shape.name, shape.table)
+    )  # fmt: skip
+
+
+def drop_check(name: str, table: str) -> Composed:
+    return SQL("ALTER TABLE IF EXISTS {} DROP CONSTRAINT IF EXISTS {}").format(catalog.identifier(table), _check(name))
+
+
+def _check(name: str) -> Identifier:
+    return Identifier(f"{guard(name)}_check")

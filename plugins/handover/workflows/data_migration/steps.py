@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from handover.database.backfill.runner import Ended
     from handover.database.backfill.shape import Shape
-    from handover.database.backfill.stages import Difference, Stages
+    from handover.database.backfill.stages import Stages
     from handover.plan.data_migrations import DataMigration, DataMigrations
     from handover.plan.model import Plan
 
@@ -190,20 +190,15 @@ class Compare(_MigrationStep):
         found = stages.compare(shape)
         seen = [
             Measurement(what=what, value=value, source=DATABASE)
-            for what, value in (("rows_different", found.wrong), ("rows_different_on_the_way_back", found.wrong_back))
+            for what, value in (
+                ("rows_different", found.wrong),
+                ("rows_different_on_the_way_back", found.wrong_back),
+                ("rows_without_a_required_value", found.null),
+            )
         ]
-        if found.wrong or found.wrong_back:
-            return failed(self.task_id, self._differs(shape, found), *seen)
+        if said := found.told(shape):
+            return failed(self.task_id, f"{self.move}: {said}", *seen)
         return passed(self.task_id, f"{self.move}: no row of {shape.table} differs", *seen)
-
-    def _differs(self, shape: Shape, found: Difference) -> str:
-        from handover.database.backfill.shape import shown
-
-        first = "; ".join(shown(shape, key) for key in found.keys)
-        return (
-            f"{self.move}: {found.wrong} rows of {shape.table} are not what the expressions say, {found.wrong_back}"
-            f" would come back otherwise; the first: {first}"
-        )
 
 
 class AskCutover(RoleQuestion):
@@ -269,11 +264,9 @@ class CutOver(_MigrationStep):
         stages, done = self.stages(), []
         for move, shape in self.shapes():
             if not stages.is_over(shape):
-                found = stages.compare(shape)  # days may have gone by since the last one
-                if found.wrong or found.wrong_back:
-                    return failed(
-                        self.task_id, f"{shape.table} differs in {found.wrong + found.wrong_back} rows by now"
-                    )
+                said = stages.compare(shape).told(shape)  # days may have gone by since the last one
+                if said:
+                    return failed(self.task_id, f"by now {said}")
             stages.cut_over(shape, required=move.required)
             done.append(f"{shape.table}: {', '.join(move.columns)}")
         return passed(self.task_id, f"cut over at {clock.told(clock.epoch())}: " + "; ".join(done))
