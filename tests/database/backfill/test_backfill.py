@@ -175,6 +175,8 @@ REFUSED = {
     ),
     "a type": ({"add": {"total": "money_bag"}}, 'type "money_bag" does not exist'),
     "the way back": ({"reverse": {"note": "totals"}}, 'column note: column "totals" does not exist'),
+    "drop": ({"drop": ["note", "nope"]}, "there is no column nope that could be dropped"),
+    "fires": ({"fires": ["nope"]}, "there is no trigger nope that could fire"),
 }
 
 
@@ -206,6 +208,53 @@ def test_a_trigger_in_the_way_is_named(database: Database, trigger: str, said: s
         allowed.backfill(shape)
         assert allowed.ask(WRONG) == [(0,)]
         assert allowed.ask("SELECT count(*) FROM sales WHERE pieces <> 2") == [(0,)]
+
+
+PARTS = """
+CREATE TABLE visits (id int PRIMARY KEY, day int) PARTITION BY RANGE (id);
+CREATE TABLE v1 PARTITION OF visits FOR VALUES FROM (0) TO (1000);
+CREATE TABLE v2 PARTITION OF visits FOR VALUES FROM (1000) TO (9000) PARTITION BY RANGE (id);
+CREATE TABLE v3 PARTITION OF v2 FOR VALUES FROM (1000) TO (9000);
+INSERT INTO visits SELECT n, n % 10 FROM generate_series(1, 2000) n;
+CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+"""
+WEEKS = {"table": "visits", "columns": {"week": "day / 7"}, "add": {"week": "int"}}
+
+
+@pytest.mark.parametrize(("made", "said"), [
+    ("TRIGGER stamp BEFORE UPDATE ON v3 FOR EACH ROW EXECUTE FUNCTION stamp()",
+     "trigger stamp of v3 would fire for every row that is filled"),
+    ("TRIGGER stamp AFTER UPDATE ON visits FOR EACH ROW EXECUTE FUNCTION stamp()",
+     "trigger stamp would fire for every row that is filled"),
+    ("TRIGGER zzzz BEFORE INSERT ON v1 FOR EACH ROW EXECUTE FUNCTION stamp()",
+     "trigger zzzz of v1 fires after the one of this data migration"),
+    ("RULE also AS ON UPDATE TO visits DO ALSO NOTIFY visits", "rule also would act for every batch"),
+    ("RULE never AS ON UPDATE TO visits DO INSTEAD NOTHING", "rule never would act for every batch"),
+])  # fmt: skip
+def test_what_else_an_update_would_do_is_named_wherever_it_stands(database: Database, made: str, said: str) -> None:
+    bench = Bench(database, WEEKS)
+    bench.ask(PARTS + f"CREATE {made}")
+    with pytest.raises(NotPossible) as refused:
+        bench.shape()
+    assert str(refused.value).count(said) == 1
+
+
+def test_a_trigger_of_a_partition_that_may_fire_comes_before_ours(database: Database) -> None:
+    bench = Bench(database, WEEKS | {"fires": ["set_day"]})
+    bench.ask(PARTS.replace("BEGIN", "BEGIN NEW.day := 7;"))
+    bench.ask("CREATE TRIGGER set_day BEFORE UPDATE ON v3 FOR EACH ROW EXECUTE FUNCTION stamp()")
+    bench.ask("CREATE TRIGGER for_statements BEFORE UPDATE ON v1 FOR EACH STATEMENT EXECUTE FUNCTION stamp()")
+    shape = bench.expand()
+    bench.backfill(shape)
+    assert bench.stages.compare(shape).told(shape) == ""
+    assert bench.ask("SELECT count(*) FROM visits WHERE id >= 1000 AND week = 1") == [(1001,)]
+
+
+def test_a_rule_that_is_off_and_one_of_another_command_are_in_nobodys_way(database: Database) -> None:
+    bench = Bench(database, TOTAL)
+    bench.ask("CREATE RULE gone AS ON DELETE TO sales DO ALSO NOTIFY sales")
+    bench.ask("CREATE RULE off AS ON UPDATE TO sales DO INSTEAD NOTHING; ALTER TABLE sales DISABLE RULE off")
+    assert bench.shape().table == "sales"
 
 
 def test_partitions_are_filled_too(database: Database) -> None:

@@ -45,10 +45,22 @@ JOIN pg_operator o ON o.oid = m.amopopr JOIN pg_namespace n ON n.oid = o.oprname
 """
 """Of each column of the key what its index orders it by, from < to > as a B-tree counts them."""
 _TRIGGERS = """
-SELECT t.tgname, t.tgtype & 2 <> 0 AND t.tgtype & 1 <> 0 AND t.tgtype & 20 <> 0, t.tgtype & 16 <> 0
-FROM pg_trigger t WHERE t.tgrelid = %s::oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') ORDER BY 1
+SELECT t.tgname, coalesce(' of ' || string_agg(DISTINCT c.relname, ', ')
+                          FILTER (WHERE t.tgparentid = 0 AND c.oid <> %(table)s::oid), ''),
+       bool_or(t.tgenabled IN ('O', 'A') AND t.tgtype & 2 <> 0 AND t.tgtype & 1 <> 0 AND t.tgtype & 20 <> 0),
+       bool_or(t.tgenabled IN ('O', 'A') AND t.tgtype & 16 <> 0)
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+WHERE NOT t.tgisinternal AND (c.oid = %(table)s::oid
+    OR t.tgtype & 1 <> 0 AND c.oid IN (SELECT relid FROM pg_partition_tree(%(table)s::oid)))
+GROUP BY 1 ORDER BY 1
 """
-"""Name; whether it fires before rows are written; whether it fires for an UPDATE."""
+"""Of the table, and those for each row of its partitions: name; of which partitions; whether it fires before rows are
+written; whether it fires for an UPDATE.
+"""
+_RULES = """
+SELECT rulename FROM pg_rewrite WHERE ev_class = %s::oid AND ev_type = '2' AND ev_enabled IN ('O', 'A') ORDER BY 1
+"""
+"""Which act for an UPDATE: those of the table that it names, not of partitions."""
 _HAS_DEFAULT = "SELECT attname FROM pg_attribute WHERE attrelid = %s::oid AND atthasdef AND attgenerated = ''"
 _MINE = """
 SELECT coalesce(obj_description(p.oid, 'pg_proc'), '') FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
@@ -140,6 +152,7 @@ def _columns(
     for name in (*move.reverse, *(move.key or ())):
         if name not in there:
             found.append(f"there is no column {name}")
+    found += [f"there is no column {name} that could be dropped" for name in move.drop if name not in there]
     found += [f"column {name} gets its values by itself" for name in move.reverse
               if name in there and (there[name].computed or there[name].always)]  # fmt: skip
     return found
@@ -170,16 +183,21 @@ def _orders(connection: Connection[Any], table: int, key: Sequence[catalog.Colum
 
 
 def _triggers(connection: Connection[Any], table: int, name: str, move: DataMigration) -> tuple[bool, list[str]]:
-    """Whether others fire for filled rows, and which are in the way."""
-    wrong, fires = [], False
-    for trigger, before, update in connection.execute(_TRIGGERS, (table,)):
+    """Whether others fire for filled rows, and what is in the way."""
+    wrong, fires, unknown = [], False, set(move.fires)
+    for trigger, place, before, update in connection.execute(_TRIGGERS, {"table": table}):
         if trigger.startswith(guard("")):
             continue
+        unknown.discard(trigger)
+        called = f"trigger {trigger}{place}"
         if update and trigger not in move.fires:
-            wrong.append(f"trigger {trigger} would fire for every row that is filled: name it in `fires` if it may")
+            wrong.append(f"{called} would fire for every row that is filled: name it in `fires` if it may")
         fires = fires or update
         if before and trigger > guard(name):
-            wrong.append(f"trigger {trigger} fires after the one of this data migration, and could change its columns")
+            wrong.append(f"{called} fires after the one of this data migration, and could change its columns")
+    wrong += [f"there is no trigger {trigger} that could fire" for trigger in sorted(unknown)]
+    for (rule,) in connection.execute(_RULES, (table,)):
+        wrong.append(f"rule {rule} would act for every batch: drop it, or make a trigger of it")
     return fires, wrong
 
 
