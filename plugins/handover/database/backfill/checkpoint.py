@@ -104,6 +104,16 @@ def claim(connection: Connection[Any], name: str, owner: str) -> State:
     return _state(row)
 
 
+def again(connection: Connection[Any], state: State, name: str) -> State | None:
+    """Goes through all rows once more, if it is as it was; None when it is not."""
+    query = (
+        f"UPDATE {TABLE} SET stage = 'filling', checkpoint = NULL, last_key = NULL, passed = 0, total = 0,"  # noqa: S608
+        f" changed_at = now() WHERE name = %s AND stage = 'filled' AND generation = %s RETURNING {_COLUMNS}"
+    )
+    row = connection.execute(query.encode(), (name, state.generation)).fetchone()
+    return None if row is None else _state(row)
+
+
 def set_range(connection: Connection[Any], name: str, last_key: Key | None, total: int) -> None:
     """Where it ends: rows of later keys are the trigger's."""
     connection.execute(

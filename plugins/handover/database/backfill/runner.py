@@ -67,6 +67,8 @@ class Backfill:
             connection.execute(b"SET enable_seqscan = off")  # a range is found by its index, whatever is estimated
             with connection.transaction():
                 state = checkpoint.claim(connection, self._shape.name, self._owner)
+            if state.stage == "filled":
+                state = self._again(connection, state)
             if state.stage != "filling":
                 return Ended("done", state)
             if state.fingerprint != self._shape.fingerprint:
@@ -78,6 +80,18 @@ class Backfill:
             how, why = self._batches(connection, state, begin, seconds)
             left = checkpoint.read(connection, self._shape.name) or state
             return Ended(how, left, why, self.undone, clock.monotonic() - begin)
+
+    def _again(self, connection: psycopg.Connection[Any], state: State) -> State:
+        """From the beginning, where rows are wrong that were written past the trigger: by replication, or while it was
+        off.
+        """
+        found = connection.execute(statements.compared(self._shape)).fetchone()
+        assert found is not None
+        if not found[1]:
+            return state
+        log.info("%s was filled, and %d rows are wrong by now: it begins again", self._shape.name, found[1])
+        with connection.transaction():
+            return checkpoint.again(connection, state, self._shape.name) or state
 
     def _find_end(self, connection: psycopg.Connection[Any]) -> None:
         last = connection.execute(statements.last(self._shape)).fetchone()

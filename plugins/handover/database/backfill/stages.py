@@ -47,7 +47,10 @@ class Difference:
         """What is wrong and what to do, never a value; "" when nothing is."""
         said = []
         if self.wrong:
-            said.append(f"{self.wrong} rows of {shape.table} are not what the expressions say")
+            said.append(
+                f"{self.wrong} rows of {shape.table} are not what the expressions say: clear the backfill, which fills"
+                " them"
+            )
         if self.wrong_back:
             said.append(f"{self.wrong_back} rows of {shape.table} would come back otherwise")
         if self.null:
