@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from handover.database.lag import LagSample, LagTrouble, LsnHistory, Primary, Replica, Sustained, judge
 
 GOOD = {"pause_state": "not paused", "receiver": "streaming"}
+CLUSTER = 7_713_684_528_246_707_423
 
 
-def primary(lsn: int = 100, streaming: int = 1, inactive_slots: int = 0) -> Primary:
-    return Primary(lsn, streaming, inactive_slots, connections=3, blocked=0)
+def primary(lsn: int = 100, streaming: int = 1, inactive_slots: int = 0, cluster: int | None = CLUSTER) -> Primary:
+    return Primary(lsn, streaming, inactive_slots, connections=3, blocked=0, cluster=cluster)
 
 
-def replica(replayed: int = 100, age: float | None = 0.1, **changes: str) -> Replica:
-    return Replica(replayed, age=age, **{**GOOD, **changes})
+def replica(replayed: int = 100, streaming: int = 0, cluster: int | None = CLUSTER, **changes: str) -> Replica:
+    return Replica(replayed, streaming=streaming, cluster=cluster, **{**GOOD, **changes})
 
 
 def written(seconds: float, *, every: float = 0.1) -> LsnHistory:
@@ -31,7 +32,7 @@ def test_idle_primary_has_no_lag_however_long_ago_it_wrote() -> None:
     history = LsnHistory()
     for at in range(100):
         history.add(at, 100)
-    sample = judge(history, 100, primary(), {"r": replica(age=100)})
+    sample = judge(history, 100, primary(), {"r": replica()})
     assert sample.seconds == 0
     assert sample.within(2)
 
@@ -45,7 +46,10 @@ def test_paused_replay_lags_since_the_first_thing_it_lacks() -> None:
 def test_cut_receiver_lags_though_it_replayed_all_it_received() -> None:
     sample = judge(written(10), 10, primary(streaming=0), {"r": replica(replayed=20, receiver="gone")})
     assert sample.seconds == pytest.approx(7.9)
-    assert sample.problems == ("r: its receiver is gone", "the primary streams to 0 of 1 replicas")
+    assert sample.problems == (
+        "r: its receiver is gone",
+        "only 0 of 1 replicas are streamed to: name those that others follow, too",
+    )
 
 
 @pytest.mark.plan("Database replication failure")
@@ -76,12 +80,50 @@ def test_idle_replica_with_a_cut_receiver_is_a_problem_without_lag() -> None:
     assert not sample.within(2)
 
 
-def test_replica_behind_our_first_look_lags_as_its_last_transaction_says() -> None:
-    """The history begins when we begin to look; a replica that is behind already must not seem young."""
+@pytest.mark.parametrize("seconds", [0.1, 300])
+def test_a_replica_behind_our_first_look_lags_at_least_since_that_and_is_not_well(seconds: float) -> None:
+    """The history begins when we begin to look: what the replica lacks may be older, or is no older than a moment
+    where somebody writes all the time.
+    """
     history = LsnHistory()
     history.add(0, 1000)
-    assert judge(history, 0.1, primary(), {"r": replica(replayed=10, age=300)}).seconds == 300
-    assert math.isinf(judge(history, 0.1, primary(), {"r": replica(replayed=10, age=None)}).seconds)
+    found = judge(history, seconds, primary(), {"r": replica(replayed=10)})
+    assert found.seconds == seconds
+    assert found.problems == ("how far r is behind is not known yet: it is at what was written before our first look",)
+    assert not found.within(1e9)
+
+
+def test_first_looks_beside_one_long_transaction_tell_no_lag_of_seconds() -> None:
+    """Nobody has committed for long, and the replica is a tenth of a second behind."""
+    history, trouble, told = LsnHistory(), LagTrouble(0), list[tuple[float, bool]]()
+    for number in range(5):
+        now = number / 10
+        history.add(now, 1000 + 100 * number)
+        found = judge(history, now, primary(), {"r": replica(replayed=900 + 100 * number)})
+        told.append((trouble.seconds(found, now), found.within(2)))
+    assert told == [(0, False), *[(pytest.approx(0.0), True)] * 4]
+
+
+def test_a_cascade_is_healthy() -> None:
+    looks = {"r": replica(streaming=1), "c": replica()}
+    assert judge(written(10), 10, primary(streaming=1), looks).within(2)
+    cut = {"r": replica(streaming=0), "c": replica(receiver="gone")}
+    assert judge(written(10), 10, primary(streaming=1), cut).problems == (
+        "c: its receiver is gone", "only 1 of 2 replicas are streamed to: name those that others follow, too",
+    )  # fmt: skip
+
+
+def test_a_replica_of_another_cluster_is_none_of_ours() -> None:
+    found = judge(written(10), 10, primary(), {"r": replica(cluster=1)})
+    assert (found.problems, found.seconds) == (("r is a replica of another cluster",), math.inf)
+
+
+@pytest.mark.parametrize(("ours", "its"), [(None, 1), (1, None), (None, None)])
+def test_a_replica_that_nobody_may_ask_for_its_cluster_is_not_taken_for_ours(ours: int | None, its: int | None) -> None:
+    found = judge(written(10), 10, primary(cluster=ours), {"r": replica(cluster=its)})
+    assert found.problems == (
+        "whether r is of the primary's cluster is not known: both roles have to be let call pg_control_system()",
+    )
 
 
 def test_replica_ahead_of_our_last_look_at_the_primary_has_no_lag() -> None:

@@ -168,6 +168,17 @@ def test_a_server_that_is_dead_is_infinitely_behind_and_asked_again_once_it_live
     assert math.isfinite(again.seconds)
 
 
+def test_a_replica_of_another_cluster_is_told(servers: Servers, replicated: Servers) -> None:
+    async def look(primary: Database) -> str:
+        async with replication(primary, [replica_of(replicated)]) as looking:
+            return (await looking.look()).text
+
+    assert "is a replica of another cluster" in asyncio.run(look(servers.new("owner")))
+    closed = replicated.new("owner")
+    replicated.ask(replicated.primary.named(closed.name), "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+    assert "both roles have to be let call pg_control_system()" in asyncio.run(look(closed))
+
+
 # --- who waits for it
 
 

@@ -15,11 +15,12 @@ class NotApart(Exception):
 
 def stay_apart(server: Database, production: Database) -> None:
     """Raises `NotApart` unless the two are known to be different servers; psycopg's errors when one does not answer."""
-    if _identity(server) == _identity(production):
+    if identity(server) == identity(production):
         raise NotApart("backup.restore_connection leads to production, or to a physical copy of it")
 
 
-def _identity(server: Database) -> Any:
+def identity(server: Database) -> Any:
+    """Of its cluster, and so of every physical copy of it. Raises `NotApart` when this role may not ask."""
     import psycopg
 
     try:

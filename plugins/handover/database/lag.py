@@ -69,23 +69,27 @@ class LsnHistory:
 
 @dataclass(frozen=True)
 class Primary:
-    """What the primary says. ``inactive_slots``: physical slots that nobody reads."""
+    """What the primary says. ``inactive_slots``: physical slots that nobody reads. ``cluster``: its system identifier,
+    None when this role may not ask for it.
+    """
 
     lsn: int
     streaming: int
     inactive_slots: int
     connections: int
     blocked: int
+    cluster: int | None
 
 
 @dataclass(frozen=True)
 class Replica:
-    """What a replica says. ``age``: seconds since the commit time of what it replayed last."""
+    """What a replica says. ``streaming``: replicas that follow this one. ``cluster``: as the primary's."""
 
     replayed: int
     pause_state: str
     receiver: str
-    age: float | None
+    streaming: int
+    cluster: int | None
 
     @property
     def problem(self) -> str | None:
@@ -120,7 +124,11 @@ class LagSample:
 def judge(
     history: LsnHistory, now: float, primary: Primary | None, replicas: Mapping[str, Replica | None]
 ) -> LagSample:
-    """The sample of what the servers said; None: it could not be asked."""
+    """The sample of what the servers said; None: it could not be asked.
+
+    What a replica lacks that was written before our first look may be of any age: of that no look can say more than
+    how long ago the first one was, and a replica that is there is not well yet.
+    """
     if primary is None:
         return LagSample(math.inf, ("the primary cannot be asked",), None)
     problems, worst = [], 0.0
@@ -131,12 +139,25 @@ def judge(
             continue
         if replica.problem:
             problems.append(f"{name}: {replica.problem}")
-        seconds = history.behind(replica.replayed, now)
+        if None in (primary.cluster, replica.cluster):
+            problems.append(
+                f"whether {name} is of the primary's cluster is not known: both roles have to be let call"
+                " pg_control_system()"
+            )
+        elif primary.cluster != replica.cluster:
+            problems.append(f"{name} is a replica of another cluster")
+            worst = math.inf
+            continue
         if not history.covers(replica.replayed):
-            seconds = max(seconds, math.inf if replica.age is None else replica.age)
-        worst = max(worst, seconds)
-    if primary.streaming < len(replicas):
-        problems.append(f"the primary streams to {primary.streaming} of {len(replicas)} replicas")
+            problems.append(
+                f"how far {name} is behind is not known yet: it is at what was written before our first look"
+            )
+        worst = max(worst, history.behind(replica.replayed, now))
+    following = primary.streaming + sum(replica.streaming for replica in replicas.values() if replica)
+    if following < len(replicas):
+        problems.append(
+            f"only {following} of {len(replicas)} replicas are streamed to: name those that others follow, too"
+        )
     if primary.inactive_slots:
         problems.append(f"{primary.inactive_slots} replication slots are inactive")
     return LagSample(worst, tuple(problems), primary)
@@ -156,22 +177,22 @@ class LagTrouble:
         return max(since, sample.seconds) if math.isfinite(sample.seconds) else since
 
 
+_STREAMING = """(SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'
+        AND application_name NOT IN ('pg_basebackup', 'pg_receivewal')) AS streaming"""
 _PRIMARY = """
-SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint AS lsn,
-       (SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'
-        AND application_name NOT IN ('pg_basebackup', 'pg_receivewal')) AS streaming,
+SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint AS lsn, STREAMING,
        (SELECT count(*) FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT active) AS inactive_slots,
        count(*) FILTER (WHERE backend_type = 'client backend') AS connections,
        count(*) FILTER (WHERE wait_event_type = 'Lock') AS blocked
 FROM pg_stat_activity WHERE datname = current_database()
-"""
+""".replace("STREAMING", _STREAMING)
 _REPLICA = """
 SELECT pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint AS replayed,
        CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() ELSE 'over, it is a primary' END
            AS pause_state,
-       coalesce((SELECT status FROM pg_stat_wal_receiver), 'gone') AS receiver,
-       extract(epoch FROM now() - pg_last_xact_replay_timestamp())::float8 AS age
-"""
+       coalesce((SELECT status FROM pg_stat_wal_receiver), 'gone') AS receiver, STREAMING
+""".replace("STREAMING", _STREAMING)
+_CLUSTER = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
 
 
 class _Server:
@@ -180,6 +201,7 @@ class _Server:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: asyncpg.Connection | None = None
+        self.cluster: int | None = None
 
     async def ask(self, query: str) -> Any | None:
         """The row, or None when the server cannot be asked in time."""
@@ -189,9 +211,19 @@ class _Server:
             async with asyncio.timeout(NO_TIMEOUT):
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._database.open(command_timeout=NO_TIMEOUT)
+                    self.cluster = await self._identity(self._connection)
                 return await self._connection.fetchrow(query)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             await self.close()
+            return None
+
+    async def _identity(self, connection: asyncpg.Connection) -> int | None:
+        """Of the cluster that is behind this connection; another one may lead elsewhere."""
+        import asyncpg
+
+        try:
+            return int((await connection.fetchrow(_CLUSTER))["system_identifier"])
+        except asyncpg.InsufficientPrivilegeError:
             return None
 
     async def close(self) -> None:
@@ -211,13 +243,13 @@ class Replication:
     async def look(self) -> LagSample:
         """One look. The primary is asked first, so that a replica is never seen ahead of what we know."""
         row = await self._primary.ask(_PRIMARY)
-        primary = Primary(**dict(row)) if row else None
+        primary = Primary(**dict(row), cluster=self._primary.cluster) if row else None
         if primary is not None:
             self._history.add(clock.monotonic(), primary.lsn)
         rows = await asyncio.gather(*(server.ask(_REPLICA) for server in self._replicas.values()))
         replicas = {
-            name: Replica(**dict(found)) if found and found["replayed"] is not None else None
-            for name, found in zip(self._replicas, rows, strict=True)
+            name: Replica(**dict(found), cluster=server.cluster) if found and found["replayed"] is not None else None
+            for (name, server), found in zip(self._replicas.items(), rows, strict=True)
         }
         return judge(self._history, clock.monotonic(), primary, replicas)
 

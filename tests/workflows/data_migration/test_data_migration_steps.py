@@ -184,3 +184,21 @@ def test_a_replica_that_is_none_is_named(
     assert ran(step(CheckMigrations, calm)) == (
         False, "nothing was touched: migration.replica_connections: pms_replica is no replica",
     )  # fmt: skip
+
+
+@pytest.mark.usefixtures("twin")
+def test_a_replica_of_another_cluster_is_named(
+    calm: Plan, stays: psycopg.Connection[Any], servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = servers.new("owner")
+    with other.connect() as connection:
+        migrations.apply(connection, (*BASE, CHANNEL, NIGHTS))
+    steps.connect_to(
+        monkeypatch, "pms_primary", conn_type="postgres", login="owner", password=PASSWORD, port=other.port,
+        host=other.host, schema=other.name,
+    )  # fmt: skip
+    assert ran(step(CheckMigrations, calm)) == (
+        False, "nothing was touched: migration.replica_connections: pms_replica is a replica of another cluster",
+    )  # fmt: skip
+    servers.ask(servers.primary.named(other.name), "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+    assert "may be of another cluster: owner may not call pg_control_system()" in ran(step(CheckMigrations, calm))[1]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.exceptions import TaskDeferred
 
+    from handover.adapters.postgres import Database
     from handover.database.backfill.runner import Ended
     from handover.database.backfill.shape import Shape
     from handover.database.backfill.stages import Stages
@@ -104,9 +105,17 @@ class CheckMigrations(_MigrationStep):
         for name in self.plan.database.replica_connections:
             with self._database(name).connect() as connection:
                 row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
-                if not (row and row[0]):
-                    found.append(f"migration.replica_connections: {name} is no replica")
+            why = self._of_another(self._database(name)) if row and row[0] else "is no replica"
+            found += [f"migration.replica_connections: {name} {why}"] if why else []
         return found
+
+    def _of_another(self, replica: Database) -> str:
+        from handover.database.apart import NotApart, identity
+
+        try:
+            return "" if identity(replica) == identity(self.primary) else "is a replica of another cluster"
+        except NotApart as error:
+            return f"may be of another cluster: {error}"
 
 
 class Expand(_MigrationStep):
