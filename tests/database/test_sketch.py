@@ -78,6 +78,71 @@ def test_more_changes_than_the_plan_allows_are_corruption(
     assert bad.reason.endswith("; 20% may (migration.max_changed)")
 
 
+AS_WERE = "as they were"
+TYPES = {
+    "scale": ("numeric(10, 2)", "n * 1.25", "numeric(12, 4)", AS_WERE),
+    "whole number": ("int", "n * 100", "numeric(20, 3)", AS_WERE),
+    "date": ("date", "date '2026-01-01' + n", "timestamp", AS_WERE),
+    "far date": ("date", "date '5874000-01-01' + n", "date", AS_WERE),
+    "json": ("json", """('{"b":  1, "a": ' || n || '}')::json""", "jsonb", AS_WERE),
+    "json that is no jsonb": ("json", r"""('"\u0000' || n || '"')::json""", "json", AS_WERE),
+    "padded": ("char(5)", "n::text", "text", AS_WERE),
+    "longer": ("varchar(5)", "n::text", "text", AS_WERE),
+    "enum": ("text", "'a'", "letter USING held::letter", AS_WERE),
+    "domain": ("numeric(10, 2)", "n", "cents", AS_WERE),
+    "zone": ("timestamp", "timestamp '2026-01-01' + n * interval '1 s'", "timestamptz", "held is of another type now"),
+    "float": ("real", "n / 3.0", "float8", "held is of another type now"),
+    "array": ("numeric(10, 2)[]", "ARRAY[n]", "numeric(12, 4)[]", "held is of another type now"),
+    "rounded": ("numeric(10, 2)", "n + 0.01", "numeric(10, 1)", "held has changed in "),
+}
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_type_that_holds_the_same_changes_no_value(
+    large: None, connection: psycopg.Connection[Any], kind: str
+) -> None:
+    was, value, now, said = TYPES[kind]
+    connection.execute("CREATE TYPE letter AS ENUM ('a'); CREATE DOMAIN cents AS numeric(12, 4)")
+    connection.execute(f"CREATE TABLE typed (id int PRIMARY KEY, held {was})".encode())
+    connection.execute(f"INSERT INTO typed SELECT n, {value} FROM generate_series(1, 200) n".encode())
+    held = validation.count(connection, ["typed"])
+    connection.execute(f"ALTER TABLE typed ALTER held TYPE {now}, ALTER id TYPE bigint".encode())
+    found = compared(connection, held, most=0.0)["content of typed"]
+    assert found.reason.startswith(f"sampled, 128 rows: {said}")
+    assert found.passed == ("has changed" not in said)
+
+
+def test_of_another_type_a_value_that_is_gone_has_changed_all_the_same(connection: psycopg.Connection[Any]) -> None:
+    connection.execute("CREATE TABLE typed (id int PRIMARY KEY, held real)")
+    connection.execute("INSERT INTO typed SELECT n, n FROM generate_series(1, 200) n")
+    held = validation.count(connection, ["typed"])
+    connection.execute("ALTER TABLE typed ALTER held TYPE float8 USING NULL")
+    found = compared(connection, held, most=0.05)["content of typed"]
+    assert not found.passed
+    assert "held is of another type now: its values were not compared, held has changed in 128 (128 empty now)" in (
+        found.reason
+    )
+
+
+def test_values_that_are_equal_and_written_otherwise_are_no_changes(connection: psycopg.Connection[Any]) -> None:
+    connection.execute("CREATE TABLE typed (id int PRIMARY KEY, price numeric, size float8)")
+    connection.execute("INSERT INTO typed SELECT n, 1.0, 0 FROM generate_series(1, 200) n")
+    held = validation.count(connection, ["typed"])
+    connection.execute("UPDATE typed SET price = 1.00, size = '-0'")
+    assert compared(connection, held, most=0.0)["content of typed"].reason == f"sampled, 128 rows: {AS_WERE}"
+    connection.execute("UPDATE typed SET price = 10")
+    assert not compared(connection, held, most=0.0)["content of typed"].passed
+
+
+def test_what_an_earlier_release_has_kept_is_not_compared(
+    connection: psycopg.Connection[Any], held: validation.Counts
+) -> None:
+    earlier = {name: one.model_copy(update={"kinds": {}, "digest": ""}) for name, one in held.sketches.items()}
+    assert {one.reason for one in sketch.compare(connection, earlier, 0.0)} == {
+        "not compared: another release of this system has looked at it before"
+    }
+
+
 def test_rows_that_are_gone_have_changed(
     large: None, connection: psycopg.Connection[Any], held: validation.Counts
 ) -> None:

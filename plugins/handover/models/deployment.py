@@ -75,12 +75,14 @@ class BackupRecord(Frozen):
 
 class Sketch(Frozen):
     """A little of what a table held: by column a byte of the hash of the value at each of some keys from ``low`` to
-    ``high``, as base64; and of a small table the digest of all rows up to ``high``.
+    ``high``, as base64, and what kind of values are hashed alike; and of a small table the digest of all rows up to
+    ``high``.
     """
 
     low: int
     high: int
     places: dict[str, str]
+    kinds: dict[str, str] = {}
     digest: str = ""
 
 
