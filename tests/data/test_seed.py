@@ -142,12 +142,72 @@ def test_the_service_s_next_row_does_not_collide_with_a_seeded_one(connection: p
     assert connection.execute('INSERT INTO "Room" (no) VALUES (\'c\') RETURNING "roomId"').fetchone() == (3,)
 
 
-def test_a_seeded_time_is_stored_in_utc(connection: psycopg.Connection[Any]) -> None:
-    sql = "CREATE SCHEMA app; CREATE TABLE app.t (id int PRIMARY KEY, at timestamp(3)); SET timezone = 'Asia/Tokyo'"
+@pytest.mark.parametrize("sql_type", ["timestamp(3)", "timestamp", "app.moment", "app.later"])
+def test_a_seeded_time_is_stored_in_utc(connection: psycopg.Connection[Any], sql_type: str) -> None:
+    sql = (
+        "CREATE SCHEMA app; CREATE DOMAIN app.moment AS timestamp(3); CREATE DOMAIN app.later AS app.moment;"
+        f"CREATE TABLE app.t (id int PRIMARY KEY, at {sql_type}); SET timezone = 'Asia/Tokyo'"
+    )
     rows = ({"id": 1, "at": "2024-07-01T10:00:00+02:00"}, {"id": 2, "at": "2024-07-01 10:00:00"})
     assert planted(connection, sql, "app.t", *rows) == Seeded({})
     found = connection.execute("SELECT at::text FROM app.t ORDER BY id").fetchall()
     assert found == [("2024-07-01 08:00:00",), ("2024-07-01 10:00:00",)]
+
+
+def test_values_of_a_file_are_stored_as_they_are_written(connection: psycopg.Connection[Any], tmp_path: Path) -> None:
+    path = tmp_path / "seed.yaml"
+    path.write_text("""
+        tables:
+          t:
+            key: [id]
+            rows:
+              - {id: 01, country: NO, zip: 01234, closes: 22:30, version: 1.10, number: 1_000, nothing: ~, empty: "",
+                 quoted: "null", open: yes, day: 2030-01-07, at: 2030-01-07T10:00:00+02:00,
+                 j: '{"a": 1.10}', a: "{NO,1.0}"}
+        """)
+    connection.execute(
+        "DROP TABLE orders, customers; CREATE TABLE t (id int PRIMARY KEY, country text, zip varchar(5), closes time,"
+        " version text, number text, nothing text, empty text, quoted text, open boolean, day date, at timestamptz,"
+        " j json, a text[])"
+    )
+    assert plant(connection, load_seed(path), secret).inserted
+    assert plant(connection, load_seed(path), secret) == Seeded({})
+    connection.execute("SET timezone = 'UTC'")
+    assert connection.execute("SELECT t::text FROM t").fetchone() == (
+        '(1,NO,01234,22:30:00,1.10,1_000,,"",null,t,2030-01-07,"2030-01-07 08:00:00+00","{""a"": 1.10}","{NO,1.0}")',
+    )
+
+
+@pytest.mark.parametrize(
+    ("sql_type", "written", "cut"),
+    [
+        ("numeric(8, 2)", "1.500", False), ("numeric(8, 2)", "1.505", True), ("price", "1.505", True),
+        ("numeric(5, -2)", "1200", False), ("numeric(5, -2)", "1234", True), ("money", "1.555", True),
+        ("numeric(8, 2)[]", "{1.5,1.505}", True), ("real", "0.1", False), ("real", "16777217", True),
+        ("varchar(3)", "abc", False), ("varchar(3)", "abcd", True), ("char(3)", "a", False), ("char(3)", "abcd", True),
+        ("bit(3)", "1011", True), ("timestamp(0)", "2024-12-31 23:59:59.6", True), ("interval(0)", "1.5 s", True),
+        ("interval day", "1 day 2 hours", True), ("time", "10:00:00.1234567", True),
+        ("time", "10:00:00.1234560", False), ("date", "2024-07-01", False), ("date", "2024-07-01 10:00", True),
+    ],
+)  # fmt: skip
+def test_a_value_that_the_column_would_round_or_cut_is_refused(
+    connection: psycopg.Connection[Any], sql_type: str, written: str, cut: bool
+) -> None:
+    connection.execute("CREATE DOMAIN price AS numeric(8, 2)")
+    table = f"CREATE TABLE t (id int PRIMARY KEY, v {sql_type})"
+    if not cut:
+        assert planted(connection, table, "t", {"id": "1", "v": written}) == Seeded({})
+        return
+    with pytest.raises(SeedError, match=r"nothing was changed: t, row 1: v is .*, which would round or cut the value"):
+        planted(connection, table, "t", {"id": "1", "v": written})
+    assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+
+def test_a_hash_that_is_longer_than_its_column_is_refused(empty: psycopg.Connection[Any]) -> None:
+    empty.execute("ALTER TABLE orders ALTER note TYPE varchar(60)")
+    assert refusal(empty, shop()) == (
+        "nothing was changed: orders, row 1: note is character varying(60), which would round or cut the value"
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,6 +240,10 @@ def test_a_missing_password_or_table_says_what_to_do(empty: psycopg.Connection[A
         ({"tables": {}}, "tables: Dictionary should have at least 1 item"),
         ({"tables": SHOP["tables"]}, "tables.customers: Value error, row 2 has no plain value for its key email"),
         ({"tables": {"t": {"key": ["a"], "rows": [{"a": 1}, {"a": 1}]}}}, "row 2 has the key of an earlier row"),
+        (
+            {"tables": {"t": {"key": ["a"], "rows": [{"a": "1", "b": [1]}]}}},
+            "tables.t.rows.0.b: Value error, a list or a map is no value: write JSON, or an array, in quotes",
+        ),
         ({"more": 1}, "more: Extra inputs are not permitted"),
     ],
 )
@@ -191,6 +255,13 @@ def test_a_wrong_seed_file_names_file_key_and_reason(tmp_path: Path, change: dic
         load_seed(path)
     assert str(error.value).startswith(f"{path}:")
     assert said in str(error.value)
+
+
+def test_a_column_that_is_there_twice_in_a_row_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "seed.yaml"
+    path.write_text("tables:\n  t:\n    key: [a]\n    rows:\n      - a: 1\n        a: 2\n")
+    with pytest.raises(SeedError, match="a is in line 5 and again in line 6"):
+        load_seed(path)
 
 
 @pytest.mark.plan("Admin user", "Sample hotels/rooms (from configuration)", "Test bookings (for validation)")

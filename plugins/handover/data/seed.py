@@ -5,27 +5,28 @@ A database that has rows already is never added to. When every seeded row is the
 
 from __future__ import annotations
 
-import datetime
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from handover.adapters import sequences
 from handover.adapters.postgres import cause
-from handover.data.checks import NO_EQUALITY
+from handover.data import as_written
+from handover.data.columns import columns_of, search_path
 from handover.data.passwords import PasswordHash
 from handover.models import table_name
 from handover.plan.parts import ColumnName, ConnectionId, Section, TableName, included
-from handover.plan.text import from_yaml
+from handover.plan.text import TwiceThere
 
 if TYPE_CHECKING:
     from psycopg import Connection
-    from psycopg.sql import Composed
+    from psycopg.sql import Composable, Composed
+
+    from handover.data.targets import Target
 
 MIGRATIONS_TABLE = "_prisma_migrations"
 MANY_ROWS = 1000
@@ -37,13 +38,10 @@ WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relkind IN
                                       AND e.objid = c.oid AND e.deptype = 'e')
 ORDER BY n.nspname <> 'public', 1, 2
 """
-_COLUMNS = """
-SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attidentity = 'a' OR a.attgenerated <> ''
-FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
-"""
-Scalar = str | int | float | bool | datetime.datetime | datetime.date | None
-Given = dict[str, str | None]
+Scalar = str | int | float | bool | None
+"""In a file everything is text, as it is written there."""
+Given = list[str | None]
+"""A statement's parameters."""
 Secret = Callable[[str], str]
 """Gives the password of a connection by its id."""
 
@@ -65,7 +63,13 @@ class FoundColumn(Section):
     where: Annotated[dict[ColumnName, Scalar], Field(min_length=1)]
 
 
-Value = PasswordOf | FoundColumn | Scalar
+def _no_collection(value: Any) -> Any:
+    if isinstance(value, list) or (isinstance(value, dict) and not value.keys() & {"password_of", "take"}):
+        raise ValueError("a list or a map is no value: write JSON, or an array, in quotes, as PostgreSQL reads it")
+    return value
+
+
+Value = Annotated[PasswordOf | FoundColumn | Scalar, BeforeValidator(_no_collection)]
 
 
 class SeedTable(Section):
@@ -78,7 +82,7 @@ class SeedTable(Section):
     def _rows_have_their_keys(self) -> SeedTable:
         keys = [tuple(row.get(name) for name in self.key) for row in self.rows]
         for number, key in enumerate(keys, 1):
-            if any(not isinstance(part, str | int | datetime.date) for part in key):
+            if any(not isinstance(part, str | int) for part in key):
                 raise ValueError(f"row {number} has no plain value for its key {', '.join(self.key)}")
             if key in keys[: number - 1]:
                 raise ValueError(f"row {number} has the key of an earlier row: {key}")
@@ -109,8 +113,8 @@ class Seeded:
 def load_seed(path: Path) -> Seed:
     """Raises `SeedError` that names file, key and reason."""
     try:
-        return Seed.model_validate(from_yaml(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        return Seed.model_validate(as_written.read(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TwiceThere) as error:
         raise SeedError(f"{path}: {error}") from None
     except ValidationError as error:
         faults = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)]
@@ -127,7 +131,7 @@ def plant(connection: Connection[Any], seed: Seed, secret: Secret) -> Seeded:
 
     try:
         with connection.transaction():
-            connection.execute("SET LOCAL timezone = 'UTC'")
+            _settle(connection, seed)
             connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('pms seed', 0))")
             occupied = _occupied(connection)
             planting = _Planting(connection, seed, secret)
@@ -143,6 +147,17 @@ def plant(connection: Connection[Any], seed: Seed, secret: Secret) -> Seeded:
         f"nothing was changed: only an empty database is seeded, and this one has rows ({there}) "
         f"other than the seed's: {shown}"
     )
+
+
+def _settle(connection: Connection[Any], seed: Seed) -> None:
+    """Settings that end with the transaction."""
+    values = [value for table in seed.tables.values() for row in table.rows for value in row.values()]
+    tables = [*seed.tables, *(value.table for value in values if isinstance(value, FoundColumn))]
+    settings = {
+        "timezone": "UTC", "datestyle": "ISO, YMD", "search_path": search_path(connection, dict.fromkeys(tables))
+    }  # fmt: skip
+    for name, value in settings.items():
+        connection.execute("SELECT set_config(%s, %s, true)", (name, value))
 
 
 def many(rows: int) -> str:
@@ -166,22 +181,24 @@ class _Planting:
     """One seed on its way into one database."""
 
     def __init__(self, connection: Connection[Any], seed: Seed, secret: Secret) -> None:
-        self._connection, self._seed, self._secret = connection, seed, secret
-        self._types = {table: self._types_of(table) for table in seed.tables}
+        from psycopg import RawCursor
 
-    def _types_of(self, table: str) -> dict[str, str]:
-        found = self._connection.execute(_COLUMNS, table_name.split(table)).fetchall()
-        types = {name: sql_type for name, sql_type, _ in found}
-        if not types:
+        self._connection, self._seed, self._secret = connection, seed, secret
+        self._cursor = RawCursor(connection)  # a % in a name is no placeholder to it
+        self._targets = {table: self._targets_of(table) for table in seed.tables}
+
+    def _targets_of(self, table: str) -> dict[str, Target]:
+        targets = columns_of(self._connection, table)
+        if not targets:
             raise SeedError(f"there is no table {table}: migrate the database first")
         used = {name for row in self._rows(table) for name in row}
-        if made := sorted(name for name, _, makes in found if makes and name in used):
+        if made := sorted(name for name in used & targets.keys() if targets[name].makes):
             raise SeedError(
                 f"the table {table} makes {', '.join(made)} itself (GENERATED ALWAYS): take it out of the seed"
             )
-        if unknown := sorted(used - types.keys()):
+        if unknown := sorted(used - targets.keys()):
             raise SeedError(f"the table {table} has no column {', '.join(unknown)}; is its schema that of the seed?")
-        return types
+        return targets
 
     def _rows(self, table: str) -> Sequence[Mapping[str, Value]]:
         """Those of the seed; none for a table that it only finds rows of."""
@@ -191,15 +208,32 @@ class _Planting:
         """Gives the number of rows. The service's next keys are free ones."""
         from psycopg.sql import SQL, Identifier
 
-        for row in self._seed.tables[table].rows:
-            given: Given = {}
+        rows = self._seed.tables[table].rows
+        for number, row in enumerate(rows, 1):
+            given = Given()
             names = SQL(", ").join(map(Identifier, row))
             values = SQL(", ").join([self._sql(table, name, value, given) for name, value in row.items()])
             into = SQL("INSERT INTO {} ({}) VALUES ({})").format(Identifier(*table_name.split(table)), names, values)
-            self._connection.execute(into, given)
-        columns = {name for row in self._seed.tables[table].rows for name in row}
+            self._cursor.execute(into, given)
+            self._all_kept(table, number, row)
+        columns = {name for row in rows for name in row}
         sequences.move_past(self._connection, table_name.split(table), columns)
-        return len(self._seed.tables[table].rows)
+        return len(rows)
+
+    def _all_kept(self, table: str, number: int, row: Mapping[str, Value]) -> None:
+        from psycopg.sql import SQL
+
+        given, kept = Given(), {}
+        for name, value in row.items():
+            target = self._targets[table][name]
+            if not isinstance(value, FoundColumn) and target.keeps(SQL("''")):
+                kept[name] = target.keeps(_given(self._plain(value), given)) or SQL("true")
+        if not kept:
+            return
+        found = self._cursor.execute(SQL("SELECT {}").format(SQL(", ").join(kept.values())), given).fetchone()
+        if wrong := [name for name, verdict in zip(kept, found or (), strict=True) if verdict is False]:
+            types = ", ".join(f"{name} is {self._targets[table][name].type}" for name in wrong)
+            raise SeedError(f"nothing was changed: {table}, row {number}: {types}, which would round or cut the value")
 
     def faults(self, table: str) -> list[str]:
         """Rows of the seed that are not in the table as configured; shows no values but keys."""
@@ -214,7 +248,7 @@ class _Planting:
         query = SQL("SELECT {} FROM {} WHERE {}").format(
             SQL(", ").join(columns), Identifier(*table_name.split(table)), SQL(" AND ").join(where)
         )
-        found = self._connection.execute(query, given).fetchone()
+        found = self._cursor.execute(query, given).fetchone()
         name = f"{table} {', '.join(f'{column}={row[column]}' for column in key)}"
         if found is None:
             return f"{name} is missing"
@@ -228,7 +262,7 @@ class _Planting:
 
         if isinstance(value, PasswordOf):
             return SQL("{}").format(Identifier(name))
-        text = SQL("::text" if NO_EQUALITY.fullmatch(self._types[table][name]) else "")
+        text = self._targets[table][name].compared_as
         wanted = self._sql(table, name, value, given)
         return SQL("{}{} IS NOT DISTINCT FROM {}{}").format(Identifier(name), text, wanted, text)
 
@@ -237,17 +271,21 @@ class _Planting:
             return self._hash.fits(self._password(value), str(seen))
         return bool(seen)
 
-    def _sql(self, table: str, name: str, value: Value, given: Given) -> Composed:
+    def _sql(self, table: str, name: str, value: Value, given: Given) -> Composable:
         """The value as SQL. What it is goes to ``given``, the statement's parameters: servers log statements."""
         from psycopg.sql import SQL, Identifier
 
         if isinstance(value, FoundColumn):
-            types = self._types.get(value.table) or self._types_of(value.table)
-            where = [SQL("{} = {}").format(Identifier(n), _given(v, types[n], given)) for n, v in value.where.items()]
+            targets = self._targets.get(value.table) or self._targets_of(value.table)
+            where = [
+                SQL("{} = {}").format(Identifier(n), targets[n].cast(_given(v, given))) for n, v in value.where.items()
+            ]
             source = Identifier(*table_name.split(value.table))
             return SQL("(SELECT {} FROM {} WHERE {})").format(Identifier(value.take), source, SQL(" AND ").join(where))
-        plain = self._hash.make(self._password(value)) if isinstance(value, PasswordOf) else value
-        return _given(plain, self._types[table][name], given)
+        return self._targets[table][name].cast(_given(self._plain(value), given))
+
+    def _plain(self, value: PasswordOf | Scalar) -> Scalar:
+        return self._hash.make(self._password(value)) if isinstance(value, PasswordOf) else value
 
     @property
     def _hash(self) -> PasswordHash:
@@ -262,11 +300,9 @@ class _Planting:
         return password
 
 
-def _given(value: Scalar, sql_type: str, given: Given) -> Composed:
-    from psycopg.sql import SQL, Placeholder
+def _given(value: Scalar, given: Given) -> Composed:
+    """The value as text."""
+    from psycopg.sql import SQL
 
-    name = f"value{len(given)}"
-    given[name] = None if value is None else str(value)
-    zoneless = re.fullmatch(r"timestamp(\(\d\))? without time zone", sql_type)
-    text = "CAST(CAST({} AS timestamp with time zone) AS {})" if zoneless else "CAST({} AS {})"  # it is UTC
-    return SQL(text).format(Placeholder(name), SQL(sql_type))
+    given.append(None if value is None else str(value))
+    return SQL("CAST({} AS text)").format(SQL(f"${len(given)}"))
