@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import psycopg
 import pytest
 
 from handover.adapters.postgres import Database
+from handover.data.csv_file import Form, reading
+from handover.data.load import Imported, import_rows
 from handover.plan.data import Import
 from tests.support.postgres import Servers
 from tests.twins.world import in_cluster, plan, quick_plan, twin, virtual_time  # noqa: F401 - fixtures
@@ -66,3 +70,35 @@ def connection(database: Database) -> Iterator[psycopg.Connection[Any]]:
 @pytest.fixture
 def spec() -> Import:
     return Import.model_validate(ORDERS)
+
+
+class Importing:
+    """Imports texts into a table of the test's own; keeps the last report."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.connection = connection
+        self.report: list[list[str]] = []
+
+    def __call__(
+        self, content: str, columns: dict[str, Any], key: Any = "id", table: str = "t", on_rejects: Any = "abort",
+        rules: Any = (),
+    ) -> Imported:  # fmt: skip
+        spec = Import.model_validate(
+            {"table": table, "key": [key] if isinstance(key, str) else key, "columns": columns, "rules": rules}
+        )
+        with reading(io.BytesIO(content.encode()), spec, Form()) as rows:
+            return import_rows(
+                self.connection, rows, spec, on_rejects=on_rejects, timeout_seconds=60, write_report=self._keep
+            )
+
+    def _keep(self, content: IO[bytes]) -> None:
+        self.report = list(csv.reader(io.StringIO(content.read().decode(), newline="")))[1:]
+
+    def one(self, sql: str) -> Any:
+        found = self.connection.execute(sql.encode()).fetchone()
+        return found and found[0]
+
+
+@pytest.fixture
+def importing(connection: psycopg.Connection[Any]) -> Importing:
+    return Importing(connection)

@@ -2,51 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from handover.adapters.postgres import Database
-from handover.data.csv_file import Form, reading
-from handover.data.load import Imported, NotImported, import_rows
-from handover.plan.data import Import
+from handover.data.load import NotImported
+from tests.data.conftest import Importing
 from tests.support.postgres import Servers
-
-Connection = psycopg.Connection[Any]
-
-
-class Importing:
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.report: list[list[str]] = []
-
-    def __call__(
-        self, content: str, columns: dict[str, Any], key: str = "id", table: str = "t", on_rejects: Any = "abort",
-        rules: Any = (),
-    ) -> Imported:  # fmt: skip
-        spec = Import.model_validate({"table": table, "key": [key], "columns": columns, "rules": rules})
-        with reading(io.BytesIO(content.encode()), spec, Form()) as rows:
-            return import_rows(
-                self.connection, rows, spec, on_rejects=on_rejects, timeout_seconds=60, write_report=self._keep
-            )
-
-    def _keep(self, content: IO[bytes]) -> None:
-        self.report = list(csv.reader(io.StringIO(content.read().decode(), newline="")))[1:]
-
-    def one(self, sql: str) -> Any:
-        found = self.connection.execute(sql.encode()).fetchone()
-        return found and found[0]
-
-
-@pytest.fixture
-def importing(connection: Connection) -> Importing:
-    return Importing(connection)
 
 
 @pytest.mark.parametrize(

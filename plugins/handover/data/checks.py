@@ -5,17 +5,16 @@ Every question is asked of all rows at once. A row lies in `STAGED` as text; wha
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
+from handover.data.targets import Target, unlimited
 from handover.models import table_name
 
 if TYPE_CHECKING:
-    from handover.plan.data import Import, ImportColumn, Kind
+    from handover.plan.data import Import, ImportColumn
 
 STAGED = SQL("pg_temp.import_rows")
 REJECTS = SQL("pg_temp.import_rejects")
@@ -40,52 +39,8 @@ FIRST = SQL('SELECT line, "column", reason FROM {} ORDER BY line, "column", reas
 )
 
 _WHOLE = r"^[+-]?\d+$"
-_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d(:?\d\d)?)?$"
-
-
-NO_EQUALITY = re.compile(r"(json|xml|point|line|lseg|path|polygon|box|circle)(\[\])*")
-"""Types whose values cannot be compared, or not exactly: they are as text."""
-_ZONELESS = re.compile(r"timestamp(\(\d\))? without time zone")
-_TAKES_TIMES = re.compile(r"(timestamp|time)(\(\d\))? without time zone|date")
-
-
-@dataclass(frozen=True)
-class Target:
-    """A column of the table: its type as SQL, and whether it must have a value.
-
-    ``base``: what a domain is made of, else the type itself; ``collation``: where it is another than the type's own;
-    ``makes``: how the table itself makes the values, which nobody may write then.
-    """
-
-    type: str
-    required: bool
-    base: str = ""
-    collation: str = ""
-    makes: str = ""
-
-    @property
-    def plain(self) -> str:
-        return self.base or self.type
-
-    def takes_utc_of(self, kind: Kind) -> bool:
-        """Whether a time of this kind loses its zone here: it has to be made one of UTC first."""
-        return bool(_ZONELESS.fullmatch(self.plain)) or (
-            kind == "timestamp" and bool(_TAKES_TIMES.fullmatch(self.plain))
-        )
-
-    def cast(self, value: Composable, kind: Kind = "text") -> Composable:
-        """The value as this type. The session's zone is UTC."""
-        if self.takes_utc_of(kind):
-            value = SQL("CAST({} AS timestamp with time zone)").format(value)
-        found = SQL("CAST({} AS {})").format(value, SQL(self.type))
-        return SQL("{} COLLATE {}").format(found, SQL(self.collation)) if self.collation else found
-
-    def holds(self, value: Composable, kind: Kind = "text") -> Composable:
-        """Whether `cast` can be done."""
-        fits = SQL("pg_input_is_valid({}, {})").format(value, Literal(self.type))
-        if self.takes_utc_of(kind):
-            fits = SQL("{} AND pg_input_is_valid({}, 'timestamp with time zone')").format(fits, value)
-        return fits
+_DECIMAL = r"^[+-]?\d+(\.\d+)?$"
+_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:[0-5]\d(\.\d{1,6})?)?(Z|[+-]\d\d(:?\d\d)?)?$"
 
 
 def looks_like(column: ImportColumn, value: Composable, target: Target) -> tuple[Composable, str]:
@@ -100,28 +55,19 @@ def looks_like(column: ImportColumn, value: Composable, target: Target) -> tuple
         case "integer":
             return _matches(value, _WHOLE), f"is not a whole number that fits {sql_type}"
         case "decimal":
-            most = decimals(target.plain)
-            if most == 0:
-                return _matches(value, _WHOLE), f"is not a whole number that fits {sql_type}"
-            pattern = r"^[+-]?\d+(\.\d" + ("+" if most is None else f"{{1,{most}}}") + ")?$"
-            return _matches(value, pattern), f"is not a number like 1234.5 that fits {sql_type}"
+            return _matches(value, _DECIMAL), f"is not a number like 1234.5 that fits {sql_type}"
         case "date":
             digits = SQL("translate({}, '012345678', '999999999') = '9999-99-99'").format(value)  # quicker than ~
             return digits, "is not a date YYYY-MM-DD"
         case "timestamp":
-            return _matches(value, _TIME), "is not a time YYYY-MM-DD HH:MM:SS, with or without a zone"
+            cut = f", that fits {sql_type}" if unlimited(target.plain) or target.plain == "date" else ""
+            return _matches(value, _TIME), f"is not a time YYYY-MM-DD HH:MM:SS, with or without a zone{cut}"
         case "boolean":
             return SQL("lower({}) IN ('true', 'false')").format(value), "is neither true nor false"
 
 
 def _matches(value: Composable, pattern: str) -> Composable:
     return SQL("{} ~ {}").format(value, Literal(pattern))
-
-
-def decimals(sql_type: str) -> int | None:
-    """Digits behind the point: 2 of ``numeric(10,2)``; None when the type does not say."""
-    found = re.fullmatch(r"numeric\(\d+,(\d+)\)", sql_type)
-    return int(found.group(1)) if found else None
 
 
 class Statements:
@@ -143,6 +89,20 @@ class Statements:
     def into(self) -> list[str]:
         """The table's columns that are written."""
         return [self.spec.target(name) for name in self._written]
+
+    def defaults(self) -> Iterable[tuple[str, str, Composed]]:
+        """Of each default of the plan: its column, what is said if that does not take it, and whether it does."""
+        for name, column in self.spec.columns.items():
+            if column.default is not None:
+                target, value = self._targets[self.spec.target(name)], _staged("value")
+                looks, reason = looks_like(column, value, target)
+                yield (
+                    name,
+                    reason,
+                    SQL("SELECT {} AND {} FROM (SELECT {}::text AS value OFFSET 0) AS s").format(
+                        looks, target.fits(value, column.type), Literal(column.default)
+                    ),
+                )
 
     def create(self) -> Composed:
         names = SQL(", ").join(SQL("{} text").format(Identifier(name)) for name in self.columns)
@@ -182,12 +142,17 @@ class Statements:
             known = SQL(", ").join(map(Literal, column.one_of))
             yield name, f"is none of {', '.join(column.one_of)}", SQL("({} NOT IN ({})) IS TRUE").format(value, known)
         if column.lookup is not None:
-            of = f"is not a known {column.lookup.match} of {column.lookup.table}"
-            found = Identifier(self._alias(name), column.lookup.match)
-            yield name, of, SQL("({} IS NOT NULL AND {} IS NULL)").format(value, found)
+            match, take, table = column.lookup.match, column.lookup.take, column.lookup.table
+            found, taken = Identifier(self._alias(name), match), Identifier(self._alias(name), take)
+            yield (
+                name,
+                f"is not a known {match} of {table}",
+                SQL("({} IS NOT NULL AND {} IS NULL)").format(value, found),
+            )
+            yield name, f"has no {take} in {table}", SQL("({} IS NOT NULL AND {} IS NULL)").format(found, taken)
             return
         looks, reason = looks_like(column, value, target)
-        fits = SQL("{} AND {}").format(looks, target.holds(value, column.type))
+        fits = SQL("{} AND {}").format(looks, target.fits(value, column.type))
         yield name, reason, SQL("(NOT ({})) IS TRUE").format(fits)
 
     def duplicates(self) -> Composed:
@@ -230,7 +195,7 @@ class Statements:
             SQL("CASE WHEN t.{0}{2} IS DISTINCT FROM n.{0}{2} THEN {1} END").format(
                 Identifier(name),
                 Literal(name),
-                SQL("::text" if NO_EQUALITY.fullmatch(self._targets[name].plain) else ""),
+                self._targets[name].compared_as,
             )
             for name in compared
         ] or [SQL("NULL")]
@@ -283,7 +248,7 @@ class Statements:
         joins: list[Composable] = [
             SQL("LEFT JOIN {} AS {} ON {} = CASE WHEN {} THEN {} END").format(
                 _table(column.lookup.table), Identifier(self._alias(name)),
-                Identifier(self._alias(name), column.lookup.match), self._matches[name].holds(_staged(name)),
+                Identifier(self._alias(name), column.lookup.match), self._matches[name].fits(_staged(name)),
                 self._matches[name].cast(_staged(name)),
             )
             for name, column in self.spec.columns.items() if column.lookup and name in self.columns

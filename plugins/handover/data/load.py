@@ -12,7 +12,8 @@ from handover import clock
 from handover.adapters import sequences
 from handover.adapters.postgres import cause
 from handover.data import checks
-from handover.data.checks import Statements, Target, written
+from handover.data.checks import Statements, written
+from handover.data.columns import columns_of, regclass, search_path
 from handover.models import table_name
 
 if TYPE_CHECKING:
@@ -21,28 +22,12 @@ if TYPE_CHECKING:
     from psycopg.sql import Composed
 
     from handover.data.csv_file import OnRejects, Rows
+    from handover.data.targets import Target
     from handover.plan.data import Import
 
 LEAST_SERVER = 160000
 """PostgreSQL 16 has pg_input_is_valid."""
 CHUNK_BYTES = 256 * 1024
-_COLUMNS = """
-SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, b.type,
-    CASE WHEN a.attcollation <> t.typcollation THEN (
-        SELECT quote_ident(n.nspname) || '.' || quote_ident(c.collname) FROM pg_collation c
-        JOIN pg_namespace n ON n.oid = c.collnamespace WHERE c.oid = a.attcollation) ELSE '' END,
-    CASE WHEN a.attidentity = 'a' THEN 'GENERATED ALWAYS AS IDENTITY' WHEN a.attgenerated <> '' THEN 'GENERATED ALWAYS'
-        ELSE '' END
-FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_class r ON r.oid = a.attrelid
-JOIN pg_namespace s ON s.oid = r.relnamespace CROSS JOIN LATERAL (
-    WITH RECURSIVE base (oid, modifier) AS (
-        SELECT a.atttypid, a.atttypmod
-        UNION ALL SELECT d.typbasetype, d.typtypmod FROM base JOIN pg_type d ON d.oid = base.oid AND d.typtype = 'd')
-    SELECT format_type(base.oid, base.modifier) AS type FROM base
-    JOIN pg_type d ON d.oid = base.oid AND d.typtype <> 'd'
-) AS b
-WHERE s.nspname = %s AND r.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
-"""
 _UNIQUE = """
 SELECT count(*) > 0 FROM pg_index i WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indisvalid
   AND i.indpred IS NULL AND i.indexprs IS NULL
@@ -91,6 +76,7 @@ def import_rows(
             _prepare(connection, spec, timeout_seconds)
             targets = _targets(connection, spec, written(spec, rows.columns))
             statements = Statements(spec, rows.columns, targets, _matches(connection, spec))
+            _check_defaults(connection, statements)
             _stage(connection, statements, rows)
             _check(connection, statements)
             rejected, faults, first = _rejects(connection)
@@ -124,7 +110,7 @@ def _prepare(connection: Connection[Any], spec: Import, timeout_seconds: float) 
         )
     settings = {
         "statement_timeout": f"{int(timeout_seconds * 1000)}ms", "work_mem": "64MB", "timezone": "UTC",
-        "datestyle": "ISO, YMD", "search_path": _path(spec),
+        "datestyle": "ISO, YMD", "search_path": search_path(connection, _tables(spec)),
     }  # fmt: skip
     for name, value in settings.items():
         connection.execute("SELECT set_config(%s, %s, true)", (name, value))
@@ -132,16 +118,13 @@ def _prepare(connection: Connection[Any], spec: Import, timeout_seconds: float) 
         raise NotImported(f"another import into {spec.table} is running; wait for its end")
 
 
-def _path(spec: Import) -> str:
-    """Types and operators are found where the tables are."""
-    tables = [spec.table, *(column.lookup.table for column in spec.columns.values() if column.lookup)]
-    schemas = dict.fromkeys(["public", *(table_name.split(table)[0] for table in tables)])
-    return ", ".join(['"' + schema.replace('"', '""') + '"' for schema in schemas] + ["pg_temp"])
+def _tables(spec: Import) -> list[str]:
+    return [spec.table, *(column.lookup.table for column in spec.columns.values() if column.lookup)]
 
 
 def _targets(connection: Connection[Any], spec: Import, writing: list[str]) -> dict[str, Target]:
     """The table's columns by name; the indices and rights that the import rests on are checked as well."""
-    targets = _columns(connection, spec.table)
+    targets = columns_of(connection, spec.table)
     if missing := [name for name in map(spec.target, spec.columns) if name not in targets]:
         raise NotImported(
             f"the table {spec.table} has no {', '.join(missing)}: is the schema older than the plan? Migrate it first"
@@ -156,9 +139,9 @@ def _targets(connection: Connection[Any], spec: Import, writing: list[str]) -> d
     needed = [(spec.table, sorted(spec.target(name) for name in spec.key))]
     needed += [(c.lookup.table, [c.lookup.match]) for c in spec.columns.values() if c.lookup]
     for table, columns in needed:
-        if not _one(connection, _UNIQUE, _regclass(table), columns):
+        if not _one(connection, _UNIQUE, regclass(table), columns):
             raise NotImported(f"{table} has no unique index on {', '.join(columns)}, so a row could be two")
-    if not _one(connection, _MAY, _regclass(spec.table), into):
+    if not _one(connection, _MAY, regclass(spec.table), into):
         user = connection.info.user
         raise NotImported(f"the role {user} may not insert into {spec.table}: GRANT INSERT ON {spec.table} TO {user}")
     return targets
@@ -167,16 +150,7 @@ def _targets(connection: Connection[Any], spec: Import, writing: list[str]) -> d
 def _matches(connection: Connection[Any], spec: Import) -> dict[str, Target]:
     """For columns of the file that are looked up: the column that they are found by."""
     lookups = {name: column.lookup for name, column in spec.columns.items() if column.lookup}
-    return {name: _columns(connection, lookup.table)[lookup.match] for name, lookup in lookups.items()}
-
-
-def _columns(connection: Connection[Any], table: str) -> dict[str, Target]:
-    found = connection.execute(_COLUMNS, table_name.split(table)).fetchall()
-    return {name: Target(*rest) for name, *rest in found}
-
-
-def _regclass(table: str) -> str:
-    return ".".join('"' + part.replace('"', '""') + '"' for part in table_name.split(table))
+    return {name: columns_of(connection, lookup.table)[lookup.match] for name, lookup in lookups.items()}
 
 
 def _stage(connection: Connection[Any], statements: Statements, rows: Rows) -> None:
@@ -186,6 +160,12 @@ def _stage(connection: Connection[Any], statements: Statements, rows: Rows) -> N
         while data := rows.stream.read(CHUNK_BYTES):
             copy.write(data)
     connection.execute("ANALYZE pg_temp.import_rows")
+
+
+def _check_defaults(connection: Connection[Any], statements: Statements) -> None:
+    for name, reason, query in statements.defaults():
+        if not _one(connection, query):
+            raise NotImported(f"the plan's default for {name} {reason}: mend the plan")
 
 
 def _check(connection: Connection[Any], statements: Statements) -> None:
