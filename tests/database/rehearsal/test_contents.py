@@ -67,3 +67,61 @@ def test_the_history_of_migrations_is_no_part_of_it(database: Database, before: 
     with database.connect() as connection:
         connection.execute(f"CREATE TABLE {MIGRATIONS_TABLE} (id text PRIMARY KEY)".encode())
     assert differences(before, look(database, NOTHING)) == []
+
+
+def changed(database: Database, made: str, again: str, granted: tuple[str, ...] = ()) -> list[str]:
+    """What is told of a database after some statements, compared with before them."""
+    with database.connect() as connection:
+        connection.execute(made.encode())
+        before = look(database, NOTHING)
+        connection.execute(again.encode())
+    return differences(before, look(database, NOTHING), granted)
+
+
+@pytest.mark.parametrize("name", ["oldn", '"Old ""n"" "'])
+def test_the_name_of_a_not_null_is_no_difference(database: Database, name: str) -> None:
+    made = f"CREATE TABLE {name} (id int PRIMARY KEY, a text NOT NULL); ALTER TABLE {name} RENAME TO newn"
+    assert (
+        changed(database, made, "ALTER TABLE newn ALTER a DROP NOT NULL; ALTER TABLE newn ALTER a SET NOT NULL") == []
+    )
+    assert changed(database, "", "ALTER TABLE newn ALTER a DROP NOT NULL") == ["TABLE public.newn is another one"]
+
+
+@pytest.mark.parametrize(
+    ("made", "again", "told"),
+    [
+        ("", "SELECT setval('orders_id_seq', 1)", ["orders_id_seq"]),
+        ("", "ALTER TABLE orders ALTER id RESTART", ["orders_id_seq"]),
+        ("", "SELECT nextval('orders_id_seq')", []),
+        ("CREATE SEQUENCE down INCREMENT -1; SELECT setval('down', -7)", "SELECT setval('down', -2)", ["down"]),
+        ("CREATE SEQUENCE down INCREMENT -1; SELECT setval('down', -7)", "SELECT nextval('down')", []),
+    ],
+)
+def test_a_sequence_that_is_set_back_is_named(database: Database, made: str, again: str, told: list[str]) -> None:
+    says = [f"the sequence {name} gives numbers again that it gave before" for name in told]
+    assert changed(database, made, again) == says
+
+
+VIEW = "CREATE VIEW seen AS SELECT id FROM orders"
+FUNCTION = "CREATE FUNCTION one(n int) RETURNS int LANGUAGE sql AS 'SELECT 1'"
+
+
+@pytest.mark.parametrize(
+    ("made", "again", "granted", "told"),
+    [
+        (f"{VIEW}; GRANT SELECT ON seen TO record", f"DROP VIEW seen; {VIEW}", (), ["public.seen"]),
+        (f"{VIEW}; GRANT SELECT (id) ON seen TO record", f"DROP VIEW seen; {VIEW}", (), ["public.seen"]),
+        (VIEW, f"DROP VIEW seen; {VIEW}", ("public.seen",), ["public.seen"]),
+        (VIEW, f"DROP VIEW seen; {VIEW}", (), []),
+        (VIEW, f"DROP VIEW seen; {VIEW}; GRANT SELECT ON seen TO record", ("public.seen",), []),
+        (VIEW, VIEW.replace("CREATE", "CREATE OR REPLACE"), ("public.seen",), []),
+        (f"{FUNCTION}; GRANT EXECUTE ON FUNCTION one TO record", f"DROP FUNCTION one; {FUNCTION}", (),
+         ["public.one(n integer)"]),
+        (f"ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO record; {VIEW}", f"DROP VIEW seen; {VIEW}", (), []),
+    ],
+)  # fmt: skip
+def test_rights_that_what_is_made_again_has_lost_are_told(
+    database: Database, made: str, again: str, granted: tuple[str, ...], told: list[str]
+) -> None:
+    says = [f"{name} is made again, and what others may do with it (GRANT) is gone" for name in told]
+    assert changed(database, made, again, granted) == says

@@ -29,10 +29,12 @@ def plan() -> Plan:
 
 @pytest.fixture
 def tried(database: Database, plan: Plan) -> Tried:
-    """The verdict on a release, by its scripts; ``done`` and what the plan's section has may be given."""
+    """The verdict on a release, by its scripts; ``done``, ``granted`` and what the plan's section has may be given."""
 
-    def run(scripts: dict[str, Any], done: tuple[str, ...] = (), **rules: Any) -> Evidence:
-        trial = Trial(plan, database, bundle(**scripts), done=done)
+    def run(
+        scripts: dict[str, Any], done: tuple[str, ...] = (), granted: tuple[str, ...] = (), **rules: Any
+    ) -> Evidence:
+        trial = Trial(plan, database, bundle(**scripts), done=done, granted=granted)
         trial.run()
         result = RehearsalResult(
             backup="s3://b/k", age_seconds=1, runs=tuple(trial.runs), problems=tuple(trial.problems),
@@ -141,6 +143,16 @@ def test_a_reverse_that_does_not_bring_it_all_back_is_refused_by_name(
     found = tried({"m1": (up, down)})
     assert not found.passed
     assert says in found.reason
+
+
+def test_a_reverse_that_loses_rights_which_production_has_is_refused(tried: Tried, database: Database) -> None:
+    view = "CREATE VIEW seen AS SELECT id FROM orders"
+    with database.connect() as connection:
+        connection.execute(view.encode())
+    release = {"m1": ("DROP VIEW seen", view)}
+    found = tried(release, granted=("public.seen", "public.gone"))
+    assert "public.seen is made again, and what others may do with it (GRANT) is gone" in found.reason
+    assert not found.passed
 
 
 def test_a_column_that_comes_back_behind_the_others_is_no_difference(tried: Tried) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from handover.adapters.postgres import Database
@@ -22,9 +22,10 @@ class ReleaseTrial(Trial):
     """What both share: a command of the new version, whose locks are seen in samples alone."""
 
     def __init__(
-        self, plan: Plan, database: Database, bundle: Bundle, *, programs: Programs, done: Sequence[str] = ()
-    ) -> None:
-        super().__init__(plan, database, bundle, done=done, programs=programs)
+        self, plan: Plan, database: Database, bundle: Bundle, *, programs: Programs, done: Sequence[str] = (),
+        granted: Collection[str] = (),
+    ) -> None:  # fmt: skip
+        super().__init__(plan, database, bundle, done=done, programs=programs, granted=granted)
         self.own = programs
 
     def command(self, argv: Sequence[str], way: Way) -> None:

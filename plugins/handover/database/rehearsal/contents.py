@@ -7,14 +7,18 @@ import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from handover.adapters import sequences
 from handover.adapters.messages import printed
 from handover.adapters.postgres import Database, server_major
 from handover.database import catalog, tools
 from handover.database.digest import Digest, content_digests
+from handover.database.rehearsal import rights
 from handover.models import table_name
 
 DUMP_SECONDS = 300
 _HEADER = re.compile(r"^-- Name: (?P<name>.+); Type: (?P<type>.+?); Schema: (?P<schema>.+); Owner: ?.*$")
+_NOT_NULL = re.compile(r'\bCONSTRAINT (?:"(?:[^"]|"")+"|\S+) (?=NOT NULL\b)')
+"""The name that a column's NOT NULL has since PostgreSQL 18: one that was dropped and set again has another one."""
 _BETWEEN = ("\\restrict ", "\\unrestrict ", "SET default_tablespace ", "SET default_table_access_method ")
 """How lines begin that are of no object; the key of ``\\restrict`` is drawn for each dump."""
 
@@ -25,10 +29,15 @@ class SchemaUnreadable(Exception):
 
 @dataclass(frozen=True)
 class Contents:
-    """``schema``: the lines that define each object, by its kind and name; ``data``: by table."""
+    """``schema``: the lines that define each object, by its kind and name; ``data``: by table; ``sequences``: where
+    they stand; ``numbers`` and ``granted``: see `handover.database.rehearsal.rights`.
+    """
 
     schema: Mapping[str, tuple[str, ...]]
     data: Mapping[str, Digest]
+    sequences: Mapping[sequences.Name, sequences.Position]
+    numbers: Mapping[str, int]
+    granted: frozenset[str]
 
 
 def look(database: Database, histories: Collection[str]) -> Contents:
@@ -36,7 +45,10 @@ def look(database: Database, histories: Collection[str]) -> Contents:
     found = schema(database, histories)
     with database.connect() as connection:
         tables = [table for table in catalog.tables(connection) if table_name.split(table)[1] not in histories]
-        return Contents(found, content_digests(connection, tables))
+        return Contents(
+            found, content_digests(connection, tables), sequences.positions(connection), rights.numbers(connection),
+            rights.granted(connection),
+        )  # fmt: skip
 
 
 def schema(database: Database, histories: Collection[str]) -> dict[str, tuple[str, ...]]:
@@ -69,7 +81,8 @@ def _lines(dump: str) -> Iterator[tuple[str, str]]:
         if header := _HEADER.match(line):
             name = f"{header['type']} {header['schema']}.{header['name']}".replace(" -.", " ")
         elif name and line.rstrip("-") and not line.startswith(_BETWEEN):
-            yield name, line.rstrip(",")
+            said = line.rstrip(",")
+            yield name, _NOT_NULL.sub("", said) if name.startswith("TABLE ") else said
 
 
 def schema_differences(before: Mapping[str, tuple[str, ...]], after: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -80,8 +93,12 @@ def schema_differences(before: Mapping[str, tuple[str, ...]], after: Mapping[str
     return found + [f"{name} is another one" for name in changed]
 
 
-def differences(before: Contents, after: Contents) -> list[str]:
-    """The same, and the tables whose rows differ. A table that is gone or new is told by its schema."""
+def differences(before: Contents, after: Contents, granted: Collection[str] = ()) -> list[str]:
+    """The same, the tables whose rows differ, sequences that were set back, and rights that are lost. A table that is
+    gone or new is told by its schema.
+
+    :param granted: names of what others have rights on in production
+    """
     found = schema_differences(before.schema, after.schema)
     for table, was in before.data.items():
         now = after.data.get(table)
@@ -89,4 +106,8 @@ def differences(before: Contents, after: Contents) -> list[str]:
             found.append(f"{table} has {now.rows} rows instead of {was.rows}")
         elif now and now != was:
             found.append(f"rows of {table} hold other values")
-    return found
+    for name, stood in before.sequences.items():
+        stands = after.sequences.get(name)
+        if stands and (stands.given - stood.given) * stood.increment < 0:
+            found.append(f"the sequence {table_name.written(*name)} gives numbers again that it gave before")
+    return found + rights.lost(before.numbers, after.numbers, {*granted, *before.granted}, after.granted)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from handover.adapters.postgres import Database, database
 from handover.database import ledger, migrations, release, storage
 from handover.database.migrations import Bundle, BundleError
+from handover.database.rehearsal import rights
 from handover.database.rehearsal.by_release import PrismaTrial, ToolTrial
 from handover.database.rehearsal.programs import Programs
 from handover.database.rehearsal.rehearsing import rehearse
@@ -53,17 +54,26 @@ def _trials(
     plan: Plan, bundle: Bundle, programs: Programs | None, production: Database, method: MigrationMethod
 ) -> Callable[[Database], Trial]:
     if plan.database.tool is None and method == "sql":
-        return lambda copy: Trial(plan, copy, bundle, done=_applied(production), programs=programs)
+        return lambda copy: Trial(
+            plan, copy, bundle, done=_applied(production), programs=programs, granted=_granted(production)
+        )
     if programs is None:
         raise NotTried("left out: the release migrates by itself, and the plan has no rehearsal.settings_secret for it")
     if plan.database.tool:
-        return lambda copy: ToolTrial(plan, copy, bundle, programs=programs)
-    return lambda copy: PrismaTrial(plan, copy, bundle, done=_applied(production), programs=programs)
+        return lambda copy: ToolTrial(plan, copy, bundle, programs=programs, granted=_granted(production))
+    return lambda copy: PrismaTrial(
+        plan, copy, bundle, done=_applied(production), programs=programs, granted=_granted(production)
+    )
 
 
 def _applied(production: Database) -> tuple[str, ...]:
     with production.connect() as connection:
         return migrations.applied(ledger.rows(connection))
+
+
+def _granted(production: Database) -> frozenset[str]:
+    with production.connect() as connection:
+        return rights.granted(connection)
 
 
 async def _bundle(plan: Plan, image: str, key: str) -> Bundle:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -38,14 +38,16 @@ class Trial:
 
     :param done: names of migrations that production has applied by now
     :param programs: the release's own on the copy
+    :param granted: names of what others have rights on in production
     """
 
     histories: tuple[str, ...] = (catalog.MIGRATIONS_TABLE,)
 
     def __init__(
         self, plan: Plan, database: Database, bundle: Bundle, *, done: Sequence[str] = (),
-        programs: Programs | None = None,
+        programs: Programs | None = None, granted: Collection[str] = (),
     ) -> None:  # fmt: skip
+        self.granted = granted
         self.plan, self.database, self.bundle, self.done, self.programs = plan, database, bundle, tuple(done), programs
         self.limits = runner.StatementLimits.of(plan.database)
         self.pending: tuple[Script, ...] = ()
@@ -114,7 +116,7 @@ class Trial:
             self.left_out.append(f"the way back ({without}, and the old version runs on {NEW_SCHEMA})")
             return
         self.back()
-        if wrong := contents.differences(before, contents.look(self.database, self.histories)):
+        if wrong := contents.differences(before, contents.look(self.database, self.histories), self.granted):
             raise Against(f"the reverse does not bring back what was there before: {'; '.join(wrong)}")
         self.forward("forward again")
         if wrong := contents.schema_differences(after, self._schema()):
