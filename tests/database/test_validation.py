@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -56,7 +57,21 @@ def test_header_is_one_in_any_case_and_with_any_blanks(header: str) -> None:
 @pytest.mark.plan("Data validation checks prepared", "npx prisma db execute --stdin")
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_shipped_files_can_be_read(path: Any) -> None:
-    assert validation.load(path.name)
+    found = validation.load(path.name)
+    assert found
+    assert [query.unfit for query in found if query.unfit] == []
+
+
+@pytest.mark.parametrize("text", [b"-- check: a\nSELECT 1; SELECT 2", b"-- check: a\nSELECT '\xe9'"])
+def test_a_file_that_cannot_be_read_is_a_check_that_fails(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: bytes
+) -> None:
+    (tmp_path / "bad.sql").write_bytes(text)
+    monkeypatch.setattr(validation, "included", lambda folder, name: tmp_path / name)
+    (query,) = validation.load("bad.sql")
+    found = validation.run(connection, query, max_seconds=60)
+    assert (found.check, found.verdict) == ("include/sql/bad.sql", Verdict.FAIL)
+    assert "a has 2 statements" in found.reason or "utf-8" in found.reason
 
 
 @pytest.mark.plan(

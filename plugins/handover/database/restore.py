@@ -32,7 +32,7 @@ SWITCHES = (
     "--no-security-labels", "--exit-on-error", "--no-password",
 )  # fmt: skip
 GOES_ALONG = (
-    "COMMENT", "SERVER", "USER MAPPING", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "MATERIALIZED VIEW DATA",
+    "COMMENT", "SERVER", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "MATERIALIZED VIEW DATA",
     "TRIGGER", "STATISTICS", "RULE", "DEFAULT",
 )  # fmt: skip
 """Kinds that hold no data either: they are left out with what they are of."""
@@ -135,7 +135,7 @@ class _Entry:
     number: str
     what: str
     which: str
-    needs: frozenset[str]
+    needs: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -147,9 +147,9 @@ def _entries(contents: str) -> list[_Entry]:
     found = list[_Entry]()
     for line in contents.splitlines():
         if entry := _ENTRY.match(line):
-            found.append(_Entry(line, entry["id"], entry["what"], entry["which"], frozenset()))
+            found.append(_Entry(line, entry["id"], entry["what"], entry["which"]))
         elif found and (needs := _NEEDS.match(line)):
-            found[-1] = replace(found[-1], needs=frozenset(needs["ids"].split()))
+            found[-1] = replace(found[-1], needs=tuple(needs["ids"].split()))
     return found
 
 
@@ -166,7 +166,7 @@ def _choose(contents: str, creatable: Collection[str]) -> tuple[str, list[str]]:
     }
     for entry in entries:
         needed = next((out[number] for number in entry.needs if number in out), None)
-        rows_of_extension = bool(foreign) and entry.what in _ROWS and not entry.needs <= numbers
+        rows_of_extension = bool(foreign) and entry.what in _ROWS and not numbers.issuperset(entry.needs)
         if needed and entry.what not in (*GOES_ALONG, *OF_THE_CLUSTER):
             raise RestoreFailed(f"{entry.name} needs {needed.name}, which this role or server cannot have")
         if needed or rows_of_extension or entry.what in OF_THE_CLUSTER or entry.number in foreign:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handover import clock
@@ -34,11 +33,12 @@ _NEARLY = re.compile(r"^.*(?:--|/\*)[-\s]*(?:checks?|query|queries)\s*[:=].*$", 
 
 @dataclass(frozen=True)
 class Query:
-    """A named query of a file. ``timed``: any result is fine, only the time counts."""
+    """A named query of a file. ``timed``: any result is fine, only the time counts; ``unfit``: why it cannot be run."""
 
     name: str
     sql: str
     timed: bool
+    unfit: str = ""
 
 
 def parse(text: str) -> list[Query]:
@@ -67,20 +67,23 @@ def parse(text: str) -> list[Query]:
 
 
 def load(name: str | None) -> list[Query]:
-    """The queries of a file in ``include/sql``; none where the plan names none."""
+    """The queries of a file in ``include/sql``; none where the plan names none. A file that cannot be read is a check
+    that fails.
+    """
     if name is None:
         return []
-    return parse(included("sql", name).read_text(encoding="utf-8"))
-
-
-def load_path(path: Path) -> list[Query]:
-    return parse(path.read_text(encoding="utf-8"))
+    try:
+        return parse(included("sql", name).read_text(encoding="utf-8"))
+    except ValueError as error:
+        return [Query(f"include/sql/{name}", "", timed=False, unfit=str(error))]
 
 
 def run(connection: Connection[Any], query: Query, *, max_seconds: float) -> Evidence:
     """Runs one query; ``max_seconds`` also ends it when nobody waits any more. Shows no row's contents."""
     import psycopg
 
+    if query.unfit:
+        return failed(query.name, query.unfit)
     begin = clock.monotonic()
     try:
         with connection.transaction():
