@@ -49,7 +49,7 @@ def test_nothing_is_wrong_with_pods_that_tell_everything():
     ("<html>502</html>", Kind.UNREADABLE, "no metrics: other text", ALL),
     (RESOURCES, Kind.NO_REQUESTS, "no counter of requests that is known", ALL),
     (GOOD.replace("code", "verb"), Kind.NO_STATUS, "tells no status: it has only verb", (names.ERROR_RATE,)),
-    (GOOD.replace('"500"', '"?"'), Kind.NO_STATUS, 'code="?"', (names.ERROR_RATE,)),
+    (GOOD.replace('"500"} 0', '"?"} 1'), Kind.NO_STATUS, 'code="?"', (names.ERROR_RATE,)),
     (GOOD.replace('{le="0.1"}', '{le="+Inf",a="b"}'), Kind.NO_LATENCY, 'no le but "+Inf"', LATENCIES),
     (GOOD.replace("process_cpu", "cpu"), Kind.NO_MEASURE, "no process_cpu_seconds_total", (names.CPU,)),
 ])  # fmt: skip

@@ -48,11 +48,12 @@ def test_labels_and_values_of_the_status(read, label, good, bad):
     ('http_requests_total{handler="/a",method="GET"} 5', "tells no status: it has only handler, method, and none of"),
     ('http_requests_total{code=""} 5', "no label at all"),
     ('http_requests_total{status="error"} 5', 'http_requests_total{status="error"} is no status that is known'),
-    ('http_requests_total{code="0"} 5', 'code="0"'), ('http_requests_total{code="600"} 0', 'code="600"'),
+    ('http_requests_total{code="0"} 5', 'code="0"'), ('http_requests_total{code="600"} 1', 'code="600"'),
     ('http_requests_total{code="5000"} 5', 'code="5000"'), ('http_requests_total{code="OK"} 5', 'code="OK"'),
     ('http_requests_total{code="200",status="500"} 5', 'http_requests_total{code="200", status="500"} do not agree'),
     ('http_requests_total{code="200"} 5\nhttp_requests_total{code="UNKNOWN"} 1', 'code="UNKNOWN"'),
-    ('http_server_requests_seconds_count{status="UNKNOWN",outcome="UNKNOWN",uri="/a"} 1', 'outcome="UNKNOWN"'),
+    ('http_server_requests_seconds_count{status="0",outcome="UNKNOWN",uri="/a"} 1', 'outcome="UNKNOWN"'),
+    ('http_server_requests_seconds_count{status="UNKNOWN",outcome="BROKEN",uri="/a"} 1', 'outcome="BROKEN"'),
     ('http_server_request_duration_seconds_count{http_route="/a"} 1', "none of http_response_status_code, error_type"),
 ])  # fmt: skip
 def test_a_status_that_is_not_known_is_no_data_by_name(read, series, says):
@@ -64,6 +65,35 @@ def test_a_status_that_is_not_known_is_no_data_by_name(read, series, says):
 def test_one_known_label_is_enough_whatever_others_mean(read):
     found = read('http_requests_total{code="DE",status="500"} 5\nhttp_requests_total{code="FR",status="200"} 5\n')
     assert (found.errors, names.ERROR_RATE in found.lacking) == (5, False)
+
+
+def test_a_status_that_nobody_was_answered_with_yet_is_no_matter(read):
+    found = read('http_requests_total{code="200"} 5\nhttp_requests_total{code="unknown"} 0\n')
+    assert (found.requests, found.lacking.get(names.ERROR_RATE)) == (5, None)
+
+
+def test_a_client_that_hung_up_is_neither_a_good_answer_nor_a_bad_one(read):
+    """As Spring writes it (WebFlux)."""
+    page = (
+        'http_server_requests_seconds_count{status="200",outcome="SUCCESS",uri="/a"} 100\n'
+        'http_server_requests_seconds_count{status="UNKNOWN",outcome="UNKNOWN",uri="UNKNOWN"} 3\n'
+    )
+    found = read(page)
+    assert (found.requests, found.errors, found.hung_up, found.lacking.get(names.ERROR_RATE)) == (100, 0, 3, None)
+    assert read(page, requests={"metric": "http_server_requests_seconds_count"}).hung_up == 3
+
+
+@pytest.mark.parametrize(("labels", "errors"), [
+    ('http_response_status_code="404",error_type="Shop.OrderNotFoundException"', 0),
+    ('http_response_status_code="400",error_type="BadRequest"', 0),
+    ('http_response_status_code="500",error_type="500"', 1),
+    ('http_response_status_code="503",error_type="Shop.Unavailable"', 1),
+    ('error_type="java.io.IOException"', 1), ('http_response_status_code="200"', 0),
+])  # fmt: skip
+def test_an_errors_type_decides_only_where_there_is_no_status(read, labels, errors):
+    """.NET gives a 404 that was made of an exception that exception's type."""
+    found = read(f"http_server_request_duration_seconds_count{{{labels}}} 1\n")
+    assert (found.requests, found.errors, found.lacking.get(names.ERROR_RATE)) == (1, errors, None)
 
 
 def test_an_unknown_status_of_a_health_check_matters_to_nobody(read):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from handover.models import names
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE, Plan
 from handover.ports.kube import KubeError
@@ -144,6 +145,36 @@ def test_a_cluster_that_refuses_is_its_error():
 
     with pytest.raises(KubeError, match="no endpoints"):
         run(reader(Cluster(answers=refuse)).read("a"))
+
+
+# --- endings that nobody knows
+
+
+def ended(known: float, unknown: float) -> str:
+    return f'http_requests_total{{code="200"}} {known}\nhttp_requests_total{{code="unknown"}} {unknown}\n'
+
+
+@pytest.mark.usefixtures("virtual_time")
+@pytest.mark.parametrize(("pages", "lacks"), [
+    ([ended(10, 3), ended(20, 3), ended(30, 3)], [True, False, False]),
+    ([ended(10, 3), ended(20, 4), ended(30, 4)], [True, True, True]),
+    ([ended(10, 0), ended(20, 1), ended(30, 1)], [False, True, True]),
+    ([ended(10, 3), ended(0, 0), ended(30, 1)], [True, False, True]),
+    (["http_requests_total 10\n"] * 3, [True, True, True]),
+], ids=["stays", "grows", "begins", "restarted", "no label"])  # fmt: skip
+def test_an_ending_that_nobody_knows_matters_as_far_as_it_grows(pages, lacks):
+    now: list[str] = []
+    source = reader(Cluster(answers=lambda _: now[-1]))
+
+    async def reads():
+        found = []
+        for one in pages:
+            now.append(one)
+            found.append((await source.read("a")).lacking)
+            await asyncio.sleep(10)
+        return found
+
+    assert [names.ERROR_RATE in one for one in run(reads())] == lacks
 
 
 # --- several processes behind one port

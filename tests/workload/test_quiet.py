@@ -30,6 +30,10 @@ def test_requests_between_two_looks(before, after, requests):
     assert served(before, after, 3.0, {}) == requests
 
 
+def test_who_hung_up_has_asked():
+    assert served(look(a=Counters(0, 5, hung_up=1)), look(a=Counters(3, 5, hung_up=3)), 3.0, {}) == 2
+
+
 def test_another_counter_than_before_counts_from_its_beginning():
     assert served(look(a=Counters(0, 5, metric="x")), look(a=Counters(3, 7, metric="y")), 3.0, {}) == 7
 

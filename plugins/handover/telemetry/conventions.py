@@ -7,16 +7,21 @@ from dataclasses import dataclass
 
 from handover.plan.pod_metrics import HTTP_ERRORS, HTTP_FINE, SUFFIXES, LatencyHistogram, RequestCounter, Series
 
+NEVER = "(?!)"
+
 
 @dataclass(frozen=True)
 class Status:
-    """A label that tells how a request ended: which of its values are errors, and which are fine."""
+    """A label that tells how a request ended: which of its values are errors, and which are fine. ``hung_up``: what a
+    library writes where the client was gone before there was an answer.
+    """
 
     label: str
     errors: str = HTTP_ERRORS
     fine: str = HTTP_FINE
-    overrules: bool = False
-    """What it says counts, whatever other labels say."""
+    hung_up: str = NEVER
+    alone: bool = False
+    """What it says counts only where no other label is there: what came of an error is told by the status."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,10 @@ ANY_STATUS = tuple(
     )
 )  # fmt: skip
 MICROMETER = (
-    Status("status"),
-    Status("outcome", errors="SERVER_ERROR", fine="INFORMATIONAL|SUCCESS|REDIRECTION|CLIENT_ERROR"),
+    Status("status", hung_up="UNKNOWN"),
+    Status("outcome", "SERVER_ERROR", "INFORMATIONAL|SUCCESS|REDIRECTION|CLIENT_ERROR", hung_up="UNKNOWN"),
 )
-OPENTELEMETRY = (Status("http_response_status_code"), Status("error_type", errors=".+", fine="(?!)", overrules=True))
+OPENTELEMETRY = (Status("http_response_status_code"), Status("error_type", errors=".+", fine=NEVER, alone=True))
 """A request that fails before there is an answer has an error's type and no status."""
 _ASPNET = "microsoft_aspnetcore_hosting_http_server_request_duration"
 _SECONDS = _timed(

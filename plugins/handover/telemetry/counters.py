@@ -21,7 +21,7 @@ SOON_SECONDS = 5.0
 JUMP = 3.0
 """Requests that come so many times faster than between all other looks are another process's."""
 _USED = ("cpu_seconds", "hits", "misses", "disk_bytes", "network_bytes")
-_GROWING = ("requests", "errors", *_USED)
+_GROWING = ("requests", "errors", "hung_up", *_USED)
 
 
 class NoMetrics(ValueError):
@@ -65,6 +65,10 @@ class Counters:
     """Why requests of the kubelet and of ours may be among them; "" when their labels tell them apart, or the plan says
     that they are not counted.
     """
+    hung_up: float = 0
+    """Clients that were gone before there was an answer, as far as a library says so: beside ``requests``."""
+    strange: float = 0
+    """Of the requests those that ended as nobody knows; ``inf`` where no label says how any of them ended."""
 
 
 def fallen(new: Counters, old: Counters) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from handover import clock
 from handover.coordination.routing import is_ready
+from handover.models import names
 from handover.models.containers import find_container
 from handover.telemetry.counters import NoMetrics, fallen, several_processes, started_again
 from handover.telemetry.exposition import pieces
@@ -44,6 +47,7 @@ class PodReader:
         self._asked_by_clients = {*plan.health.key_endpoints, "/"}
         self._looks: dict[str, list[Counters]] = {}
         self._several: dict[str, str] = {}
+        self._strange: dict[str, float] = {}
         self._probed: dict[str, frozenset[str]] = {}
         self.own_connections = plan.pod_metrics.own_connections
         self.restarts: dict[str, int] = {}
@@ -87,7 +91,15 @@ class PodReader:
             begins = max((i for i in range(1, len(looks)) if fallen(looks[i], looks[i - 1])), default=0)
             del looks[:begins]
         del looks[:-LOOKS_KEPT]
-        return looks[-1]
+        return self._grown(pod, looks[-1])
+
+    def _grown(self, pod: str, found: Counters) -> Counters:
+        """Without those that ended as nobody knows before the first look: what does not grow is of no request now."""
+        before = self._strange.get(pod)
+        self._strange[pod] = found.strange if before is None else min(before, found.strange)
+        if before is None or math.isinf(found.strange) or found.strange > self._strange[pod]:
+            return found
+        return replace(found, lacking={what: why for what, why in found.lacking.items() if what != names.ERROR_RATE})
 
     async def look(self, pod: str) -> Counters:
         """The same, whatever other looks have said."""

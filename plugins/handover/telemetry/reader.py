@@ -96,7 +96,8 @@ class Reader:
         mixed = tally.series and not tally.told and self._rules.counts_probes
         return Counters(
             at, tally.requests, tally.errors, buckets, **uses, born=_told(page, BORN), lacking=lacking | missing,
-            metric=metric, series=tally.series, mixed=f"{metric}: {MIXED}" if mixed else "",
+            metric=metric, series=tally.series, hung_up=tally.hung_up, strange=tally.strange,
+            mixed=f"{metric}: {MIXED}" if mixed else "",
         )  # fmt: skip
 
     def _clients_of(self, probed: frozenset[str]) -> Clients:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from handover.telemetry.clients import compiled, matches
-from handover.telemetry.conventions import CONVENTIONS, Convention, counter_of
+from handover.telemetry.conventions import CONVENTIONS, Convention, Status, counter_of
 from handover.telemetry.counters import NoMetrics, NoRequests
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ class Tally:
     errors: float = 0.0
     series: int = 0
     unknown: str = ""
+    hung_up: float = 0.0
+    strange: float = 0.0
+    """How many of them these are; ``inf`` where no label tells how any ended."""
     told: bool = False
     """Whether labels tell clients' requests from others."""
 
@@ -45,6 +48,7 @@ class Ending:
     """What the labels of one series say of its requests."""
 
     error: bool = False
+    hung_up: bool = False
     unknown: str = ""
     """Why they ended neither well nor badly."""
     mute: bool = False
@@ -88,10 +92,13 @@ class RequestCounters:
                 raise NoMetrics(f"{convention.requests} is {value:g}")
             found.series += 1
             found.told = found.told or ending.told
-            found.requests += value if ending.counts else 0.0
-            found.errors += value if ending.counts and ending.error else 0.0
-            if ending.counts or ending.mute:
+            if ending.counts:
+                found.requests += 0.0 if ending.hung_up else value
+                found.hung_up += value if ending.hung_up else 0.0
+                found.errors += value if ending.error else 0.0
+            if ending.mute or (ending.counts and ending.unknown and value):
                 found.unknown = found.unknown or ending.unknown
+                found.strange += math.inf if ending.mute else value
         if convention.requests in page.twice:
             raise NoMetrics(f"{convention.requests} has the same series twice")
         return found
@@ -118,21 +125,21 @@ def _ending(labels: Labels, convention: Convention) -> Ending:
         others = f"only {', '.join(sorted(labels))}" if labels else "no label at all"
         wanted = ", ".join(one.label for one in convention.status)
         return Ending(unknown=f"{metric} tells no status: it has {others}, and none of {wanted}", mute=True)
-    for one in here:
-        if one.overrules and re.fullmatch(one.errors, labels[one.label]):
-            return Ending(error=True)
-    said = set(_said(labels, convention))
+    here = [one for one in here if not one.alone] or here
+    said = set(_said(labels, here))
     if len(said) == 1:
         return Ending(error=said.pop())
+    if not said and all(re.fullmatch(one.hung_up, labels[one.label]) for one in here):
+        return Ending(hung_up=True)
     values = ", ".join(f'{one.label}="{labels[one.label][:40]}"' for one in here)
     why = "do not agree" if said else "is no status that is known; say in the plan what it is (pod_metrics.requests)"
     return Ending(unknown=f"{metric}{{{values}}} {why}")
 
 
-def _said(labels: Labels, convention: Convention) -> Iterator[bool]:
+def _said(labels: Labels, status: list[Status]) -> Iterator[bool]:
     """Of each label that says how requests ended, whether it was an error."""
-    for one in convention.status:
-        value = labels.get(one.label, "")
+    for one in status:
+        value = labels[one.label]
         if re.fullmatch(one.errors, value):
             yield True
         elif re.fullmatch(one.fine, value):

@@ -107,10 +107,14 @@ def served(before: Look, after: Look, seconds: float, kubelet: Mapping[str, floa
     total = 0.0
     for pod, now in after.counted.items():
         then = before.counted.get(pod)
-        begun = then.requests if then and then.metric == now.metric and then.requests <= now.requests else 0.0
+        begun = _asked(then) if then and then.metric == now.metric and _asked(then) <= _asked(now) else 0.0
         theirs = _others(kubelet[pod] * seconds) if now.mixed and pod in kubelet else 0
-        total += max(0.0, now.requests - begun - theirs)
+        total += max(0.0, _asked(now) - begun - theirs)
     return total
+
+
+def _asked(counted: Counters) -> float:
+    return counted.requests + counted.hung_up
 
 
 def _others(probes: float) -> int:
