@@ -85,3 +85,14 @@ def latencies(buckets: Buckets) -> dict[str, float]:
     """p50, p95 and p99 in seconds, by measurement name; empty without requests."""
     found = {name: quantile(buckets, q) for name, q in ((names.P50, 0.5), (names.P95, 0.95), (names.P99, 0.99))}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def summed(pairs: list[tuple[Counters, Counters]], what: str) -> float | None:
+    """The rates of all pods together; None where nobody tells."""
+    rates = [found for new, old in pairs if (found := rate(new, old, what)) is not None]
+    return sum(rates) if rates else None
+
+
+def share(used: list[float], limit: float) -> float | None:
+    """Of its limit that the busiest pod uses; None where there is none."""
+    return max(used) / limit if used and limit else None

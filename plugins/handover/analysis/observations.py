@@ -40,7 +40,7 @@ class Probed:
 
 @dataclass(frozen=True)
 class PodLimits:
-    """What one pod may use: cores and bytes."""
+    """What one pod may use: cores and bytes; 0 for no limit."""
 
     cores: float
     memory_bytes: float
@@ -256,15 +256,15 @@ class Observations:
         looks = [(new, self._before.get(name)) for name, new in self._pods.items()]
         pairs = [(new, old) for new, old in looks if old]
         self._before = dict(self._pods)
-        memory = [new.memory_bytes / limits.memory_bytes for new in self._pods.values() if new.memory_bytes is not None]
-        cpu = [used / limits.cores for new, old in pairs if (used := metrics.rate(new, old, "cpu_seconds")) is not None]
+        memory = [new.memory_bytes for new in self._pods.values() if new.memory_bytes is not None]
+        cpu = [used for new, old in pairs if (used := metrics.rate(new, old, "cpu_seconds")) is not None]
         connections = [new.connections for new in self._pods.values() if new.connections is not None]
         points = {
-            names.MEMORY: (max(memory, default=None), ""),
-            names.CPU: (max(cpu, default=None), ""),
+            names.MEMORY: (metrics.share(memory, limits.memory_bytes), ""),
+            names.CPU: (metrics.share(cpu, limits.cores), ""),
             POD_CONNECTIONS: (sum(connections) if connections else None, ""),
-            names.DISK_IO: (_summed(pairs, "disk_bytes"), "B/s"),
-            names.NETWORK_IO: (_summed(pairs, "network_bytes"), "B/s"),
+            names.DISK_IO: (metrics.summed(pairs, "disk_bytes"), "B/s"),
+            names.NETWORK_IO: (metrics.summed(pairs, "network_bytes"), "B/s"),
         }
         if (PODS, names.THROUGHPUT) in self._by_key and now > self.started:
             points[names.THROUGHPUT] = self.pods.total(now) / min(self.pods.seconds, now - self.started), "1/s"
@@ -390,8 +390,3 @@ def lacks(measure: Measure, lacking: Mapping[str, str]) -> str:
     if not lacking:
         return ""
     return lacking.get(measure.name) or (lacking.get(names.P99, "") if measure.quantile is not None else "")
-
-
-def _summed(pairs: list[tuple[Counters, Counters]], what: str) -> float | None:
-    rates = [found for new, old in pairs if (found := metrics.rate(new, old, what)) is not None]
-    return sum(rates) if rates else None

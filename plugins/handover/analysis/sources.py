@@ -42,12 +42,12 @@ class PodMetrics(PodReader):
         return [pod["metadata"]["name"] for pod in ready]
 
     def _limits_of(self, pod: Json) -> PodLimits:
-        """What this pod may use, else what the plan says."""
+        """What this pod may use, else what the plan says: 0 is no limit, as no entry is."""
         container = find_container(pod["spec"], self._cluster.container) or {}
         given = (container.get("resources") or {}).get("limits") or {}
         return PodLimits(
-            quantity(str(given.get("cpu", self._cluster.cpu_limit))),
-            quantity(str(given.get("memory", self._cluster.memory_limit))),
+            quantity(str(given.get("cpu", 0))) or quantity(self._cluster.cpu_limit),
+            quantity(str(given.get("memory", 0))) or quantity(self._cluster.memory_limit),
         )
 
 
