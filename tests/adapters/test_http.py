@@ -114,6 +114,31 @@ def test_a_scheme_that_is_named_counts_and_on_this_machine_none_is_needed(parts,
     assert http.base_url(Connection(**{"conn_id": "web", "conn_type": "http"} | parts)) == url
 
 
+@pytest.mark.parametrize(
+    ("parts", "url"),
+    [
+        ({"host": "::1", "port": 8080}, "http://[::1]:8080"),
+        ({"host": "2001:db8::8080", "port": 8080}, "http://[2001:db8::8080]:8080"),
+        ({"host": "[2001:db8::8080]", "port": 8080, "schema": "https"}, "https://[2001:db8::8080]:8080"),
+        ({"host": "http://[2001:db8::1]", "port": 8080}, "http://[2001:db8::1]:8080"),
+        ({"host": "::1"}, "http://[::1]"),
+        ({"uri": "http://h:8080/base"}, "http://h:8080/base"),
+        ({"uri": "http://h:8080/base/v1/"}, "http://h:8080/base/v1"),
+        ({"uri": "http://h:8080/https"}, "https://h:8080"),
+        ({"uri": "https://h/base"}, "https://h/base"),
+        ({"host": "http://h/base", "port": 8080}, "http://h:8080/base"),
+        ({"host": "http://h:8080/base/", "port": 8080}, "http://h:8080/base"),
+        ({"host": "h:8080", "port": 80}, "http://h:8080"),
+        ({"host": "h:80800", "port": 8080}, "http://h:80800"),
+        ({"host": " http://h "}, "http://h"),
+        ({"host": "h", "schema": "HTTPS"}, "https://h"),
+    ],
+)
+def test_where_a_connection_leads_to(parts, url):
+    named = {} if "uri" in parts else {"conn_type": "http"}
+    assert http.base_url(Connection(**{"conn_id": "web"} | named | parts)) == url
+
+
 # --- Airflow's own API
 
 

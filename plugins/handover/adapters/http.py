@@ -23,15 +23,31 @@ CHUNK_BYTES = 2**16
 
 
 def base_url(connection: Connection) -> str:
-    """``http://host:port`` of a connection, without a trailing slash. One that names no scheme, which Airflow's type
-    ``http`` is not, is asked by https as soon as it has something to keep secret, except on this machine.
+    """``http://host:port/path`` of a connection, without a trailing slash. One that names no scheme, which Airflow's
+    type ``http`` is not, is asked by https as soon as it has something to keep secret, except on this machine.
+
+    What Airflow calls the schema is the path of a connection's URI; it is a scheme where it is the name of one.
     """
-    host = connection.host or ""
+    host, schema = (connection.host or "").strip(), connection.schema or ""
+    scheme, path = (schema.lower(), "") if schema.lower() in ("http", "https") else ("", schema)
+    if _is_bare_ipv6(host):
+        host = f"[{host}]"
     if "://" not in host:
-        host = f"{connection.schema or _scheme(connection, host)}://{host}"
-    if connection.port and f":{connection.port}" not in host.rpartition("://")[2]:
-        host = f"{host.rstrip('/')}:{connection.port}"
-    return host.rstrip("/")
+        host = f"{scheme or _scheme(connection, host)}://{host}"
+    scheme, _, rest = host.partition("://")
+    at, _, below = rest.partition("/")
+    if connection.port and ":" not in at.rpartition("@")[2].rpartition("]")[2]:
+        at = f"{at}:{connection.port}"
+    return "/".join([f"{scheme}://{at}", *(part for part in (below.strip("/"), path.strip("/")) if part)])
+
+
+def _is_bare_ipv6(host: str) -> bool:
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False
 
 
 def _scheme(connection: Connection, host: str) -> str:
