@@ -12,24 +12,46 @@ from typing import Any
 
 HIDDEN = "***"
 _NAMED = (
-    "password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?|authorization"
+    "password|passwd|passphrase|pwd|secret|(?<!unexpected )token|credentials?|authorization|sess(?:ion)?[_-]?id|"
+    "(?:api|access|account|private|secret|encryption|signing|subscription)[_-]?key(?:[_-]?base)?"
 )
-_VALUE = r"""(?:"(?:[^"\\\n]|\\.){0,4096}"?|'[^'\n]{0,4096}'?|[^\s,;&"'}]{1,4096})"""
+_QUOTED = r"""\\{1,4}["'][^"'\\\n]{0,4096}\\{0,4}["']?"""
+"""In quotes that are within a text themselves."""
+_VALUE = rf"""(?:{_QUOTED}|"(?:[^"\\\n]|\\.|""){{0,4096}}"?|'(?:[^'\\\n]|\\.|''){{0,4096}}'?|[^\s,;&"'}}]{{1,4096}})"""
 _SHAPES = (
     # a key in PEM, also one that is cut
-    (r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)", HIDDEN),
-    # scheme://user:password@host
-    (r"((?<=\w)://[^\s:/@\"'<>]{0,256}:)(?!\d{1,5}/)[^\s\"'<>]{1,256}@", rf"\1{HIDDEN}@"),
+    (
+        r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)",
+        HIDDEN,
+    ),
+    # scheme://user:password@host, and one long key instead of both
+    (r"((?<=\w)://[^\s:/@\"'<>]{0,256}:)(?!\d{1,5}(?:[/?#]|\Z))[^\s\"'<>]{1,256}@", rf"\1{HIDDEN}@"),
+    (r"(?<=\w)://(?=[^\s:/@\"'<>]{0,256}\d)[^\s:/@\"'<>]{20,256}@", f"://{HIDDEN}@"),
+    # addresses whose path or signature is all that whoever posts there needs
+    (r"(\bhooks\.slack\.com/(?:services|workflows|triggers)/)[\w/-]{1,512}", rf"\1{HIDDEN}"),
+    (r"(\bdiscord(?:app)?\.com/api/webhooks/)[\w/-]{1,512}", rf"\1{HIDDEN}"),
+    (r"(\bwebhook\.office\.com/webhookb2/)[\w/@-]{1,512}", rf"\1{HIDDEN}"),
+    (r"([?&](?:sig|(?:x-(?:amz|goog)-)?signature)=)[^\s&\"']{1,4096}", rf"\1{HIDDEN}"),
     # Authorization: Basic ..., also without the header's name
-    (r"\b(bearer|basic|token)\s{1,4}(?=[^\s\"',;]{0,4096}[\d=_-])[\w.~+/=-]{8,4096}", rf"\1 {HIDDEN}"),
+    (r"\b(bearer|basic|token)\s{1,4}(?=[^\s\"',;]{0,4096}[\d=])[\w.~+/=-]{8,4096}", rf"\1 {HIDDEN}"),
+    (r"\b(digest\s{1,4})username=[^\n]{0,4096}", rf"\1{HIDDEN}"),
+    # Set-Cookie: session=...
+    (r"(\bcookie[\"']?\s{0,8}:\s{0,8}[\"']?)(?=[\w.-]{1,256}=)[^\n\"']{1,8192}", rf"\1{HIDDEN}"),
     # NAME_PASSWORD=..., "password": "...", --token ...
-    (rf"((?:{_NAMED})[\"']?\s{{0,8}}(?:=|:(?!//))\s{{0,8}}){_VALUE}", rf"\1{HIDDEN}"),
+    (rf"((?:{_NAMED})(?:\\{{0,4}}[\"'])?\s{{0,8}}(?:=|:(?!//))\s{{0,8}}){_VALUE}", rf"\1{HIDDEN}"),
     (rf"(?<!\S)(--?[\w-]{{0,40}}(?:{_NAMED})\s{{1,4}}){_VALUE}", rf"\1{HIDDEN}"),
     # tokens that say themselves what they are
     (r"\beyJ[\w-]{8,4096}\.[\w-]{2,8192}(?:\.[\w-]{0,4096})?", HIDDEN),
-    (r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b", HIDDEN),
+    (r"\b(?-i:AKIA|ASIA)[0-9A-Z]{16}\b", HIDDEN),
     (r"\bAGE-SECRET-KEY-1[0-9A-Z]{10,512}", HIDDEN),
-    (r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[a-z]-|xapp-|sk_live_|rk_live_)[\w-]{10,512}", HIDDEN),
+    (
+        r"\b(?:gh[pousr]_|github_pat_|gl(?:pat|ptt|dt|rt|soat)-|xox[a-z][.-]|xapp-|[sr]k_(?:live|test)_)[\w-]{10,512}",
+        HIDDEN,
+    ),
+    (r"\b(?:whsec_|dckr_pat_|glsa_|sntry[su]_)[\w=-]{10,512}", HIDDEN),
+    (r"\b(?:npm_|hf_|dop_v1_|shpat_)[A-Za-z0-9]{30,256}\b", HIDDEN),
+    (r"\b(?-i:AIza|ya29\.|GOCSPX-|ATATT3|ATCTT3|hvs\.|SG\.|pypi-AgE)[\w.=-]{16,512}", HIDDEN),
+    (r"\bsk-(?=[\w-]{0,512}\d)[\w-]{20,512}", HIDDEN),
 )
 _PATTERNS = tuple((re.compile(shape, re.IGNORECASE | re.DOTALL), put) for shape, put in _SHAPES)
 
