@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 
 import pytest
@@ -35,6 +36,18 @@ def test_a_calendar_reads_when_where_and_who():
     assert str(found["summary"]) == MEETING.title
     assert str(found["description"]) == MEETING.text
     assert [str(one) for one in found["attendee"]] == ["mailto:team@pms.example.com", "mailto:lead@pms.example.com"]
+
+
+@pytest.mark.parametrize(("written", "address", "name"), [
+    ("d@example.com", "mailto:d@example.com", None), ("<d@example.com>", "mailto:d@example.com", None),
+    ("Deployments <d@example.com>", "mailto:d@example.com", "Deployments"),
+    ('"Team; PMS, us" <d@example.com>', "mailto:d@example.com", "Team; PMS, us"),
+], ids=["alone", "in_brackets", "named", "quoted"])  # fmt: skip
+def test_who_is_named_beside_an_address_is_no_part_of_it(written, address, name):
+    found = event(invitation(dataclasses.replace(MEETING, to=(written,)), written, START.timestamp()))
+    assert found["uid"] == "pms-post-mortem-1@example.com"
+    for one in (found["organizer"], found["attendee"]):
+        assert (str(one), one.params.get("CN")) == (address, name)
 
 
 def test_a_second_invitation_is_the_same_meeting():
