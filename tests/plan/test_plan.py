@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 import yaml
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from handover.models.quantity import quantity
 from handover.plan.load import OVERLAY_VARIABLE, PlanError, load_plan, load_plans
@@ -406,3 +408,23 @@ def test_a_limit_is_whatever_kubernetes_takes(tmp_path, key, value, read):
 def test_our_own_objects_are_named_after_the_application_as_far_as_that_is_a_name(tmp_path, app, lock):
     plan = load_plan(written(tmp_path, changed("cluster.app", app)))
     assert (plan.lock_name, plan.cluster.selector_of(None)) == (lock, {"app": app})
+
+
+def numbers(data, path=()):
+    """Where a plan has a number, of a section or deeper."""
+    if isinstance(data, (dict, list)):
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from numbers(value, (*path, str(key)))
+    elif isinstance(data, (int, float)) and not isinstance(data, bool):
+        yield ".".join(path)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan], ids=["inf", "minus_inf", "nan"])
+def test_no_number_of_a_plan_is_endless_or_none(value):
+    """Such a limit is never broken, and such a time never over. What a call sends is the service's own."""
+    taken = []
+    for path in (one for one in numbers(GOOD) if ".body." not in one):
+        with suppress(ValidationError):
+            Plan.model_validate(changed(path, value))
+            taken.append(path)
+    assert taken == []

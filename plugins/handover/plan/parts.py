@@ -106,9 +106,9 @@ def all_or_none(section: Section, *keys: str) -> None:
 
 
 class Section(BaseModel):
-    """A part of the plan: unknown keys are errors, values never change."""
+    """A part of the plan: unknown keys are errors, values never change, and no number is endless or none."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def connections_of(section: Section) -> Iterator[str]:

@@ -69,6 +69,44 @@ def test_any_repository_that_a_plan_may_name_is_trusted(repository, reference):
         release_of(plan, {**GOOD, "image": repository}, IN_WINDOW)
 
 
+@pytest.mark.parametrize(("tag", "named", "other"), [
+    ("{version}", ":v9.9.9", "v9.9.9"), ("{version}", ":v9.9.9@sha256:" + "a" * 64, "v9.9.9"),
+    ("{version}", ":v1.1.0", ""), ("{version}", ":v1.1.0-alpine", ""), ("{version}", ":v1.1.0-rc.4", ""),
+    ("{version}", ":latest", ""), ("{version}", ":2026.11.29", ""), ("{version}", ":5f3a91c", ""),
+    ("{version}", "@sha256:" + "a" * 64, ""), ("{number}-alpine", ":9.9.9-alpine", "v9.9.9"),
+    ("{number}-alpine", ":1.1.0-alpine", ""), ("{number}-alpine", ":v9.9.9", ""),
+    ("release.{number}", ":release.1.1.1", "v1.1.1"),
+])  # fmt: skip
+def test_an_image_that_the_plan_calls_another_release_is_refused(tag, named, other):
+    plan = PLAN.model_copy(update={"image": PLAN.image.model_copy(update={"tag": tag})})
+    asked = {**GOOD, "image": f"{PLAN.image.repository}{named}"}
+    if not other:
+        assert release_of(plan, asked, IN_WINDOW).image == asked["image"]
+        return
+    with pytest.raises(BadRequest, match=f"calls release {other}, and version says v1.1.0: correct one"):
+        release_of(plan, asked, IN_WINDOW)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["", "    ", "\u200b" * 5, "ab\u200b\u200b\u200bc", "\u2060\ufeff\u200d\u200c\u00ad", "\0" * 5],
+    ids=["empty", "blanks", "zero_width", "three_of_six", "formats", "controls"],
+)
+def test_a_reason_that_nobody_can_see_is_none(reason):
+    with pytest.raises(BadRequest, match="reason: say in a few words"):
+        release_of(PLAN, {**GOOD, "reason": reason}, IN_WINDOW)
+    with pytest.raises(BadRequest, match="window_override_reason"):
+        release_of(PLAN, {**GOOD, "window_override": True, "window_override_reason": reason}, WEDNESDAY)
+    if reason.strip():
+        with pytest.raises(BadRequest, match="readiness_override_reason"):
+            release_of(PLAN, {**GOOD, "readiness_override_reason": reason}, IN_WINDOW)
+
+
+@pytest.mark.parametrize("reason", ["oprava platby", "修正支払い", "fix 👩\u200d💻", "ok so"])
+def test_a_reason_in_any_script_is_one(reason):
+    assert release_of(PLAN, {**GOOD, "reason": reason}, IN_WINDOW).reason == reason
+
+
 FROZEN = datetime.datetime(2026, 12, 29, 15, 0, tzinfo=datetime.UTC)
 """A Tuesday in the window, in the year-end freeze of the plan's calendar."""
 

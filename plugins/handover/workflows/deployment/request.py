@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from handover.models.deployment import Release
 from handover.models.image_reference import BadImage, ImageReference
+from handover.models.versions import core_of
 from handover.plan import freeze, window
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ VERSION = r"^v\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$"
 MIN_REASON = 5
 MAX_CHARACTERS = 2000
 """Of any field: it is recorded, and told in messages."""
+_NUMBER = r"(\d+\.\d+\.\d+)(?:-[0-9A-Za-z.-]+)?"
 _TEXTS = ("version", "image", "method", "reason", "window_override_reason", "readiness_override_reason")
 _SWITCHES = ("banner", "window_override")
 
@@ -44,9 +47,9 @@ def release_of(plan: Plan, asked: Mapping[str, Any], now: datetime.datetime | No
     reason = (asked.get("reason") or "").strip()
     faults = [
         *faulty,
-        *(_image_faults(plan, image) if image else []),
+        *(_image_faults(plan, image, "" if faulty else version) if image else []),
         *_method_faults(method, methods),
-        *([] if len(reason) >= MIN_REASON else ["reason: say in a few words why this release is deployed"]),
+        *([] if _says_enough(reason) else ["reason: say in a few words why this release is deployed"]),
         *_readiness_faults(readiness_reason),
         *(_window_faults(plan, override, override_reason, now) if now else []),
     ]
@@ -103,25 +106,44 @@ def _method_faults(method: str, methods: Sequence[str]) -> list[str]:
     )
 
 
-def _image_faults(plan: Plan, image: str) -> list[str]:
+def _image_faults(plan: Plan, image: str, version: str) -> list[str]:
+    """Any tag may be given, and a digest, but not what this plan calls the image of another release."""
     try:
         named, trusted = ImageReference.parse(image), ImageReference.parse(plan.image.repository)
     except BadImage as wrong:
         return [f"image: {wrong}"]
     if not named.is_from(trusted):
         return [f"image: {image!r} is not from {trusted}, the only repository that this plan trusts"]
+    if version and (other := _other_release(plan, named.tag, version)):
+        return [
+            f"image: {image!r} is what the plan calls release {other}, and version says {version}: correct one of "
+            "them, or give the digest without a tag"
+        ]
     return [] if named.tag or named.pinned else [f"image: {image!r} has neither a tag nor a sha256 digest"]
+
+
+def _other_release(plan: Plan, tag: str, version: str) -> str:
+    """The release that a tag names by the plan's ``image.tag``, unless it is this one or a variant of it."""
+    named = re.escape(plan.image.tag).replace(r"\{version\}", f"v{_NUMBER}").replace(r"\{number\}", _NUMBER)
+    found = re.fullmatch(named, tag, re.ASCII)
+    core = core_of(version)
+    return next((f"v{one}" for one in found.groups() if one != core), "") if found else ""
+
+
+def _says_enough(reason: str) -> bool:
+    """Whether it has a few characters that are seen: none of zero width, and no others that print nothing."""
+    return len("".join(one for one in reason if unicodedata.category(one)[0] != "C").strip()) >= MIN_REASON
 
 
 def _readiness_faults(reason: str) -> list[str]:
     missing = "readiness_override_reason: say in a few words why it may go out without readiness; it is recorded"
-    return [missing] if reason and len(reason) < MIN_REASON else []
+    return [missing] if reason and not _says_enough(reason) else []
 
 
 def _window_faults(plan: Plan, override: bool, reason: str, now: datetime.datetime) -> list[str]:
     if override:
         missing = "window_override_reason: an override of window or freeze needs a reason; it is recorded"
-        return [] if len(reason) >= MIN_REASON else [missing]
+        return [] if _says_enough(reason) else [missing]
     return [*_freeze_faults(plan, now), *_closed_faults(plan, now)]
 
 
