@@ -12,7 +12,7 @@ from handover.plan.model import INCLUDE
 from handover.readiness.alerts import AlertRule, any_kept
 from handover.readiness.check import TIMEOUT_SECONDS
 from handover.readiness.checklist import load
-from handover.readiness.github import runs_succeeded
+from handover.readiness.github import coverage, runs_succeeded
 from tests.readiness.conftest import look
 from tests.support.steps import connect_to
 from tests.support.web import Answer, nobody, serving, silent
@@ -285,12 +285,14 @@ QUEUED = {"status": "queued", "started_at": None}
     ([run_of("success"), run_of("success", suite=2)], {1: 7, 2: 8}, Verdict.PASS, "succeeded: test"),
     ([run_of("success"), run_of(None, **QUEUED)], {}, Verdict.UNKNOWN, "test is queued"),
     ([run_of("failure"), run_of("success", id=2)], {}, Verdict.PASS, "succeeded: test"),
+    ([run_of("failure", check_suite={}), run_of("success", LATER, id=2, check_suite={})], {}, Verdict.FAIL, "test:"),
 ], ids=["two_workflows", "in_another_order", "one_workflow_again", "again_and_worse", "rerun",
-        "nobody_says_the_workflow", "two_apps", "all_well", "waits_again", "in_one_second"])  # fmt: skip
+        "nobody_says_the_workflow", "two_apps", "all_well", "waits_again", "in_one_second", "no_suites"])  # fmt: skip
 def test_of_checks_with_one_name_the_newest_of_each_workflow_has_to_succeed(runs, workflows, verdict, said):
     for order in (runs, runs[::-1]):
         found = runs_succeeded("check_runs", ("test",), order, workflows)
-        assert (found.verdict, found.reason) == (verdict, said)
+        assert found.verdict is verdict
+        assert found.reason.startswith(said)
 
 
 @pytest.mark.parametrize(("status", "verdict"), [(200, Verdict.PASS), (403, Verdict.FAIL)])
@@ -308,6 +310,15 @@ def test_which_workflow_a_check_is_of_is_asked(scope, monkeypatch, status, verdi
         monkeypatch.setenv("AIRFLOW_CONN_PMS_GITHUB", json.dumps({"conn_type": "http", "host": web.url}))
         found = look(scope, kind="check_runs", connection="pms_github", repository="a/b", names=["test"])
     assert found.verdict is verdict
+
+
+@pytest.mark.parametrize(("title", "percent"), [
+    ("91.20% (+0.02%) compared to main", "91.2"), ("Coverage decreased (-0.5%) to 91.2%", "91.2"), ("85,5 %", "85.5"),
+    ("+0.5% to 91%", "91"), ("100%", "100"),
+], ids=["codecov", "coveralls", "comma", "change_first", "all"])  # fmt: skip
+def test_the_coverage_is_no_change_of_it(title, percent):
+    found = coverage("coverage", "cov", {"status": "completed", "output": {"title": title}}, 80)
+    assert (found.verdict, found.reason) == (Verdict.PASS, f"{percent} %, must be above 80 %")
 
 
 def alert(query, health="ok"):

@@ -16,7 +16,8 @@ from handover.readiness.check import CheckKind, NoAnswer, Scope
 
 Json = Mapping[str, Any]
 SOURCE = "GitHub"
-PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+PERCENT = re.compile(r"(?<![\d.,+-])(\d+(?:[.,]\d+)?)\s*%")
+"""Not one with a sign: that is by how much it has changed."""
 OPINIONS = ("APPROVED", "CHANGES_REQUESTED", "DISMISSED")
 
 
@@ -86,7 +87,7 @@ def runs_succeeded(
     """
     last: dict[tuple[Any, ...], Json] = {}
     for run in sorted(runs, key=_begun):
-        suite: Any = (run.get("check_suite") or {}).get("id")
+        suite: Any = (run.get("check_suite") or {}).get("id", run.get("id"))
         last[run["name"], (run.get("app") or {}).get("id"), (workflows or {}).get(suite, suite)] = run
     bad: dict[str, None] = {}
     open_: dict[str, None] = {}
@@ -128,7 +129,7 @@ def coverage(check: str, name: str, run: Json | None, above: float) -> Evidence:
     found = PERCENT.search(f"{output.get('title') or ''} {output.get('summary') or ''}")
     if not found:
         return unknown(check, f"{name} names no percentage")
-    percent = float(found.group(1))
+    percent = float(found.group(1).replace(",", "."))
     measured = Measurement(what="coverage", value=percent, unit="%", source=f"{SOURCE} {name}")
     verdict = passed if percent > above else failed
     return verdict(check, f"{percent:g} %, must be above {above:g} %", measured)
