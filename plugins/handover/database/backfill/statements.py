@@ -7,6 +7,7 @@ by its image (``*<>``), so a type needs no operator for it, and NULL is a value 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from operator import attrgetter
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
@@ -46,31 +47,58 @@ def _operator(which: tuple[str, str]) -> Composed:
     return SQL("OPERATOR({}.{})").format(Identifier(schema), SQL(sign))
 
 
-def _values(shape: Shape, key: Key) -> list[Composed]:
+@dataclass(frozen=True)
+class _Part:
+    """One column of a key, and its value."""
+
+    column: Identifier
+    value: Composed
+    order: Order
+
+    def is_(self, which: str) -> Composed:
+        """``which``: an operator of its `Order`."""
+        return SQL("{} {} {}").format(self.column, _operator(getattr(self.order, which)), self.value)
+
+
+def _parts(shape: Shape, key: Key) -> list[_Part]:
     return [
-        SQL("{}::{}").format(Literal(value), SQL(column.type)) for column, value in zip(shape.key, key, strict=True)
+        _Part(Identifier(column.name), SQL("{}::{}").format(Literal(value), SQL(column.type)), order)
+        for column, value, order in zip(shape.key, key, shape.orders, strict=True)
     ]
 
 
-def _beside(shape: Shape, key: Key, last: str, strict: str) -> Composed:
-    """The rows on one side of a key; ``last``, ``strict``: operators of an `Order`, for the last column and others."""
-    columns, values = [Identifier(one.name) for one in shape.key], _values(shape, key)
-    if len(set(shape.orders)) == 1:
-        operator = _operator(getattr(shape.orders[0], last))
-        return SQL("({}) {} ({})").format(_list(columns), operator, _list(values))
-    found = SQL("{} {} {}").format(columns[-1], _operator(getattr(shape.orders[-1], last)), values[-1])
-    for column, value, order in list(zip(columns, values, shape.orders, strict=True))[-2::-1]:
-        found = SQL("({0} {1} {2} OR {0} {3} {2} AND {4})").format(
-            column, _operator(getattr(order, strict)), value, _operator(order.equal), found
-        )
-    reach = _operator(shape.orders[0].not_above if strict == "below" else shape.orders[0].not_below)
-    return SQL("{} {} {} AND {}").format(columns[0], reach, values[0], found)  # the first part is for the index
+def _all(conditions: Iterable[Composable]) -> Composed:
+    return SQL(" AND ").join(conditions)
+
+
+def _mixed(shape: Shape) -> bool:
+    """Whether the key's columns have operators of different names or schemas: then no key can be compared whole."""
+    return len(set(shape.orders)) > 1
+
+
+def _beside(parts: list[_Part], last: str, strict: str) -> Composed:
+    """The rows on one side of a key; ``last``, ``strict``: operators for the last column and for others."""
+    if len({part.order for part in parts}) == 1:
+        operator = _operator(getattr(parts[0].order, last))
+        return SQL("({}) {} ({})").format(_list(p.column for p in parts), operator, _list(p.value for p in parts))
+    found = parts[-1].is_(last)
+    for part in parts[-2::-1]:
+        found = SQL("({} OR {} AND {})").format(part.is_(strict), part.is_("equal"), found)
+    return _all([parts[0].is_("not_above" if strict == "below" else "not_below"), found])  # the first is for the index
 
 
 def within(shape: Shape, after: Key | None, up_to: Key) -> Composed:
     """The rows of a batch."""
-    upper = _beside(shape, up_to, "not_above", "below")
-    return upper if after is None else SQL("{} AND {}").format(_beside(shape, after, "above", "above"), upper)
+    upper = _parts(shape, up_to)
+    if after is None:
+        return _beside(upper, "not_above", "below")
+    lower, same = _parts(shape, after), 0
+    while _mixed(shape) and same < len(after) - 1 and after[same] == up_to[same]:
+        same += 1
+    return _all([
+        *(part.is_("equal") for part in upper[:same]), _beside(lower[same:], "above", "above"),
+        _beside(upper[same:], "not_above", "below"),
+    ])  # fmt: skip
 
 
 def _key_as_text(shape: Shape) -> Composed:
@@ -103,10 +131,21 @@ def _edge(shape: Shape, ordered: Composed) -> Composed:
 
 def bound(shape: Shape, after: Key | None, up_to: Key, rows: int) -> Composed:
     """The key of the last row of the next batch of so many rows; none where fewer are left."""
-    return SQL("SELECT {} FROM {} AS t WHERE {} ORDER BY {} OFFSET {} LIMIT 1").format(
-        _key_as_text(shape), catalog.identifier(shape.table), within(shape, after, up_to), _ordered(shape),
-        Literal(rows - 1),
-    )  # fmt: skip
+    if after is None or not _mixed(shape):
+        ranges = [within(shape, after, up_to)]
+    else:  # the rest of each column's own group, which an index finds where it does not find them all at once
+        parts, end = _parts(shape, after), _beside(_parts(shape, up_to), "not_above", "below")
+        ranges = [
+            _all([*(part.is_("equal") for part in parts[:n]), part.is_("above"), end]) for n, part in enumerate(parts)
+        ]
+    one = SQL("(SELECT {} FROM {} AS t WHERE {} ORDER BY {} LIMIT {})")
+    names, table = _names(part.name for part in shape.key), catalog.identifier(shape.table)
+    found = SQL(" UNION ALL ").join(
+        one.format(names, table, range_, _ordered(shape), Literal(rows)) for range_ in ranges
+    )
+    return SQL("SELECT {} FROM ({}) AS t ORDER BY {} OFFSET {} LIMIT 1").format(
+        _key_as_text(shape), found, _ordered(shape), Literal(rows - 1)
+    )
 
 
 def fill(shape: Shape, after: Key | None, up_to: Key) -> Composed:
