@@ -203,7 +203,7 @@ def refused(importing: Importing, content: str = GOOD, **more: Any) -> str:
 
 def test_a_constraint_that_the_plan_does_not_know_keeps_everything_out(importing: Importing) -> None:
     assert refused(importing, GOOD + "A3,c3@example.com,2024-01-02,13\n") == (
-        "the table refuses rows that the plan allows: "
+        "line 4: the table refuses rows that the plan allows: "
         'new row for relation "orders" violates check constraint "orders_total_check"'
     )
 

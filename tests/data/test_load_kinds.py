@@ -147,13 +147,22 @@ ID, N = {"type": "integer"}, {"type": "integer"}
         ("CREATE TABLE t (id int PRIMARY KEY, n int);"
          "CREATE FUNCTION no_sundays() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''closed''; END';"
          "CREATE TRIGGER no BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION no_sundays()",
-         r"the function no_sundays\(\), which the table calls, refuses rows that the plan allows: RAISE in"),
+         r"line 2: the function no_sundays\(\), which the table calls, refuses rows that the plan allows: RAISE in"),
         ("CREATE TABLE t (id int PRIMARY KEY, n int);"
          "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
          "CREATE TRIGGER no BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION nothing()",
          "2 rows are not in the table afterwards: .* or a trigger leaves them out"),
-        ("CREATE TABLE t (id int PRIMARY KEY, n int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO t VALUES (9, 5)",
-         "the table refuses rows that the plan allows: duplicate key"),
+        ("CREATE TABLE t (id int PRIMARY KEY, n int REFERENCES t DEFERRABLE INITIALLY DEFERRED)",
+         "line 2: the table refuses rows that the plan allows: insert or update on table .* violates foreign key"),
+        ("CREATE TABLE t (id int UNIQUE DEFERRABLE, n int)",
+         "the unique index on id of t is DEFERRABLE: rows are told apart by one that is not; add one"),
+        ("CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE old () INHERITS (t); INSERT INTO old VALUES (1, 5)",
+         "other tables inherit from t: its unique index on id does not hold for them, so a row could be two"),
+        ("CREATE TABLE t (id int PRIMARY KEY, n int) PARTITION BY RANGE (id);"
+         "CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (2)",
+         'line 3: the table refuses rows that the plan allows: no partition of relation "t" found for row'),
+        ("CREATE TABLE t (id int PRIMARY KEY, n int, EXCLUDE (abs(n - 6) WITH =)); INSERT INTO t VALUES (9, 7), (8, 6)",
+         "line 2: the table refuses rows that the plan allows: conflicting key value violates exclusion constraint"),
         ("CREATE VIEW t AS SELECT 1 AS id, 2 AS n", "t has no unique index on id"),
     ],
 )  # fmt: skip

@@ -142,6 +142,14 @@ def test_the_service_s_next_row_does_not_collide_with_a_seeded_one(connection: p
     assert connection.execute('INSERT INTO "Room" (no) VALUES (\'c\') RETURNING "roomId"').fetchone() == (3,)
 
 
+@pytest.mark.parametrize("name", ["tax %", "%s", "$1", "{a}", 'a"b', "Über"])
+def test_a_seeded_column_may_have_any_name(connection: psycopg.Connection[Any], name: str) -> None:
+    quoted = '"' + name.replace('"', '""') + '"'
+    rows = ({"id": "1", name: "1"}, {"id": "2", "other": {"take": name, "from": "t", "where": {name: "1"}}})
+    table = f"CREATE TABLE t (id int PRIMARY KEY, {quoted} int, other int)"
+    assert planted(connection, table, "t", *rows) == Seeded({})
+
+
 @pytest.mark.parametrize("sql_type", ["timestamp(3)", "timestamp", "app.moment", "app.later"])
 def test_a_seeded_time_is_stored_in_utc(connection: psycopg.Connection[Any], sql_type: str) -> None:
     sql = (

@@ -5,7 +5,7 @@ Every question is asked of all rows at once. A row lies in `STAGED` as text; wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 STAGED = SQL("pg_temp.import_rows")
 REJECTS = SQL("pg_temp.import_rejects")
-LINE, MALFORMED = "_line", "_malformed"
-"""No column of a file begins with an underscore."""
 VALUE_CHARACTERS = 60
 """What of a rejected value the report shows at most."""
 CREATE_REJECTS = SQL(
@@ -32,6 +30,7 @@ REPORT = SQL(
     " CASE WHEN length(value) > {most} THEN left(value, {most} - 3) || '...' ELSE value END AS value, reason"
     ' FROM {rejects} ORDER BY line, "column", reason) TO STDOUT (FORMAT csv, HEADER)'
 ).format(most=Literal(VALUE_CHARACTERS), rejects=REJECTS)
+LAST = SQL("SELECT coalesce(max(_line), 0) FROM {}").format(STAGED)
 COUNTS = SQL("SELECT count(DISTINCT line), count(*) FROM {}").format(REJECTS)
 SHOWN = 5
 FIRST = SQL('SELECT line, "column", reason FROM {} ORDER BY line, "column", reason LIMIT {}').format(
@@ -72,18 +71,25 @@ def _matches(value: Composable, pattern: str) -> Composable:
 
 class Statements:
     """The statements for one file. ``columns``: those of the file; ``targets``: the table's columns by name;
-    ``matches``: by a column of the file, the column of another table that its values are looked up in.
+    ``matches``: by a column of the file, the column of another table that its values are looked up in; ``unique``: sets
+    of the table's columns, no two rows of which may have the same values.
 
     A column that is not in the file and has no default in the plan is not written: the table's own default holds.
+    Columns may have any name: what is ours is called otherwise, or stands behind an alias.
     """
 
     def __init__(
-        self, spec: Import, columns: tuple[str, ...], targets: Mapping[str, Target], matches: Mapping[str, Target]
-    ) -> None:
+        self, spec: Import, columns: tuple[str, ...], targets: Mapping[str, Target], matches: Mapping[str, Target],
+        unique: Iterable[Collection[str]] = (),
+    ) -> None:  # fmt: skip
         self.spec, self.columns, self._targets, self._matches = spec, columns, targets, matches
         self._written = written(spec, columns)
         self.table = _table(spec.table)
         self.key = [spec.target(name) for name in spec.key]
+        file = {spec.target(name): name for name in self._written}
+        others = [one for one in unique if file.keys() >= set(one) and not set(one) >= set(self.key)]
+        self._unique = list(dict.fromkeys(tuple(file[name] for name in one) for one in others))
+        self._line = Identifier(_free("line", self.into))
 
     @property
     def into(self) -> list[str]:
@@ -94,7 +100,7 @@ class Statements:
         """Of each default of the plan: its column, what is said if that does not take it, and whether it does."""
         for name, column in self.spec.columns.items():
             if column.default is not None:
-                target, value = self._targets[self.spec.target(name)], _staged("value")
+                target, value = self._targets[self.spec.target(name)], Identifier("s", "value")
                 looks, reason = looks_like(column, value, target)
                 yield (
                     name,
@@ -105,7 +111,8 @@ class Statements:
                 )
 
     def create(self) -> Composed:
-        names = SQL(", ").join(SQL("{} text").format(Identifier(name)) for name in self.columns)
+        """The file's columns have numbers there: a table cannot have every name (``xmin``)."""
+        names = SQL(", ").join(SQL("{} text").format(Identifier(str(number))) for number, _ in enumerate(self.columns))
         return SQL("CREATE TEMPORARY TABLE import_rows (_line bigint, _malformed text, {}) ON COMMIT DROP").format(
             names
         )
@@ -121,7 +128,7 @@ class Statements:
         """Rejects rows by what is wrong with single values: missing, of another type, unknown elsewhere."""
         found = [flaw for name in self.columns for flaw in self._flaws_of(name)]
         values = SQL(", ").join(
-            SQL("({}, {}, {}, {})").format(Literal(name), _staged(name), Literal(reason), bad)
+            SQL("({}, {}, {}, {})").format(Literal(name), self._staged(name), Literal(reason), bad)
             for name, reason, bad in found
         )
         return self._reject(
@@ -134,7 +141,7 @@ class Statements:
         )
 
     def _flaws_of(self, name: str) -> Iterable[tuple[str, str, Composable]]:
-        column, value = self.spec.columns[name], _staged(name)
+        column, value = self.spec.columns[name], self._staged(name)
         target = self._targets[self.spec.target(name)]
         if column.required or (target.required and column.default is None):
             yield name, "is missing", SQL("{} IS NULL").format(value)
@@ -155,22 +162,44 @@ class Statements:
         fits = SQL("{} AND {}").format(looks, target.fits(value, column.type))
         yield name, reason, SQL("(NOT ({})) IS TRUE").format(fits)
 
-    def duplicates(self) -> Composed:
-        """Rejects rows whose key an earlier line of the file has, as the table's types see it: 7 and 007 are one."""
-        keys = SQL(", ").join(map(Identifier, self.key))
+    def duplicates(self) -> list[Composed]:
+        """For the key and each other unique index: rejects rows of which an earlier line of the file has the same
+        values, as the table's types see it: 7 and 007 are one.
+        """
+        return [self._doubled(names) for names in (self.spec.key, *self._unique)]
+
+    def _doubled(self, names: tuple[str, ...]) -> Composed:
+        what = "key" if names == self.spec.key else ", ".join(names)
         return self._reject(
             SQL(
-                "SELECT n._line, {name}, {value}, 'has the same key as line ' || d.first FROM ({new}) AS n JOIN ("
-                "SELECT {keys}, min(_line) AS first FROM ({new}) AS n GROUP BY {keys} HAVING count(*) > 1"
-                ") AS d USING ({keys}) JOIN {staged} AS s ON s._line = n._line WHERE n._line > d.first"
+                "SELECT n.{line}, {name}, {value}, {said} || d.{line} FROM ({new}) AS n JOIN ("
+                "SELECT {keys}, min({line}) AS {line} FROM ({new}) AS n GROUP BY {keys} HAVING count(*) > 1"
+                ") AS d USING ({keys}) JOIN {staged} AS s ON s._line = n.{line} WHERE n.{line} > d.{line}"
             ).format(
-                name=self._key_name(),
-                value=self._key_value("s"),
-                staged=STAGED,
-                keys=keys,
-                new=self._new(self.spec.key),
+                line=self._line, name=_names(names), value=self._values(names),
+                said=Literal(f"has the same {what} as line "), staged=STAGED, keys=self._targets_of(names),
+                new=self._new(names),
             )
-        )
+        )  # fmt: skip
+
+    def taken(self) -> list[Composed]:
+        """For each other unique index: rejects rows whose values another row of the table has."""
+        key = [(Identifier("t", name), Identifier("n", name)) for name in self.key]
+        other = SQL(" OR ").join(SQL("{} IS DISTINCT FROM {}").format(*pair) for pair in key)
+        return [
+            self._reject(
+                SQL(
+                    "SELECT n.{line}, {name}, {value}, 'is in the table already, in a row with another ' || {key}"
+                    " FROM ({new}) AS n JOIN {table} AS t USING ({keys}) JOIN {staged} AS s ON s._line = n.{line}"
+                    " WHERE {other}"
+                ).format(
+                    line=self._line, name=_names(names), value=self._values(names), key=_names(self.spec.key),
+                    new=self._new(dict.fromkeys((*self.spec.key, *names))), table=self.table,
+                    keys=self._targets_of(names), staged=STAGED, other=other,
+                )
+            )
+            for names in self._unique
+        ]  # fmt: skip
 
     def rules(self) -> list[Composed]:
         """For each rule of the plan: rejects rows of which it is not true."""
@@ -190,37 +219,39 @@ class Statements:
 
     def others(self) -> Composed:
         """Rejects rows whose key is in the table with other values."""
-        compared = [name for name in map(self.spec.target, self._written) if name not in self.key]
         differing: list[Composable] = [
             SQL("CASE WHEN t.{0}{2} IS DISTINCT FROM n.{0}{2} THEN {1} END").format(
-                Identifier(name),
-                Literal(name),
-                self._targets[name].compared_as,
+                Identifier(name), Literal(name), self._targets[name].compared_as
             )
-            for name in compared
-        ] or [SQL("NULL")]
+            for name in self.into if name not in self.key
+        ] or [SQL("NULL")]  # fmt: skip
         return self._reject(
             SQL(
-                "SELECT _line, {name}, {value}, 'is in the table already, with another ' || others FROM ("
-                "SELECT n.*, concat_ws(', ', {differing}) AS others FROM ({new}) AS n JOIN {table} AS t USING ({key})"
-                ") AS n WHERE others <> ''"
+                "SELECT f.line, {name}, f.value, 'is in the table already, with another ' || f.others FROM ("
+                "SELECT n.{line}, {value}, concat_ws(', ', {differing})"
+                " FROM ({new}) AS n JOIN {table} AS t USING ({key})) AS f (line, value, others) WHERE f.others <> ''"
             ).format(
-                name=self._key_name(), value=self._key_value("n", self.key), differing=SQL(", ").join(differing),
-                new=self._new(), table=self.table, key=SQL(", ").join(map(Identifier, self.key)),
+                line=self._line, name=_names(self.spec.key),
+                value=_joined(Identifier("n", name) for name in self.key), differing=SQL(", ").join(differing),
+                new=self._new(), table=self.table, key=self._targets_of(self.spec.key),
             )
         )  # fmt: skip
 
     def present(self) -> Composed:
         """How many rows are in the table already."""
         return SQL("SELECT count(*) FROM ({}) AS n JOIN {} AS t USING ({})").format(
-            self._new(), self.table, SQL(", ").join(map(Identifier, self.key))
+            self._new(), self.table, self._targets_of(self.spec.key)
         )
 
-    def insert(self) -> Composed:
-        names = SQL(", ").join(Identifier(self.spec.target(name)) for name in self._written)
+    def insert(self, after: int, until: int) -> Composed:
+        """Of lines after one, until another."""
         return SQL(
-            "INSERT INTO {table} ({names}) SELECT {names} FROM ({new}) AS n ON CONFLICT ({key}) DO NOTHING"
-        ).format(table=self.table, names=names, new=self._new(), key=SQL(", ").join(map(Identifier, self.key)))
+            "INSERT INTO {table} ({names}) SELECT {names} FROM ({new}) AS n WHERE n.{line} > {after}"
+            " AND n.{line} <= {until} ON CONFLICT ({key}) DO NOTHING"
+        ).format(
+            table=self.table, names=self._targets_of(self._written), new=self._new(), line=self._line,
+            after=Literal(after), until=Literal(until), key=self._targets_of(self.spec.key),
+        )  # fmt: skip
 
     def _new(self, names: Iterable[str] = ()) -> Composed:
         """The rows as the table will have them, with their lines; all that is written, or only these columns."""
@@ -228,7 +259,9 @@ class Statements:
             SQL("{} AS {}").format(self._stored(name), Identifier(self.spec.target(name)))
             for name in names or self._written
         ]
-        return SQL("SELECT s._line, {} FROM {} AS s {}").format(SQL(", ").join(values), STAGED, self._lookups())
+        return SQL("SELECT s._line AS {}, {} FROM {} AS s {}").format(
+            self._line, SQL(", ").join(values), STAGED, self._lookups()
+        )
 
     def _stored(self, name: str) -> Composable:
         lookup = self.spec.columns[name].lookup
@@ -237,7 +270,7 @@ class Statements:
     def _typed(self, name: str) -> Composable:
         """The value as the table's type; one that is looked up stays text."""
         column = self.spec.columns[name]
-        value: Composable = _staged(name) if name in self.columns else SQL("NULL")
+        value: Composable = self._staged(name) if name in self.columns else SQL("NULL")
         if column.default is not None:
             value = SQL("coalesce({}, {})").format(value, Literal(column.default))
         if column.lookup:
@@ -248,29 +281,43 @@ class Statements:
         joins: list[Composable] = [
             SQL("LEFT JOIN {} AS {} ON {} = CASE WHEN {} THEN {} END").format(
                 _table(column.lookup.table), Identifier(self._alias(name)),
-                Identifier(self._alias(name), column.lookup.match), self._matches[name].fits(_staged(name)),
-                self._matches[name].cast(_staged(name)),
+                Identifier(self._alias(name), column.lookup.match), self._matches[name].fits(self._staged(name)),
+                self._matches[name].cast(self._staged(name)),
             )
             for name, column in self.spec.columns.items() if column.lookup and name in self.columns
         ]  # fmt: skip
         return SQL(" ").join(joins)
 
+    def _staged(self, name: str) -> Composable:
+        return Identifier("s", str(self.columns.index(name)))
+
     def _alias(self, name: str) -> str:
         return f"lookup_{list(self.spec.columns).index(name)}"
 
-    def _key_name(self) -> Composable:
-        return Literal(", ".join(self.spec.key))
+    def _targets_of(self, names: Iterable[str]) -> Composed:
+        return SQL(", ").join(Identifier(self.spec.target(name)) for name in names)
 
-    def _key_value(self, alias: str, names: Iterable[str] | None = None) -> Composable:
-        values = SQL(", ").join(Identifier(alias, name) for name in names or self.spec.key)
-        return SQL("concat_ws(', ', {})").format(values)
+    def _values(self, names: Iterable[str]) -> Composed:
+        """What the file has there."""
+        return _joined(self._staged(name) for name in names if name in self.columns)
 
     def _reject(self, query: Composable) -> Composed:
         return Composed([SQL("INSERT INTO {} ").format(REJECTS), query])
 
 
-def _staged(name: str) -> Composable:
-    return Identifier("s", name)
+def _names(names: Iterable[str]) -> Composable:
+    return Literal(", ".join(names))
+
+
+def _joined(values: Iterable[Composable]) -> Composed:
+    return SQL("concat_ws(', ', {})").format(SQL(", ").join(values))
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """The name, or one like it that is none of these."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _table(name: str) -> Identifier:

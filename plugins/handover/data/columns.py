@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from handover.data.targets import Target
@@ -37,6 +38,36 @@ WITH RECURSIVE used (oid) AS (
 SELECT DISTINCT n.nspname FROM used JOIN pg_type t ON t.oid = used.oid JOIN pg_namespace n ON n.oid = t.typnamespace
 WHERE n.nspname <> 'pg_catalog' ORDER BY 1
 """
+_UNIQUE = """
+SELECT ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = i.indrelid
+             AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) ORDER BY 1), i.indimmediate
+FROM pg_index i WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+  AND i.indexprs IS NULL ORDER BY 1, 2 DESC
+"""
+_HEIRS = """
+SELECT count(*) > 0 FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
+WHERE h.inhparent = to_regclass(%s) AND NOT c.relispartition
+"""
+
+
+@dataclass(frozen=True)
+class Unique:
+    """An index of columns, by their names; ``immediate``: it is no DEFERRABLE constraint's."""
+
+    columns: tuple[str, ...]
+    immediate: bool
+
+
+def unique(connection: Connection[Any], table: str) -> list[Unique]:
+    """Those that hold for the whole table."""
+    found = connection.execute(_UNIQUE, (regclass(table),)).fetchall()
+    return [Unique(tuple(names), immediate) for names, immediate in found]
+
+
+def has_heirs(connection: Connection[Any], table: str) -> bool:
+    """Whether tables inherit from it, for whose rows its indices do not hold. Partitions do not."""
+    found = connection.execute(_HEIRS, (regclass(table),)).fetchone()
+    return bool(found and found[0])
 
 
 def columns_of(connection: Connection[Any], table: str) -> dict[str, Target]:

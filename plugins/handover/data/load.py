@@ -13,7 +13,7 @@ from handover.adapters import sequences
 from handover.adapters.postgres import cause
 from handover.data import checks
 from handover.data.checks import Statements, written
-from handover.data.columns import columns_of, regclass, search_path
+from handover.data.columns import columns_of, has_heirs, regclass, search_path, unique
 from handover.models import table_name
 
 if TYPE_CHECKING:
@@ -28,12 +28,6 @@ if TYPE_CHECKING:
 LEAST_SERVER = 160000
 """PostgreSQL 16 has pg_input_is_valid."""
 CHUNK_BYTES = 256 * 1024
-_UNIQUE = """
-SELECT count(*) > 0 FROM pg_index i WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indisvalid
-  AND i.indpred IS NULL AND i.indexprs IS NULL
-  AND ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = i.indrelid
-            AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) ORDER BY 1) = %s
-"""
 _MAY = """
 SELECT coalesce(bool_and(has_column_privilege(to_regclass(%s), name, 'INSERT')), true) FROM unnest(%s::text[]) AS name
 """
@@ -75,7 +69,8 @@ def import_rows(
         with connection.transaction() as transaction:
             _prepare(connection, spec, timeout_seconds)
             targets = _targets(connection, spec, written(spec, rows.columns))
-            statements = Statements(spec, rows.columns, targets, _matches(connection, spec))
+            unique_columns = [one.columns for one in unique(connection, spec.table)]
+            statements = Statements(spec, rows.columns, targets, _matches(connection, spec), unique_columns)
             _check_defaults(connection, statements)
             _stage(connection, statements, rows)
             _check(connection, statements)
@@ -84,17 +79,17 @@ def import_rows(
             if rejected and on_rejects == "abort":
                 raise psycopg.Rollback(transaction)
             imported, present = _insert(connection, statements, rows.count - rejected)
+    except psycopg.errors.QueryCanceled:
+        raise NotImported(f"it took longer than {timeout_seconds:g} s (data.statement_timeout_seconds)") from None
     except psycopg.Error as error:
-        raise NotImported(_why(error, timeout_seconds)) from None
+        raise NotImported(_why(error)) from None
     return Imported(rows.count, imported, present, rejected, faults, first, clock.monotonic() - began)
 
 
-def _why(error: psycopg.Error, timeout_seconds: float) -> str:
+def _why(error: psycopg.Error) -> str:
     """What PostgreSQL had against it; values of rows are not in it, but for what a trigger of the service says."""
     from psycopg import errors
 
-    if isinstance(error, errors.QueryCanceled):
-        return f"it took longer than {timeout_seconds:g} s (data.statement_timeout_seconds)"
     if (function := _FUNCTION.search(error.diag.context or "")) is not None:
         return f"the function {function[1]}, which the table calls, refuses rows that the plan allows: {cause(error)}"
     if isinstance(error, errors.IntegrityError | errors.DataError):
@@ -136,15 +131,27 @@ def _targets(connection: Connection[Any], spec: Import, writing: list[str]) -> d
             raise NotImported(
                 f"{spec.table}.{name} is {how}: the table makes its values; take it out of the import's columns"
             )
-    needed = [(spec.table, sorted(spec.target(name) for name in spec.key))]
-    needed += [(c.lookup.table, [c.lookup.match]) for c in spec.columns.values() if c.lookup]
-    for table, columns in needed:
-        if not _one(connection, _UNIQUE, regclass(table), columns):
-            raise NotImported(f"{table} has no unique index on {', '.join(columns)}, so a row could be two")
+    _check_unique(connection, spec.table, [spec.target(name) for name in spec.key], at_once=True)
+    for lookup in (column.lookup for column in spec.columns.values() if column.lookup):
+        _check_unique(connection, lookup.table, [lookup.match], at_once=False)
     if not _one(connection, _MAY, regclass(spec.table), into):
         user = connection.info.user
         raise NotImported(f"the role {user} may not insert into {spec.table}: GRANT INSERT ON {spec.table} TO {user}")
     return targets
+
+
+def _check_unique(connection: Connection[Any], table: str, columns: list[str], *, at_once: bool) -> None:
+    """``at_once``: rows have to be told apart while they come in."""
+    which = f"unique index on {', '.join(columns)}"
+    found = [one for one in unique(connection, table) if set(one.columns) == set(columns)]
+    if not found:
+        raise NotImported(f"{table} has no {which}, so a row could be two")
+    if has_heirs(connection, table):
+        raise NotImported(
+            f"other tables inherit from {table}: its {which} does not hold for them, so a row could be two"
+        )
+    if at_once and not found[0].immediate:
+        raise NotImported(f"the {which} of {table} is DEFERRABLE: rows are told apart by one that is not; add one")
 
 
 def _matches(connection: Connection[Any], spec: Import) -> dict[str, Target]:
@@ -172,7 +179,9 @@ def _check(connection: Connection[Any], statements: Statements) -> None:
     """Collects everything that is wrong. A row is cast only after everything about its single values was right."""
     _reject(connection, [statements.malformed()])
     _reject(connection, [statements.flaws()])
-    _reject(connection, [statements.duplicates(), *statements.rules(), statements.others()])
+    _reject(connection, [*statements.rules(), statements.others(), *statements.taken()])
+    for query in statements.duplicates():  # an earlier line that is rejected itself keeps no other out
+        _reject(connection, [query])
 
 
 def _reject(connection: Connection[Any], queries: list[Composed]) -> None:
@@ -203,7 +212,7 @@ def _report(connection: Connection[Any], write: Callable[[IO[bytes]], None]) -> 
 def _insert(connection: Connection[Any], statements: Statements, good: int) -> tuple[int, int]:
     """How many rows were inserted, and how many were there already. The service's next keys are free ones."""
     present = int(_one(connection, statements.present()))
-    imported = connection.execute(statements.insert()).rowcount
+    imported = _insert_all(connection, statements)
     if imported + present != good:
         raise NotImported(
             f"{good - imported - present} rows are not in the table afterwards: somebody else added rows with the same "
@@ -212,6 +221,32 @@ def _insert(connection: Connection[Any], statements: Statements, good: int) -> t
     if imported:
         sequences.move_past(connection, table_name.split(statements.spec.table), statements.into)
     return imported, present
+
+
+def _insert_all(connection: Connection[Any], statements: Statements) -> int:
+    """Gives the number of rows. Raises `NotImported` that names the first line which the table does not take."""
+    from psycopg import errors
+
+    refusals = (errors.IntegrityError, errors.DataError, errors.RaiseException)
+
+    def inserted(after: int, until: int) -> int:
+        with connection.transaction():
+            return connection.execute(statements.insert(after, until)).rowcount
+
+    connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # later no line could be named
+    good, bad = 0, int(_one(connection, checks.LAST))
+    try:
+        return inserted(good, bad)
+    except refusals as error:
+        why = _why(error)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        try:
+            inserted(good, middle)
+            good = middle
+        except refusals as error:
+            bad, why = middle, _why(error)
+    raise NotImported(f"line {bad}: {why}")
 
 
 def _one(connection: Connection[Any], query: Any, *values: Any) -> Any:
