@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import psycopg
 import pytest
 import yaml
 
+from handover.data.ledgers import LEDGERS
 from handover.data.passwords import PasswordHash
 from handover.data.seed import Seed, Seeded, SeedError, load_seed, plant, seed_file
+from handover.database import history
+from handover.database.backfill import checkpoint
+from handover.database.catalog import MIGRATIONS_TABLE
+from handover.plan.migration import HistoryTable, MigrationTool
 from sandbox.hotel.security import verify_password
 from tests.support.postgres import Servers
 
@@ -98,6 +103,21 @@ def test_anybody_elses_rows_are_named_and_left_alone(connection: psycopg.Connect
     assert connection.execute("SELECT count(*) FROM orders").fetchone() == (0,)
 
 
+@pytest.mark.parametrize(
+    "table", ["_prisma_migrations", "alembic_version", "SequelizeMeta", "app.schema_migrations", "databasechangelog"]
+)
+def test_what_a_tool_wrote_down_of_its_migrations_is_nobody_s_row(empty: psycopg.Connection[Any], table: str) -> None:
+    name = ".".join(f'"{part}"' for part in table.split("."))
+    empty.execute(f"CREATE SCHEMA app; CREATE TABLE {name} (v text); INSERT INTO {name} VALUES ('1')".encode())
+    assert plant(empty, shop(), secret) == Seeded({"customers": 1, "orders": 1})
+
+
+def test_the_ledger_of_every_tool_that_a_plan_may_name_is_known() -> None:
+    known = [MigrationTool(command=("x",), history=tool) for tool in get_args(HistoryTable)]
+    names = {name for tool in known for name in history.tables(tool)}
+    assert names | {checkpoint.TABLE.removeprefix("public."), MIGRATIONS_TABLE} <= set(LEDGERS)
+
+
 def test_what_somebody_changed_is_named_and_kept(empty: psycopg.Connection[Any]) -> None:
     plant(empty, shop(), secret)
     empty.execute("UPDATE orders SET total = 1, gift = false")
@@ -114,8 +134,10 @@ def test_what_somebody_changed_is_named_and_kept(empty: psycopg.Connection[Any])
                         '"orders_total_check"'),
         ({"ordered": "2030-02-30"}, 'the database refuses the seed: date/time field value out of range: "2030-02-30"'),
         ({"customer_id": {"take": "id", "from": "customers", "where": {"email": "nobody"}}},
-         'the database refuses the seed: null value in column "customer_id" of relation "orders" violates not-null '
-         "constraint"),
+         "nothing was changed: orders, row 1: there is no id for customer_id in customers"),
+        ({"items": {"take": "items", "from": "orders", "where": {"number": "TEST-0"}}, "total": "1.505"},
+         "nothing was changed: orders, row 1: total is numeric(8,2), which would round or cut the value; there is no "
+         "items for items in orders"),
         ({"colour": "red"}, "the table orders has no column colour; is its schema that of the seed?"),
     ],
 )  # fmt: skip

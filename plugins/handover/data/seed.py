@@ -17,6 +17,7 @@ from handover.adapters import sequences
 from handover.adapters.postgres import cause
 from handover.data import as_written
 from handover.data.columns import columns_of, search_path
+from handover.data.ledgers import LEDGERS
 from handover.data.passwords import PasswordHash
 from handover.models import table_name
 from handover.plan.parts import ColumnName, ConnectionId, Section, TableName, included
@@ -28,13 +29,12 @@ if TYPE_CHECKING:
 
     from handover.data.targets import Target
 
-MIGRATIONS_TABLE = "_prisma_migrations"
 MANY_ROWS = 1000
 SHOWN = 10
 _TABLES = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-  AND c.relname <> %s AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass
+  AND c.relname <> ALL (%s) AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass
                                       AND e.objid = c.oid AND e.deptype = 'e')
 ORDER BY n.nspname <> 'public', 1, 2
 """
@@ -170,7 +170,7 @@ def _occupied(connection: Connection[Any]) -> dict[str, int]:
 
     count = SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT {}) AS rows")
     found = {}
-    for name in connection.execute(_TABLES, (MIGRATIONS_TABLE,)).fetchall():
+    for name in connection.execute(_TABLES, (list(LEDGERS),)).fetchall():
         row = connection.execute(count.format(Identifier(*name), MANY_ROWS + 1)).fetchone()
         if row and row[0]:
             found[table_name.written(*name)] = int(row[0])
@@ -210,30 +210,37 @@ class _Planting:
 
         rows = self._seed.tables[table].rows
         for number, row in enumerate(rows, 1):
+            self._check(table, number, row)
             given = Given()
             names = SQL(", ").join(map(Identifier, row))
             values = SQL(", ").join([self._sql(table, name, value, given) for name, value in row.items()])
             into = SQL("INSERT INTO {} ({}) VALUES ({})").format(Identifier(*table_name.split(table)), names, values)
             self._cursor.execute(into, given)
-            self._all_kept(table, number, row)
         columns = {name for row in rows for name in row}
         sequences.move_past(self._connection, table_name.split(table), columns)
         return len(rows)
 
-    def _all_kept(self, table: str, number: int, row: Mapping[str, Value]) -> None:
+    def _check(self, table: str, number: int, row: Mapping[str, Value]) -> None:
+        """Whether the columns hold what is written, and what the row refers to is there."""
         from psycopg.sql import SQL
 
-        given, kept = Given(), {}
+        given = Given()
+        questions: list[tuple[str, Composable]] = []
         for name, value in row.items():
             target = self._targets[table][name]
-            if not isinstance(value, FoundColumn) and target.keeps(SQL("''")):
-                kept[name] = target.keeps(_given(self._plain(value), given)) or SQL("true")
-        if not kept:
+            if isinstance(value, FoundColumn):
+                said = f"there is no {value.take} for {name} in {value.table}"
+                questions.append((said, SQL("{} IS NOT NULL").format(self._sql(table, name, value, given))))
+            elif kept := target.keeps(_given(self._plain(value), given)):
+                questions.append((f"{name} is {target.type}, which would round or cut the value", kept))
+            else:
+                given.pop()
+        if not questions:
             return
-        found = self._cursor.execute(SQL("SELECT {}").format(SQL(", ").join(kept.values())), given).fetchone()
-        if wrong := [name for name, verdict in zip(kept, found or (), strict=True) if verdict is False]:
-            types = ", ".join(f"{name} is {self._targets[table][name].type}" for name in wrong)
-            raise SeedError(f"nothing was changed: {table}, row {number}: {types}, which would round or cut the value")
+        query = SQL("SELECT {}").format(SQL(", ").join(question for _, question in questions))
+        found = self._cursor.execute(query, given).fetchone() or ()
+        if wrong := [said for (said, _), fine in zip(questions, found, strict=True) if fine is False]:
+            raise SeedError(f"nothing was changed: {table}, row {number}: {'; '.join(wrong)}")
 
     def faults(self, table: str) -> list[str]:
         """Rows of the seed that are not in the table as configured; shows no values but keys."""
