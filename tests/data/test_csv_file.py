@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
 import io
+import lzma
+import zipfile
 
 import pytest
 from hypothesis import given
@@ -82,6 +86,28 @@ def refusal(content: bytes | str, **form: str) -> str:
 )  # fmt: skip
 def test_what_is_no_csv_is_refused_with_its_place(content: bytes, said: str) -> None:
     assert refusal(content) == said
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (gzip.compress(b"a,b\n1,2\n"), "gzip"), (bz2.compress(b"a,b\n1,2\n"), "bzip2"),
+        (lzma.compress(b"a,b\n1,2\n"), "xz"), (b"\x28\xb5\x2f\xfd\0", "zstd"),
+    ],
+    ids=["gzip", "bzip2", "xz", "zstd"],
+)  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-8", "windows-1252"])
+def test_a_compressed_file_is_called_so(content: bytes, what: str, encoding: str) -> None:
+    assert refusal(content, encoding=encoding) == (
+        f"the file is compressed, {what}: unpack it, and import the CSV file that is in it"
+    )
+
+
+def test_an_archive_or_a_spreadsheet_is_called_so() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.csv", "a,b\n1,2\n")
+    assert refusal(file.getvalue()).startswith("the file is compressed, ZIP (or a spreadsheet, .xlsx): unpack it")
 
 
 def test_undeclared_encoding_is_refused_and_the_declared_one_is_read() -> None:

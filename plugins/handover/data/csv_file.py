@@ -24,6 +24,15 @@ BUFFER_BYTES = 1024 * 1024
 MAX_RECORD_BYTES = 1024 * 1024
 """More between two ends of a row is no data of ours, but a quote that was never closed, or no CSV at all."""
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "ZIP (or a spreadsheet, .xlsx)",
+    b"BZh91AY&SY": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+}
+"""How compressed files begin; none of it is a name of a column."""
 _WHY = {
     "unexpected end of data": "a quote that is opened in this row is never closed",
     "expected after": "text after a closing quote (a quote inside a quoted value is written twice)",
@@ -90,6 +99,8 @@ class _Counting:
 
     def __iter__(self) -> Iterator[str]:
         while raw := self._stream.readline(MAX_RECORD_BYTES + 1):
+            if not self.offset:
+                _refuse_packed(raw)
             if self.offset + len(raw) - self._record[1] > MAX_RECORD_BYTES:
                 raise self.refuse("no end of this row within 1 MiB: is a quote not closed, or is this no CSV?")
             if 0 in raw:
@@ -132,6 +143,12 @@ def reading(stream: Lines, spec: Import, form: Form) -> Iterator[Rows]:
             raise CsvUnreadable("the file has a header, but no rows")
         out.seek(0)
         yield Rows(out, columns, count, lines.offset)
+
+
+def _refuse_packed(first: bytes) -> None:
+    for magic, what in _PACKED.items():
+        if first.startswith(magic):
+            raise CsvUnreadable(f"the file is compressed, {what}: unpack it, and import the CSV file that is in it")
 
 
 def _is_utf8(raw: bytes) -> bool:
