@@ -222,10 +222,12 @@ def test_a_table_that_cannot_be_made_again_is_said_and_the_others_are_mended(sho
     assert done["lines"].inserted == 1
 
 
-def test_a_value_that_would_be_cut_is_an_error_and_changes_nothing(shop: Shop) -> None:
-    with pytest.raises(runner.StatementFailed, match=r"values of customers\.email do not fit character varying\(5\)"):
-        shop.damage("ALTER TABLE customers ALTER email TYPE varchar(5) USING left(id::text, 5)")
+def test_a_value_that_would_be_cut_stays_as_it_is_and_is_said(shop: Shop) -> None:
+    up = "ALTER TABLE customers ALTER email TYPE varchar(5) USING left(id::text, 5); DELETE FROM lines"
+    done = shop.damage(up)
+    assert done["customers"].left == "300 of its rows are not mended: email does not hold their values any more"
     assert shop.one("SELECT email FROM customers WHERE id = 7") == "7"
+    assert done["lines"].inserted == 900
 
 
 def test_rows_without_a_key_come_back_when_they_were_only_lost(shop: Shop) -> None:

@@ -66,22 +66,25 @@ FROM pg_attribute a JOIN (
 """
 _COLUMNS = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity = 'a', a.attnum,
-       a.attgenerated <> ''
+       a.attgenerated <> '', (SELECT typnamespace FROM pg_type y WHERE y.oid = a.atttypid) = 'pg_catalog'::regnamespace
 FROM pg_attribute a WHERE a.attrelid = %s::oid AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 """
-_TRIGGERS = """
-SELECT n.nspname, c.relname, t.tgname, t.tgenabled = 'A'
-FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE (c.oid = %(table)s::oid OR c.oid IN (SELECT relid FROM pg_partition_tree(%(table)s::oid)))
-  AND NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgenabled IN ('O', 'A') ORDER BY 1, 2, 3
-"""
 _REFERENCES = """
 SELECT cn.nspname, child.relname, pn.nspname, parent.relname FROM pg_constraint k
-JOIN pg_class child ON child.oid = k.conrelid JOIN pg_namespace cn ON cn.oid = child.relnamespace
-JOIN pg_class parent ON parent.oid = k.confrelid JOIN pg_namespace pn ON pn.oid = parent.relnamespace
+JOIN pg_class child ON child.oid = coalesce(pg_partition_root(k.conrelid), k.conrelid)
+JOIN pg_namespace cn ON cn.oid = child.relnamespace
+JOIN pg_class parent ON parent.oid = coalesce(pg_partition_root(k.confrelid), k.confrelid)
+JOIN pg_namespace pn ON pn.oid = parent.relnamespace
 WHERE k.contype = 'f'
 """
+_PARTITIONS = """
+SELECT n.nspname, c.relname, pn.nspname, p.relname, pg_get_expr(c.relpartbound, c.oid), pg_get_partkeydef(c.oid)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_inherits h ON h.inhrelid = c.oid
+JOIN pg_class p ON p.oid = h.inhparent JOIN pg_namespace pn ON pn.oid = p.relnamespace
+WHERE OURS AND c.relispartition AND c.relkind IN ('r', 'p')
+ORDER BY (SELECT count(*) FROM pg_partition_ancestors(c.oid)), 1, 2
+""".replace("OURS", _OURS)
 _SCHEMAS = r"""
 SELECT set_config('search_path', concat_ws(', ', nullif(current_setting('search_path'), ''), string_agg(
     quote_ident(nspname), ', ' ORDER BY nspname <> 'public', nspname)), false)
@@ -94,7 +97,7 @@ class Column:
     """A column; ``type`` as SQL. ``always``: its values come from GENERATED ALWAYS AS IDENTITY; ``computed``: from an
     expression over others, so nobody can write it.
 
-    ``number``: PostgreSQL's own, which stays when the column is renamed.
+    ``number``: PostgreSQL's own, which stays when the column is renamed. ``builtin``: nobody can make its type anew.
     """
 
     name: str
@@ -103,15 +106,17 @@ class Column:
     always: bool = False
     number: int = 0
     computed: bool = False
+    builtin: bool = True
 
 
 @dataclass(frozen=True)
-class Trigger:
-    """A trigger of the service. ``always``: it also fires while rows are replicated."""
+class Partition:
+    """A partition, as SQL makes it. ``divided``: what its own partitions are told apart by."""
 
-    table: str
     name: str
-    always: bool
+    parent: str
+    bound: str
+    divided: str | None
 
 
 def identifier(table: str) -> Identifier:
@@ -233,12 +238,33 @@ def columns(connection: Connection[Any], table: str) -> list[Column]:
     return [Column(*row) for row in connection.execute(_COLUMNS, (find(connection, table),))]
 
 
-def triggers(connection: Connection[Any], table: str) -> list[Trigger]:
-    """The service's own triggers that fire on writes to a table or to its partitions."""
+def partitions(connection: Connection[Any]) -> list[Partition]:
+    """Of all tables, parents first."""
     return [
-        Trigger(table_name.written(*row[:2]), *row[2:])
-        for row in connection.execute(_TRIGGERS, {"table": find(connection, table)})
+        Partition(table_name.written(*row[:2]), table_name.written(*row[2:4]), *row[4:])
+        for row in connection.execute(_PARTITIONS)
     ]
+
+
+def own_rows(connection: Connection[Any], table: str) -> Composable:
+    """SQL for a table with its partitions, and without tables that inherit from it: their rows are theirs."""
+    from psycopg import sql
+
+    query = "SELECT relkind = 'p' FROM pg_class WHERE oid = %s"
+    found = connection.execute(query, (find(connection, table),)).fetchone()
+    return identifier(table) if found and found[0] else sql.SQL("ONLY {}").format(identifier(table))
+
+
+def changeable(connection: Connection[Any], table: str) -> bool:
+    """Whether this role may change, and so lock, rows of a table."""
+    query = "SELECT has_any_column_privilege(%s::oid, 'UPDATE')"
+    found = connection.execute(query, (find(connection, table),)).fetchone()
+    return bool(found and found[0])
+
+
+def numbers(connection: Connection[Any]) -> dict[int, str]:
+    """The tables by PostgreSQL's number, which stays when a table is renamed."""
+    return {found: table for table in tables(connection) if (found := find(connection, table)) is not None}
 
 
 def secured(connection: Connection[Any], table: str) -> bool:
@@ -269,7 +295,7 @@ def parents_first(names: list[str], references: set[tuple[str, str]]) -> list[st
 
 
 def references(connection: Connection[Any]) -> set[tuple[str, str]]:
-    """Foreign keys as pairs of (child, parent)."""
+    """Foreign keys as pairs of (child, parent); a partition's are its table's."""
     found = connection.execute(_REFERENCES)
     return {(table_name.written(*row[:2]), table_name.written(*row[2:])) for row in found}
 
