@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -345,6 +346,8 @@ COMMENT ON SERVER far IS 'far';
 CREATE USER MAPPING FOR PUBLIC SERVER far;
 CREATE FOREIGN TABLE there (id int) SERVER far;
 COMMENT ON COLUMN there.id IS 'id';
+GRANT SELECT ON there TO record;
+CREATE TRIGGER same BEFORE INSERT ON there FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
 CREATE VIEW seen AS SELECT * FROM there
 """
 
@@ -379,6 +382,12 @@ LISTED = """;
 """
 
 
+def test_an_extension_of_such_an_extension_is_left_out_with_it() -> None:
+    other = "4; 3079 16470 EXTENSION - cronplus \n;\tdepends on: 3\n239; 1255"
+    listed = LISTED.replace("239; 1255", other).replace("FUNCTION public f(cron.job)", "VIEW public jobs")
+    assert _choose(listed, creatable=("cronplus",))[1][:2] == ["extension cronx", "extension cronplus"]
+
+
 def test_an_extension_s_own_rows_are_left_out_with_it() -> None:
     listed = LISTED.replace("FUNCTION public f(cron.job)", "VIEW public jobs")
     wanted, left_out = _choose(listed, creatable=())
@@ -393,9 +402,11 @@ def test_an_extension_s_own_rows_are_left_out_with_it() -> None:
     assert len(_choose(listed, creatable=("cronx",))[0].splitlines()) == 7
 
 
-def test_what_the_service_has_made_of_such_an_extension_is_missing_and_named() -> None:
-    with pytest.raises(RestoreFailed, match=r"^function public f\(cron.job\) postgres needs extension cronx, which"):
-        _choose(LISTED, creatable=())
+@pytest.mark.parametrize("own", ["FUNCTION public f(cron.job)", "TABLE public jobs", "DEFAULT public orders id"])
+def test_what_the_service_has_made_of_such_an_extension_fails_the_restore(own: str) -> None:
+    said = f"{own.replace(own.split(' ')[0], own.split(' ')[0].lower())} postgres needs extension cronx, which"
+    with pytest.raises(RestoreFailed, match=f"^{re.escape(said)}"):
+        _choose(LISTED.replace("FUNCTION public f(cron.job)", own), creatable=())
 
 
 def test_a_backup_of_another_locale_comes_back_in_it(servers: Servers, elsewhere: Database, s3: Any) -> None:

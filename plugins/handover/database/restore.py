@@ -31,14 +31,14 @@ SWITCHES = (
     "--no-owner", "--no-privileges", "--no-tablespaces", "--no-publications", "--no-subscriptions",
     "--no-security-labels", "--exit-on-error", "--no-password",
 )  # fmt: skip
-GOES_ALONG = (
-    "COMMENT", "SERVER", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "MATERIALIZED VIEW DATA",
-    "TRIGGER", "STATISTICS", "RULE", "DEFAULT",
-)  # fmt: skip
+GOES_ALONG = ("COMMENT", "ACL", "SERVER", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "MATERIALIZED VIEW DATA")
 """Kinds that hold no data either: they are left out with what they are of."""
+_PARTS = ("TRIGGER", "RULE", "DEFAULT", "STATISTICS")
+"""Those of a relation; one that is left out takes them along."""
+_UNNAMED = ("COMMENT", "ACL")
 _ROWS = ("TABLE DATA", "SEQUENCE SET")
 _TOLD_APART = "|".join(
-    sorted({*OF_THE_CLUSTER, *GOES_ALONG, *_ROWS, "EXTENSION", "TABLE", "TABLE ATTACH"}, key=len, reverse=True)
+    sorted({*OF_THE_CLUSTER, *GOES_ALONG, *_PARTS, *_ROWS, "EXTENSION", "TABLE", "TABLE ATTACH"}, key=len, reverse=True)
 )
 _ENTRY = re.compile(rf"^(?P<id>\d+); \d+ \d+ (?P<what>{_TOLD_APART}|[A-Z]+(?: [A-Z]+)*) (?P<which>.*)$")
 _NEEDS = re.compile(r"^;\s+depends on: (?P<ids>[\d ]+)$")
@@ -165,10 +165,11 @@ def _choose(contents: str, creatable: Collection[str]) -> tuple[str, list[str]]:
         if entry.what == "EXTENSION" and entry.which.removeprefix("- ").strip() not in creatable
     }
     for entry in entries:
-        needed = next((out[number] for number in entry.needs if number in out), None)
+        needed = [out[number] for number in entry.needs if number in out]
+        goes_along = any(one.what in GOES_ALONG for one in needed) and entry.what in _PARTS
         rows_of_extension = bool(foreign) and entry.what in _ROWS and not numbers.issuperset(entry.needs)
-        if needed and entry.what not in (*GOES_ALONG, *OF_THE_CLUSTER):
-            raise RestoreFailed(f"{entry.name} needs {needed.name}, which this role or server cannot have")
+        if needed and not goes_along and entry.what not in (*GOES_ALONG, *OF_THE_CLUSTER, "EXTENSION"):
+            raise RestoreFailed(f"{entry.name} needs {needed[0].name}, which this role or server cannot have")
         if needed or rows_of_extension or entry.what in OF_THE_CLUSTER or entry.number in foreign:
             out[entry.number] = entry
     wanted = [
@@ -176,7 +177,7 @@ def _choose(contents: str, creatable: Collection[str]) -> tuple[str, list[str]]:
         for entry in entries
         if entry.number not in out and not (entry.what == "COMMENT" and entry.which.startswith("- EXTENSION "))
     ]
-    return "\n".join(wanted) + "\n", [entry.name for entry in out.values() if entry.what != "COMMENT"]
+    return "\n".join(wanted) + "\n", [entry.name for entry in out.values() if entry.what not in _UNNAMED]
 
 
 @dataclass(frozen=True)
