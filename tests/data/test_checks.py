@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from handover.data.load import NotImported
+from handover.data.load import MOST_REFUSED, NotImported
 from tests.data.conftest import Importing
 
 INT: dict[str, Any] = {"type": "integer"}
@@ -73,10 +73,36 @@ def test_every_unique_index_is_asked(importing: Importing, how: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("bad", [1, 2, 3, 63, 64, 99, 100])
-def test_the_line_that_the_table_does_not_take_is_named(importing: Importing, bad: int) -> None:
-    importing.connection.execute(f"CREATE TABLE t (id int PRIMARY KEY, CHECK (id NOT IN ({bad}, 100)))".encode())
+REFUSED = "the table refuses rows that the plan allows: new row for relation"
+
+
+@pytest.mark.parametrize("bad", [[1], [2, 3], [63, 64, 100], [99, 100], list(range(1, MOST_REFUSED + 1))])
+def test_lines_that_the_table_does_not_take_are_named(importing: Importing, bad: list[int]) -> None:
+    importing.connection.execute(f"CREATE TABLE t (id int PRIMARY KEY, CHECK (id <> ALL ('{set(bad)}')))".encode())
     content = "id\n" + "".join(f"{number}\n" for number in range(1, 101))
-    with pytest.raises(NotImported, match=f"line {bad + 1}: the table refuses rows that the plan allows: new row"):
-        importing(content, {"id": INT}, on_rejects="skip")
+    with pytest.raises(NotImported, match=f"^line {bad[0] + 1}: {REFUSED}"):
+        importing(content, {"id": INT})
     assert importing.one("SELECT count(*) FROM t") == 0
+    outcome = importing(content, {"id": INT}, on_rejects="skip")
+    assert (outcome.imported, outcome.rejected) == (100 - len(bad), len(bad))
+    assert [(row[0], row[3].startswith(REFUSED)) for row in importing.report] == [(str(n + 1), True) for n in bad]
+    assert importing(content, {"id": INT}, on_rejects="skip").present == 100 - len(bad)
+
+
+def test_a_table_that_takes_hardly_anything_takes_nothing(importing: Importing) -> None:
+    importing.connection.execute("CREATE TABLE t (id int PRIMARY KEY, CHECK (id < 10))")
+    with pytest.raises(NotImported, match=f"^line {10 + MOST_REFUSED + 1}: {REFUSED}"):
+        importing("id\n" + "".join(f"{number}\n" for number in range(1, 101)), {"id": INT}, on_rejects="skip")
+    assert importing.one("SELECT count(*) FROM t") == 0
+
+
+def test_with_skip_rows_without_a_partition_are_rejected(importing: Importing) -> None:
+    importing.connection.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, n int) PARTITION BY RANGE (id);"
+        "CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10)"
+    )
+    outcome = importing("id,n\n1,1\n20,2\n3,3\n", {"id": INT, "n": INT}, on_rejects="skip")
+    assert (outcome.imported, outcome.rejected) == (2, 1)
+    assert importing.report == [
+        ["3", "", "", 'the table refuses rows that the plan allows: no partition of relation "t" found for row']
+    ]

@@ -138,6 +138,8 @@ def test_what_somebody_changed_is_named_and_kept(empty: psycopg.Connection[Any])
         ({"items": {"take": "items", "from": "orders", "where": {"number": "TEST-0"}}, "total": "1.505"},
          "nothing was changed: orders, row 1: total is numeric(8,2), which would round or cut the value; there is no "
          "items for items in orders"),
+        ({"items": {"take": "items", "from": "orders", "where": {"colour": "red"}}},
+         "the table orders has no column colour, which orders.items names"),
         ({"colour": "red"}, "the table orders has no column colour; is its schema that of the seed?"),
     ],
 )  # fmt: skip

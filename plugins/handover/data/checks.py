@@ -30,6 +30,7 @@ REPORT = SQL(
     " CASE WHEN length(value) > {most} THEN left(value, {most} - 3) || '...' ELSE value END AS value, reason"
     ' FROM {rejects} ORDER BY line, "column", reason) TO STDOUT (FORMAT csv, HEADER)'
 ).format(most=Literal(VALUE_CHARACTERS), rejects=REJECTS)
+REFUSE = SQL("INSERT INTO {} VALUES (%s, '', '', %s)").format(REJECTS)
 LAST = SQL("SELECT coalesce(max(_line), 0) FROM {}").format(STAGED)
 COUNTS = SQL("SELECT count(DISTINCT line), count(*) FROM {}").format(REJECTS)
 SHOWN = 5

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from handover.data.targets import Target
     from handover.plan.data import Import
 
+MOST_REFUSED = 20
+"""Lines that the table itself does not take. Each costs as much as inserting what comes before it."""
 LEAST_SERVER = 160000
 """PostgreSQL 16 has pg_input_is_valid."""
 CHUNK_BYTES = 256 * 1024
@@ -58,8 +60,8 @@ def import_rows(
     """Imports what is good. With ``on_rejects`` "abort" one rejected row keeps all of them out.
 
     Everything is one transaction, its working tables are temporary: a process that is killed leaves nothing behind.
-    ``write_report`` gets the report of every rejected row, as CSV, before the first row is imported. Rows that are in
-    the table already with the same values are left alone. Raises `NotImported`.
+    ``write_report`` gets the report of every rejected row, as CSV, before anybody else sees a row. Rows that are in the
+    table already with the same values are left alone. Raises `NotImported`.
     """
     import psycopg
 
@@ -74,11 +76,12 @@ def import_rows(
             _check_defaults(connection, statements)
             _stage(connection, statements, rows)
             _check(connection, statements)
+            if on_rejects == "skip" or not _rejects(connection)[0]:
+                imported, present = _insert(connection, statements, rows.count, on_rejects)
             rejected, faults, first = _rejects(connection)
             _report(connection, write_report)
             if rejected and on_rejects == "abort":
                 raise psycopg.Rollback(transaction)
-            imported, present = _insert(connection, statements, rows.count - rejected)
     except psycopg.errors.QueryCanceled:
         raise NotImported(f"it took longer than {timeout_seconds:g} s (data.statement_timeout_seconds)") from None
     except psycopg.Error as error:
@@ -209,10 +212,11 @@ def _report(connection: Connection[Any], write: Callable[[IO[bytes]], None]) -> 
         write(file)
 
 
-def _insert(connection: Connection[Any], statements: Statements, good: int) -> tuple[int, int]:
+def _insert(connection: Connection[Any], statements: Statements, rows: int, on_rejects: OnRejects) -> tuple[int, int]:
     """How many rows were inserted, and how many were there already. The service's next keys are free ones."""
     present = int(_one(connection, statements.present()))
-    imported = _insert_all(connection, statements)
+    imported = _insert_all(connection, statements, most_refused=MOST_REFUSED if on_rejects == "skip" else 0)
+    good = rows - _rejects(connection)[0]
     if imported + present != good:
         raise NotImported(
             f"{good - imported - present} rows are not in the table afterwards: somebody else added rows with the same "
@@ -223,30 +227,39 @@ def _insert(connection: Connection[Any], statements: Statements, good: int) -> t
     return imported, present
 
 
-def _insert_all(connection: Connection[Any], statements: Statements) -> int:
-    """Gives the number of rows. Raises `NotImported` that names the first line which the table does not take."""
+def _insert_all(connection: Connection[Any], statements: Statements, *, most_refused: int) -> int:
+    """Gives the number of rows. Rejects lines that the table does not take; raises `NotImported` for one too many."""
+    connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # at the end no line could be named
+    rows, begin, end, refused = 0, 0, int(_one(connection, checks.LAST)), 0
+    while begin < end:
+        imported, why = _inserted(connection, statements, begin, end)
+        if not why:
+            return rows + imported
+        good, bad = begin, end
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            imported, said = _inserted(connection, statements, good, middle)
+            rows += imported
+            if said:
+                bad, why = middle, said
+            else:
+                good = middle
+        if refused == most_refused:
+            raise NotImported(f"line {bad}: {why}")
+        connection.execute(checks.REFUSE, (bad, why))
+        begin, refused = bad, refused + 1
+    return rows
+
+
+def _inserted(connection: Connection[Any], statements: Statements, after: int, until: int) -> tuple[int, str]:
+    """How many rows, or none and why."""
     from psycopg import errors
 
-    refusals = (errors.IntegrityError, errors.DataError, errors.RaiseException)
-
-    def inserted(after: int, until: int) -> int:
-        with connection.transaction():
-            return connection.execute(statements.insert(after, until)).rowcount
-
-    connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # later no line could be named
-    good, bad = 0, int(_one(connection, checks.LAST))
     try:
-        return inserted(good, bad)
-    except refusals as error:
-        why = _why(error)
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        try:
-            inserted(good, middle)
-            good = middle
-        except refusals as error:
-            bad, why = middle, _why(error)
-    raise NotImported(f"line {bad}: {why}")
+        with connection.transaction():
+            return connection.execute(statements.insert(after, until)).rowcount, ""
+    except (errors.IntegrityError, errors.DataError, errors.RaiseException) as error:
+        return 0, _why(error)
 
 
 def _one(connection: Connection[Any], query: Any, *values: Any) -> Any:

@@ -284,6 +284,10 @@ class _Planting:
 
         if isinstance(value, FoundColumn):
             targets = self._targets.get(value.table) or self._targets_of(value.table)
+            if unknown := sorted(value.where.keys() - targets.keys()):
+                raise SeedError(
+                    f"the table {value.table} has no column {', '.join(unknown)}, which {table}.{name} names"
+                )
             where = [
                 SQL("{} = {}").format(Identifier(n), targets[n].cast(_given(v, given))) for n, v in value.where.items()
             ]
