@@ -105,9 +105,11 @@ def test_a_value_is_looked_up_as_the_other_table_s_type_has_it(importing: Import
 
 
 def test_columns_whose_type_has_no_equality_can_be_imported(importing: Importing) -> None:
-    importing.connection.execute("CREATE TABLE t (id int PRIMARY KEY, j json, p point)")
-    columns: dict[str, Any] = {"id": {"type": "integer"}, "j": {}, "p": {}}
-    content = 'id,j,p\n1,"{""a"": 1}","(1,2)"\n'
+    importing.connection.execute(
+        "CREATE DOMAIN place AS point;CREATE TABLE t (id int PRIMARY KEY, j json, p place, q jsonpath, s pg_snapshot[])"
+    )
+    columns: dict[str, Any] = {"id": {"type": "integer"}, "j": {}, "p": {}, "q": {}, "s": {}}
+    content = 'id,j,p,q,s\n1,"{""a"": 1}","(1,2)",$.a,{10:20:}\n'
     assert importing(content, columns).imported == 1
     assert importing(content, columns).present == 1
     assert importing(content.replace("1}", "2}"), columns).rejected == 1

@@ -11,7 +11,9 @@ from psycopg.sql import SQL, Composable, Literal
 if TYPE_CHECKING:
     from handover.plan.data import Kind
 
-NO_EQUALITY = re.compile(r"(json|xml|point|line|lseg|path|polygon|box|circle)(\[\])*")
+NO_EQUALITY = re.compile(
+    r"(json|jsonpath|xml|point|line|lseg|path|polygon|box|circle|refcursor|(pg|txid)_snapshot)(\[\])*"
+)
 """Types whose values cannot be compared, or not exactly: they are as text."""
 _ZONELESS = re.compile(r"timestamp(\(\d\))? without time zone")
 _TAKES_TIMES = re.compile(r"(timestamp|time)(\(\d\))? without time zone|date")
