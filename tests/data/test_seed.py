@@ -132,7 +132,7 @@ def test_what_somebody_changed_is_named_and_kept(empty: psycopg.Connection[Any])
     [
         ({"total": 13}, 'the database refuses the seed: new row for relation "orders" violates check constraint '
                         '"orders_total_check"'),
-        ({"ordered": "2030-02-30"}, 'the database refuses the seed: date/time field value out of range: "2030-02-30"'),
+        ({"ordered": "2030-02-30"}, 'the database refuses the seed: date/time field value out of range: "..."'),
         ({"customer_id": {"take": "id", "from": "customers", "where": {"email": "nobody"}}},
          "nothing was changed: orders, row 1: there is no id for customer_id in customers"),
         ({"items": {"take": "items", "from": "orders", "where": {"number": "TEST-0"}}, "total": "1.505"},
@@ -248,7 +248,7 @@ def test_a_hash_that_is_longer_than_its_column_is_refused(empty: psycopg.Connect
         ("id int PRIMARY KEY GENERATED ALWAYS AS IDENTITY", r"the table t makes id itself \(GENERATED ALWAYS\)"),
         ("no int, id int PRIMARY KEY GENERATED ALWAYS AS (no * 2) STORED", "the table t makes id itself"),
         ("id int PRIMARY KEY); CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''shut''; END';"
-         "CREATE TRIGGER no BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION no(", "refuses the seed: shut"),
+         "CREATE TRIGGER no BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION no(", "refuses the seed: RAISE in"),
     ],
 )  # fmt: skip
 def test_a_table_that_cannot_be_seeded_says_so(connection: psycopg.Connection[Any], sql: str, says: str) -> None:

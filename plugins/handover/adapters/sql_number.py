@@ -7,6 +7,7 @@ import decimal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from handover.adapters.messages import masked
 from handover.adapters.postgres import database_async
 from handover.adapters.query_source import QuerySource, Sample, number, only
 from handover.plan.sources import Sql
@@ -85,7 +86,11 @@ class SqlNumbers(QuerySource):
         code = str(error.sqlstate)
         if code == CANCELED:
             return NoData(f"{self._connection_id}: the statement took longer than {self._seconds * SHARE:g} s")
-        said = f": {error.args[0]}" if code.startswith(ABOUT_THE_STATEMENT) and error.args else ""
+        said = (
+            f": {masked(str(error.args[0]), of_statement=True)}"
+            if code.startswith(ABOUT_THE_STATEMENT) and error.args
+            else ""
+        )
         why = f"{self._connection_id}: {type(error).__name__} ({code}){said}"
         if code[:2] in ABOUT_THE_SERVER:
             self._drop()

@@ -140,7 +140,7 @@ def plant(connection: Connection[Any], seed: Seed, secret: Secret) -> Seeded:
             if not (wrong := [fault for table in seed.tables for fault in planting.faults(table)]):
                 return Seeded({})
     except psycopg.Error as error:
-        raise SeedError(f"the database refuses the seed: {error.diag.message_primary or cause(error)}") from None
+        raise SeedError(f"the database refuses the seed: {cause(error)}") from None
     shown = "; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
     there = ", ".join(f"{table}: {many(rows)} rows" for table, rows in occupied.items())
     raise SeedError(

@@ -217,6 +217,8 @@ class SchemaCheck(DatabaseStep):
                     validation.run(connection, query, max_seconds=plan.statement_timeout_seconds)
                     for query in validation.load(name)
                 ]
+            later = validation.load(plan.critical_queries)
+            parts += [validation.run(connection, query, max_seconds=0) for query in later if query.unfit]
             counts = validation.count(connection, plan.counted_tables)
         if not self.state(run).migration.started:
             self.remember_migration(run, **counts.facts)
