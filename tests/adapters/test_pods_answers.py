@@ -107,3 +107,25 @@ def test_the_clusters_own_answers_have_an_end_too(transport):
 
     with pytest.raises(KubeError, match="413 the cluster's answer is larger"):
         asyncio.run(listed())
+
+
+@pytest.mark.parametrize("transport", [PooledApi, LightApi])
+def test_a_pods_long_header_is_read_and_its_cookie_is_taken_to_no_other_pod(transport):
+    """A cookie is the cluster's for a client that keeps any: it has the address of the pod's answer."""
+
+    async def looked() -> list[bool]:
+        cookies = []
+
+        async def pod(request: web.Request) -> web.Response:
+            cookies.append("Cookie" in request.headers)
+            headers = {"Content-Security-Policy": "a" * 20_000, "Set-Cookie": "session=1; Path=/"}
+            return web.Response(text="ok", headers=headers)
+
+        async with serving(pod) as url:
+            by_name = url.replace("127.0.0.1", "localhost")
+            async with aclosing(transport(Renewal(access_to(by_name)))) as api:
+                for name in ("a", "b"):
+                    assert await KubeClient(api, "n").proxy(name, 8080, "/health") == "ok"
+        return cookies
+
+    assert asyncio.run(looked()) == [False, False]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from handover.adapters.airflow_connections import extra_of
+from handover.adapters.http import MAX_HEADER_BYTES
 from handover.adapters.kube_access import Access, ClusterApi, HttpResponse, NoAccess, Query, Renewal, limit_of, within
 from handover.adapters.kube_users import access_from_file, access_from_text, access_in_pod
 from handover.models.annotations import AGENT, FORMER_AGENT
@@ -292,8 +293,9 @@ class PooledApi(ClusterApi):
                 limit=MAX_CONNECTIONS, ssl=access.tls() or True, keepalive_timeout=KEPT_SECONDS
             )
             self._sessions[access.channel] = aiohttp.ClientSession(
-                connector=connector, headers={"User-Agent": AGENT}, read_bufsize=2**21
-            )
+                connector=connector, headers={"User-Agent": AGENT}, read_bufsize=2**21,
+                cookie_jar=aiohttp.DummyCookieJar(), max_line_size=MAX_HEADER_BYTES, max_field_size=MAX_HEADER_BYTES,
+            )  # fmt: skip
         return self._sessions[access.channel]
 
 
