@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, Any
 
 from handover.adapters import postgres, sequences
 from handover.adapters.postgres import Database
-from handover.database import aside, blockers, catalog, damage, dump, ledger, mending, parts, runner
+from handover.database import aside, blockers, catalog, damage, dump, lacking, ledger, mending, parts, runner
 from handover.database.catalog import Partition
 from handover.database.damage import Table
 from handover.database.mending import Repaired, Work
@@ -125,7 +125,7 @@ def _repair(
         _speak(session)
     all_tables = damage.tables(connection, source.backup, source.left_out)
     define = _known_before(source.define, [table.name for table in all_tables if table.gone])
-    stood = sequences.positions(source.backup)
+    stood, whole = sequences.positions(source.backup), lacking.look(source.backup)
     found, unread = _fetched(connection, source.backup, all_tables, writers)
     change = Change(connection, replace(source, define=define), found, writers, limits)
     done: list[Repaired] = []
@@ -135,8 +135,9 @@ def _repair(
 
         try:
             blockers.make_way(connection, [table_name.split(table.name)[-1] for table in found])
-            done[:] = change.made(undoing) + unread
+            tables, mended = change.made(undoing)
             sequences.catch_up(connection, stood)
+            done[:] = lacking.named(connection, whole, tables, [*mended, *unread], writers)
         except psycopg.Error as error:
             raise _failed(error) from error
 
@@ -191,7 +192,7 @@ class Change:
     writers: list[str] | None
     limits: runner.StatementLimits
 
-    def made(self, undoing: Sequence[Script]) -> list[Repaired]:
+    def made(self, undoing: Sequence[Script]) -> tuple[list[Table], list[Repaired]]:
         """Who wrote what is asked before ``down.sql`` writes too."""
         connection = self.connection
         with connection.transaction():
@@ -210,7 +211,7 @@ class Change:
             for script in undoing:
                 ledger.roll_back(connection, script.name)
             _speak(connection)
-            return self._mend_all(tables, why_gone)
+            return tables, self._mend_all(tables, why_gone)
 
     def _settle(self) -> None:
         postgres.settle(self.connection)
