@@ -256,6 +256,14 @@ def test_a_table_that_nobody_may_change_is_named_when_it_is_damaged(
     assert done["other"].inserted == 2
 
 
+def test_a_sequence_that_nobody_may_move_is_named(shop: Shop) -> None:  # noqa: F811
+    shop("CREATE SEQUENCE invoices")
+    done = shop.damage("DELETE FROM lines", None, "REVOKE ALL ON SEQUENCE invoices FROM owner")
+    assert done["lines"].inserted == 900
+    said = "not all were moved past what they gave out: permission denied for sequence invoices"
+    assert {name: table.left for name, table in done.items() if table.left} == {"sequences": said}
+
+
 def test_bytes_of_a_database_without_an_encoding_come_back(servers: Servers, s3: Any, limits: StatementLimits) -> None:
     server, name = servers.primary, "bytes_without_encoding"
     servers.ask(server, f"CREATE DATABASE {name} OWNER owner TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C'"

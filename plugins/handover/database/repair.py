@@ -38,7 +38,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from handover.adapters import postgres, sequences
 from handover.adapters.postgres import Database
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Repaired", "RestoreFailed", "repair"]
 
+Found = TypeVar("Found")
 Define = Callable[[Sequence[str]], bytes]
 """Gives the SQL that makes tables of the backup."""
 
@@ -136,7 +137,7 @@ def _repair(
         try:
             blockers.make_way(connection, [table_name.split(table.name)[-1] for table in found])
             tables, mended = change.made(undoing)
-            sequences.catch_up(connection, stood)
+            mended += _caught_up(connection, stood)
             done[:] = lacking.named(connection, whole, tables, [*mended, *unread], writers)
         except psycopg.Error as error:
             raise _failed(error) from error
@@ -161,6 +162,17 @@ def _fetched(
                 raise
             unread.append(_not_mended(table, error))
     return found, unread
+
+
+def _caught_up(connection: Connection[Any], stood: dict[sequences.Name, sequences.Position]) -> list[Repaired]:
+    """Moves sequences on; all else is mended by now, and has to be told."""
+    import psycopg
+
+    try:
+        sequences.catch_up(connection, stood)
+    except psycopg.Error as error:
+        return [lacking.Other("sequences", left=f"not all were moved past what they gave out: {postgres.cause(error)}")]
+    return []
 
 
 def _not_mended(table: Table, error: Any) -> Repaired:
@@ -199,19 +211,20 @@ class Change:
             runner.set_limits(connection, self.limits)
             connection.execute("SET CONSTRAINTS ALL DEFERRED")
             before = {oid: catalog.columns(connection, name) for oid, name in catalog.numbers(connection).items()}
-            tables = [damage.mark(connection, table, table.now, self.writers) for table in self.tables]
+            tables, unmarked = _each(connection, self.tables, lambda t: damage.mark(connection, t, t.now, self.writers))
             for script in undoing:
                 assert script.back is not None
                 self._settle()
                 runner.execute_script(connection, script.back.joined)
             self._settle()
-            tables = [damage.followed(connection, self.source.backup, t, before, self.writers) for t in tables]
+            follow = partial(damage.followed, connection, self.source.backup, before=before, writers=self.writers)
+            tables, lost = _each(connection, tables, follow)
             why_gone = self._make_again(tables)
             self._settle()
             for script in undoing:
                 ledger.roll_back(connection, script.name)
             _speak(connection)
-            return tables, self._mend_all(tables, why_gone)
+            return tables, [*self._mend_all(tables, why_gone), *unmarked, *lost]
 
     def _settle(self) -> None:
         postgres.settle(self.connection)
@@ -241,10 +254,8 @@ class Change:
         done = [Repaired(t.name, left=f"the table is gone, and cannot be made again: {why_gone}") for t in tables
                 if t.name not in there]  # fmt: skip
         _check_now(connection)
-        works: list[Work] = []
-        for table in tables:
-            if table.name in there:
-                done += _apart(connection, [table], partial(_ready, connection, table, works))
+        works, refused = _each(connection, [t for t in tables if t.name in there], partial(_ready, connection))
+        done += refused
         names, references = [work.table.name for work in works], aside.references(connection)
         for group in aside.circles(names, catalog.references(connection)):
             those = [work for work in works if work.table.name in group]
@@ -283,35 +294,41 @@ def _check_now(connection: Connection[Any]) -> None:
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
 
-def _ready(connection: Connection[Any], table: Table, works: list[Work]) -> None:
+def _ready(connection: Connection[Any], table: Table) -> Work:
     work = mending.prepare(connection, table)
     mending.stand_aside(connection, work)
-    works.append(work)
+    return work
 
 
-def _apart(connection: Connection[Any], tables: Sequence[Table], do: Callable[[], object]) -> list[Repaired]:
-    """Does it; when PostgreSQL refuses it of these tables, nothing of it stays, and this says so."""
+def _each(
+    connection: Connection[Any], tables: Iterable[Table], do: Callable[[Table], Found]
+) -> tuple[list[Found], list[Repaired]]:  # fmt: skip
+    """What is found of each table, and what is said of those of which PostgreSQL refuses it: nothing of it stays."""
     import psycopg
 
-    try:
-        with connection.transaction():
-            do()
-        return []
-    except psycopg.Error as error:
-        if not parts.of_a_table(error):
-            raise
-        return [_not_mended(table, error) for table in tables]
+    found, refused = [], []
+    for table in tables:
+        try:
+            with connection.transaction():
+                found.append(do(table))
+        except psycopg.Error as error:
+            if not parts.of_a_table(error):
+                raise
+            refused.append(_not_mended(table, error))
+    return found, refused
 
 
 def _mend_group(
     connection: Connection[Any], works: Sequence[Work], between: Iterable[aside.Reference]
 ) -> list[Repaired]:  # fmt: skip
-    """Tables whose references make a circle, or a table."""
-    done: list[Repaired] = []
+    """Tables whose references make a circle, or a table: all are mended, or none."""
+    import psycopg
+
     late = list(between) if any(work.damaged for work in works) else []
-
-    def mend() -> None:
-        with aside.late(connection, late):
-            done.extend([mending.mend(connection, work) for work in works])
-
-    return _apart(connection, [work.table for work in works], mend) or done
+    try:
+        with connection.transaction(), aside.late(connection, late):
+            return [mending.mend(connection, work) for work in works]
+    except psycopg.Error as error:
+        if not parts.of_a_table(error):
+            raise
+        return [_not_mended(work.table, error) for work in works]
