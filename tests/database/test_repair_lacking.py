@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from handover.database.backfill import shape
 from tests.database.test_repair_kinds import Shop, shop  # noqa: F401 - a fixture
 from tests.support.postgres import Servers
 
@@ -68,8 +69,8 @@ LACKING = {
         {OTHERS: "did not come back: schema app, type app.e"},
     ),
     "a table under another name": (
-        "CREATE TABLE t (id int, n int); INSERT INTO t VALUES (1, 1)",
-        "ALTER TABLE t RENAME TO u; CREATE TABLE v (id int, n int)",
+        "CREATE TABLE t (id int, n int); INSERT INTO t VALUES (1, 1); CREATE TABLE gone (it int)",
+        "ALTER TABLE t RENAME TO u; CREATE TABLE v (id int, n int); DROP TABLE gone",
         {"t": "u is older than the migration, and may be this table under another name"},
     ),
 }
@@ -82,6 +83,14 @@ def test_what_did_not_come_back_is_named(shop: Shop, what: str) -> None:  # noqa
     shop(schema)
     done = shop.damage(up)
     assert {name: table.left for name, table in done.items() if table.left} == said
+
+
+def test_what_a_data_migration_made_for_itself_is_not_named(shop: Shop) -> None:  # noqa: F811
+    name = shape.guard("totals")
+    shop(f"""CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+             CREATE TRIGGER {name} BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION {name}()""")
+    done = shop.damage("DELETE FROM lines", None, f"DROP FUNCTION {name} CASCADE")
+    assert [table.left for table in done.values() if table.left] == []
 
 
 def test_nothing_is_named_that_down_sql_has_made_again(shop: Shop) -> None:  # noqa: F811

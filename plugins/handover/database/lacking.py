@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from handover.database import catalog
+from handover.database.backfill import shape
 from handover.database.damage import Table
 from handover.database.mending import Repaired
 from handover.models import table_name
@@ -103,6 +104,11 @@ class Object:
         return table_name.written(self.schema, self.name or "") if self.part else ""
 
     @property
+    def ours(self) -> bool:
+        """A data migration's own, which goes with it."""
+        return any((name or "").startswith(shape.guard("")) for name in (self.name, self.part))
+
+    @property
     def text(self) -> str:
         if self.part:
             return f"{self.kind} {self.part}"
@@ -144,7 +150,7 @@ def named(
     """What was done, with what production lacks: of a table at the table, all else at the end."""
     lacking = sorted(copy.objects - look(connection).objects, key=lambda one: (one.kind, one.text))
     columns = {one.table: _columns(connection, one.table) for one in lacking if one.table}
-    lacking = [one for one in lacking if not one.table or _is_left(one, columns[one.table])]
+    lacking = [one for one in lacking if not one.ours and (not one.table or _is_left(one, columns[one.table]))]
     of_tables = _made_again(connection, tables, writers or [])
     done = [
         _with(table, [one.text for one in lacking if one.table == table.name], of_tables.get(table.name, []))
@@ -189,8 +195,9 @@ def _made_again(connection: Connection[Any], tables: Sequence[Table], writers: S
         table: [f"it was made again, and {', '.join(roles)} may use other tables of its schema and not this one"]
         for table, roles in _without_grants(connection, made).items()
     }
-    ours = {table.name for table in tables}
-    older = [name for oid, name in numbers.items() if name not in ours and oid not in theirs]
+    known = {table.name for table in tables}
+    older = [name for oid, name in numbers.items() if name not in known and oid not in theirs
+             and table_name.split(name)[1] != catalog.MIGRATIONS_TABLE]  # fmt: skip
     for name in older:
         columns = _columns(connection, name) or set()
         for table in lost:
