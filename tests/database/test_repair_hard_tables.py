@@ -139,6 +139,16 @@ NAMED = {
         "CREATE TABLE r (id int REFERENCES t)",
         "UPDATE t SET n = 'x' || n", "INSERT INTO t VALUES (6, '3')", "1 of its rows were not changed back: duplicate",
     ),
+    "values swapped, and referred to": (
+        f"CREATE TABLE t (id int PRIMARY KEY, p int, n text UNIQUE); {FILLED} CREATE TABLE r (id int REFERENCES t)",
+        "UPDATE t SET n = 'x' || n; UPDATE t SET n = 'n' || (6 - id)", "", "4 of its rows were not changed back: dupl",
+    ),
+    "a check that quotes the row": (
+        "CREATE TABLE t (id int PRIMARY KEY, n text); INSERT INTO t VALUES (1, 'secret'), (2, 'b')",
+        "CREATE FUNCTION no(n text) RETURNS bool LANGUAGE plpgsql AS 'BEGIN IF n = ''secret'' THEN RAISE ''%'', n;"
+        " END IF; RETURN true; END'; DELETE FROM t; ALTER TABLE t ADD CHECK (no(n))",
+        "", "1 rows did not come back: a function of the service refuses it",
+    ),
     "a new column without a default": (
         KEYED, "ALTER TABLE t ADD c text; UPDATE t SET c = 'x'; ALTER TABLE t ALTER c SET NOT NULL; DELETE FROM t"
         " WHERE id = 5", "", '1 rows did not come back: null value in column "c"',

@@ -34,12 +34,18 @@ class Refused:
 
     def add(self, rows: Rows, error: psycopg.Error) -> None:
         self.rows += rows
-        self.why = postgres.cause(error)
+        self.why = why(error)
         self.taken = self.taken and error.sqlstate in _TAKEN
 
     def join(self, other: Refused) -> None:
         self.rows += other.rows
         self.why, self.taken = other.why or self.why, self.taken and other.taken
+
+
+def why(error: psycopg.Error) -> str:
+    """What PostgreSQL said, without values; what a function of the service says may quote them."""
+    raised = (error.sqlstate or "").startswith("P0")
+    return "a function of the service refuses it" if raised else postgres.cause(error)
 
 
 def of_a_table(error: psycopg.Error) -> bool:

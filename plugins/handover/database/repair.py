@@ -176,7 +176,7 @@ def _caught_up(connection: Connection[Any], stood: dict[sequences.Name, sequence
 
 
 def _not_mended(table: Table, error: Any) -> Repaired:
-    return Repaired(table.name, left=f"nothing of it was mended: {postgres.cause(error)}")
+    return Repaired(table.name, left=f"nothing of it was mended: {parts.why(error)}")
 
 
 def _known_before(define: Define, gone: list[str]) -> Define:
