@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from handover.adapters.postgres import server_major
 from handover.database.catalog import Column
 from handover.database.damage import NOTED, Table, listed, number, typed
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 _THROUGH = ("timestamp", "time ", "time(", "date", "character(")
 """Beginnings of types whose text another type would read otherwise than PostgreSQL converts it."""
 _ZONE = "with time zone"
+_ASKS = 16
+"""The version that tells whether a type has a value, and does not fail instead."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def _zoned(column: Column) -> bool:
 
 
 def _unfold_noted(connection: Connection[Any], table: Table, key: Sequence[Column]) -> None:
-    keys, fits = typed(key, "CAST({0} AS {1}) AS {0}"), _fits([c for c in key if _questionable(table, c)])
+    keys, fits = typed(key, "CAST({0} AS {1}) AS {0}"), _fits([c for c in key if _questionable(connection, table, c)])
     for what in NOTED:
         flags = listed(_flags(connection, table) if what == "nulls" else [], ", {}", "")
         made = "CREATE TEMPORARY TABLE {to} ON COMMIT DROP AS SELECT {keys_}{flags} FROM {noted} WHERE {fits}"
@@ -67,10 +70,10 @@ def _flags(connection: Connection[Any], table: Table) -> list[str]:
     return [column.name for column in noted if column.name not in table.key]
 
 
-def _questionable(table: Table, column: Column) -> bool:
+def _questionable(connection: Connection[Any], table: Table, column: Column) -> bool:
     """Whether a column may not hold what it held. A type of the same name may be another one by now."""
     was = next(one.type for one in table.columns if one.name == column.name)
-    return column.type != was or not column.builtin
+    return column.type != was or not (column.builtin or server_major(connection) < _ASKS)
 
 
 def _fits(columns: Sequence[Column]) -> Composed:
@@ -85,7 +88,7 @@ def _leave_out(connection: Connection[Any], table: Table, kept: Sequence[Column]
     """A cast to a shorter type would cut values off without a word, and one to another enum fail for all rows."""
     told = []
     for column in kept:
-        if _questionable(table, column):
+        if _questionable(connection, table, column):
             query = table.sql("DELETE FROM {text} WHERE NOT ({fits})", fits=_fits([column]))
             if wrong := connection.execute(query).rowcount:
                 told.append(f"{wrong} of its rows are not mended: {column.name} does not hold their values any more")
