@@ -34,7 +34,9 @@ LOCKED = ("migration", "reverse", "expand", "batches", "cutover", "contract", "r
 
 @dataclass(frozen=True)
 class Around:
-    """What every fault is given. ``works``: those that are killed; ``every``: each so many-th step is tried."""
+    """What every fault is given. ``works``: those that are killed; ``every``: each so many-th step is tried, from the
+    step ``first`` on.
+    """
 
     home: Path
     servers: Pair
@@ -42,6 +44,7 @@ class Around:
     tries: Processes
     works: Sequence[Work]
     every: int
+    first: int
     say: Callable[[str], None]
 
 
@@ -53,8 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["PATH"] = f"{bin_dir()}{os.pathsep}{os.environ['PATH']}"
     found: dict[str, list[Found]] = {}
     works = [WORKS[name] for name in given.works]
+    first = given.every // 2 if given.first is None else given.first
     with _around(
-        given.home, works, given.every, lambda text: console.print(f"[dim]{text}[/dim]", highlight=False)
+        given.home, works, given.every, first, lambda text: console.print(f"[dim]{text}[/dim]", highlight=False)
     ) as around:
         for name in given.only:
             found[name] = []
@@ -70,7 +74,7 @@ def _tried(name: str, around: Around) -> Iterator[Found]:
     if name == "failing":
         yield from failing.failing(place, say, around.every)
     if name == "killed":
-        chosen = partial(_each, around.every)
+        chosen = partial(_each, around.every, around.first)
         for work in around.works:
             yield killing.killed_at_every_step(place, tries, work, chosen, say)
     if name == "dead":
@@ -87,23 +91,26 @@ def _tried(name: str, around: Around) -> Iterator[Found]:
         yield from failover.failovers(around.home, there, tries, moments, say)
 
 
-def _each(every: int, steps: int) -> range:
-    return range(every // 2, steps, every)
+def _each(every: int, first: int, steps: int) -> range:
+    return range(first, steps, every)
 
 
 @contextmanager
-def _around(home: Path, works: Sequence[Work], every: int, say: Callable[[str], None]) -> Iterator[Around]:
+def _around(home: Path, works: Sequence[Work], every: int, first: int, say: Callable[[str], None]) -> Iterator[Around]:
     with pair(home) as servers, pair(home) as elsewhere, store(Bench(home, servers, 1.0, say)) as client:
         client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
         place = failover.owned(servers, elsewhere.primary, client.meta.endpoint_url, PASSWORD)
         with processes() as tries:
-            yield Around(home, servers, place, tries, works, every, say)
+            yield Around(home, servers, place, tries, works, every, first, say)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sandbox.database_faults", description=__doc__)
     parser.add_argument("--home", type=Path, default=Path(".sandbox"), help=f"where {FILE} goes")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="try each N-th step (default: all of them)")
+    parser.add_argument(
+        "--first", type=int, metavar="N", help="the first step to be killed at, so that several may share the work"
+    )
     parser.add_argument(
         "--only", type=lambda text: text.split(","), default=list(FAULTS), metavar="FAULT,...",
         help=f"some of {', '.join(FAULTS)}",
@@ -116,8 +123,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     for option, asked, there in (("--only", given.only, FAULTS), ("--works", given.works, WORKS)):
         if unknown := set(asked) - set(there):
             parser.error(f"{option}: there is no {', '.join(sorted(unknown))}; there are {', '.join(there)}")
-    if given.every < 1:
-        parser.error("--every: 1 or more")
+    if given.every < 1 or (given.first or 0) < 0:
+        parser.error("--every: 1 or more; --first: 0 or more")
     return given
 
 
