@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from handover.database.quoting import quoted
+from handover.database.quoting import without_texts
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ from handover.database.quoting import quoted
     ],
 )
 def test_statement_is_quoted_without_its_texts(statement: str, shown: str) -> None:
-    assert quoted(statement) == shown
+    assert without_texts(statement) == shown

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from handover.adapters.postgres import Database
 from handover.database import catalog, runner
-from handover.database.dump import dump_to_s3, quoted
+from handover.database.dump import dump_to_s3
 from handover.database.repair import repair
 from handover.database.runner import StatementLimits
 from handover.models import table_name
@@ -57,11 +57,11 @@ class Made:
 
     @property
     def table(self) -> str:
-        return f"{quoted(self.schema)}.{quoted(self.name)}"
+        return f"{table_name.quoted(self.schema)}.{table_name.quoted(self.name)}"
 
     @property
     def create(self) -> str:
-        first = "" if self.key == "none" else f"{quoted(self.names[0])} {KEYS[self.key]} PRIMARY KEY, "
+        first = "" if self.key == "none" else f"{table_name.quoted(self.names[0])} {KEYS[self.key]} PRIMARY KEY, "
         others = ", ".join(f"{self.column(at)} {kind}{self.null}" for at, kind in enumerate(self.types))
         return f"CREATE TABLE {self.table} ({first}{others})"
 
@@ -70,13 +70,13 @@ class Made:
         return " NOT NULL" if self.required else ""
 
     def column(self, at: int) -> str:
-        return quoted(self.names[at + 1])
+        return table_name.quoted(self.names[at + 1])
 
     def insert(self, n: int) -> str:
         columns = [self.column(at) for at in range(len(self.types))]
         values = [f"({TYPES[kind].format(n=n)})::{kind}" for kind in self.types]
         if self.key in GIVEN:
-            columns.append(quoted(self.names[0]))
+            columns.append(table_name.quoted(self.names[0]))
             values.append(GIVEN[self.key].format(n=n))
         return f"INSERT INTO {self.table} ({', '.join(columns)}) VALUES ({', '.join(values)})"
 
@@ -111,7 +111,9 @@ def tables(draw: st.DrawFn) -> Made:
 def contents(connection: psycopg.Connection[Any], made: Made) -> list[Any]:
     """All rows as text, columns in the order of their names, since one that was made again comes last."""
     table = table_name.written(made.schema, made.name)
-    columns = ", ".join(f"{quoted(name)}::text" for name in sorted(c.name for c in catalog.columns(connection, table)))
+    columns = ", ".join(
+        f"{table_name.quoted(name)}::text" for name in sorted(c.name for c in catalog.columns(connection, table))
+    )
     return sorted(connection.execute(f"SELECT {columns} FROM {made.table}".encode()).fetchall(), key=str)
 
 

@@ -83,13 +83,9 @@ def search_path(connection: Connection[Any], tables: Iterable[str]) -> str:
     names = [table_name.split(table) for table in tables]
     types = [schema for name in names for (schema,) in connection.execute(_SCHEMAS, name).fetchall()]
     schemas = dict.fromkeys([table_name.PUBLIC, *(schema for schema, _ in names), *types])
-    return ", ".join([_quoted(schema) for schema in schemas] + ["pg_temp"])
+    return ", ".join([table_name.quoted(schema) for schema in schemas] + ["pg_temp"])
 
 
 def regclass(table: str) -> str:
     """As PostgreSQL reads a table's name."""
-    return ".".join(map(_quoted, table_name.split(table)))
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    return ".".join(map(table_name.quoted, table_name.split(table)))

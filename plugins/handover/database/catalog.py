@@ -27,6 +27,7 @@ SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.rel
 WHERE OURS AND c.relkind IN ('r', 'p') AND NOT c.relispartition
 ORDER BY n.nspname <> 'public', 1, 2
 """.replace("OURS", _OURS)
+_NUMBERS = _TABLES.replace("SELECT", "SELECT c.oid,", 1)
 _FIND = """
 SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')
@@ -264,7 +265,7 @@ def changeable(connection: Connection[Any], table: str) -> bool:
 
 def numbers(connection: Connection[Any]) -> dict[int, str]:
     """The tables by PostgreSQL's number, which stays when a table is renamed."""
-    return {found: table for table in tables(connection) if (found := find(connection, table)) is not None}
+    return {number: table_name.written(*row) for number, *row in connection.execute(_NUMBERS)}
 
 
 def secured(connection: Connection[Any], table: str) -> bool:

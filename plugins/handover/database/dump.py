@@ -147,7 +147,7 @@ def definition(database: Database, tables: Sequence[str]) -> bytes:
     with database.connect() as connection:
         major = server_major(connection)
     which = "--table-and-children" if major >= CHILDREN else "--table"
-    named = [f"{which}={'.'.join(quoted(part) for part in table_name.split(table))}" for table in tables]
+    named = [f"{which}={'.'.join(map(table_name.quoted, table_name.split(table)))}" for table in tables]
     command = [tools.program("pg_dump", major), "--schema-only", "--no-owner", "--no-privileges", "--no-tablespaces"]
     done = subprocess.run(
         [*command, *named, "--no-password"], check=False, capture_output=True, env=database.environment(),
@@ -156,10 +156,6 @@ def definition(database: Database, tables: Sequence[str]) -> bytes:
     if done.returncode:
         raise DumpFailed(f"pg_dump ended with {done.returncode}: {printed(done.stderr)}")
     return b"\n".join(line for line in done.stdout.splitlines() if not line.startswith(_NOT_SQL))
-
-
-def quoted(part: str) -> str:
-    return '"' + part.replace('"', '""') + '"'
 
 
 class _Output:

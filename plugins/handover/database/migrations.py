@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from handover.database import statements
-from handover.database.quoting import quoted
+from handover.database.quoting import without_texts
 from handover.database.statements import Statement
 
 FILES = ("migration.sql", "down.sql")
@@ -110,7 +110,7 @@ class SqlFile:
         found = self.parsed
         for number, one in enumerate(found, 1):
             if one.problem:
-                return f"{self.kind}, statement {number} ({quoted(one.text)}): {one.problem}"
+                return f"{self.kind}, statement {number} ({without_texts(one.text)}): {one.problem}"
         return self._transactions(found)
 
     def _transactions(self, found: Sequence[Statement]) -> str | None:
@@ -118,15 +118,15 @@ class SqlFile:
         for one in found:
             if one.controls and not (one.closes if open_ else one.opens):
                 return (
-                    f"{quoted(one.text)!r}: but for pairs of BEGIN and COMMIT nothing of that kind is allowed, every"
-                    " migration is one transaction already"
+                    f"{without_texts(one.text)!r}: but for pairs of BEGIN and COMMIT nothing of that kind is allowed,"
+                    " every migration is one transaction already"
                 )
             open_ ^= one.controls
         if open_:
             return f"{self.kind} has a BEGIN without its COMMIT"
         alone = [one for one in found if one.alone]
         if alone and self.alone is None:
-            return f"{quoted(alone[0].text)!r} runs in no transaction, so it must be alone in its file"
+            return f"{without_texts(alone[0].text)!r} runs in no transaction, so it must be alone in its file"
         return None
 
 
@@ -195,7 +195,7 @@ class Script:
         if not back.statements:
             return "down.sql has no statement: leave it out, or write SELECT 1 where there is nothing to undo"
         if (one := back.alone) and not (one.detaches or (one.concurrent and one.words[0] != "REINDEX")):
-            return f"down.sql: {quoted(one.text)!r} undoes nothing and runs in no transaction"
+            return f"down.sql: {without_texts(one.text)!r} undoes nothing and runs in no transaction"
         return None
 
 

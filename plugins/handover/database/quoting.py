@@ -8,7 +8,7 @@ _PREFIXES = "eEnNbBxXuU&"
 """Of texts, such as ``E'...'``."""
 
 
-def quoted(statement: str, most: int = 60) -> str:
+def without_texts(statement: str, most: int = 60) -> str:
     """The first ``most`` characters of a statement without its texts: passwords are among them, and rows."""
     kept, position = list[str](), 0
     for one in statements.read(statement):

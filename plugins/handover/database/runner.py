@@ -19,7 +19,7 @@ from handover.adapters.postgres import Database, cause, forget
 from handover.database import alone, blockers, ledger, migrations, statements
 from handover.database.alone import State
 from handover.database.migrations import Bundle, Row, Script, SqlFile
-from handover.database.quoting import quoted
+from handover.database.quoting import without_texts
 from handover.database.statements import Statement
 
 if TYPE_CHECKING:
@@ -226,7 +226,8 @@ def _run(database: Database, connection: Connection[Any], script: Script, limits
 
 def _told(script: Script, error: StatementFailed, stop: Stop) -> str:
     reason = (stop.breach() if error.sqlstate == CANCELED else None) or str(error)
-    where = quoted(script.statements[error.number - 1], 120) if 0 < error.number <= len(script.statements) else ""
+    named = 0 < error.number <= len(script.statements)
+    where = without_texts(script.statements[error.number - 1], 120) if named else ""
     return f"{script.name}: {f'statement {error.number} ({where}): ' if where else ''}{reason}"
 
 

@@ -28,7 +28,8 @@ def split(name: str) -> tuple[str, str]:
 
 def written(schema: str, table: str) -> str:
     """The one way to write it; `split` reads it."""
-    return _quoted(table) if schema == PUBLIC else f"{_quoted(schema)}.{_quoted(table)}"
+    parts = (table,) if schema == PUBLIC else (schema, table)
+    return ".".join(map(_quoted_if_need_be, parts))
 
 
 def canonical(name: str) -> str:
@@ -49,5 +50,10 @@ def _bare(part: str) -> str:
     return identifier(part[1:-1].replace('""', '"') if part.startswith('"') else part)
 
 
-def _quoted(part: str) -> str:
-    return part if re.fullmatch(_PLAIN, part) else '"' + part.replace('"', '""') + '"'
+def quoted(part: str) -> str:
+    """One part of a name, as SQL has it whatever it has in it."""
+    return '"' + part.replace('"', '""') + '"'
+
+
+def _quoted_if_need_be(part: str) -> str:
+    return part if re.fullmatch(_PLAIN, part) else quoted(part)

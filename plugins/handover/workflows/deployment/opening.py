@@ -93,6 +93,8 @@ class Open(Step):
     """Checks what the whole deployment rests on, takes the lock, and begins the deployment's state."""
 
     def work(self, run: StepRun) -> Evidence:
+        from handover.workflows.rollback.start import opened_here
+
         if problem := key_problem():
             raise AirflowFailException(f"nothing was touched: {problem}: nobody could tell evidence from a forgery")
         try:
@@ -102,16 +104,14 @@ class Open(Step):
         found = connections_of(self.plan)
         if found.problem:
             raise AirflowFailException(f"nothing was touched: {found.problem}")
-        opened_in = self._nets_are_there(run)
-        return asyncio.run(self._open(run, release, found.said, opened_in))
+        self._nets_are_there()
+        return asyncio.run(self._open(run, release, found.said, opened_here(self.plan, run.run_id)))
 
-    def _nets_are_there(self, run: StepRun) -> str:
-        """Gives what tells this Airflow from others."""
-        from handover.workflows.rollback.start import nets_problem, opened_here
+    def _nets_are_there(self) -> None:
+        from handover.workflows.rollback.start import nets_problem
 
         if problem := nets_problem(self.plan):
             raise AirflowFailException(f"nothing was touched: {problem}")
-        return opened_here(self.plan, run.run_id)
 
     async def _open(self, run: StepRun, release: Release, unverified: str = "", opened_in: str = "") -> Evidence:
         from handover.kube import permissions
@@ -176,7 +176,7 @@ async def begin(
     token = FencingToken(
         deployment=run_id, generation=generation, stable=previous.colour, preview=plan.cluster.other(previous.colour),
     )  # fmt: skip
-    fresh = _new_state(release, token, previous, readiness).model_copy(update={"opened_in": opened_in})
+    fresh = _new_state(release, token, previous, readiness, opened_in)
     await state.write(kube, name, fresh)
     return fresh
 
@@ -186,12 +186,14 @@ async def _has_not_ended(kube: Kube, plan: Plan, run_id: str) -> None:
         raise Refused(f"{run_id} is {ended}: start another run")
 
 
-def _new_state(release: Release, token: FencingToken, previous: Serving, readiness: str) -> DeploymentState:
+def _new_state(
+    release: Release, token: FencingToken, previous: Serving, readiness: str, opened_in: str
+) -> DeploymentState:
     return DeploymentState(
         deployment=token.deployment, generation=token.generation, status=Status.DEPLOYING, version=release.version,
         image=release.image, previous_version=previous.version, previous_image=previous.image,
         stable=token.stable, preview=token.preview, reason=release.why, started_at=clock.epoch(),
-        readiness=readiness,
+        readiness=readiness, opened_in=opened_in,
     )  # fmt: skip
 
 
