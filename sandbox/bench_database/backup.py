@@ -48,7 +48,7 @@ def measure(bench: Bench) -> Part:
     with database.connect() as connection:
         connection.execute(TABLE.format(rows=rows).encode())
         connection.execute("VACUUM ANALYZE letters")
-    with store(bench) as client, _programs(pg_dump.bin_dir()):
+    with store(bench) as client, programs(pg_dump.bin_dir()):
         floors, ours, busy = list[float](), list[Taken](), list[float]()
         for number in range(1, ROUNDS + 1):
             floors.append(_floor(database))
@@ -59,7 +59,7 @@ def measure(bench: Bench) -> Part:
         undigested = [_ours(database, client, "auto", content_digest=False) for _ in range(ROUNDS)]
         key = BackupKey("bench", str(Identity.generate()))
         encrypted = [_ours(database, client, "auto", encrypt_with=key) for _ in range(ROUNDS)]
-        with _programs(postgres.bin_dir()):
+        with programs(postgres.bin_dir()):
             packed = [_ours(database, client, "auto") for _ in range(ROUNDS)]
             gzip = [_ours(database, client, "gzip")]
     bench.servers.drop(database)
@@ -88,7 +88,7 @@ def _best(some: list[Taken]) -> float:
 
 
 @contextmanager
-def _programs(folder: Path) -> Iterator[None]:
+def programs(folder: Path) -> Iterator[None]:
     """PostgreSQL's programs are first looked for there."""
     before = os.environ["PATH"]
     os.environ["PATH"] = f"{folder}{os.pathsep}{before}"

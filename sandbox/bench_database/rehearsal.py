@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from handover.database.dump import dump_to_s3
@@ -15,7 +14,7 @@ from handover.models.evidence import Evidence
 from handover.plan.load import load_plan
 from handover.plan.model import INCLUDE, Plan
 from handover.plan.rehearsal import RehearsalRules
-from sandbox.bench_database.backup import BUCKET, ROW_BYTES, TABLE, store
+from sandbox.bench_database.backup import BUCKET, ROW_BYTES, TABLE, programs, store
 from sandbox.bench_database.bench import Bench, Line, Part
 from sandbox.bench_database.postgres import pair
 from sandbox.services.postgres import bin_dir
@@ -36,13 +35,12 @@ SCRIPTS = {
 
 def measure(bench: Bench) -> Part:
     """The last script is what a plan would refuse: the table cannot be read while it is written anew."""
-    os.environ["PATH"] = f"{bin_dir()}{os.pathsep}{os.environ['PATH']}"
     rows = int(bench.gigabytes * 1e9 / ROW_BYTES)
     database = bench.servers.new("rehearsal")
     bench.say(f"{rows} rows")
     with database.connect() as connection:
         connection.execute(TABLE.replace("UNLOGGED ", "").format(rows=rows).encode())
-    with store(bench) as client, pair(bench.home) as elsewhere:
+    with programs(bin_dir()), store(bench) as client, pair(bench.home) as elsewhere:
         tag_restored(client, dump_to_s3(database, client, BUCKET, "rehearsal/night.dump").record, 1.0)
         plan, release = _plan(), Bundle.from_files(SCRIPTS)
         found = rehearse(

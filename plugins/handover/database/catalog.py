@@ -282,19 +282,6 @@ def owned(connection: Connection[Any], table: str) -> bool:
     return bool(found and found[0])
 
 
-def parents_first(names: list[str], references: set[tuple[str, str]]) -> list[str]:
-    """The tables in an order in which rows can be inserted; ``references``: pairs of (child, parent).
-
-    Tables that refer to each other in a circle come in the order of their names.
-    """
-    left, ordered = sorted(names), list[str]()
-    while left:
-        free = [t for t in left if not any(c == t and p in left and p != t for c, p in references)] or left[:1]
-        ordered += free
-        left = [table for table in left if table not in free]
-    return ordered
-
-
 def references(connection: Connection[Any]) -> set[tuple[str, str]]:
     """Foreign keys as pairs of (child, parent); a partition's are its table's."""
     found = connection.execute(_REFERENCES)

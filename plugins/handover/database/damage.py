@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from handover.database import catalog
+from handover.database import aside, catalog
 from handover.database.catalog import Column
 from handover.models import table_name
 
@@ -99,7 +99,8 @@ def tables(connection: Connection[Any], backup: Connection[Any], left_out: Seque
         for number, name in enumerate(catalog.tables(backup))
         if name.rpartition(".")[2] != catalog.MIGRATIONS_TABLE
     ]  # fmt: skip
-    order = catalog.parents_first([table.name for table in found], catalog.references(backup))
+    groups = aside.circles(sorted(table.name for table in found), catalog.references(backup))
+    order = [name for group in groups for name in group]
     return sorted(found, key=lambda table: order.index(table.name))
 
 
